@@ -1,0 +1,224 @@
+//! One budget for everything that grows: back-pressure is a lease that is not granted.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Who asks. Order of classes: reserved state first, then [`Class::Fetch`], which may use all that is left, then
+/// [`Class::Scan`], which may use 7/8 of it; so the selected tiles always get through and nothing deadlocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Tiles on their way to the scorer, and the cache of decoded native tiles.
+    Scan,
+    /// What stages behind a selection need: pixels read again, features, outputs of maps.
+    Fetch,
+}
+
+/// Bytes that a run may hold. Cheap to clone; all clones are one budget.
+#[derive(Clone)]
+pub struct Budget(Arc<Mutex<Account>>);
+
+struct Account {
+    cap: usize,
+    reserved: usize,
+    leased: usize,
+    peak: usize,
+    waiting: Vec<Waker>,
+}
+
+/// Called, from any thread, when bytes came free.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+impl Budget {
+    /// A budget of `cap` bytes.
+    pub fn new(cap: usize) -> Self {
+        Budget(Arc::new(Mutex::new(Account {
+            cap,
+            reserved: 0,
+            leased: 0,
+            peak: 0,
+            waiting: Vec::new(),
+        })))
+    }
+
+    /// A lease of `bytes`, or `None` when the class's share is used up. When nothing at all is leased, one request that is
+    /// larger than the share is granted, so that an oversized tile cannot stop the run for ever.
+    pub fn try_lease(&self, class: Class, bytes: usize) -> Option<Lease> {
+        let mut account = self.lock();
+        let free = account.cap.saturating_sub(account.reserved);
+        let share = match class {
+            Class::Fetch => free,
+            Class::Scan => free - free / 8,
+        };
+        if account.leased > 0 && account.leased + bytes > share {
+            return None;
+        }
+        account.leased += bytes;
+        account.peak = account.peak.max(account.leased + account.reserved);
+        Some(Lease {
+            budget: self.clone(),
+            bytes,
+        })
+    }
+
+    /// Bytes for what a stage keeps of a slide, or `None` when the sum of all reservations would leave less than an eighth
+    /// of the budget for leases. The first reservation is always granted: one slide can always be open.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        let mut account = self.lock();
+        if account.reserved > 0 && account.reserved + bytes > account.cap - account.cap / 8 {
+            return None;
+        }
+        account.reserved += bytes;
+        account.peak = account.peak.max(account.leased + account.reserved);
+        Some(Reservation {
+            budget: self.clone(),
+            bytes,
+        })
+    }
+
+    /// Has `waker` called once, when bytes come free. Ask again after this call, before parking: bytes may have come free
+    /// in between.
+    pub fn wake_when_free(&self, waker: Waker) {
+        self.lock().waiting.push(waker);
+    }
+
+    /// Bytes of the whole budget.
+    pub fn cap(&self) -> usize {
+        self.lock().cap
+    }
+
+    /// Bytes leased now.
+    pub fn leased(&self) -> usize {
+        self.lock().leased
+    }
+
+    /// Bytes reserved now.
+    pub fn reserved(&self) -> usize {
+        self.lock().reserved
+    }
+
+    /// The greatest sum of leases and reservations so far.
+    pub fn peak(&self) -> usize {
+        self.lock().peak
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Account> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, leased: usize, reserved: usize) {
+        let woken = {
+            let mut account = self.lock();
+            account.leased -= leased;
+            account.reserved -= reserved;
+            // Hysteresis: a wake for each freed tile costs more than the tile.
+            let free = account.cap.saturating_sub(account.reserved);
+            let quiet = account.leased > free - free / 8;
+            if quiet && account.leased > 0 {
+                Vec::new()
+            } else {
+                std::mem::take(&mut account.waiting)
+            }
+        };
+        for waker in woken {
+            waker();
+        }
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let account = self.lock();
+        write!(
+            f,
+            "Budget {{ cap: {}, reserved: {}, leased: {} }}",
+            account.cap, account.reserved, account.leased
+        )
+    }
+}
+
+/// Bytes held of a budget; dropping it gives them back.
+#[derive(Debug)]
+pub struct Lease {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Lease {
+    /// How many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl PartialEq for Lease {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes, 0);
+    }
+}
+
+/// Bytes set aside for a slide's state; dropping it gives them back.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// How many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.give_back(0, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn scanning_leaves_an_eighth_for_what_was_selected() {
+        let budget = Budget::new(800);
+        let scan = budget.try_lease(Class::Scan, 700).unwrap();
+        assert!(budget.try_lease(Class::Scan, 1).is_none());
+        let fetch = budget.try_lease(Class::Fetch, 100).unwrap();
+        assert!(budget.try_lease(Class::Fetch, 1).is_none());
+        drop((scan, fetch));
+        assert_eq!((budget.leased(), budget.peak()), (0, 800));
+    }
+
+    #[test]
+    fn a_tile_larger_than_the_budget_passes_alone() {
+        let budget = Budget::new(100);
+        let big = budget.try_lease(Class::Scan, 1_000).unwrap();
+        assert!(budget.try_lease(Class::Fetch, 1).is_none());
+        drop(big);
+        assert!(budget.try_lease(Class::Scan, 1).is_some());
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_once_when_bytes_come_free() {
+        let budget = Budget::new(100);
+        let lease = budget.try_lease(Class::Fetch, 100).unwrap();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let seen = woken.clone();
+        budget.wake_when_free(Arc::new(move || {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }));
+        drop(lease);
+        drop(budget.try_lease(Class::Fetch, 100));
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,85 @@
+//! The checked graph, ready to run.
+
+use crate::{ModelHeader, RunSettings, Schema, Values};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A checked pipeline: every name resolved, every type agreed, every parameter in range.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `name =` of the file, else its stem.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// `[run]`.
+    pub run: RunSettings,
+    /// Models by the name of their table.
+    pub models: BTreeMap<String, ModelHeader>,
+    /// Stages in topological order; ties in the order of the file. Edges point to earlier nodes only.
+    pub nodes: Vec<Node>,
+    /// SHA-256, in hexadecimal, over everything that can change an answer: stages, parameters, edges, models' hashes, and
+    /// the settings of `[run]` that matter (executor, seed, max-failed, default-mpp, ...), not threads, memory or paths of
+    /// outputs and slides.
+    pub hash: String,
+}
+
+/// A stage of a plan.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name of its table.
+    pub name: String,
+    /// Its type.
+    pub schema: &'static Schema,
+    /// Its parameters.
+    pub values: Values,
+    /// Its inputs, by port and then in the order of the list.
+    pub inputs: Vec<Edge>,
+    /// `run = { batch, .. }`.
+    pub run: StageRun,
+    /// Agreed shape of each output port, without the batch dimension.
+    pub shapes: Vec<Vec<u64>>,
+}
+
+/// An edge into a stage: one feeder of one input port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Index of the input port in the schema.
+    pub port: usize,
+    /// Index of the sending node in the plan.
+    pub node: usize,
+    /// Index of its output port.
+    pub output: usize,
+}
+
+/// `run = { .. }` of a stage; what is `None` is the stage's or the run's default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StageRun {
+    /// Rows of a batch.
+    pub batch: Option<usize>,
+    /// How long a batch may wait to fill.
+    pub linger: Option<Duration>,
+    /// How long a batch may take.
+    pub timeout: Option<Duration>,
+    /// How often a row is tried again.
+    pub retries: Option<u32>,
+    /// Device of this stage.
+    pub device: Option<String>,
+}
+
+impl Plan {
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Where an output port is used: (node, edge).
+    pub fn users(&self, node: usize, output: usize) -> impl Iterator<Item = (&Node, &Edge)> {
+        self.nodes.iter().flat_map(move |user| {
+            user.inputs
+                .iter()
+                .filter(move |edge| edge.node == node && edge.output == output)
+                .map(move |edge| (user, edge))
+        })
+    }
+}

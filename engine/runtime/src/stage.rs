@@ -1,0 +1,559 @@
+//! The four stage traits, and how a stage type is prepared for a run.
+//!
+//! | trait | rows | runs on |
+//! |---|---|---|
+//! | [`Source`] | opens slides, sends versions | reader threads |
+//! | [`Work`] | one outcome for each value (map, filter) | helper threads |
+//! | [`Reduce`] | closes a domain, opens its own | the slide's worker |
+//! | [`Sink`] | closes a domain | the slide's worker, or process 0 |
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use weir_pipeline::{ModelHeader, Node, Plan, RunSettings, Schema, ValueError, Values};
+use weir_record::{
+    Body, Budget, Class, End, Event, Failure, Key, Lease, Seal, Slab, SlideId, SlideInfo, SlideKey,
+    Tally, TileId,
+};
+
+/// A stage type: what it says of itself and how it is prepared.
+#[derive(Clone, Copy)]
+pub struct StageType {
+    /// What it says of itself.
+    pub schema: &'static Schema,
+    /// Makes it ready for a run: loads models, opens tables. Called once a process, before anything flows.
+    pub prepare: fn(&Prepare) -> Result<Prepared, StageError>,
+}
+
+/// A stage that is ready to run.
+pub enum Prepared {
+    /// One for the process.
+    Source(Arc<dyn Source>),
+    /// One for the process, shared by all helper threads.
+    Work(Arc<dyn Work>),
+    /// One for each worker.
+    Reduce(Arc<dyn Fn() -> Box<dyn Reduce> + Send + Sync>),
+    /// One for each worker; of a sink at process 0, only worker 0's there gets rows.
+    Sink(Arc<dyn Fn() -> Box<dyn Sink> + Send + Sync>),
+}
+
+/// What a stage gets when it is prepared.
+pub struct Prepare<'a> {
+    /// The whole plan.
+    pub plan: &'a Plan,
+    /// This stage in it.
+    pub node: &'a Node,
+    /// What stages of a process share: open slides, loaded models.
+    pub shared: &'a Shared,
+    /// The run's budget.
+    pub budget: &'a Budget,
+    /// The run's buffers.
+    pub slab: &'a Slab,
+}
+
+impl Prepare<'_> {
+    /// The stage's parameters.
+    pub fn values(&self) -> &Values {
+        &self.node.values
+    }
+
+    /// The settings of `[run]`.
+    pub fn run(&self) -> &RunSettings {
+        &self.plan.run
+    }
+
+    /// The folder of the outputs.
+    pub fn out(&self) -> PathBuf {
+        self.plan.run.out.clone()
+    }
+
+    /// The header of the model that the parameter `param` names.
+    pub fn model(&self, param: &str) -> Result<&ModelHeader, StageError> {
+        let name = self.values().text(param)?;
+        self.plan.models.get(name).ok_or_else(|| {
+            StageError::new(
+                format!("the plan has no model `{name}`"),
+                "add a [model] table of that name",
+            )
+        })
+    }
+}
+
+/// One value of a type for all stages of a process.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>>>);
+
+impl Shared {
+    /// The value of type `T` under `name`; made by `make` when it is asked for first.
+    pub fn get_or_try<T: Any + Send + Sync, E>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let slot = (TypeId::of::<T>(), name.to_owned());
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(known)) = values.get(&slot).cloned().map(Arc::downcast::<T>) {
+            return Ok(known);
+        }
+        let made = Arc::new(make()?);
+        values.insert(slot, made.clone());
+        Ok(made)
+    }
+
+    /// The value of type `T` under the empty name; its default when it is asked for first.
+    pub fn get<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        match self.get_or_try("", || Ok::<T, std::convert::Infallible>(T::default())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// A fault of a stage or of what it was given, not of a tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageError {
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it; may be empty.
+    pub help: String,
+}
+
+impl StageError {
+    /// What is wrong, and what to do about it.
+    pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        StageError {
+            what: what.into(),
+            help: help.into(),
+        }
+    }
+}
+
+impl From<ValueError> for StageError {
+    fn from(error: ValueError) -> Self {
+        StageError::new(
+            error.to_string(),
+            "this is a fault of the stage, not of the pipeline file",
+        )
+    }
+}
+
+impl fmt::Display for StageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.help.is_empty() {
+            write!(f, "; {}", self.help)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for StageError {}
+
+// ---------------------------------------------------------------------------------------------------------- source
+
+/// Opens slides and sends their versions.
+///
+/// The slide's worker asks the [`Script`] what comes next; leases are taken there; pixels are read on reader threads and
+/// arrive in any order.
+pub trait Source: Send + Sync {
+    /// The slides, sorted by id. Number n lives in process n mod P.
+    fn slides(&self) -> &[SlideRef];
+
+    /// Opens a slide; on a reader thread, so it may take its time. A failure ends that slide only.
+    fn open(&self, slide: &SlideRef) -> Result<OpenedSlide, Failure>;
+}
+
+/// A slide before it is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlideRef {
+    /// The name in the manifest, else the file's stem.
+    pub id: String,
+    /// Digest of `id`.
+    pub key: SlideKey,
+    /// As the user wrote it.
+    pub path: String,
+}
+
+/// An open slide.
+pub struct OpenedSlide {
+    /// What is known of it; sent ahead of everything else.
+    pub info: Arc<SlideInfo>,
+    /// What to send, in order.
+    pub script: Box<dyn Script>,
+    /// Reads pixels.
+    pub reader: Arc<dyn TileReader>,
+}
+
+/// What a source sends of one slide, in order. Revisions are the script's affair:
+/// a batch source sends each tile once at rev 0; others use [`Generations`](weir_record::Generations).
+pub trait Script: Send {
+    /// The next step. Called on the worker, so it returns at once; when nothing is known yet it says [`Step::Wait`].
+    fn next(&mut self) -> Step;
+
+    /// The run is being stopped: from now on no [`Step::Tile`], only the steps that end the slide as
+    /// [`End::Aborted`]: an outcome for every version that a seal already speaks of, then the seals.
+    fn stop(&mut self);
+}
+
+/// What a source does next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Read this version's pixels and send them.
+    Tile {
+        /// The tile.
+        tile: TileId,
+        /// Its revision.
+        rev: u32,
+        /// Width of its pixels.
+        width: u32,
+        /// Height of its pixels.
+        height: u32,
+    },
+    /// Send this outcome as it is: Gone, Skip or Fail.
+    Outcome {
+        /// The tile.
+        tile: TileId,
+        /// Its revision.
+        rev: u32,
+        /// Gone, Skip or Fail.
+        body: Body,
+    },
+    /// Send a seal. It may come before the versions that it counts.
+    Seal {
+        /// The generation.
+        rev: u32,
+        /// Number and check of its versions.
+        seal: Seal,
+    },
+    /// Send news.
+    Event(Event),
+    /// Nothing yet: ask again after this time.
+    Wait(Duration),
+    /// Nothing more, ever.
+    Done,
+}
+
+/// Reads a slide's pixels; shared by the reader threads and by tile-fetch.
+pub trait TileReader: Send + Sync {
+    /// Fills `into` (interleaved RGB, `width * height * 3` bytes of the step) with the tile's pixels as of `rev`.
+    /// Everything is written or an error is returned; pixels are never invented.
+    fn read(&self, tile: TileId, rev: u32, into: &mut [u8]) -> Result<(), ReadError>;
+
+    /// The whole slide in at most `max_side` px a side, for pictures; streamed, never a whole level in memory.
+    fn overview(&self, _max_side: u32) -> Result<Overview, ReadError> {
+        Err(ReadError::Damaged(
+            "this source has no overview of its slides".into(),
+        ))
+    }
+}
+
+/// A small picture of a whole slide.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overview {
+    /// px.
+    pub width: u32,
+    /// px.
+    pub height: u32,
+    /// Interleaved RGB.
+    pub pixels: Vec<u8>,
+}
+
+/// The slides that are open in this process, so that tile-fetch and sinks reach the pixels that the source reads from.
+/// One for the process, in [`Shared`]; the source operator enters a slide before its first row and takes it out when every
+/// sink is done with it.
+#[derive(Default)]
+pub struct OpenSlides(Mutex<HashMap<SlideId, Arc<dyn TileReader>>>);
+
+impl OpenSlides {
+    /// The reader of an open slide.
+    pub fn get(&self, slide: SlideId) -> Option<Arc<dyn TileReader>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&slide)
+            .cloned()
+    }
+
+    /// Enters a slide.
+    pub fn enter(&self, slide: SlideId, reader: Arc<dyn TileReader>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(slide, reader);
+    }
+
+    /// Takes a slide out.
+    pub fn leave(&self, slide: SlideId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slide);
+    }
+}
+
+/// Why a tile could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The store no longer has that revision.
+    Superseded,
+    /// Damaged, or unreadable: what, with the place in the file.
+    Damaged(String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Superseded => f.write_str("that revision is no longer stored"),
+            ReadError::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+// ------------------------------------------------------------------------------------------------------------ work
+
+/// A map or filter: one outcome for each value. Skip, Fail, Gone and seals pass it by.
+pub trait Work: Send + Sync {
+    /// Works on a batch, which mixes slides. Sets one outcome a row and output; a row without one becomes a Fail.
+    /// An error or a panic fails no row yet: the batch is tried again row by row, and then only rows that fail alone fail.
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError>;
+
+    /// How rows are gathered, unless the pipeline file says otherwise.
+    fn shape(&self) -> BatchShape {
+        BatchShape::default()
+    }
+
+    /// Bytes of the output of one value and the class that they are leased in; granted before [`Work::run`] sees the row.
+    /// Bodies below 1 KiB are not leased.
+    fn output_bytes(&self, _body: &Body, _info: &SlideInfo) -> Option<(Class, usize)> {
+        None
+    }
+
+    /// Whether the work is so short (below some 20 us a batch) that it runs on the worker itself.
+    fn inline(&self) -> bool {
+        false
+    }
+}
+
+/// How rows are gathered into batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Rows of a full batch.
+    pub rows: usize,
+    /// How long the first row of a batch waits for others.
+    pub linger: Duration,
+    /// How long a batch may take before its rows are tried alone.
+    pub timeout: Duration,
+}
+
+impl Default for BatchShape {
+    fn default() -> Self {
+        BatchShape {
+            rows: 32,
+            linger: Duration::from_millis(5),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Values of a stage's input and the outcomes that it sets.
+pub struct Batch {
+    pub(crate) rows: Vec<BatchRow>,
+    pub(crate) outputs: usize,
+}
+
+pub(crate) struct BatchRow {
+    pub(crate) key: Key,
+    pub(crate) body: Body,
+    pub(crate) info: Arc<SlideInfo>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) out: Vec<Option<Body>>,
+}
+
+impl Batch {
+    /// A batch over `rows` for a stage of `outputs` outputs; for the runtime, and for tests of a stage without it.
+    pub fn new(rows: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>, outputs: usize) -> Self {
+        let rows = rows
+            .into_iter()
+            .map(|(key, body, info, lease)| BatchRow {
+                key,
+                body,
+                info,
+                lease,
+                out: vec![None; outputs],
+            })
+            .collect();
+        Batch { rows, outputs }
+    }
+
+    /// Number of rows; at least one.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row; never the case in [`Work::run`].
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Which version row `i` is.
+    pub fn key(&self, i: usize) -> Key {
+        self.rows[i].key
+    }
+
+    /// The value of row `i`.
+    pub fn body(&self, i: usize) -> &Body {
+        &self.rows[i].body
+    }
+
+    /// The slide of row `i`.
+    pub fn info(&self, i: usize) -> &Arc<SlideInfo> {
+        &self.rows[i].info
+    }
+
+    /// The lease on the output of row `i`, as [`Work::output_bytes`] asked; once.
+    pub fn take_lease(&mut self, i: usize) -> Option<Lease> {
+        self.rows[i].lease.take()
+    }
+
+    /// Sets the outcome of row `i` on output `port`: a value, Skip or Fail.
+    pub fn set(&mut self, i: usize, port: usize, outcome: Body) {
+        self.rows[i].out[port] = Some(outcome);
+    }
+
+    /// Sets the outcome of row `i` on every output.
+    pub fn set_all(&mut self, i: usize, outcome: Body) {
+        for port in 0..self.outputs {
+            self.set(i, port, outcome.clone());
+        }
+    }
+
+    /// The outcome that was set.
+    pub fn outcome(&self, i: usize, port: usize) -> Option<&Body> {
+        self.rows[i].out[port].as_ref()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- reduce
+
+/// Closes a domain and opens its own. One for each worker; a slide's rows all come to one worker.
+///
+/// The operator keeps the ledgers, hands over only what holds (an older revision of a tile never follows a newer one), and
+/// when the domain ended with too many failures it calls [`Reduce::complete`] with [`End::Aborted`].
+pub trait Reduce {
+    /// A slide is open; before its first row.
+    fn opened(&mut self, slide: SlideId, info: &Arc<SlideInfo>, cx: &mut Cx);
+
+    /// What now holds for a tile: a value, or `None` for Gone, Skip and Fail.
+    fn row(&mut self, port: usize, key: Key, body: Option<Body>, cx: &mut Cx);
+
+    /// News that passes through (it is forwarded by the operator).
+    fn event(&mut self, _slide: SlideId, _event: &Event, _cx: &mut Cx) {}
+
+    /// Live runs: time to publish what changed, for every open slide.
+    fn tick(&mut self, cx: &mut Cx);
+
+    /// How often [`Reduce::tick`] is called in a live run: `live-tick`, or top-k's `select-tick`.
+    fn tick_every(&self, run: &RunSettings) -> Duration {
+        run.live_tick
+    }
+
+    /// `port` is complete through `done.through`; `done.end` says whether the domain ended. Called again when it grows,
+    /// and again when an ended domain was reopened and ended anew.
+    fn complete(&mut self, port: usize, slide: SlideId, done: &Completed, cx: &mut Cx);
+
+    /// The slide's state may be dropped.
+    fn closed(&mut self, slide: SlideId);
+}
+
+/// What a ledger says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// Generations 0..=through are sealed and full.
+    pub through: u32,
+    /// How the domain ended; `None` while more may come. [`End::Aborted`] also when more than `max-failed` of its tiles failed.
+    pub end: Option<End>,
+    /// Outcomes so far.
+    pub tally: Tally,
+}
+
+/// What a reduce may do: send versions of its own domain and close generations.
+///
+/// Versions of a slide belong to the generation that is open on that output; [`Cx::seal`] closes it. The operator numbers
+/// generations, counts versions and sends the seals.
+pub struct Cx<'a> {
+    pub(crate) emit: &'a mut dyn Emit,
+}
+
+/// The operator's side of [`Cx`]; public so that a stage can be tested without an operator.
+pub trait Emit {
+    /// Sends a version in the slide's open generation of `output`; returns the generation's number.
+    fn version(&mut self, output: usize, slide: SlideId, tile: TileId, body: Body) -> u32;
+    /// Seals the slide's open generation of `output` and opens the next one.
+    fn seal(&mut self, output: usize, slide: SlideId, last: Option<End>);
+    /// Sends news on every output.
+    fn event(&mut self, slide: SlideId, event: Event);
+    /// The slide.
+    fn info(&self, slide: SlideId) -> Option<Arc<SlideInfo>>;
+}
+
+impl<'a> Cx<'a> {
+    /// Over an operator's side.
+    pub fn new(emit: &'a mut dyn Emit) -> Self {
+        Cx { emit }
+    }
+
+    /// Sends a version (a value, or Gone) of `tile` on `output`; returns the number of the generation that it belongs to.
+    pub fn version(&mut self, output: usize, slide: SlideId, tile: TileId, body: Body) -> u32 {
+        self.emit.version(output, slide, tile, body)
+    }
+
+    /// Closes the slide's open generation on `output`; `last` says that the slide stands as of this generation.
+    pub fn seal(&mut self, output: usize, slide: SlideId, last: Option<End>) {
+        self.emit.seal(output, slide, last)
+    }
+
+    /// Sends news on every output.
+    pub fn event(&mut self, slide: SlideId, event: Event) {
+        self.emit.event(slide, event)
+    }
+
+    /// The slide.
+    pub fn info(&self, slide: SlideId) -> Option<Arc<SlideInfo>> {
+        self.emit.info(slide)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ sink
+
+/// Closes a domain: writes it down. Errors of a sink fail the run (exit 1) after everything else is done.
+pub trait Sink {
+    /// A slide is open; before its first row.
+    fn opened(&mut self, slide: SlideId, info: &Arc<SlideInfo>) -> Result<(), StageError>;
+
+    /// What now holds for a tile of `port`: a value, or what it was instead (Skip, Fail, Gone). Older revisions never
+    /// follow newer ones; a provisional row is replaced by a later one.
+    fn row(&mut self, port: usize, key: Key, body: Body) -> Result<(), StageError>;
+
+    /// News.
+    fn event(&mut self, _slide: SlideId, _event: &Event) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Every connected port of the slide ended: write its files whole. Called again when the slide was reopened and ended
+    /// anew. `done` has one entry a port.
+    fn ended(&mut self, slide: SlideId, done: &[Completed]) -> Result<(), StageError>;
+
+    /// The slide's state may be dropped.
+    fn closed(&mut self, slide: SlideId);
+
+    /// The run is over (also after Ctrl-C): write tables that span slides.
+    fn finish(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+}

@@ -1,7 +1,8 @@
 //! News about a slide that no ledger counts.
 
-use crate::{End, Failure, Tally};
+use crate::{End, Failure, Prediction, Tally};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// News about a slide. Every stage forwards it on all outputs, behind what it sent before and ahead of what it sends after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,10 +31,13 @@ pub enum Event {
     },
     /// The slide was left for a later run (a live source at shutdown).
     Suspended,
-    /// The slide is already done by an earlier run with the same plan, models, executor and input; nothing was computed.
+    /// The slide is already done by an earlier run with the same plan, models, executor and input; nothing is computed, and
+    /// every domain of the slide ends empty. Sent by the source ahead of its seal.
     Skipped {
         /// Where its prediction stands.
         path: String,
+        /// The prediction that was found there, for the tables and views that span slides.
+        prediction: Arc<Prediction>,
     },
     /// How long a part of the slide's life took.
     Took {

@@ -38,8 +38,19 @@ pub enum Prepared {
     /// One for each worker.
     Reduce(Arc<dyn Fn() -> Box<dyn Reduce> + Send + Sync>),
     /// One for each worker; of a sink at process 0, only worker 0's there gets rows.
-    Sink(Arc<dyn Fn() -> Box<dyn Sink> + Send + Sync>),
+    Sink(MakeSink),
+    /// A sink of two parts that both get every row: `home` in the slide's home process, for files of the slide, and `first`
+    /// at worker 0 of process 0, for tables that span slides. The schema's `place` does not matter then.
+    SinkPair {
+        /// Made for each worker.
+        home: MakeSink,
+        /// Made for each worker; only worker 0's of process 0 gets rows.
+        first: MakeSink,
+    },
 }
+
+/// Makes a worker's sink.
+pub type MakeSink = Arc<dyn Fn() -> Box<dyn Sink> + Send + Sync>;
 
 /// What a stage gets when it is prepared.
 pub struct Prepare<'a> {

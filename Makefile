@@ -1,0 +1,49 @@
+# make demo   install what is missing, build, classify the slide in tests/fixtures, say where the results are
+# make test   install what is missing, run every test
+# make demo-weights DATA=folder   train the demo's two models again
+# make bench  what the README's tables were printed by
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
+ONNXRUNTIME_VERSION := 1.32.0
+ONNXRUNTIME := .onnxruntime/libonnxruntime.so
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WEIR := $(TARGET)/release/weir
+
+.PHONY: demo test build setup packages demo-weights bench clean
+
+demo: build
+	$(WEIR) run pipelines/demo.weir.toml
+
+test: setup
+	cargo test --release --workspace --exclude cubecl-llvm
+
+build: setup
+	cargo build --release -p weir
+
+setup: packages $(ONNXRUNTIME)
+
+# Only what is missing is installed, so a second run needs neither network nor root.
+packages:
+	@missing=(); for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' "$$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$$package"); done; \
+	if (( $${#missing[@]} )); then \
+	  echo "installing $${missing[*]}"; \
+	  root=; (( $$(id -u) == 0 )) || root=sudo; \
+	  $$root apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $$root apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust (https://rustup.rs) and run make again" >&2; exit 1; }
+
+# ONNX Runtime's shared library, out of its PyPI wheel; weir finds it here (weir doctor says where it looks).
+$(ONNXRUNTIME): | packages
+	@mkdir -p .onnxruntime
+	python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d .onnxruntime/wheel onnxruntime==$(ONNXRUNTIME_VERSION)
+	unzip -q -o -j .onnxruntime/wheel/onnxruntime-*.whl 'onnxruntime/capi/libonnxruntime.so*' 'onnxruntime/LICENSE' -d .onnxruntime
+	mv .onnxruntime/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
+	rm -r .onnxruntime/wheel
+
+clean:
+	rm -rf out .onnxruntime
+	cargo clean

@@ -21,8 +21,23 @@ struct Account {
     cap: usize,
     reserved: usize,
     leased: usize,
+    cached: usize,
+    caches: usize,
     peak: usize,
     waiting: Vec<Waker>,
+}
+
+impl Account {
+    /// Bytes for leases, and apart from them for caches.
+    fn shares(&self) -> (usize, usize) {
+        let free = self.cap.saturating_sub(self.reserved);
+        let cache = if self.caches > 0 { free / 4 } else { 0 };
+        (free - cache, cache)
+    }
+
+    fn note_peak(&mut self) {
+        self.peak = self.peak.max(self.leased + self.cached + self.reserved);
+    }
 }
 
 /// Called, from any thread, when bytes came free.
@@ -35,6 +50,8 @@ impl Budget {
             cap,
             reserved: 0,
             leased: 0,
+            cached: 0,
+            caches: 0,
             peak: 0,
             waiting: Vec::new(),
         })))
@@ -44,7 +61,7 @@ impl Budget {
     /// larger than the share is granted, so that an oversized tile cannot stop the run for ever.
     pub fn try_lease(&self, class: Class, bytes: usize) -> Option<Lease> {
         let mut account = self.lock();
-        let free = account.cap.saturating_sub(account.reserved);
+        let (free, _) = account.shares();
         let share = match class {
             Class::Fetch => free,
             Class::Scan => free - free / 8,
@@ -53,11 +70,20 @@ impl Budget {
             return None;
         }
         account.leased += bytes;
-        account.peak = account.peak.max(account.leased + account.reserved);
+        account.note_peak();
         Some(Lease {
             budget: self.clone(),
             bytes,
+            cached: false,
         })
+    }
+
+    /// A share for a cache of what can be computed again: a quarter of the budget, set apart from all leases while any such
+    /// share is open. Apart, because a source takes every byte that it can get and would leave a cache nothing; and because
+    /// what a cache holds must never keep a lease from being granted.
+    pub fn open_cache(&self) -> CacheShare {
+        self.lock().caches += 1;
+        CacheShare(self.clone())
     }
 
     /// Bytes for what a stage keeps of a slide, or `None` when the sum of all reservations would leave less than an eighth
@@ -68,7 +94,7 @@ impl Budget {
             return None;
         }
         account.reserved += bytes;
-        account.peak = account.peak.max(account.leased + account.reserved);
+        account.note_peak();
         Some(Reservation {
             budget: self.clone(),
             bytes,
@@ -91,12 +117,17 @@ impl Budget {
         self.lock().leased
     }
 
+    /// Bytes that caches hold now.
+    pub fn cached(&self) -> usize {
+        self.lock().cached
+    }
+
     /// Bytes reserved now.
     pub fn reserved(&self) -> usize {
         self.lock().reserved
     }
 
-    /// The greatest sum of leases and reservations so far.
+    /// The greatest sum of leases, reservations and caches so far.
     pub fn peak(&self) -> usize {
         self.lock().peak
     }
@@ -111,7 +142,7 @@ impl Budget {
             account.leased -= leased;
             account.reserved -= reserved;
             // Hysteresis: a wake for each freed tile costs more than the tile.
-            let free = account.cap.saturating_sub(account.reserved);
+            let (free, _) = account.shares();
             let quiet = account.leased > free - free / 8;
             if quiet && account.leased > 0 {
                 Vec::new()
@@ -141,6 +172,7 @@ impl fmt::Debug for Budget {
 pub struct Lease {
     budget: Budget,
     bytes: usize,
+    cached: bool,
 }
 
 impl Lease {
@@ -158,7 +190,45 @@ impl PartialEq for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes, 0);
+        if self.cached {
+            self.budget.lock().cached -= self.bytes;
+        } else {
+            self.budget.give_back(self.bytes, 0);
+        }
+    }
+}
+
+/// A share of the budget that a cache leases from; see [`Budget::open_cache`].
+#[derive(Debug)]
+pub struct CacheShare(Budget);
+
+impl CacheShare {
+    /// A lease of `bytes` out of the caches' share, or `None` when that is used up: then the cache drops something, or does
+    /// without.
+    pub fn try_lease(&self, bytes: usize) -> Option<Lease> {
+        let mut account = self.0.lock();
+        let (_, share) = account.shares();
+        if account.cached + bytes > share {
+            return None;
+        }
+        account.cached += bytes;
+        account.note_peak();
+        Some(Lease {
+            budget: self.0.clone(),
+            bytes,
+            cached: true,
+        })
+    }
+
+    /// Bytes of the whole share now.
+    pub fn bytes(&self) -> usize {
+        self.0.lock().shares().1
+    }
+}
+
+impl Drop for CacheShare {
+    fn drop(&mut self) {
+        self.0.lock().caches -= 1;
     }
 }
 
@@ -206,6 +276,25 @@ mod tests {
         assert!(budget.try_lease(Class::Fetch, 1).is_none());
         drop(big);
         assert!(budget.try_lease(Class::Scan, 1).is_some());
+    }
+
+    #[test]
+    fn a_full_cache_takes_nothing_from_leases() {
+        let budget = Budget::new(800);
+        let cache = budget.open_cache();
+        let held = cache.try_lease(200).unwrap();
+        assert!(cache.try_lease(1).is_none());
+        let fetch = budget.try_lease(Class::Fetch, 600).unwrap();
+        assert!(budget.try_lease(Class::Fetch, 1).is_none());
+        drop(fetch);
+        let big = budget.try_lease(Class::Scan, 10_000);
+        assert!(
+            big.is_some(),
+            "a cache does not count as somebody who will give back"
+        );
+        drop((held, cache, big));
+        assert_eq!((budget.cached(), budget.leased()), (0, 0));
+        assert!(budget.try_lease(Class::Scan, 700).is_some());
     }
 
     #[test]

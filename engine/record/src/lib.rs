@@ -32,7 +32,7 @@ pub mod slide_info;
 pub mod tile_buf;
 pub mod unit;
 
-pub use budget::{Budget, Class, Lease, Reservation};
+pub use budget::{Budget, CacheShare, Class, Lease, Reservation};
 pub use event::Event;
 pub use generation::Generations;
 pub use id::{SlideId, SlideKey, TileId};

@@ -1,0 +1,23 @@
+//! The native reader of the tiled-TIFF family.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `page` | how the pixels of one directory are laid out: tiles or strips, compression, colour |
+//! | `family` | which directories are levels and which are label, macro, thumbnail; vendor keys |
+//! | `decode` | the bytes of one native tile to RGB, strictly |
+//! | `jpeg`, `jpeg2000` | those two codecs |
+//! | `cache` | decoded native tiles, each decoded once where the budget allows |
+//! | `resample` | means over areas |
+//! | `slide` | the [`SlideReader`](crate::SlideReader) over all of it |
+
+pub(crate) mod cache;
+mod decode;
+mod family;
+mod jpeg;
+mod jpeg2000;
+mod ome;
+mod page;
+mod resample;
+mod slide;
+
+pub(crate) use slide::NativeSlide;

@@ -1,0 +1,291 @@
+//! The fast executor: ONNX Runtime, loaded at run time where it is found.
+
+use super::{Device, Executor, ExecutorError, finite};
+use crate::input::Input;
+use crate::network::Network;
+use crate::onnx;
+use crate::weights::Weights;
+use ort::environment::Environment;
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+/// What the library file is called.
+const FILE: &str = "libonnxruntime.so";
+
+/// ONNX Runtime's library, loaded; there is at most one in a process.
+pub struct Library {
+    /// The file.
+    pub path: PathBuf,
+    /// As `1.32.0`.
+    pub version: String,
+    environment: Environment,
+}
+
+/// ONNX Runtime is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The files that were looked for, or the one that did not load.
+    pub tried: Vec<PathBuf>,
+    /// What was wrong with the file, where there was one.
+    pub what: Option<String>,
+    /// Whether the user named the file.
+    pub named: bool,
+}
+
+impl Missing {
+    /// In a few words, for the line that says which executor was chosen.
+    pub fn short(&self) -> &'static str {
+        if self.what.is_some() {
+            "ONNX Runtime's library did not load"
+        } else {
+            "ONNX Runtime's library was not found"
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())?;
+        if let Some(what) = &self.what {
+            write!(f, ": {what}")?;
+        }
+        f.write_str("; looked for")?;
+        for (place, path) in self.tried.iter().enumerate() {
+            let comma = if place == 0 { " " } else { ", " };
+            write!(f, "{comma}{}", path.display())?;
+        }
+        f.write_str(
+            "; `make setup` takes it out of the PyPI wheel `onnxruntime`, or set WEIR_ONNXRUNTIME to the file, or use the executor `burn`",
+        )
+    }
+}
+
+/// The library: the one that `named`, WEIR_ONNXRUNTIME or ORT_DYLIB_PATH says, else the first that is there of
+/// `.onnxruntime/` in the working folder and above the program, LD_LIBRARY_PATH and the system's folders.
+///
+/// The first one that loads stays for the process.
+pub fn library(named: Option<&Path>) -> Result<&'static Library, ExecutorError> {
+    static LOADED: OnceLock<Library> = OnceLock::new();
+    static LOADING: Mutex<()> = Mutex::new(());
+    // Held while loading, so that two models do not load it twice; what it guards has no state to spoil.
+    let _guard = LOADING
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(library) = LOADED.get() {
+        return Ok(library);
+    }
+    let (path, named) = find(named).map_err(ExecutorError::Missing)?;
+    let library = load(&path, named).map_err(ExecutorError::Missing)?;
+    Ok(LOADED.get_or_init(|| library))
+}
+
+fn find(named: Option<&Path>) -> Result<(PathBuf, bool), Missing> {
+    let said = named.map(Path::to_path_buf).or_else(|| {
+        ["WEIR_ONNXRUNTIME", "ORT_DYLIB_PATH"]
+            .iter()
+            .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+            .map(PathBuf::from)
+    });
+    if let Some(path) = said {
+        return if path.is_file() {
+            Ok((path, true))
+        } else {
+            Err(Missing {
+                tried: vec![path],
+                what: Some("there is no such file".to_string()),
+                named: true,
+            })
+        };
+    }
+    let mut tried = vec![PathBuf::from(".onnxruntime").join(FILE)];
+    if let Ok(program) = std::env::current_exe() {
+        // target/release/weir and target/release/deps/test: the folder of the checkout is at most four above.
+        tried.extend(
+            program
+                .ancestors()
+                .skip(1)
+                .take(4)
+                .map(|folder| folder.join(".onnxruntime").join(FILE)),
+        );
+    }
+    if let Some(folders) = std::env::var_os("LD_LIBRARY_PATH") {
+        tried.extend(std::env::split_paths(&folders).map(|folder| folder.join(FILE)));
+    }
+    let system = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib"];
+    tried.extend(system.iter().map(|folder| Path::new(folder).join(FILE)));
+    match tried.iter().find(|path| path.is_file()) {
+        Some(path) => Ok((path.clone(), false)),
+        None => Err(Missing {
+            tried,
+            what: None,
+            named: false,
+        }),
+    }
+}
+
+fn load(path: &Path, named: bool) -> Result<Library, Missing> {
+    let missing = |what: String| Missing {
+        tried: vec![path.to_path_buf()],
+        what: Some(what),
+        named,
+    };
+    // A relative path would be looked for beside the program first.
+    let absolute = std::path::absolute(path).map_err(|error| missing(error.to_string()))?;
+    let environment = ort::init_from(&absolute)
+        .map_err(|error| missing(error.to_string()))?
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| missing(error.to_string()))?;
+    Ok(Library {
+        path: path.to_path_buf(),
+        version: version(ort::info()),
+        environment,
+    })
+}
+
+/// The version in a build's description, as `1.32.0` of `... git-branch=rel-1.32.0, git-commit-id=0123abc, ...`; a
+/// build of another branch is named by its commit.
+fn version(info: &str) -> String {
+    let field = |name: &str| {
+        let rest = info.split(name).nth(1)?;
+        rest.split([',', ' ']).next().map(str::to_string)
+    };
+    field("git-branch=rel-")
+        .or_else(|| field("git-commit-id="))
+        .unwrap_or_else(|| "unknown".to_string())
+}
+
+/// Runs a network as an ONNX graph that weir wrote.
+pub struct OnnxRuntime {
+    library: &'static Library,
+    graph: Vec<u8>,
+    input: Input,
+    device: Device,
+    /// Sessions that no call uses now. A call needs one for itself, so there are as many as threads called at once.
+    free: Mutex<Vec<Session>>,
+}
+
+impl OnnxRuntime {
+    /// The network on `device`; the first session is built at once, so that what is wrong shows here.
+    pub fn new(
+        library: &'static Library,
+        network: &Network,
+        weights: &Weights,
+        input: &Input,
+        device: Device,
+    ) -> Result<OnnxRuntime, ExecutorError> {
+        let executor = OnnxRuntime {
+            library,
+            graph: onnx::write(network, weights, input.size())?,
+            input: input.clone(),
+            device,
+            free: Mutex::default(),
+        };
+        let session = executor.session()?;
+        executor.give_back(session);
+        Ok(executor)
+    }
+
+    fn take(&self) -> Result<Session, ExecutorError> {
+        let free = self.free.lock().ok().and_then(|mut free| free.pop());
+        free.map_or_else(|| self.session(), Ok)
+    }
+
+    fn give_back(&self, session: Session) {
+        if let Ok(mut free) = self.free.lock() {
+            free.push(session);
+        }
+    }
+
+    /// A session of one thread, deterministic kernels only.
+    fn session(&self) -> Result<Session, ExecutorError> {
+        let failed = |doing| {
+            move |what: String| ExecutorError::Library {
+                executor: "onnxruntime",
+                doing,
+                what,
+            }
+        };
+        let options = failed("set its options");
+        let mut builder = Session::builder(&self.library.environment)
+            .map_err(|error| options(error.to_string()))?
+            .with_intra_threads(1)
+            .and_then(|builder| builder.with_inter_threads(1))
+            .and_then(|builder| builder.with_parallel_execution(false))
+            .and_then(|builder| builder.with_deterministic_compute(true))
+            .and_then(|builder| builder.with_optimization_level(GraphOptimizationLevel::All))
+            .map_err(|error| options(error.to_string()))?;
+        if let Device::Cuda(number) = self.device {
+            let number = i32::try_from(number).unwrap_or(i32::MAX);
+            let provider = ep::CUDA::default()
+                .with_device_id(number)
+                // TF32 rounds products to 10 bits: far from the CPU's answer.
+                .with_tf32(false)
+                .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Default)
+                .build()
+                .error_on_failure();
+            builder = builder
+                .with_execution_providers([provider])
+                .map_err(|error| ExecutorError::Device {
+                    device: self.device.to_string(),
+                    executor: "onnxruntime",
+                    what: error.to_string(),
+                    help: "take the library of the PyPI wheel `onnxruntime-gpu` with CUDA and cuDNN as its notes say and set WEIR_ONNXRUNTIME to it, or use `cpu`",
+                })?;
+        }
+        builder
+            .commit_from_memory(&self.graph)
+            .map_err(|error| failed("take the network's graph")(error.to_string()))
+    }
+
+    fn run(&self, session: &mut Session, tiles: &[&[u8]]) -> Result<Vec<Vec<f32>>, ExecutorError> {
+        let failed = |error: ort::Error| ExecutorError::Library {
+            executor: "onnxruntime",
+            doing: "run the network",
+            what: error.to_string(),
+        };
+        let size = self.input.size();
+        let mut numbers = Vec::new();
+        let mut features = Vec::with_capacity(tiles.len());
+        for (place, tile) in tiles.iter().enumerate() {
+            numbers.clear();
+            self.input.append(tile, &mut numbers)?;
+            let tensor = TensorRef::from_array_view(([1, 3, size, size], numbers.as_slice()))
+                .map_err(failed)?;
+            let outputs = session
+                .run(ort::inputs![onnx::INPUT => tensor])
+                .map_err(failed)?;
+            let (_, values) = outputs[onnx::OUTPUT]
+                .try_extract_tensor::<f32>()
+                .map_err(failed)?;
+            features.push(finite(place, values.to_vec())?);
+        }
+        Ok(features)
+    }
+}
+
+impl Executor for OnnxRuntime {
+    fn forward(&self, tiles: &[&[u8]]) -> Result<Vec<Vec<f32>>, ExecutorError> {
+        let mut session = self.take()?;
+        let features = self.run(&mut session, tiles);
+        self.give_back(session);
+        features
+    }
+
+    fn name(&self) -> &'static str {
+        "onnxruntime"
+    }
+
+    fn version(&self) -> &str {
+        &self.library.version
+    }
+
+    fn device(&self) -> String {
+        self.device.to_string()
+    }
+}

@@ -19,7 +19,7 @@ pub mod values;
 
 pub use model::{ModelHeader, ModelKind};
 pub use plan::{Edge, Node, Plan};
-pub use run::RunSettings;
+pub use run::{OnError, RunSettings};
 pub use schema::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Registry, Rows, Schema, StateArgs,
 };

@@ -29,6 +29,9 @@ pub enum Event {
         /// m lowest.
         lowest: u32,
     },
+    /// The source has sent everything of the slide, seals included. A reduce passes it on when it has sealed its own last
+    /// generation, and a sink that has it and whose ledgers ended is done with the slide.
+    Closing,
     /// The slide was left for a later run (a live source at shutdown).
     Suspended,
     /// The slide is already done by an earlier run with the same plan, models, executor and input; nothing is computed, and

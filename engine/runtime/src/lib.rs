@@ -3,4 +3,24 @@
 //! One operator for each of four stage traits, leases as back-pressure, ledgers as completeness. A stage's author sees rows,
 //! batches and slides; seals, leases, capabilities and threads are the operators' affair.
 
+mod abort;
+mod crew;
+mod graph;
+mod host;
+mod house;
+mod inbox;
+mod progress;
+mod reduce;
+mod report;
+mod run;
+mod sink;
+mod source;
 pub mod stage;
+mod work;
+
+pub use abort::Stop;
+pub use graph::Tap;
+pub use host::Edge;
+pub use progress::{Progress, StageCounters};
+pub use report::{Outcome, SlideRecord, exit};
+pub use run::{Options, RunError, counters, run};

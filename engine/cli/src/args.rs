@@ -1,0 +1,228 @@
+//! The command line, from which `--help`, the man page and the completions come.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A streaming dataflow engine for whole-slide histopathology images. Research software, not a medical device.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How messages are printed.
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    pub format: Format,
+    /// Whether messages are coloured.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+    /// Print less: no progress, no summary.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// How messages are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// One line each: `file:line:column: error[CODE]: message`.
+    Short,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Whether messages are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline.
+    Run(Run),
+    /// Check pipeline files; print every mistake at once.
+    Validate(Validate),
+    /// Print a pipeline's graph, with types and memory.
+    Graph(Graph),
+    /// List the stage types, or describe one.
+    Stages(Stages),
+    /// Explain a diagnostic.
+    Explain {
+        /// As E0302.
+        code: String,
+    },
+    /// Print the JSON Schema of pipeline files, for editors.
+    Schema,
+    /// Print a pipeline after variables and --set, with where each value came from.
+    Show(File),
+    /// Say what a slide is: levels, resolution and who said so, reader, associated images.
+    Inspect {
+        /// The slide.
+        slide: PathBuf,
+    },
+    /// Say what this machine has and what is missing, each with the remedy.
+    Doctor,
+    /// Run the [[test]] tables of a pipeline.
+    Test {
+        #[command(flatten)]
+        file: File,
+        /// Only the test of this name.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Train a scorer and a bag model from slide labels.
+    Train(Train),
+    /// Write a new file to start from.
+    New {
+        /// What.
+        #[command(subcommand)]
+        what: New,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// bash, zsh, fish, elvish, powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page.
+    Man,
+}
+
+/// A pipeline file and what overrides it.
+#[derive(Args, Clone, Debug)]
+pub struct File {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Values of the file's variables.
+    #[arg(value_name = "NAME=VALUE")]
+    pub variables: Vec<String>,
+    /// A value for any key, as `stage.top.highest=64`; it is TOML and checked like the file.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `weir run`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub file: File,
+    /// Folder of the outputs, instead of `run.out`.
+    #[arg(short, long)]
+    pub out: Option<PathBuf>,
+    /// Timely workers in each process, instead of `run.workers`.
+    #[arg(short, long)]
+    pub workers: Option<usize>,
+    /// auto, cpu, cuda:0; instead of `run.devices`.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// auto, burn, onnxruntime; instead of `run.executor`.
+    #[arg(long)]
+    pub executor: Option<String>,
+    /// Compute slides again that an earlier run finished.
+    #[arg(long)]
+    pub again: bool,
+    /// Only every n-th slide, starting with the i-th: i/n with i from 1. For batches of independent jobs.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Start this many processes on this machine.
+    #[arg(long, value_name = "N")]
+    pub processes: Option<usize>,
+    /// Join a cluster: a file with one host:port a line, the same for every process.
+    #[arg(long, value_name = "FILE", requires = "process")]
+    pub hosts: Option<PathBuf>,
+    /// This process's line in --hosts, from 0.
+    #[arg(long, value_name = "I")]
+    pub process: Option<usize>,
+    /// How long to wait for the other processes.
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub join_timeout: u64,
+    /// Write a trace for Perfetto or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// Arguments of `weir validate`.
+#[derive(Args, Clone, Debug)]
+pub struct Validate {
+    /// Pipeline files.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Values of the files' variables.
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub variables: Vec<String>,
+    /// A value for any key.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Exit with 2 for warnings too.
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// Arguments of `weir graph`.
+#[derive(Args, Clone, Debug)]
+pub struct Graph {
+    #[command(flatten)]
+    pub file: File,
+    /// How the graph is drawn.
+    #[arg(long = "as", value_enum, default_value = "text")]
+    pub drawing: Drawing,
+    /// A dry run: open every slide, count its tiles and bytes.
+    #[arg(long)]
+    pub slides: bool,
+}
+
+/// How a graph is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// For a terminal.
+    Text,
+    /// For Graphviz.
+    Dot,
+    /// For Markdown pages.
+    Mermaid,
+    /// For programs.
+    Json,
+}
+
+/// Arguments of `weir stages`.
+#[derive(Args, Clone, Debug)]
+pub struct Stages {
+    /// A stage type; all when none is given.
+    pub name: Option<String>,
+    /// Markdown instead of text.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Arguments of `weir train`.
+#[derive(Args, Clone, Debug)]
+pub struct Train {
+    /// What to train and how: a TOML file.
+    pub recipe: PathBuf,
+    /// Folder with the slides and their manifest.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Folder of the run: metrics, curves, checkpoints, models.
+    #[arg(short, long)]
+    pub out: PathBuf,
+    /// Go on from the checkpoints in --out.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// What `weir new` writes.
+#[derive(Debug, Subcommand)]
+pub enum New {
+    /// A pipeline that validates.
+    Pipeline {
+        /// The file to write; never overwritten.
+        file: PathBuf,
+    },
+}

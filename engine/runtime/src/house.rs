@@ -1,0 +1,162 @@
+//! What the operators of one process share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_pipeline::{Kind, Plan, StateArgs};
+use weir_record::budget::Waker;
+use weir_record::{Budget, Reservation, Slab, SlideId, SlideInfo};
+
+use crate::abort::{Abort, Stop};
+use crate::crew::Crew;
+use crate::inbox::REGISTER_BYTES;
+use crate::progress::Progress;
+use crate::stage::OpenSlides;
+
+/// Shared by all workers of a process.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) budget: Budget,
+    pub(crate) slab: Slab,
+    pub(crate) readers: Crew,
+    pub(crate) helpers: Crew,
+    pub(crate) abort: Abort,
+    pub(crate) stop: Stop,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) open: Arc<OpenSlides>,
+    pub(crate) places: Arc<Places>,
+    /// Index of this process and their number.
+    pub(crate) process: (usize, usize),
+    /// Workers of this process.
+    pub(crate) workers: usize,
+}
+
+impl House {
+    /// Bytes that the stages keep of an open slide of `tiles` tiles, registers included.
+    pub(crate) fn state_bytes(&self, tiles: u64) -> u64 {
+        let mut sum = 0;
+        for node in &self.plan.nodes {
+            let feature = node
+                .inputs
+                .iter()
+                .filter(|edge| node.schema.ins[edge.port].kind == Kind::Features)
+                .filter_map(|edge| {
+                    self.plan.nodes[edge.node]
+                        .shapes
+                        .get(edge.output)?
+                        .first()
+                        .copied()
+                })
+                .next()
+                .unwrap_or(0);
+            sum += (node.schema.state_bytes)(&StateArgs {
+                values: &node.values,
+                tiles,
+                feature,
+            });
+            if matches!(
+                node.schema.rows,
+                weir_pipeline::Rows::Reduce | weir_pipeline::Rows::Sink
+            ) {
+                let scanned = node.inputs.iter().any(|edge| !self.selected(edge.node));
+                sum += if scanned { tiles * REGISTER_BYTES } else { 0 };
+            }
+        }
+        sum
+    }
+
+    /// Whether what `node` sends stands behind a reduce: a few tiles of a slide, not all.
+    pub(crate) fn selected(&self, node: usize) -> bool {
+        let node = &self.plan.nodes[node];
+        node.schema.rows == weir_pipeline::Rows::Reduce
+            || node.inputs.iter().any(|edge| self.selected(edge.node))
+    }
+}
+
+/// Places for open slides: at most `run.open-slides` at once, each with its reservation.
+pub(crate) struct Places {
+    limit: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    taken: usize,
+    slides: HashMap<SlideId, Place>,
+    waiting: Vec<Waker>,
+}
+
+struct Place {
+    sinks: usize,
+    _reservation: Option<Reservation>,
+}
+
+impl Places {
+    pub(crate) fn new(limit: usize) -> Self {
+        Places {
+            limit: limit.max(1),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// A place for a slide that is about to be opened. `waker` is called when one comes free, if there is none.
+    pub(crate) fn take(&self, waker: Waker) -> bool {
+        let mut inner = self.lock();
+        if inner.taken >= self.limit {
+            inner.waiting.push(waker);
+            return false;
+        }
+        inner.taken += 1;
+        true
+    }
+
+    /// The slide is open: `sinks` sinks must be done with it before its place is free.
+    pub(crate) fn settle(&self, slide: SlideId, sinks: usize, reservation: Option<Reservation>) {
+        self.lock().slides.insert(
+            slide,
+            Place {
+                sinks,
+                _reservation: reservation,
+            },
+        );
+    }
+
+    /// A sink is done with the slide; returns whether it was the last.
+    pub(crate) fn sink_done(&self, slide: SlideId) -> bool {
+        let mut last = false;
+        self.free(|inner| {
+            if let Some(place) = inner.slides.get_mut(&slide) {
+                place.sinks = place.sinks.saturating_sub(1);
+                last = place.sinks == 0;
+            }
+            if last {
+                inner.slides.remove(&slide);
+                inner.taken -= 1;
+            }
+        });
+        last
+    }
+
+    fn free(&self, change: impl FnOnce(&mut Inner)) {
+        let woken = {
+            let mut inner = self.lock();
+            change(&mut inner);
+            if inner.taken < self.limit {
+                std::mem::take(&mut inner.waiting)
+            } else {
+                Vec::new()
+            }
+        };
+        for waker in woken {
+            waker();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a stage knows of the slides that are open at an operator.
+pub(crate) type Infos = HashMap<SlideId, Arc<SlideInfo>>;

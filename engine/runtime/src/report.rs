@@ -1,0 +1,212 @@
+//! What a run says of itself: gathered at process 0 from the rows that reach the sinks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use weir_pipeline::OnError;
+use weir_record::{Body, End, Event, Failure, Prediction, Row, SlideId, SlideInfo, State, Tally};
+
+use crate::abort::Stop;
+use crate::host::{Logic, Outputs};
+use crate::stage::StageError;
+
+/// Exit codes of a run (DESIGN 5).
+pub mod exit {
+    /// All done.
+    pub const DONE: u8 = 0;
+    /// Failed, or stopped at the first failed slide.
+    pub const FAILED: u8 = 1;
+    /// Usage or file mistakes.
+    pub const USAGE: u8 = 2;
+    /// Finished, with failed tiles or slides.
+    pub const PARTLY: u8 = 3;
+    /// A fault of weir itself.
+    pub const INTERNAL: u8 = 70;
+    /// Stopped by a person.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// What a run came to; whole only at process 0.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// By id.
+    pub slides: BTreeMap<String, SlideRecord>,
+    /// A person stopped it.
+    pub interrupted: bool,
+    /// `on-error = "stop"` stopped it.
+    pub stopped: bool,
+    /// What sinks could not do.
+    pub sink_failures: Vec<String>,
+    /// The greatest sum of leases and reservations, bytes.
+    pub memory_peak: u64,
+    /// From start to end.
+    pub took: Duration,
+}
+
+/// What a run says of one slide.
+#[derive(Clone, Debug, Default)]
+pub struct SlideRecord {
+    /// What is known of it.
+    pub info: Option<Arc<SlideInfo>>,
+    /// Its prediction, when a stage made one.
+    pub prediction: Option<Arc<Prediction>>,
+    revision: u32,
+    /// Why it failed as a whole.
+    pub failed: Option<Failure>,
+    /// Failed tiles, the first few of each stage.
+    pub failures: Vec<Failure>,
+    /// How each domain ended and what was counted, by stage and port.
+    pub ledgers: BTreeMap<(String, String), (End, Tally)>,
+    /// Milliseconds by part: open, read, total.
+    pub took: BTreeMap<String, u64>,
+    /// Where an earlier run left its prediction, when nothing was computed.
+    pub skipped: Option<String>,
+}
+
+impl SlideRecord {
+    /// Failed tiles, as the stage that saw most of them counted.
+    pub fn failed_tiles(&self) -> u64 {
+        self.ledgers
+            .values()
+            .map(|(_, tally)| tally.fail)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// `final`, `failed`, `interrupted`, ...; without a prediction, how its domains ended.
+    pub fn state(&self) -> State {
+        if self.failed.is_some() {
+            return State::Failed;
+        }
+        if let Some(prediction) = &self.prediction {
+            return prediction.state;
+        }
+        match self.ledgers.values().map(|(end, _)| *end).max() {
+            Some(End::Complete) => State::Final,
+            Some(End::Incomplete) => State::Incomplete,
+            Some(End::Aborted) => State::Interrupted,
+            None if self.skipped.is_some() => State::Final,
+            None => State::Interrupted,
+        }
+    }
+}
+
+impl Outcome {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        let failed = self
+            .slides
+            .values()
+            .any(|slide| slide.state() == State::Failed || slide.failed_tiles() > 0);
+        if self.interrupted {
+            exit::INTERRUPTED
+        } else if self.stopped || !self.sink_failures.is_empty() {
+            exit::FAILED
+        } else if failed {
+            exit::PARTLY
+        } else {
+            exit::DONE
+        }
+    }
+}
+
+/// Gathers the report of a process.
+#[derive(Clone, Default)]
+pub(crate) struct Report(Arc<Mutex<Outcome>>);
+
+impl Report {
+    pub(crate) fn sink_failed(&self, stage: &str, error: &StageError) {
+        self.lock().sink_failures.push(format!("{stage}: {error}"));
+    }
+
+    pub(crate) fn take(&self) -> Outcome {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The operator that gathers, at worker 0 of process 0.
+pub(crate) struct ReportLogic {
+    report: Report,
+    ids: BTreeMap<SlideId, String>,
+    stop: Option<Stop>,
+}
+
+impl ReportLogic {
+    pub(crate) fn new(report: Report, on_error: OnError, stop: Stop) -> Self {
+        ReportLogic {
+            report,
+            ids: BTreeMap::new(),
+            stop: (on_error == OnError::Stop).then_some(stop),
+        }
+    }
+
+    fn take(&mut self, row: Row) {
+        if let Body::Opened(info) = &row.body {
+            self.ids.entry(row.slide).or_insert_with(|| info.id.clone());
+        }
+        let Some(id) = self.ids.get(&row.slide) else {
+            return;
+        };
+        let mut outcome = self.report.lock();
+        let slide = outcome.slides.entry(id.clone()).or_default();
+        let mut failed = false;
+        match row.body {
+            Body::Opened(info) => slide.info = Some(info),
+            Body::Prediction(prediction)
+                if slide.prediction.is_none() || row.rev >= slide.revision =>
+            {
+                slide.revision = row.rev;
+                slide.prediction = Some(prediction);
+            }
+            Body::Event(event) => match Arc::unwrap_or_clone(event) {
+                Event::SlideFailed(failure) => {
+                    failed = true;
+                    slide.failed.get_or_insert(failure);
+                }
+                // Fan-out brings the same news to several sinks.
+                Event::TileFailed(failure) if !slide.failures.contains(&failure) => {
+                    slide.failures.push(failure)
+                }
+                Event::LedgerEnded {
+                    stage,
+                    port,
+                    end,
+                    tally,
+                } => {
+                    slide.ledgers.insert((stage, port), (end, tally));
+                }
+                Event::Took { part, ms } => {
+                    let longest = slide.took.entry(part).or_default();
+                    *longest = ms.max(*longest);
+                }
+                Event::Skipped { path, prediction } => {
+                    slide.skipped = Some(path);
+                    slide.prediction = Some(prediction);
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        if failed && let Some(stop) = self.stop.take() {
+            outcome.stopped = true;
+            stop.request();
+        }
+    }
+}
+
+impl Logic for ReportLogic {
+    fn rows(&mut self, _: usize, rows: &mut Vec<Row>, _: &mut Outputs) {
+        for row in rows.drain(..) {
+            self.take(row);
+        }
+    }
+
+    fn turn(&mut self, inputs_done: bool, _: &mut Outputs) -> bool {
+        inputs_done
+    }
+}

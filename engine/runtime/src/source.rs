@@ -1,0 +1,467 @@
+//! The source operator: opens slides, takes leases, has tiles read, sends what comes back.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use weir_record::{
+    Body, Class, End, Event, Failure, Row, Seal, Skip, SlideId, SlideInfo, TileBuf, TileId,
+};
+
+use crate::abort::message;
+use crate::host::{Logic, Outputs, Wake};
+use crate::house::House;
+use crate::progress::add;
+use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
+
+/// Rows that one activation sends at most, so that a source never floods what follows.
+const ROWS_A_TURN: usize = 64;
+/// Failures that are told one by one; the rest are only counted.
+pub(crate) const TOLD_FAILURES: u32 = 16;
+
+pub(crate) struct SourceLogic {
+    name: String,
+    index: usize,
+    source: Arc<dyn Source>,
+    house: House,
+    wake: Wake,
+    sinks: usize,
+    /// Slides of this worker that were not asked for yet.
+    next: VecDeque<(u64, SlideRef)>,
+    opening: usize,
+    /// Open, but their state does not fit into the budget yet.
+    unsettled: VecDeque<(SlideId, OpenedSlide, Duration)>,
+    slides: Vec<Live>,
+    answers: (Sender<Answer>, Receiver<Answer>),
+    stopped: bool,
+}
+
+struct Live {
+    id: SlideId,
+    info: Arc<SlideInfo>,
+    script: Box<dyn Script>,
+    reader: Arc<dyn TileReader>,
+    held_back: Option<Step>,
+    not_before: Option<Instant>,
+    in_flight: usize,
+    told: u32,
+    done: bool,
+    since: Instant,
+}
+
+enum Answer {
+    Opened(u64, SlideRef, Result<OpenedSlide, Failure>, Duration),
+    Read(SlideId, TileId, u32, Body),
+}
+
+impl SourceLogic {
+    /// The source of the plan's node `index`, for worker `worker` of this process.
+    pub(crate) fn new(
+        house: House,
+        index: usize,
+        source: Arc<dyn Source>,
+        worker: usize,
+        keep: &dyn Fn(u64) -> bool,
+        wake: Wake,
+    ) -> Self {
+        let (process, processes) = house.process;
+        let next: VecDeque<(u64, SlideRef)> = source
+            .slides()
+            .iter()
+            .enumerate()
+            .map(|(number, slide)| (number as u64, slide.clone()))
+            .filter(|(number, _)| keep(*number))
+            .filter(|(number, _)| *number as usize % processes == process)
+            .filter(|(number, _)| (*number as usize / processes) % house.workers == worker)
+            .collect();
+        add(&house.progress.slides, next.len() as u64);
+        let sinks = house
+            .plan
+            .nodes
+            .iter()
+            .filter(|node| node.schema.rows == weir_pipeline::Rows::Sink)
+            .count();
+        SourceLogic {
+            name: house.plan.nodes[index].name.clone(),
+            index,
+            source,
+            house,
+            wake,
+            sinks,
+            next,
+            opening: 0,
+            unsettled: VecDeque::new(),
+            slides: Vec::new(),
+            answers: channel(),
+            stopped: false,
+        }
+    }
+
+    fn open_more(&mut self) {
+        while let Some((number, slide)) = self.next.front().cloned() {
+            if !self.house.places.take(self.wake.from_anywhere()) {
+                return;
+            }
+            self.next.pop_front();
+            self.opening += 1;
+            let (source, answer, waker) = (
+                self.source.clone(),
+                self.answers.0.clone(),
+                self.wake.from_anywhere(),
+            );
+            let stage = self.name.clone();
+            self.house.readers.submit(move || {
+                let since = Instant::now();
+                let opened = catch_unwind(AssertUnwindSafe(|| source.open(&slide))).unwrap_or_else(
+                    |panic| {
+                        Err(Failure {
+                            stage,
+                            slide: slide.id.clone(),
+                            tile: None,
+                            what: message(&*panic),
+                            help: "this is a fault of the stage: please report it".into(),
+                        })
+                    },
+                );
+                // Nobody listens any more when the run was aborted.
+                let _ = answer.send(Answer::Opened(number, slide, opened, since.elapsed()));
+                waker();
+            });
+        }
+    }
+
+    fn settle(&mut self, out: &mut Outputs) {
+        while let Some((id, opened, _)) = self.unsettled.front() {
+            let bytes = self.house.state_bytes(opened.info.tiles) as usize;
+            let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
+                self.house.budget.wake_when_free(self.wake.from_anywhere());
+                self.house.budget.try_reserve(bytes)
+            });
+            let Some(reservation) = reserved else { return };
+            let id = *id;
+            let Some((_, opened, took)) = self.unsettled.pop_front() else {
+                return;
+            };
+            self.house.places.settle(id, self.sinks, Some(reservation));
+            self.house.open.enter(id, opened.reader.clone());
+            add(&self.house.progress.tiles, opened.info.tiles);
+            out.send_all(Row {
+                slide: id,
+                tile: TileId::SLIDE,
+                rev: 0,
+                body: Body::Opened(opened.info.clone()),
+            });
+            out.event(
+                id,
+                Event::Took {
+                    part: "open".into(),
+                    ms: took.as_millis() as u64,
+                },
+            );
+            self.slides.push(Live {
+                id,
+                info: opened.info,
+                script: opened.script,
+                reader: opened.reader,
+                held_back: None,
+                not_before: None,
+                in_flight: 0,
+                told: 0,
+                done: false,
+                since: Instant::now(),
+            });
+            if self.stopped {
+                self.stop_last();
+            }
+        }
+    }
+
+    fn stop_last(&mut self) {
+        if let Some(slide) = self.slides.last_mut() {
+            slide.script.stop();
+        }
+    }
+
+    fn failed_to_open(
+        &mut self,
+        id: SlideId,
+        slide: &SlideRef,
+        failure: Failure,
+        out: &mut Outputs,
+    ) {
+        self.house.places.settle(id, self.sinks, None);
+        let info = SlideInfo::unopened(slide.id.clone(), slide.key, slide.path.clone());
+        out.send_all(Row {
+            slide: id,
+            tile: TileId::SLIDE,
+            rev: 0,
+            body: Body::Opened(Arc::new(info)),
+        });
+        out.event(id, Event::SlideFailed(failure));
+        let seal = Seal {
+            n: 0,
+            check: 0,
+            last: Some(End::Aborted),
+        };
+        out.send_all(Row {
+            slide: id,
+            tile: TileId::SLIDE,
+            rev: 0,
+            body: Body::Seal(seal),
+        });
+        out.event(id, Event::Closing);
+    }
+
+    /// Takes steps of one slide until it waits, is starved, or the turn is over. Returns rows sent and whether it starved.
+    fn advance(&mut self, at: usize, room: usize, out: &mut Outputs) -> (usize, bool) {
+        let mut sent = 0;
+        let now = Instant::now();
+        while sent < room {
+            let slide = &mut self.slides[at];
+            if slide.done || slide.not_before.is_some_and(|time| time > now) {
+                return (sent, false);
+            }
+            slide.not_before = None;
+            let step = slide
+                .held_back
+                .take()
+                .unwrap_or_else(|| slide.script.next());
+            let id = slide.id;
+            match step {
+                Step::Tile { tile, rev, .. } if self.stopped => {
+                    // Asked for before the stop, and held back since: the script counts it as sent.
+                    let failure = self.failure(
+                        at,
+                        tile,
+                        "the run was stopped before the tile was read".into(),
+                    );
+                    out.send_all(Row {
+                        slide: id,
+                        tile,
+                        rev,
+                        body: Body::Fail(Arc::new(failure)),
+                    });
+                    sent += 1;
+                }
+                Step::Tile {
+                    tile,
+                    rev,
+                    width,
+                    height,
+                } => {
+                    let bytes = TileBuf::bytes(width, height);
+                    let lease = self.house.budget.try_lease(Class::Scan, bytes).or_else(|| {
+                        // Ask to be woken first and then again: bytes may have come free in between.
+                        self.house.budget.wake_when_free(self.wake.from_anywhere());
+                        self.house.budget.try_lease(Class::Scan, bytes)
+                    });
+                    let Some(lease) = lease else {
+                        self.slides[at].held_back = Some(Step::Tile {
+                            tile,
+                            rev,
+                            width,
+                            height,
+                        });
+                        return (sent, true);
+                    };
+                    self.read(at, tile, rev, (width, height), lease);
+                    sent += 1;
+                }
+                Step::Outcome { tile, rev, body } => {
+                    out.send_all(Row {
+                        slide: id,
+                        tile,
+                        rev,
+                        body,
+                    });
+                    sent += 1;
+                }
+                Step::Seal { rev, seal } => {
+                    out.send_all(Row {
+                        slide: id,
+                        tile: TileId::SLIDE,
+                        rev,
+                        body: Body::Seal(seal),
+                    });
+                }
+                Step::Event(event) => out.event(id, event),
+                Step::Wait(time) => {
+                    self.slides[at].not_before = Some(now + time);
+                    self.wake.after(time);
+                    return (sent, false);
+                }
+                Step::Done => self.slides[at].done = true,
+            }
+        }
+        (sent, false)
+    }
+
+    fn failure(&self, at: usize, tile: TileId, what: String) -> Failure {
+        Failure {
+            stage: self.name.clone(),
+            slide: self.slides[at].info.id.clone(),
+            tile: Some((tile.x(), tile.y())),
+            what,
+            help: String::new(),
+        }
+    }
+
+    fn read(
+        &mut self,
+        at: usize,
+        tile: TileId,
+        rev: u32,
+        size: (u32, u32),
+        lease: weir_record::Lease,
+    ) {
+        let mut failure = self.failure(at, tile, String::new());
+        let slide = &mut self.slides[at];
+        slide.in_flight += 1;
+        let (id, reader) = (slide.id, slide.reader.clone());
+        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (slab, progress, index) = (
+            self.house.slab.clone(),
+            self.house.progress.clone(),
+            self.index,
+        );
+        let retries = self.house.plan.nodes[index]
+            .run
+            .retries
+            .unwrap_or(self.house.plan.run.retries);
+        self.house.readers.submit(move || {
+            let since = Instant::now();
+            let body = match TileBuf::new(
+                size.0,
+                size.1,
+                slab.take(TileBuf::bytes(size.0, size.1)),
+                Some(lease),
+            ) {
+                None => {
+                    failure.what = "the tile's size does not fit its buffer".into();
+                    Body::Fail(Arc::new(failure))
+                }
+                Some(mut tile_buf) => {
+                    let mut read = || {
+                        catch_unwind(AssertUnwindSafe(|| {
+                            reader.read(tile, rev, tile_buf.pixels_mut())
+                        }))
+                        .unwrap_or_else(|panic| Err(ReadError::Damaged(message(&*panic))))
+                    };
+                    let mut result = read();
+                    for _ in 0..retries {
+                        if matches!(result, Err(ReadError::Damaged(_))) {
+                            result = read();
+                        }
+                    }
+                    match result {
+                        Ok(()) => Body::Pixels(Arc::new(tile_buf)),
+                        Err(ReadError::Superseded) => Body::Skip(Skip::Superseded),
+                        Err(ReadError::Damaged(what)) => {
+                            failure.what = what;
+                            Body::Fail(Arc::new(failure))
+                        }
+                    }
+                }
+            };
+            progress.stages[index].worked(1, since.elapsed());
+            add(&progress.tiles_read, 1);
+            let _ = answer.send(Answer::Read(id, tile, rev, body));
+            waker();
+        });
+    }
+
+    fn take_answers(&mut self, out: &mut Outputs) -> bool {
+        for _ in 0..ROWS_A_TURN {
+            let Ok(answer) = self.answers.1.try_recv() else {
+                return false;
+            };
+            match answer {
+                Answer::Opened(number, slide, opened, took) => {
+                    self.opening -= 1;
+                    let id = SlideId::new(self.house.process.0 as u16, number);
+                    match opened {
+                        Ok(opened) => self.unsettled.push_back((id, opened, took)),
+                        Err(failure) => self.failed_to_open(id, &slide, failure, out),
+                    }
+                }
+                Answer::Read(id, tile, rev, body) => {
+                    if let Some(slide) = self.slides.iter_mut().find(|slide| slide.id == id) {
+                        slide.in_flight -= 1;
+                        if let Body::Fail(failure) = &body {
+                            add(&self.house.progress.tiles_failed, 1);
+                            slide.told += 1;
+                            if slide.told <= TOLD_FAILURES {
+                                out.event(id, Event::TileFailed((**failure).clone()));
+                            }
+                        }
+                    }
+                    out.send_all(Row {
+                        slide: id,
+                        tile,
+                        rev,
+                        body,
+                    });
+                }
+            }
+        }
+        true
+    }
+
+    fn stop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.stopped = true;
+        self.next.clear();
+        for slide in &mut self.slides {
+            slide.script.stop();
+            slide.not_before = None;
+        }
+    }
+}
+
+impl Logic for SourceLogic {
+    fn rows(&mut self, _: usize, _: &mut Vec<Row>, _: &mut Outputs) {}
+
+    fn turn(&mut self, _: bool, out: &mut Outputs) -> bool {
+        if self.house.stop.level() > 0 {
+            self.stop();
+        }
+        let more_answers = self.take_answers(out);
+        self.open_more();
+        self.settle(out);
+        let (mut room, mut starved) = (ROWS_A_TURN, false);
+        // The slide that was opened first goes first; the others fill what it leaves.
+        for at in 0..self.slides.len() {
+            if room == 0 || starved {
+                break;
+            }
+            let (sent, hungry) = self.advance(at, room, out);
+            room -= sent.min(room);
+            starved = hungry;
+        }
+        self.slides.retain(|slide| {
+            let over = slide.done && slide.in_flight == 0;
+            if over {
+                out.event(
+                    slide.id,
+                    Event::Took {
+                        part: "read".into(),
+                        ms: slide.since.elapsed().as_millis() as u64,
+                    },
+                );
+                out.event(slide.id, Event::Closing);
+            }
+            !over
+        });
+        if more_answers || (room == 0 && !starved) {
+            self.wake.again();
+        }
+        self.next.is_empty()
+            && self.opening == 0
+            && self.unsettled.is_empty()
+            && self.slides.is_empty()
+    }
+}

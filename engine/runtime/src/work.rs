@@ -1,0 +1,441 @@
+//! The operator of maps and filters: gathers values of all slides into batches, has helper threads work on them, and sees to it
+//! that every version has exactly one outcome on every output, whatever a stage does.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use weir_record::{Body, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
+
+use crate::abort::message;
+use crate::host::{Logic, Outputs, Wake};
+use crate::house::House;
+use crate::source::TOLD_FAILURES;
+use crate::stage::{Batch, BatchShape, StageError, Work};
+
+pub(crate) struct WorkLogic {
+    name: String,
+    index: usize,
+    work: Arc<dyn Work>,
+    house: House,
+    wake: Wake,
+    shape: BatchShape,
+    retries: u32,
+    outputs: usize,
+    slides: HashMap<SlideId, Open>,
+    waiting: VecDeque<Value>,
+    since: Option<Instant>,
+    jobs: HashMap<u64, InHand>,
+    next_job: u64,
+    answers: (Sender<Done>, Receiver<Done>),
+}
+
+/// A slide at this stage.
+struct Open {
+    info: Arc<SlideInfo>,
+    /// Failures told one by one.
+    told: u32,
+    /// Values that have no outcome yet.
+    owed: u64,
+    /// The news that nothing more comes waits until nothing is owed, so that it overtakes no value.
+    closing: bool,
+}
+
+/// A value that waits, with the lease on its output once that is granted.
+struct Value {
+    key: Key,
+    body: Body,
+    info: Arc<SlideInfo>,
+    lease: Option<Lease>,
+    /// It was in a batch that did not come back in time.
+    alone: bool,
+}
+
+/// A batch on a helper thread.
+struct InHand {
+    until: Instant,
+    rows: Vec<(Key, Body, Arc<SlideInfo>)>,
+}
+
+struct Done {
+    job: u64,
+    rows: Vec<(Key, Vec<Body>)>,
+}
+
+impl WorkLogic {
+    pub(crate) fn new(house: House, index: usize, work: Arc<dyn Work>, wake: Wake) -> Self {
+        let node = &house.plan.nodes[index];
+        let mut shape = work.shape();
+        shape.rows = node.run.batch.unwrap_or(shape.rows).max(1);
+        shape.linger = node.run.linger.unwrap_or(shape.linger);
+        shape.timeout = node.run.timeout.unwrap_or(shape.timeout);
+        WorkLogic {
+            name: node.name.clone(),
+            index,
+            retries: node.run.retries.unwrap_or(house.plan.run.retries),
+            outputs: node.schema.outs.len(),
+            work,
+            wake,
+            shape,
+            slides: HashMap::new(),
+            waiting: VecDeque::new(),
+            since: None,
+            jobs: HashMap::new(),
+            next_job: 0,
+            answers: channel(),
+            house,
+        }
+    }
+
+    /// Sends what is full, late, or has nothing to wait for.
+    fn dispatch(&mut self, inputs_done: bool) {
+        let late = self
+            .since
+            .is_some_and(|since| since.elapsed() >= self.shape.linger);
+        loop {
+            if self.waiting.is_empty() {
+                self.since = None;
+                return;
+            }
+            let granted = self.grant();
+            let starved = granted < self.waiting.len().min(self.shape.rows);
+            let full = granted >= self.shape.rows;
+            let alone = self.waiting.front().is_some_and(|value| value.alone);
+            if granted == 0 || !(full || late || inputs_done || starved || alone) {
+                break;
+            }
+            let count = if alone {
+                1
+            } else {
+                granted.min(self.shape.rows)
+            };
+            let rows: Vec<Value> = self.waiting.drain(..count).collect();
+            self.submit(rows);
+        }
+        if let Some(since) = self.since {
+            self.wake.after(
+                self.shape
+                    .linger
+                    .saturating_sub(since.elapsed())
+                    .max(Duration::from_micros(100)),
+            );
+        }
+    }
+
+    /// Takes output leases for the first values that wait, as many as a batch holds; returns how many may go.
+    fn grant(&mut self) -> usize {
+        let most = self.shape.rows.min(self.waiting.len());
+        for at in 0..most {
+            let value = &mut self.waiting[at];
+            if value.lease.is_some() {
+                continue;
+            }
+            let Some((class, bytes)) = self.work.output_bytes(&value.body, &value.info) else {
+                continue;
+            };
+            let lease = self.house.budget.try_lease(class, bytes).or_else(|| {
+                self.house.budget.wake_when_free(self.wake.from_anywhere());
+                self.house.budget.try_lease(class, bytes)
+            });
+            match lease {
+                Some(lease) => value.lease = Some(lease),
+                None => return at,
+            }
+        }
+        most
+    }
+
+    fn submit(&mut self, values: Vec<Value>) {
+        let rows: Vec<(Key, Body, Arc<SlideInfo>)> = values
+            .iter()
+            .map(|value| (value.key, value.body.clone(), value.info.clone()))
+            .collect();
+        let batch: Vec<_> = values
+            .into_iter()
+            .map(|value| (value.key, value.body, value.info, value.lease))
+            .collect();
+        let job = self.next_job;
+        self.next_job += 1;
+        let task = Task {
+            work: self.work.clone(),
+            name: self.name.clone(),
+            outputs: self.outputs,
+            retries: self.retries,
+        };
+        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (progress, index) = (self.house.progress.clone(), self.index);
+        let run = move || {
+            let since = Instant::now();
+            let n = batch.len() as u64;
+            let rows = task.run(batch);
+            progress.stages[index].worked(n, since.elapsed());
+            // Nobody listens any more when the run was aborted or the answer is too late.
+            let _ = answer.send(Done { job, rows });
+            waker();
+        };
+        self.jobs.insert(
+            job,
+            InHand {
+                until: Instant::now() + self.shape.timeout,
+                rows,
+            },
+        );
+        if self.work.inline() {
+            run();
+        } else {
+            self.house.helpers.submit(run);
+            self.wake.after(self.shape.timeout);
+        }
+    }
+
+    fn take_answers(&mut self, out: &mut Outputs) {
+        while let Ok(done) = self.answers.1.try_recv() {
+            // An answer that comes after its time-out is nobody's: its rows were tried again.
+            if self.jobs.remove(&done.job).is_none() {
+                continue;
+            }
+            for (key, outcomes) in done.rows {
+                self.send(key, outcomes, out);
+            }
+        }
+    }
+
+    fn send(&mut self, key: Key, outcomes: Vec<Body>, out: &mut Outputs) {
+        let Some(slide) = self.slides.get_mut(&key.slide) else {
+            return;
+        };
+        if let Some(Body::Fail(failure)) =
+            outcomes.iter().find(|body| matches!(body, Body::Fail(_)))
+        {
+            slide.told += 1;
+            if slide.told <= TOLD_FAILURES {
+                out.event(key.slide, Event::TileFailed((**failure).clone()));
+            }
+        }
+        for (port, body) in outcomes.into_iter().enumerate() {
+            out.send(
+                port,
+                Row {
+                    slide: key.slide,
+                    tile: key.tile,
+                    rev: key.rev,
+                    body,
+                },
+            );
+        }
+        slide.owed -= 1;
+        if slide.closing && slide.owed == 0 {
+            self.slides.remove(&key.slide);
+            out.event(key.slide, Event::Closing);
+        }
+    }
+
+    /// Batches that did not come back: their rows are tried alone; a row that does not come back alone fails.
+    fn give_up_late(&mut self, out: &mut Outputs) {
+        let now = Instant::now();
+        let late: Vec<u64> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.until <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let Some(job) = self.jobs.remove(&id) else {
+                continue;
+            };
+            // The thread that has it may never come back.
+            self.house.helpers.add();
+            let alone = job.rows.len() == 1;
+            for (key, body, info) in job.rows {
+                if alone {
+                    let what = format!("no answer within {:?}", self.shape.timeout);
+                    let failure = failure(
+                        &self.name,
+                        &info,
+                        key,
+                        what,
+                        "raise run.timeout of the stage if it is only slow",
+                    );
+                    self.send(key, vec![failure; self.outputs], out);
+                } else {
+                    self.waiting.push_front(Value {
+                        key,
+                        body,
+                        info,
+                        lease: None,
+                        alone: true,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Logic for WorkLogic {
+    fn rows(&mut self, _: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
+        for row in rows.drain(..) {
+            match &row.body {
+                Body::Opened(info) => {
+                    let open = Open {
+                        info: info.clone(),
+                        told: 0,
+                        owed: 0,
+                        closing: false,
+                    };
+                    self.slides.insert(row.slide, open);
+                    out.send_all(row);
+                }
+                Body::Event(event) if **event == Event::Closing => {
+                    if self
+                        .slides
+                        .get(&row.slide)
+                        .is_some_and(|slide| slide.owed > 0)
+                    {
+                        if let Some(slide) = self.slides.get_mut(&row.slide) {
+                            slide.closing = true;
+                        }
+                    } else {
+                        self.slides.remove(&row.slide);
+                        out.send_all(row);
+                    }
+                }
+                body if !body.is_value() => out.send_all(row),
+                _ => {
+                    let key = Key {
+                        slide: row.slide,
+                        tile: row.tile,
+                        rev: row.rev,
+                    };
+                    let Some(slide) = self.slides.get_mut(&row.slide) else {
+                        self.house.abort.fatal(format!(
+                            "{}: a row came after its slide was closed",
+                            self.name
+                        ));
+                        return;
+                    };
+                    slide.owed += 1;
+                    self.since.get_or_insert_with(Instant::now);
+                    let value = Value {
+                        key,
+                        body: row.body,
+                        info: slide.info.clone(),
+                        lease: None,
+                        alone: false,
+                    };
+                    self.waiting.push_back(value);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool {
+        self.take_answers(out);
+        self.give_up_late(out);
+        self.dispatch(inputs_done);
+        if self.work.inline() {
+            self.take_answers(out);
+        }
+        let counters = &self.house.progress.stages[self.index];
+        counters
+            .waiting
+            .store(self.waiting.len() as u64, Ordering::Relaxed);
+        inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
+    }
+}
+
+/// A batch's work, on a helper thread.
+struct Task {
+    work: Arc<dyn Work>,
+    name: String,
+    outputs: usize,
+    retries: u32,
+}
+
+impl Task {
+    /// The outcomes of a batch: all at once when that works, else row by row.
+    fn run(
+        &self,
+        values: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>,
+    ) -> Vec<(Key, Vec<Body>)> {
+        let mut batch = Batch::new(values, self.outputs);
+        match self.attempt(&mut batch) {
+            Ok(()) => {}
+            Err(error) if batch.len() == 1 => self.again(&mut batch, error, self.retries),
+            Err(_) => {
+                let rows = std::mem::take(&mut batch.rows);
+                for mut row in rows {
+                    row.out.iter_mut().for_each(|outcome| *outcome = None);
+                    let mut single = Batch {
+                        rows: vec![row],
+                        outputs: self.outputs,
+                    };
+                    if let Err(error) = self.attempt(&mut single) {
+                        self.again(&mut single, error, self.retries);
+                    }
+                    batch.rows.append(&mut single.rows);
+                }
+            }
+        }
+        let outcomes = batch.rows.into_iter().map(|row| {
+            let (key, info) = (row.key, row.info);
+            let bodies = row.out.into_iter().map(|outcome| match outcome {
+                Some(body) if body.is_version() => body,
+                Some(_) => failure(
+                    &self.name,
+                    &info,
+                    key,
+                    "the stage answered with what is no version".into(),
+                    FAULT,
+                ),
+                None => failure(
+                    &self.name,
+                    &info,
+                    key,
+                    "the stage gave no outcome".into(),
+                    FAULT,
+                ),
+            });
+            (key, bodies.collect())
+        });
+        outcomes.collect()
+    }
+
+    /// Tries a single row again; then it fails.
+    fn again(&self, single: &mut Batch, mut error: StageError, retries: u32) {
+        for _ in 0..retries {
+            match self.attempt(single) {
+                Ok(()) => return,
+                Err(next) => error = next,
+            }
+        }
+        let body = failure(
+            &self.name,
+            &single.info(0).clone(),
+            single.key(0),
+            error.what,
+            &error.help,
+        );
+        single.set_all(0, body);
+    }
+
+    fn attempt(&self, batch: &mut Batch) -> Result<(), StageError> {
+        catch_unwind(AssertUnwindSafe(|| self.work.run(batch)))
+            .unwrap_or_else(|panic| Err(StageError::new(message(&*panic), FAULT)))
+    }
+}
+
+const FAULT: &str = "this is a fault of the stage: please report it";
+
+fn failure(stage: &str, info: &SlideInfo, key: Key, what: String, help: &str) -> Body {
+    let tile = (key.tile != weir_record::TileId::SLIDE).then(|| (key.tile.x(), key.tile.y()));
+    Body::Fail(Arc::new(Failure {
+        stage: stage.to_owned(),
+        slide: info.id.clone(),
+        tile,
+        what,
+        help: help.to_owned(),
+    }))
+}

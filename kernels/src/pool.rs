@@ -87,7 +87,7 @@ pub fn pool(rule: &dyn Normalise, link: Link, logits: &[f32], members: &[&[f32]]
         total = weighted_sum(&e, &rows);
     }
     let w: Vec<f32> = e.iter().map(|e| e / sum).collect();
-    let squares = ordered_sum(w.iter().map(|w| w * w));
+    let (effective, entropy) = spread(&w);
     let (mut weights, mut numerators) = (zeros.clone(), zeros);
     for (&place, (&w, &e)) in kept.iter().zip(w.iter().zip(&e)) {
         (weights[place], numerators[place]) = (w, e);
@@ -96,12 +96,20 @@ pub fn pool(rule: &dyn Normalise, link: Link, logits: &[f32], members: &[&[f32]]
         pooled: total.iter().map(|t| t / sum).collect(),
         weights,
         numerators,
-        // Rounding may lead a hair out of the range that the quotient has in exact arithmetic.
-        effective: (1.0 / squares).clamp(1.0, rows.len() as f32),
-        entropy: ordered_sum(w.iter().map(|&w| if w > 0.0 { -(w * ln(w)) } else { 0.0 })),
+        effective,
+        entropy,
         refused,
         flags,
     }
+}
+
+/// Effective number and entropy (nats) of weights that add up to 1; a member without weight counts for nothing.
+pub fn spread(weights: &[f32]) -> (f32, f32) {
+    let squares = ordered_sum(weights.iter().map(|w| w * w));
+    let entropy = |&w: &f32| if w > 0.0 { -(w * ln(w)) } else { 0.0 };
+    // Rounding may lead a hair out of the range that the numbers have in exact arithmetic.
+    let effective = (1.0 / squares).clamp(1.0, weights.len() as f32);
+    (effective, ordered_sum(weights.iter().map(entropy)).max(0.0))
 }
 
 /// Sum of e_i h_i per component, in the contract's order.
@@ -123,6 +131,17 @@ fn weighted_sum(e: &[f32], rows: &[&[f32]]) -> Vec<f32> {
     total
 }
 
+/// The weights of a bag.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighted<'a> {
+    /// Of each member.
+    pub weights: &'a [f32],
+    /// Whether they are uniform for want of a sum.
+    pub uniform: bool,
+    /// Places of the members that were refused, ascending.
+    pub refused: &'a [usize],
+}
+
 /// How the pooled mean of `values` (one number a member, as its part of a logit) changes when each member alone is left
 /// out of the bag. A member that was the only one leaves nothing behind: its mean goes to 0.
 pub fn leave_one_out(
@@ -130,13 +149,13 @@ pub fn leave_one_out(
     link: Link,
     logits: &[f32],
     values: &[f32],
-    bag: &Pooled,
+    bag: Weighted<'_>,
 ) -> Vec<f32> {
     let kept: Vec<usize> = (0..values.len())
         .filter(|place| bag.refused.binary_search(place).is_err())
         .collect();
-    let mean = ordered_sum(bag.weights.iter().zip(values).map(|(w, v)| w * v));
-    let uniform = bag.flags.uniform;
+    let mean = ordered_sum(kept.iter().map(|&k| bag.weights[k] * values[k]));
+    let uniform = bag.uniform;
     (0..values.len())
         .map(|place| {
             let weight = bag.weights[place];

@@ -1,7 +1,9 @@
 //! `attention-pool`: features of a slide's tiles to one bag, and each tile's part in it.
 
 use weir_pipeline::schema::ModelField;
-use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema, StateArgs};
+use weir_pipeline::{
+    Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema, StateArgs,
+};
 
 const FEATURE: Dim = Dim::Model {
     param: "model",
@@ -28,7 +30,7 @@ changes by when the tile is left out.",
     params: &[
         Param {
             name: "model",
-            kind: ParamKind::Model,
+            kind: ParamKind::Model(ModelKind::Bag),
             default: None,
             required: true,
             doc: "Name of a [model] table; its kind is `bag`",

@@ -1,7 +1,7 @@
 //! `classifier`: a bag becomes a prediction.
 
 use weir_pipeline::schema::{ModelField, keeps_nothing};
-use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 
 /// `classifier`.
 pub const SCHEMA: Schema = Schema {
@@ -14,7 +14,7 @@ the greatest probability, the first of equals. An empty bag and a slide that fai
     place: Place::Home,
     params: &[Param {
         name: "model",
-        kind: ParamKind::Model,
+        kind: ParamKind::Model(ModelKind::Bag),
         default: None,
         required: true,
         doc: "Name of a [model] table; its kind is `bag`",

@@ -1,7 +1,7 @@
 //! `encoder`: model B turns tiles into features.
 
 use weir_pipeline::schema::{ModelField, keeps_nothing};
-use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -19,7 +19,7 @@ is counted as failed.",
     place: Place::Home,
     params: &[Param {
         name: "model",
-        kind: ParamKind::Model,
+        kind: ParamKind::Model(ModelKind::Bag),
         default: None,
         required: true,
         doc: "Name of a [model] table; its kind is `bag`",

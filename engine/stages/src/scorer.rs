@@ -1,7 +1,7 @@
 //! `scorer`: model A scores tiles.
 
 use weir_pipeline::schema::{ModelField, keeps_nothing};
-use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -30,7 +30,7 @@ A tile of which the network makes no finite number is counted as failed.",
     place: Place::Home,
     params: &[Param {
         name: "model",
-        kind: ParamKind::Model,
+        kind: ParamKind::Model(ModelKind::Scorer),
         default: None,
         required: true,
         doc: "Name of a [model] table; its kind is `scorer`",

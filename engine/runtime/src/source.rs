@@ -101,7 +101,7 @@ impl SourceLogic {
 
     fn open_more(&mut self) {
         while let Some((number, slide)) = self.next.front().cloned() {
-            if !self.house.places.take(self.wake.from_anywhere()) {
+            if !self.house.places.take(self.wake.waker()) {
                 return;
             }
             self.next.pop_front();
@@ -109,7 +109,7 @@ impl SourceLogic {
             let (source, answer, waker) = (
                 self.source.clone(),
                 self.answers.0.clone(),
-                self.wake.from_anywhere(),
+                self.wake.waker(),
             );
             let stage = self.name.clone();
             self.house.readers.submit(move || {
@@ -136,7 +136,7 @@ impl SourceLogic {
         while let Some((id, opened, _)) = self.unsettled.front() {
             let bytes = self.house.state_bytes(opened.info.tiles) as usize;
             let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
-                self.house.budget.wake_when_free(self.wake.from_anywhere());
+                self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_reserve(bytes)
             });
             let Some(reservation) = reserved else { return };
@@ -254,7 +254,7 @@ impl SourceLogic {
                     let bytes = TileBuf::bytes(width, height);
                     let lease = self.house.budget.try_lease(Class::Scan, bytes).or_else(|| {
                         // Ask to be woken first and then again: bytes may have come free in between.
-                        self.house.budget.wake_when_free(self.wake.from_anywhere());
+                        self.house.budget.wake_when_free(self.wake.waker());
                         self.house.budget.try_lease(Class::Scan, bytes)
                     });
                     let Some(lease) = lease else {
@@ -320,7 +320,7 @@ impl SourceLogic {
         let slide = &mut self.slides[at];
         slide.in_flight += 1;
         let (id, reader) = (slide.id, slide.reader.clone());
-        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
         let (slab, progress, index) = (
             self.house.slab.clone(),
             self.house.progress.clone(),

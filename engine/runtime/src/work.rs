@@ -137,7 +137,7 @@ impl WorkLogic {
                 continue;
             };
             let lease = self.house.budget.try_lease(class, bytes).or_else(|| {
-                self.house.budget.wake_when_free(self.wake.from_anywhere());
+                self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_lease(class, bytes)
             });
             match lease {
@@ -165,7 +165,7 @@ impl WorkLogic {
             outputs: self.outputs,
             retries: self.retries,
         };
-        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
         let (progress, index) = (self.house.progress.clone(), self.index);
         let run = move || {
             let since = Instant::now();

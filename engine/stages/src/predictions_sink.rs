@@ -22,7 +22,7 @@ pub const SCHEMA: Schema = Schema {
         mpp: None,
         many: false,
         optional: false,
-        doc: "predictions of slides",
+        doc: "Predictions of slides",
     }],
     outs: &[],
     state_bytes: keeps_nothing,

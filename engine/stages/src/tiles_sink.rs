@@ -25,11 +25,15 @@ pub const SCHEMA: Schema = Schema {
 pub(crate) const SCORES: Port = Port {
     name: "scores",
     kind: Kind::Scores,
-    shape: &[Dim::Same("classes")],
-    mpp: None,
+    shape: &[
+        Dim::Same("height"),
+        Dim::Same("width"),
+        Dim::Same("classes"),
+    ],
+    mpp: Some(Dim::Same("mpp")),
     many: false,
     optional: false,
-    doc: "scores of tiles",
+    doc: "Scores of tiles",
 };
 
 /// Attention of members, as every sink that shows tiles takes it.
@@ -40,7 +44,7 @@ pub(crate) const ATTENTION: Port = Port {
     mpp: None,
     many: false,
     optional: true,
-    doc: "parts of the selected tiles in their bag",
+    doc: "Parts of the selected tiles in their bag",
 };
 
 fn state_bytes(args: &StateArgs) -> u64 {

@@ -1,7 +1,8 @@
 //! Model B behind its encoder: attention, pool, classifier, in the portable loops of weir-kernels.
 
 use crate::error::ModelError;
-use crate::{folder, heads};
+use crate::head::CLASSIFIER;
+use crate::{folder, head};
 use std::path::Path;
 use weir_kernels::attention::AttentionHead;
 use weir_kernels::classifier::Classifier;
@@ -94,13 +95,13 @@ impl BagModel {
         let (kind, link, accumulate) = rules(header, pooling, &file)?;
         let weights = folder::weights(header)?;
         Ok(BagModel {
-            head: heads::attention(&weights, header)?,
+            head: head::attention(&weights, header)?,
             kind,
             rule: kind.rule(),
             link,
             accumulate,
             classifier: Classifier {
-                layer: heads::linear(&weights, "classifier", header.classes.len(), header.feature)?,
+                layer: head::layer(&weights, CLASSIFIER, header.classes.len(), header.feature)?,
             },
         })
     }

@@ -4,7 +4,7 @@ use crate::error::ModelError;
 use crate::executor::{Choice, Chosen};
 use crate::input::Input;
 use crate::weights::Weights;
-use crate::{folder, heads};
+use crate::{folder, head};
 use std::path::{Path, PathBuf};
 use weir_kernels::attention::AttentionHead;
 use weir_kernels::pool::admissible;
@@ -36,7 +36,7 @@ impl Encoder {
             .map_err(|error| ModelError::of_executor(&header.folder, error))?;
         let head = match header.kind {
             ModelKind::Scorer => None,
-            ModelKind::Bag => Some(heads::attention(weights, header)?),
+            ModelKind::Bag => Some(head::attention(weights, header)?),
         };
         Ok(Encoder {
             chosen,

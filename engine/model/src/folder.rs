@@ -2,7 +2,8 @@
 
 use crate::error::ModelError;
 use crate::file;
-use crate::network::{Network, Parameter, Start};
+use crate::head;
+use crate::network::{Network, Parameter};
 use crate::weights::{self, Weights, sha256};
 use std::path::Path;
 use weir_pipeline::model::{ModelHeader, ModelKind};
@@ -13,52 +14,15 @@ pub fn network(header: &ModelHeader) -> Result<Network, ModelError> {
         .map_err(|error| ModelError::of_network(&header.folder.join(ModelHeader::FILE), error))
 }
 
-/// What `weights.safetensors` holds beyond the encoder's parameters.
-///
-/// | kind | name | shape |
-/// |---|---|---|
-/// | scorer | `score.weight`, `score.bias` | [classes, feature], [classes] |
-/// | bag | `attention.v.weight`, `attention.v.bias` | [hidden, feature], [hidden] |
-/// | bag, gated | `attention.u.weight`, `attention.u.bias` | [hidden, feature], [hidden] |
-/// | bag | `attention.w.weight`, `attention.w.bias` | [1, hidden], [1] |
-/// | bag | `classifier.weight`, `classifier.bias` | [classes, feature], [classes] |
-pub fn head_parameters(header: &ModelHeader) -> Vec<Parameter> {
-    let (feature, hidden) = (header.feature as usize, header.hidden as usize);
-    let classes = header.classes.len();
-    let mut layers = Vec::new();
-    match header.kind {
-        ModelKind::Scorer => layers.push(("score", classes, feature)),
-        ModelKind::Bag => {
-            layers.push(("attention.v", hidden, feature));
-            if header.gated {
-                layers.push(("attention.u", hidden, feature));
-            }
-            layers.push(("attention.w", 1, hidden));
-            layers.push(("classifier", classes, feature));
-        }
-    }
-    let parameter = |name: &str, part: &str, shape: Vec<usize>, fan| Parameter {
-        name: format!("{name}.{part}"),
-        shape,
-        start: Start::Linear { fan },
-        trained: true,
-    };
-    layers
-        .into_iter()
-        .flat_map(|(name, outputs, inputs)| {
-            [
-                parameter(name, "weight", vec![outputs, inputs], inputs),
-                parameter(name, "bias", vec![outputs], inputs),
-            ]
-        })
-        .collect()
-}
-
 /// Every array of the model: the encoder's, then the head's.
 pub fn parameters(header: &ModelHeader) -> Result<Vec<Parameter>, ModelError> {
-    let mut list = network(header)?.parameters();
-    list.extend(head_parameters(header));
-    Ok(list)
+    let (network, classes) = (network(header)?, header.classes.len());
+    Ok(match header.kind {
+        ModelKind::Scorer => head::scorer_parameters(&network, classes),
+        ModelKind::Bag => {
+            head::bag_parameters(&network, header.hidden as usize, header.gated, classes)
+        }
+    })
 }
 
 /// The weights that `header` speaks of: its hash, every array in its shape, none besides, all numbers finite.

@@ -7,8 +7,7 @@
 //! A model is a folder: `model.toml` ([`ModelHeader`](weir_pipeline::model::ModelHeader)) and `weights.safetensors`. The
 //! encoder's arrays have torchvision's names where the network is torchvision's, `stageN.convK.weight`,
 //! `stageN.normK.weight` and `.bias` in the small one, then `feature.weight` [feature, channels] and `feature.bias`; what
-//! stands behind it is listed at [`folder::head_parameters`]. [`save`] writes a folder; [`Scorer`], [`Encoder`] and
-//! [`BagModel`] read one, after the weights' hash, names, shapes and numbers have been checked.
+//! stands behind it is listed in [`head`]. [`save`] writes a folder; [`Scorer`], [`Encoder`] and [`BagModel`] read one, after the weights' hash, names, shapes and numbers have been checked.
 //!
 //! | type | is |
 //! |---|---|
@@ -23,7 +22,7 @@ pub mod error;
 pub mod executor;
 pub mod file;
 pub mod folder;
-mod heads;
+pub mod head;
 pub mod input;
 pub mod network;
 pub mod onnx;

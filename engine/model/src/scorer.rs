@@ -3,12 +3,13 @@
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::{Choice, Chosen};
-use crate::{folder, heads};
+use crate::head::CLASSIFIER;
+use crate::{folder, head};
 use weir_kernels::classifier::Classifier;
 use weir_pipeline::model::{ModelHeader, ModelKind};
 use weir_record::Scores;
 
-/// Encoder, linear layer `score`, softmax.
+/// Encoder, linear layer, softmax.
 #[derive(Debug)]
 pub struct Scorer {
     encoder: Encoder,
@@ -71,7 +72,7 @@ impl Scorer {
         let weights = folder::weights(header)?;
         Ok(Scorer {
             head: Classifier {
-                layer: heads::linear(&weights, "score", header.classes.len(), header.feature)?,
+                layer: head::layer(&weights, CLASSIFIER, header.classes.len(), header.feature)?,
             },
             encoder: Encoder::with_weights(header, &weights, choice)?,
             rank: Rank::new(header, positive),

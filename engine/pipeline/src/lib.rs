@@ -37,8 +37,8 @@ pub use cases::{Expect, Feed, TestCase};
 pub use check::{Checked, Overrides, check};
 pub use codes::{Code, Severity, explain};
 pub use diagnostic::Diagnostic;
-pub use model::{ModelHeader, ModelInput, ModelKind};
-pub use model_file::ModelFault;
+pub use model::{HeaderError, ModelHeader, ModelInput, ModelKind};
+pub use model_file::{ModelFault, check_weights};
 pub use plan::{Edge, Node, Plan, StageRun};
 pub use run::{OnError, RunSettings};
 pub use schema::{

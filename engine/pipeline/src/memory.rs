@@ -31,7 +31,7 @@ pub fn state(plan: &Plan, index: usize, tiles: u64) -> u64 {
         .unwrap_or(0);
     (node.schema.state_bytes)(&StateArgs {
         values: &node.values,
-        tiles,
+        tiles: plan.takes_at_most(index, tiles),
         feature,
     })
 }

@@ -1,4 +1,4 @@
-//! Reading a model's folder: `model.toml` whole, and of `weights.safetensors` the header and the hash.
+//! Of `weights.safetensors`, the header and the hash: enough to know that it belongs to its `model.toml`.
 
 use crate::ModelHeader;
 use sha2::{Digest, Sha256};
@@ -6,41 +6,35 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Why a model cannot be used.
+/// Why the weights cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFault {
     /// Which kind of fault.
     pub kind: FaultKind,
     /// The file.
     pub file: PathBuf,
-    /// Line and column in it, from 1.
-    pub at: Option<(usize, usize)>,
     /// What is wrong.
     pub what: String,
     /// What to do; may be empty.
     pub help: String,
 }
 
-/// Kinds of faults of a model.
+/// Kinds of faults of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// A file is missing or is not what its name says.
+    /// The file is missing or is not what its name says.
     Unreadable,
-    /// The weights' hash is not the one that `model.toml` says.
+    /// The hash is not the one that `model.toml` says.
     Hash,
-    /// The weights are not those of the network that `model.toml` describes.
+    /// They are not those of the network that `model.toml` describes.
     Weights,
 }
 
 impl fmt::Display for ModelFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.at {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.what)?;
+        write!(f, "{}: {}", self.file.display(), self.what)?;
         if !self.help.is_empty() {
             write!(f, "; {}", self.help)?;
         }
@@ -50,83 +44,31 @@ impl fmt::Display for ModelFault {
 
 impl std::error::Error for ModelFault {}
 
-/// `model.toml` of a network is a page; more is something else.
-const HEADER_LIMIT: u64 = 4 << 20;
+/// The safetensors format's own limit of its header.
+const HEADER_LIMIT: u64 = 100_000_000;
 
-/// The safetensors format's own limit.
-const TENSORS_LIMIT: u64 = 100_000_000;
-
-impl ModelHeader {
-    /// Reads `folder/model.toml`, and of `folder/weights.safetensors` the header and the hash, and holds the three against
-    /// each other. The weights themselves are not kept.
-    pub fn load(folder: &Path) -> Result<Self, ModelFault> {
-        let header = Self::read(folder)?;
-        let arrays = read_weights(&header)?;
-        // Every network of weir ends in the linear layer `feature`; what else it has is the loader's affair.
-        let rows = arrays
-            .get("feature.weight")
-            .and_then(|shape| shape.first().copied());
-        if rows != Some(u64::from(header.feature)) {
-            return Err(ModelFault {
-                kind: FaultKind::Weights,
-                file: header.weights(),
-                at: None,
-                what: match rows {
-                    None => "there is no array `feature.weight`".into(),
-                    Some(rows) => format!(
-                        "`feature.weight` has {rows} rows, and model.toml says feature = {}",
-                        header.feature
-                    ),
-                },
-                help: "the file belongs to another model.toml; take both from the same training"
-                    .into(),
-            });
-        }
-        Ok(header)
+/// Reads of `weights.safetensors` the header and the hash, and holds both against `model.toml`. The weights are not kept.
+pub fn check_weights(header: &ModelHeader) -> Result<(), ModelFault> {
+    let arrays = read_weights(header)?;
+    // Every network of weir ends in the linear layer `feature`; what else it has is the loader's affair.
+    let rows = arrays
+        .get("feature.weight")
+        .and_then(|shape| shape.first().copied());
+    if rows == Some(u64::from(header.feature)) {
+        return Ok(());
     }
-
-    /// Reads `folder/model.toml` alone.
-    pub fn read(folder: &Path) -> Result<Self, ModelFault> {
-        let file = folder.join("model.toml");
-        let fault = |at, what: String, help: &str| ModelFault {
-            kind: FaultKind::Unreadable,
-            file: file.clone(),
-            at,
-            what,
-            help: help.to_owned(),
-        };
-        let mut text = String::new();
-        File::open(&file)
-            .and_then(|file| file.take(HEADER_LIMIT + 1).read_to_string(&mut text))
-            .map_err(|error| {
-                let help = if !folder.is_dir() {
-                    "a model is a folder with model.toml and weights.safetensors"
-                } else if error.kind() == io::ErrorKind::NotFound {
-                    "the folder holds no model; `weir train` writes one"
-                } else {
-                    ""
-                };
-                fault(None, said(&error), help)
-            })?;
-        if text.len() as u64 > HEADER_LIMIT {
-            return Err(fault(
-                None,
-                "larger than 4 MiB".into(),
-                "this is no model.toml",
-            ));
-        }
-        let mut header: ModelHeader = toml::from_str(&text).map_err(|error| {
-            let at = error.span().map(|span| position(&text, span.start));
-            fault(at, error.message().trim_end().replace('\n', ", "), "")
-        })?;
-        if let Some((key, wanted)) = header.nonsense() {
-            let at = place_of(&text, key);
-            return Err(fault(at, format!("`{key}` makes no sense: {wanted}"), ""));
-        }
-        header.sha256.make_ascii_lowercase();
-        header.folder = folder.to_owned();
-        Ok(header)
-    }
+    Err(ModelFault {
+        kind: FaultKind::Weights,
+        file: header.weights(),
+        what: match rows {
+            None => "there is no array `feature.weight`".into(),
+            Some(rows) => format!(
+                "`feature.weight` has {rows} rows, and model.toml says feature = {}",
+                header.feature
+            ),
+        },
+        help: "the file belongs to another model.toml; take both from the same training".into(),
+    })
 }
 
 /// An I/O error without the number that nobody reads.
@@ -141,39 +83,12 @@ pub(crate) fn said(error: &io::Error) -> String {
     }
 }
 
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
-}
-
-/// Where the last part of a key stands.
-fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
-    let last = key.rsplit('.').next()?;
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let rest = line.trim_start().strip_prefix(last);
-        if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
-            return Some(position(
-                text,
-                offset + line.len() - line.trim_start().len(),
-            ));
-        }
-        offset += line.len();
-    }
-    None
-}
-
 /// Array's name -> shape; after the hash and the lengths were checked.
 fn read_weights(header: &ModelHeader) -> Result<BTreeMap<String, Vec<u64>>, ModelFault> {
     let file = header.weights();
     let fault = |kind, what: String, help: String| ModelFault {
         kind,
         file: file.clone(),
-        at: None,
         what,
         help,
     };
@@ -187,7 +102,7 @@ fn read_weights(header: &ModelHeader) -> Result<BTreeMap<String, Vec<u64>>, Mode
         .map_err(|_| unreadable("it is too short for a safetensors file".into()))?;
     hash.update(size);
     let size = u64::from_le_bytes(size);
-    if size > TENSORS_LIMIT || size > length.saturating_sub(8) {
+    if size > HEADER_LIMIT || size > length.saturating_sub(8) {
         return Err(unreadable(
             "it is not a safetensors file, or it was cut off in its header".into(),
         ));

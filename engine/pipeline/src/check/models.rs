@@ -5,7 +5,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::doc::{Item, Table};
 use crate::model::{ModelHeader, ModelKind};
-use crate::model_file::FaultKind;
+use crate::model_file::{FaultKind, check_weights};
 use crate::nearest::{list, nearest};
 use crate::source::Span;
 use std::collections::BTreeMap;
@@ -59,33 +59,65 @@ fn read(cx: &mut Cx, name: &str, key: Span, table: &Table) -> Option<ModelHeader
     if !paths::check_exists(cx, &entry.value, &text, &folder) {
         return None;
     }
-    match ModelHeader::load(&folder) {
-        Ok(header) => {
-            if let Some((item, pinned)) = pinned {
-                check_pin(cx, &item, &pinned, name, &header);
+    let header = match ModelHeader::load(&folder) {
+        Ok(header) => header,
+        Err(error) => {
+            let mut place = error.file.display().to_string();
+            if let Some(line) = error.line {
+                place = format!("{place}:{line}");
             }
-            Some(header)
+            unusable(
+                cx,
+                &entry.value,
+                name,
+                &codes::E0701,
+                &place,
+                &error.what,
+                error.help,
+            );
+            return None;
         }
-        Err(fault) => {
-            let code = match fault.kind {
-                FaultKind::Unreadable => &codes::E0701,
-                FaultKind::Hash => &codes::E0702,
-                FaultKind::Weights => &codes::E0704,
-            };
-            let mut place = fault.file.display().to_string();
-            if let Some((line, column)) = fault.at {
-                place = format!("{place}:{line}:{column}");
-            }
-            let title = format!("model `{name}` cannot be used: {place}: {}", fault.what);
-            let mut diagnostic =
-                Diagnostic::new(code, entry.value.span, title, "the model's folder");
-            if !fault.help.is_empty() {
-                diagnostic = diagnostic.help(fault.help);
-            }
-            convert::push(cx, &entry.value, diagnostic);
-            None
-        }
+    };
+    if let Err(fault) = check_weights(&header) {
+        let code = match fault.kind {
+            FaultKind::Unreadable => &codes::E0701,
+            FaultKind::Hash => &codes::E0702,
+            FaultKind::Weights => &codes::E0704,
+        };
+        let place = fault.file.display().to_string();
+        unusable(
+            cx,
+            &entry.value,
+            name,
+            code,
+            &place,
+            &fault.what,
+            fault.help,
+        );
+        // Dimensions are known all the same, so the graph can be checked.
+        return Some(header);
     }
+    if let Some((item, pinned)) = pinned {
+        check_pin(cx, &item, &pinned, name, &header);
+    }
+    Some(header)
+}
+
+fn unusable(
+    cx: &mut Cx,
+    item: &Item,
+    name: &str,
+    code: &'static codes::Code,
+    place: &str,
+    what: &str,
+    help: String,
+) {
+    let title = format!("model `{name}` cannot be used: {place}: {what}");
+    let mut diagnostic = Diagnostic::new(code, item.span, title, "the model's folder");
+    if !help.is_empty() {
+        diagnostic = diagnostic.help(help);
+    }
+    convert::push(cx, item, diagnostic);
 }
 
 /// Holds `sha256` of the pipeline file against the model's.

@@ -12,6 +12,7 @@
 //! | [`run`] | the settings of `[run]` |
 //! | [`check`] | from a file to a plan, or to all its mistakes |
 //! | [`codes`], [`diagnostic`], [`source`] | what a mistake is, and its place |
+//! | [`render`] | mistakes as text |
 //! | [`cases`] | the `[[test]]` tables |
 //! | [`shapes`], [`memory`] | what a plan carries and holds |
 
@@ -26,6 +27,7 @@ pub mod model;
 pub mod model_file;
 mod nearest;
 pub mod plan;
+pub mod render;
 pub mod run;
 pub mod schema;
 pub mod shapes;

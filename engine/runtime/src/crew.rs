@@ -52,7 +52,7 @@ impl Crew {
             .name(self.0.name.clone())
             .spawn(move || {
                 while let Some(job) = queue.next() {
-                    // Jobs catch what a stage may do; a panic that comes this far is the engine's own.
+                    // A panic is a fault of the engine or of a stage, never of the input: the run ends.
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
                         abort.fatal(crate::abort::message(&*panic));
                         return;
@@ -67,11 +67,15 @@ impl Crew {
         }
     }
 
-    /// Has `job` done by the next thread that is free.
+    /// Has `job` done when its turn comes.
     pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
-        let mut jobs = self.0.queue.lock();
-        jobs.waiting.push_back(Box::new(job));
-        drop(jobs);
+        self.0.queue.lock().waiting.push_back(Box::new(job));
+        self.0.queue.more.notify_one();
+    }
+
+    /// Has `job` done by the next thread that is free.
+    pub(crate) fn submit_first(&self, job: impl FnOnce() + Send + 'static) {
+        self.0.queue.lock().waiting.push_front(Box::new(job));
         self.0.queue.more.notify_one();
     }
 }

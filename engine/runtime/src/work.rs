@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use weir_record::{Body, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
 
-use crate::abort::message;
-use crate::host::{Logic, Outputs, Wake};
+use crate::abort::{Abort, message};
+use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::source::TOLD_FAILURES;
 use crate::stage::{Batch, BatchShape, StageError, Work};
@@ -31,6 +31,7 @@ pub(crate) struct WorkLogic {
     jobs: HashMap<u64, InHand>,
     next_job: u64,
     answers: (Sender<Done>, Receiver<Done>),
+    alarm: Alarm,
 }
 
 /// A slide at this stage.
@@ -86,6 +87,7 @@ impl WorkLogic {
             jobs: HashMap::new(),
             next_job: 0,
             answers: channel(),
+            alarm: Alarm::default(),
             house,
         }
     }
@@ -115,13 +117,9 @@ impl WorkLogic {
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
         }
-        if let Some(since) = self.since {
-            self.wake.after(
-                self.shape
-                    .linger
-                    .saturating_sub(since.elapsed())
-                    .max(Duration::from_micros(100)),
-            );
+        // Past its time it waits for leases, and who gives them back wakes.
+        if let Some(since) = self.since.filter(|_| !late) {
+            self.alarm.set(&self.wake, since + self.shape.linger);
         }
     }
 
@@ -136,9 +134,11 @@ impl WorkLogic {
             let Some((class, bytes)) = self.work.output_bytes(&value.body, &value.info) else {
                 continue;
             };
-            let lease = self.house.budget.try_lease(class, bytes).or_else(|| {
-                self.house.budget.wake_when_free(self.wake.from_anywhere());
-                self.house.budget.try_lease(class, bytes)
+            let budget = &self.house.budget;
+            let lease = || budget.try_lease_for(self.index, class, bytes);
+            let lease = lease().or_else(|| {
+                budget.wake_when_free(self.wake.from_anywhere());
+                lease()
             });
             match lease {
                 Some(lease) => value.lease = Some(lease),
@@ -164,6 +164,7 @@ impl WorkLogic {
             name: self.name.clone(),
             outputs: self.outputs,
             retries: self.retries,
+            abort: self.house.abort.clone(),
         };
         let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
         let (progress, index) = (self.house.progress.clone(), self.index);
@@ -187,7 +188,8 @@ impl WorkLogic {
             run();
         } else {
             self.house.helpers.submit(run);
-            self.wake.after(self.shape.timeout);
+            self.alarm
+                .set(&self.wake, Instant::now() + self.shape.timeout);
         }
     }
 
@@ -352,6 +354,7 @@ struct Task {
     name: String,
     outputs: usize,
     retries: u32,
+    abort: Abort,
 }
 
 impl Task {
@@ -421,9 +424,13 @@ impl Task {
         single.set_all(0, body);
     }
 
+    /// A panic is a fault of the stage, never of a tile: it ends the run.
     fn attempt(&self, batch: &mut Batch) -> Result<(), StageError> {
-        catch_unwind(AssertUnwindSafe(|| self.work.run(batch)))
-            .unwrap_or_else(|panic| Err(StageError::new(message(&*panic), FAULT)))
+        catch_unwind(AssertUnwindSafe(|| self.work.run(batch))).unwrap_or_else(|panic| {
+            let what = message(&*panic);
+            self.abort.fatal(format!("stage `{}`: {what}", self.name));
+            Err(StageError::new(what, FAULT))
+        })
     }
 }
 

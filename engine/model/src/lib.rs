@@ -7,6 +7,7 @@
 pub mod burn_net;
 pub mod executor;
 pub mod file;
+pub mod head;
 pub mod input;
 pub mod network;
 pub mod onnx;

@@ -1,7 +1,7 @@
 //! What a stage type says of itself. From these constants come checking, `weir stages`, the JSON Schema, the reference page
 //! and, for plugins, the manifest.
 
-use crate::Values;
+use crate::{ModelKind, Values};
 
 /// A stage type.
 #[derive(Debug)]
@@ -110,8 +110,8 @@ pub enum ParamKind {
         /// Whether it must exist when the file is checked.
         exists: bool,
     },
-    /// The name of a `[model.X]`.
-    Model,
+    /// The name of a `[model.X]` of this kind.
+    Model(ModelKind),
     /// Slides: a text or a list of texts (paths, folders, globs, manifests), relative to the pipeline file.
     Slides,
     /// A list of texts.
@@ -215,7 +215,7 @@ pub enum ModelField {
 pub struct StateArgs<'a> {
     /// The stage's parameters.
     pub values: &'a Values,
-    /// Tiles of the slide.
+    /// Tiles of the slide that can reach the stage: all of them, or as many as a selection before it lets through.
     pub tiles: u64,
     /// Width of the features that reach the stage, when it takes features.
     pub feature: u64,

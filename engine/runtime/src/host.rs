@@ -95,7 +95,7 @@ impl Wake {
     }
 
     /// For other threads.
-    pub(crate) fn from_anywhere(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.anywhere.clone()
     }
 }

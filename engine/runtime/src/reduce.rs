@@ -203,6 +203,7 @@ impl ReduceLogic {
                     );
                 }
             }
+            // Also when the domain was reopened and ended anew within one turn: the tally is another.
             if let Some(end) = end {
                 out.event(
                     id,

@@ -18,6 +18,9 @@ use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileR
 const ROWS_A_TURN: usize = 64;
 /// Tiles of a reader thread's job, at most: neighbours stay on one thread, and a hand-over costs less than a tile.
 const TILES_A_JOB: usize = 16;
+/// Ranks of a reader thread's jobs.
+const OPENING: usize = 1;
+const READING: usize = 0;
 /// How long a job's tiles wait for the worker's attention, at most, while it goes on.
 const SOON: Duration = Duration::from_millis(2);
 /// Failures that are told one by one; the rest are only counted.
@@ -119,7 +122,7 @@ impl SourceLogic {
 
     fn open_more(&mut self) {
         while let Some((number, slide)) = self.next.front().cloned() {
-            if !self.house.places.take(self.wake.from_anywhere()) {
+            if !self.house.places.take(self.wake.waker()) {
                 return;
             }
             self.next.pop_front();
@@ -127,10 +130,10 @@ impl SourceLogic {
             let (source, answer, waker) = (
                 self.source.clone(),
                 self.answers.0.clone(),
-                self.wake.from_anywhere(),
+                self.wake.waker(),
             );
             // Ahead of the tiles that wait to be read, so that a slide is open before the last one's tiles run out.
-            self.house.readers.submit_first(move || {
+            self.house.readers.submit(OPENING, move || {
                 let since = Instant::now();
                 let opened = source.open(&slide);
                 // Nobody listens any more when the run was aborted.
@@ -144,7 +147,7 @@ impl SourceLogic {
         while let Some((id, opened, _)) = self.unsettled.front() {
             let bytes = self.house.state_bytes(opened.info.tiles) as usize;
             let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
-                self.house.budget.wake_when_free(self.wake.from_anywhere());
+                self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_reserve(bytes)
             });
             let Some(reservation) = reserved else { return };
@@ -261,7 +264,7 @@ impl SourceLogic {
                     let lease = || budget.try_lease_for(self.index, Class::Scan, bytes);
                     let lease = lease().or_else(|| {
                         // Ask to be woken first and then again: bytes may have come free in between.
-                        budget.wake_when_free(self.wake.from_anywhere());
+                        budget.wake_when_free(self.wake.waker());
                         lease()
                     });
                     let Some(lease) = lease else {
@@ -323,9 +326,9 @@ impl SourceLogic {
             return;
         }
         let wanted = std::mem::take(&mut self.wanted);
-        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
         let (house, index) = (self.house.clone(), self.index);
-        self.house.readers.submit(move || {
+        self.house.readers.submit(READING, move || {
             let mut waited = Instant::now();
             for one in wanted {
                 let since = Instant::now();

@@ -96,7 +96,10 @@ impl Prepare<'_> {
 
 /// One value of a type for all stages of a process.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>>>);
+pub struct Shared(Arc<Mutex<HashMap<SharedSlot, Arc<dyn Any + Send + Sync>>>>);
+
+/// A type and a name.
+type SharedSlot = (TypeId, String);
 
 impl Shared {
     /// The value of type `T` under `name`; made by `make` when it is asked for first.

@@ -3,10 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use weir_record::{Body, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
 
@@ -32,6 +32,8 @@ pub(crate) struct WorkLogic {
     next_job: u64,
     answers: (Sender<Done>, Receiver<Done>),
     alarm: Alarm,
+    /// No job is too late before this time.
+    look_again: Instant,
 }
 
 /// A slide at this stage.
@@ -57,7 +59,8 @@ struct Value {
 
 /// A batch on a helper thread.
 struct InHand {
-    until: Instant,
+    /// When a thread took it up: it may have waited long for one.
+    started: Arc<OnceLock<Instant>>,
     rows: Vec<(Key, Body, Arc<SlideInfo>)>,
 }
 
@@ -88,26 +91,31 @@ impl WorkLogic {
             next_job: 0,
             answers: channel(),
             alarm: Alarm::default(),
+            look_again: Instant::now(),
             house,
         }
     }
 
     /// Sends what is full, late, or has nothing to wait for.
     fn dispatch(&mut self, inputs_done: bool) {
-        let late = self
-            .since
-            .is_some_and(|since| since.elapsed() >= self.shape.linger);
         loop {
             if self.waiting.is_empty() {
                 self.since = None;
                 return;
             }
+            let late = self
+                .since
+                .is_some_and(|since| since.elapsed() >= self.shape.linger);
             let granted = self.grant();
             let starved = granted < self.waiting.len().min(self.shape.rows);
             let full = granted >= self.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
-                break;
+                // Past its time it waits for leases, and who gives them back wakes.
+                if let Some(since) = self.since.filter(|_| !late) {
+                    self.alarm.set(&self.wake, since + self.shape.linger);
+                }
+                return;
             }
             let count = if alone {
                 1
@@ -116,10 +124,7 @@ impl WorkLogic {
             };
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
-        }
-        // Past its time it waits for leases, and who gives them back wakes.
-        if let Some(since) = self.since.filter(|_| !late) {
-            self.alarm.set(&self.wake, since + self.shape.linger);
+            self.since = Some(Instant::now());
         }
     }
 
@@ -137,7 +142,7 @@ impl WorkLogic {
             let budget = &self.house.budget;
             let lease = || budget.try_lease_for(self.index, class, bytes);
             let lease = lease().or_else(|| {
-                budget.wake_when_free(self.wake.from_anywhere());
+                budget.wake_when_free(self.wake.waker());
                 lease()
             });
             match lease {
@@ -166,10 +171,12 @@ impl WorkLogic {
             retries: self.retries,
             abort: self.house.abort.clone(),
         };
-        let (answer, waker) = (self.answers.0.clone(), self.wake.from_anywhere());
+        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
         let (progress, index) = (self.house.progress.clone(), self.index);
+        let started: Arc<OnceLock<Instant>> = Arc::default();
+        let start = started.clone();
         let run = move || {
-            let since = Instant::now();
+            let since = *start.get_or_init(Instant::now);
             let n = batch.len() as u64;
             let rows = task.run(batch);
             progress.stages[index].worked(n, since.elapsed());
@@ -177,19 +184,12 @@ impl WorkLogic {
             let _ = answer.send(Done { job, rows });
             waker();
         };
-        self.jobs.insert(
-            job,
-            InHand {
-                until: Instant::now() + self.shape.timeout,
-                rows,
-            },
-        );
+        self.jobs.insert(job, InHand { started, rows });
         if self.work.inline() {
             run();
         } else {
-            self.house.helpers.submit(run);
-            self.alarm
-                .set(&self.wake, Instant::now() + self.shape.timeout);
+            // Stages further down first: what is nearly done gives back its bytes soonest.
+            self.house.helpers.submit(self.index, run);
         }
     }
 
@@ -238,12 +238,19 @@ impl WorkLogic {
     /// Batches that did not come back: their rows are tried alone; a row that does not come back alone fails.
     fn give_up_late(&mut self, out: &mut Outputs) {
         let now = Instant::now();
+        if self.jobs.is_empty() || now < self.look_again {
+            return;
+        }
+        let until = |job: &InHand| job.started.get().copied().unwrap_or(now) + self.shape.timeout;
         let late: Vec<u64> = self
             .jobs
             .iter()
-            .filter(|(_, job)| job.until <= now)
+            .filter(|(_, job)| until(job) <= now)
             .map(|(id, _)| *id)
             .collect();
+        let next = self.jobs.values().map(until).filter(|at| *at > now).min();
+        self.look_again = next.unwrap_or(now + self.shape.timeout);
+        self.alarm.set(&self.wake, self.look_again);
         for id in late {
             let Some(job) = self.jobs.remove(&id) else {
                 continue;
@@ -335,8 +342,8 @@ impl Logic for WorkLogic {
 
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool {
         self.take_answers(out);
-        self.give_up_late(out);
         self.dispatch(inputs_done);
+        self.give_up_late(out);
         if self.work.inline() {
             self.take_answers(out);
         }

@@ -46,7 +46,7 @@ pub struct SlideError {
     /// The file, as it was named.
     pub path: String,
     /// Where in the file.
-    pub place: Place,
+    pub place: Box<Place>,
     /// What is wrong and why.
     pub what: String,
     /// What to do about it; empty when nothing helps.
@@ -64,7 +64,7 @@ impl SlideError {
         SlideError {
             fault,
             path: path.into(),
-            place: Place::default(),
+            place: Box::default(),
             what: what.into(),
             help: help.into(),
         }
@@ -72,7 +72,7 @@ impl SlideError {
 
     /// The same with a place.
     pub fn at(mut self, place: Place) -> Self {
-        self.place = place;
+        *self.place = place;
         self
     }
 

@@ -8,7 +8,7 @@ use crate::weights::Weights;
 use ort::environment::Environment;
 use ort::ep;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -211,15 +211,16 @@ impl OnnxRuntime {
                 what,
             }
         };
-        let options = failed("set its options");
-        let mut builder = Session::builder(&self.library.environment)
-            .map_err(|error| options(error.to_string()))?
-            .with_intra_threads(1)
-            .and_then(|builder| builder.with_inter_threads(1))
-            .and_then(|builder| builder.with_parallel_execution(false))
-            .and_then(|builder| builder.with_deterministic_compute(true))
-            .and_then(|builder| builder.with_optimization_level(GraphOptimizationLevel::All))
-            .map_err(|error| options(error.to_string()))?;
+        let single_threaded = || -> ort::Result<SessionBuilder> {
+            Ok(Session::builder(&self.library.environment)?
+                .with_intra_threads(1)?
+                .with_inter_threads(1)?
+                .with_parallel_execution(false)?
+                .with_deterministic_compute(true)?
+                .with_optimization_level(GraphOptimizationLevel::All)?)
+        };
+        let mut builder =
+            single_threaded().map_err(|error| failed("set its options")(error.to_string()))?;
         if let Device::Cuda(number) = self.device {
             let number = i32::try_from(number).unwrap_or(i32::MAX);
             let provider = ep::CUDA::default()

@@ -132,7 +132,7 @@ impl Native<'_> {
         }
         into.truncate(count);
         self.source.read(offset, into).map_err(|mut error| {
-            error.place = self.page.place(self.level, index);
+            *error.place = self.page.place(self.level, index);
             error
         })
     }

@@ -1,0 +1,49 @@
+//! What stands after the feature vector, by the names of its arrays: the trainer writes them, the scorer and the bag model
+//! read them. They lie in the same safetensors file as the encoder's.
+
+use crate::network::{Network, Parameter, Start};
+
+/// Last layer of both models: `classifier.weight` [classes, feature], `classifier.bias` [classes].
+pub const CLASSIFIER: &str = "classifier";
+/// First layer of the attention head, before tanh: `attention.v.weight` [hidden, feature], `attention.v.bias` [hidden].
+pub const ATTENTION_V: &str = "attention.v";
+/// Its gate, before the sigmoid, when the head is gated: as `attention.v`.
+pub const ATTENTION_U: &str = "attention.u";
+/// From hidden units to the attention logit: `attention.w.weight` [1, hidden], `attention.w.bias` [1].
+pub const ATTENTION_W: &str = "attention.w";
+
+/// Every array of a scorer (A): the encoder's, then its last layer's.
+pub fn scorer_parameters(network: &Network, classes: usize) -> Vec<Parameter> {
+    let mut list = network.parameters();
+    linear(&mut list, CLASSIFIER, network.feature, classes);
+    list
+}
+
+/// Every array of a bag model (B): the encoder's, the attention head's, then the classifier's.
+pub fn bag_parameters(
+    network: &Network,
+    hidden: usize,
+    gated: bool,
+    classes: usize,
+) -> Vec<Parameter> {
+    let mut list = network.parameters();
+    linear(&mut list, ATTENTION_V, network.feature, hidden);
+    if gated {
+        linear(&mut list, ATTENTION_U, network.feature, hidden);
+    }
+    linear(&mut list, ATTENTION_W, hidden, 1);
+    linear(&mut list, CLASSIFIER, network.feature, classes);
+    list
+}
+
+fn linear(list: &mut Vec<Parameter>, name: &str, input: usize, output: usize) {
+    let start = Start::Linear { fan: input };
+    for (part, shape) in [("weight", vec![output, input]), ("bias", vec![output])] {
+        list.push(Parameter {
+            name: format!("{name}.{part}"),
+            shape,
+            start,
+            trained: true,
+        });
+    }
+}

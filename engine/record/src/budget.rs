@@ -168,6 +168,13 @@ impl Budget {
         self.lock().reserved
     }
 
+    /// Bytes that nobody holds.
+    pub fn rest(&self) -> usize {
+        let account = self.lock();
+        let held = account.leased + account.cached + account.reserved;
+        account.cap.saturating_sub(held)
+    }
+
     /// The greatest sum of leases, reservations and caches so far.
     pub fn peak(&self) -> usize {
         self.lock().peak

@@ -1,8 +1,8 @@
 //! The source operator: opens slides, takes leases, has tiles read, sends what comes back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_record::{
@@ -102,6 +102,11 @@ impl SourceLogic {
             .iter()
             .filter(|node| node.schema.rows == weir_pipeline::Rows::Sink)
             .count();
+        house
+            .bells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(wake.waker());
         SourceLogic {
             name: house.plan.nodes[index].name.clone(),
             index,
@@ -335,6 +340,7 @@ impl SourceLogic {
                 let (slide, tile, rev) = (one.slide, one.tile, one.rev);
                 let body = one.read(&house, index);
                 house.progress.stages[index].worked(1, since.elapsed());
+                house.traced(index, since, 1);
                 add(&house.progress.tiles_read, 1);
                 // Nobody listens any more when the run was aborted.
                 let _ = answer.send(Answer::Read(slide, tile, rev, body));

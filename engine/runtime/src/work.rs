@@ -172,14 +172,15 @@ impl WorkLogic {
             abort: self.house.abort.clone(),
         };
         let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
-        let (progress, index) = (self.house.progress.clone(), self.index);
+        let (house, index) = (self.house.clone(), self.index);
         let started: Arc<OnceLock<Instant>> = Arc::default();
         let start = started.clone();
         let run = move || {
             let since = *start.get_or_init(Instant::now);
             let n = batch.len() as u64;
             let rows = task.run(batch);
-            progress.stages[index].worked(n, since.elapsed());
+            house.progress.stages[index].worked(n, since.elapsed());
+            house.traced(index, since, n);
             // Nobody listens any more when the run was aborted or the answer is too late.
             let _ = answer.send(Done { job, rows });
             waker();
@@ -238,8 +239,12 @@ impl WorkLogic {
     /// Batches that did not come back: their rows are tried alone; a row that does not come back alone fails.
     fn give_up_late(&mut self, out: &mut Outputs) {
         let now = Instant::now();
-        if self.jobs.is_empty() || now < self.look_again {
+        if self.jobs.is_empty() {
             return;
+        }
+        if now < self.look_again {
+            // At each turn: an earlier alarm may have stood in for this one.
+            return self.alarm.set(&self.wake, self.look_again);
         }
         let until = |job: &InHand| job.started.get().copied().unwrap_or(now) + self.shape.timeout;
         let late: Vec<u64> = self
@@ -251,6 +256,9 @@ impl WorkLogic {
         let next = self.jobs.values().map(until).filter(|at| *at > now).min();
         self.look_again = next.unwrap_or(now + self.shape.timeout);
         self.alarm.set(&self.wake, self.look_again);
+        if !late.is_empty() {
+            self.wake.again();
+        }
         for id in late {
             let Some(job) = self.jobs.remove(&id) else {
                 continue;

@@ -27,6 +27,9 @@ pub mod tile_reader;
 pub mod tissue_filter;
 pub mod top_k;
 
+#[cfg(test)]
+mod collected;
+
 pub use executors::{Executors, Used};
 
 use weir_pipeline::{Registry, Schema};

@@ -13,6 +13,10 @@
 //! | [`encoder`] | map | tile to feature (model B) |
 //! | [`attention_pool`] | reduce | features to bag and attention |
 //! | [`classifier`] | map | bag to prediction |
+//! | [`predictions_sink`] | sink | predictions to tables and to a file a slide |
+//! | [`tiles_sink`] | sink | scores and attention to a table a slide |
+//! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
+//! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
@@ -21,9 +25,14 @@ pub mod attention_pool;
 pub mod classifier;
 pub mod encoder;
 pub mod executors;
+pub mod geojson_sink;
+pub mod heatmap_sink;
+pub mod predictions_sink;
 pub mod scorer;
 pub mod tile_fetch;
 pub mod tile_reader;
+mod tiles;
+pub mod tiles_sink;
 pub mod tissue_filter;
 pub mod top_k;
 
@@ -45,6 +54,10 @@ static SCHEMAS: &[&Schema] = &[
     &encoder::SCHEMA,
     &attention_pool::SCHEMA,
     &classifier::SCHEMA,
+    &predictions_sink::SCHEMA,
+    &tiles_sink::SCHEMA,
+    &heatmap_sink::SCHEMA,
+    &geojson_sink::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[];

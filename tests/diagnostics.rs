@@ -5,6 +5,11 @@
 //! STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
 #![allow(clippy::unwrap_used)]
 
+#[path = "diagnostics/mutations.rs"]
+mod mutations;
+#[path = "diagnostics/printed.rs"]
+mod printed;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use weir_pipeline::check::check_in;

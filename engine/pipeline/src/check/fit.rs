@@ -167,6 +167,12 @@ fn untrained(
         match reader.given.get(param) {
             Some(item) => {
                 diagnostic = diagnostic.with(item.span, format!("`{param}` is set here"));
+                if let Some(via) = &item.via {
+                    diagnostic = diagnostic.with(
+                        via.span,
+                        format!("`${{{}}}` has its value from here", via.name),
+                    );
+                }
                 if item.via.is_none() && item.span.source == 0 {
                     edits.push(Edit {
                         span: item.span,

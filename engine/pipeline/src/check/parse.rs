@@ -143,12 +143,8 @@ fn report(cx: &mut Cx, source: usize, mut errors: Vec<(Range<usize>, String)>) {
             continue;
         }
         let span = Span::new(source, at);
-        let mut diagnostic = Diagnostic::new(
-            &codes::E0101,
-            span,
-            codes::E0101.title,
-            message.replace('\n', ", "),
-        );
+        let title = format!("not valid TOML: {}", message.replace('\n', ", "));
+        let mut diagnostic = Diagnostic::new(&codes::E0101, span, title, "");
         if let Some((span, quoted)) = unquoted(&text, source, start) {
             diagnostic = diagnostic.fix("a text needs quotes", span, quoted);
         }

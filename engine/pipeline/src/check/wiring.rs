@@ -212,6 +212,15 @@ fn reference(
         let Some(output) = link.output else { return };
         link.sound = kinds(cx, drafts, draft, taker, link, giver, output, item);
     }
+    let twin = links.iter().find(|other| {
+        link.output.is_some()
+            && (other.port, other.from, other.output) == (link.port, link.from, link.output)
+    });
+    if let Some(twin) = twin {
+        let title = format!("`{text}` feeds the input twice");
+        let diagnostic = Diagnostic::new(&codes::E0415, link.span, title, "a second time");
+        convert::push(cx, item, diagnostic.with(twin.span, "once here"));
+    }
     links.push(link);
 }
 

@@ -42,6 +42,10 @@ costs time and memory."
 "A stage with several inputs, or with a list of feeders at one input, joins what they say of one slide. Here they come from different
 sources, whose slides never meet, so no slide could ever be finished. Give each source its own stage."
 
+    E0415 Error "the same stream twice"
+"A list of feeders merges streams, and here one of them stands in it twice: every tile would come twice. Name it once. Several stages may take the
+same output; nothing is copied for that."
+
     W0416 Warning "the encoder sees other pixels than the scorer"
 "`tile-fetch` reads the chosen tiles again as they are in the slide. A stage that changes pixels stands between the reader and the scorer, and
 none of its type between `tile-fetch` and the encoder: the two networks would see differently prepared tiles. Put the same stage behind

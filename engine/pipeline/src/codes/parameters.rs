@@ -13,7 +13,8 @@ where a list belongs. `weir stages TYPE` says what a parameter takes; a string t
 slides holds the same name twice. The message is the stage's own."
 
     E0304 Error "not one of the values"
-"The key takes one of a few words, which the message lists."
+"The key takes one of a few words, which the message lists; `weir stages TYPE` lists them too. They are written in quotes and in small
+letters: `tissue = \"otsu\"`."
 
     E0305 Error "out of range"
 "The number lies outside of what the key allows; the message says the range. Ranges are wide: what they shut out does not work, or is a slip

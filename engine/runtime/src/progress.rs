@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Progress {
     /// Slides of this process.
     pub slides: AtomicU64,
+    /// Slides that were opened, whatever became of them.
+    pub slides_opened: AtomicU64,
     /// Slides that are final.
     pub slides_done: AtomicU64,
     /// Slides that failed.

@@ -379,6 +379,7 @@ impl SourceLogic {
             };
             match answer {
                 Answer::Opened(number, slide, opened, took) => {
+                    add(&self.house.progress.slides_opened, 1);
                     self.opening -= 1;
                     let id = SlideId::new(self.house.process.0 as u16, number);
                     match opened {

@@ -1,6 +1,9 @@
 //! Starts the built program as a user would, and keeps what it said.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod models;
+pub mod tiff;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,14 +21,24 @@ impl Said {
     /// Panics with everything that was said unless the exit code is `code`.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.out,
+            self.err
+        );
         self
     }
 }
 
 /// The project's top folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }
 
 pub fn fixture(name: &str) -> PathBuf {
@@ -35,7 +48,10 @@ pub fn fixture(name: &str) -> PathBuf {
 /// `weir ARGUMENTS`, in the project's top folder.
 pub fn command<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null());
     command
 }
 
@@ -65,7 +81,11 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 open.push(path);
             } else {
-                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 found.insert(name, std::fs::read(&path).unwrap());
             }
         }
@@ -76,6 +96,8 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
 /// Files whose bytes must not depend on how a run was scheduled.
 pub fn answers(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut found = files(folder);
-    found.retain(|name, _| name == "predictions.csv" || name.ends_with("tiles.csv") || name == "patients.csv");
+    found.retain(|name, _| {
+        name == "predictions.csv" || name.ends_with("tiles.csv") || name == "patients.csv"
+    });
     found
 }

@@ -1,7 +1,7 @@
 //! `weir inspect` and `weir doctor`.
 
-use crate::program::tiff::{Tiled, tissue};
-use crate::program::{fixture, weir};
+use crate::program::tiled::Tiled;
+use crate::program::{fixture, tissue, weir};
 use serde_json::Value;
 
 fn inspect(path: &std::path::Path) -> Value {
@@ -66,18 +66,14 @@ fn what_stands_in_the_way_of_a_run_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plain.tiff");
     let slide = Tiled {
-        columns: 2,
-        rows: 2,
-        px: 64,
+        width: 128,
+        height: 128,
+        tile: 64,
         mpp: None,
     };
-    slide.write(
-        &path,
-        &|column, row| (column + 2 * row).into(),
-        &|column, row, pixels| {
-            tissue((column + 2 * row).into(), &mut pixels[..64 * 64 * 3]);
-        },
-    );
+    let kind = |column: u32, row: u32| u64::from(column + 2 * row);
+    let paint = |column, row, pixels: &mut [u8]| tissue(kind(column, row), pixels);
+    slide.write(&path, &kind, &paint).unwrap();
     let said = weir(["inspect", path.to_str().unwrap()]).exits(3);
     assert!(
         said.out.contains("default-mpp"),

@@ -197,10 +197,14 @@ impl ReduceLogic {
                 let counted = tally.value + tally.skipped() + tally.fail;
                 if tally.fail as f64 > self.max_failed * counted as f64 {
                     end = Some(End::Aborted);
-                    out.event(
-                        id,
-                        Event::SlideFailed(self.too_many(id, tally.fail, counted)),
-                    );
+                    let event = Event::SlideFailed(self.too_many(id, tally.fail, counted));
+                    out.event(id, event.clone());
+                    // The stage hears of it as of a failure before it: aborted alone could be a stop.
+                    let mut emit = Emitter {
+                        out,
+                        numbering: &mut self.numbering,
+                    };
+                    self.stage.event(id, &event, &mut Cx::new(&mut emit));
                 }
             }
             // Also when the domain was reopened and ended anew within one turn: the tally is another.

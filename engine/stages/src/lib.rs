@@ -23,18 +23,28 @@
 
 pub mod attention_pool;
 pub mod classifier;
+pub mod done;
 pub mod encoder;
 pub mod executors;
+pub mod folder;
+pub mod font;
 pub mod geojson_sink;
+mod heatmap_pen;
+mod heatmap_picture;
 pub mod heatmap_sink;
+mod palette;
+mod prediction_file;
+mod prediction_tables;
 pub mod predictions_sink;
 pub mod scorer;
 pub mod tile_fetch;
+mod tile_file;
 pub mod tile_reader;
 mod tiles;
 pub mod tiles_sink;
 pub mod tissue_filter;
 pub mod top_k;
+mod writers;
 
 #[cfg(test)]
 mod collected;

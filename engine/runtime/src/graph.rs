@@ -59,9 +59,10 @@ pub(crate) fn build<'s>(
                 .collect()
         };
         let count = node.schema.outs.len();
+        let made = || Some((house.progress.clone(), index));
         let mut sink = |home: Option<&MakeSink>, first: Option<&MakeSink>| {
             let home = home.map(|make| make());
-            reports.extend(host(scope, &node.name, inputs(Route::Home), 1, |_| {
+            reports.extend(host(scope, &node.name, None, inputs(Route::Home), 1, |_| {
                 Box::new(SinkLogic::new(
                     house.clone(),
                     index,
@@ -74,7 +75,7 @@ pub(crate) fn build<'s>(
                 let name = format!("{} at process 0", node.name);
                 // Only the worker that gets rows has the sink: the others' would write empty tables at the end.
                 let stage = (scope.index() == 0).then_some(first);
-                host(scope, &name, inputs(Route::First), 0, |_| {
+                host(scope, &name, None, inputs(Route::First), 0, |_| {
                     Box::new(SinkLogic::new(
                         house.clone(),
                         index,
@@ -86,7 +87,7 @@ pub(crate) fn build<'s>(
             }
         };
         let streams = match stage {
-            Prepared::Source(source) => host(scope, &node.name, Vec::new(), count, |wake| {
+            Prepared::Source(source) => host(scope, &node.name, made(), Vec::new(), count, |wake| {
                 Box::new(SourceLogic::new(
                     house.clone(),
                     index,
@@ -96,10 +97,10 @@ pub(crate) fn build<'s>(
                     wake,
                 ))
             }),
-            Prepared::Work(work) => host(scope, &node.name, inputs(Route::Home), count, |wake| {
+            Prepared::Work(work) => host(scope, &node.name, made(), inputs(Route::Home), count, |wake| {
                 Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake))
             }),
-            Prepared::Reduce(make) => host(scope, &node.name, inputs(Route::Home), count, |wake| {
+            Prepared::Reduce(make) => host(scope, &node.name, made(), inputs(Route::Home), count, |wake| {
                 Box::new(ReduceLogic::new(house.clone(), index, make(), wake))
             }),
             Prepared::Sink(make) => {
@@ -130,7 +131,7 @@ pub(crate) fn build<'s>(
         .into_iter()
         .map(|rows| (rows, Route::First))
         .collect();
-    host(scope, "report", inputs, 0, |_| {
+    host(scope, "report", None, inputs, 0, |_| {
         Box::new(ReportLogic::new(
             report.clone(),
             house.plan.run.on_error,

@@ -19,6 +19,8 @@ use timely::scheduling::Activator;
 use weir_record::budget::Waker;
 use weir_record::{Body, Event, Row, SlideId, TileId};
 
+use crate::progress::Progress;
+
 /// Rows on their way from one stage to the next. The timestamp is the epoch of arrival, never a slide or a tile.
 pub type Edge<'s> = Stream<'s, u64, Vec<Row>>;
 
@@ -128,10 +130,11 @@ impl<P: Pull<Message<u64, Vec<Row>>>> Input for InputHandleCore<u64, Vec<Row>, P
     }
 }
 
-/// Builds the operator `name` over `inputs` and returns its outputs.
+/// Builds the operator `name` over `inputs` and returns its outputs. What it sends on the first is counted as `stage`'s.
 pub(crate) fn host<'s>(
     scope: Scope<'s, u64>,
     name: &str,
+    stage: Option<(Arc<Progress>, usize)>,
     inputs: Vec<(Edge<'s>, Route)>,
     outputs: usize,
     make: impl FnOnce(Wake) -> Box<dyn Logic>,
@@ -175,6 +178,9 @@ pub(crate) fn host<'s>(
             }
             let inputs_done = frontiers.iter().all(|frontier| frontier.is_empty());
             let done = logic.turn(inputs_done, &mut out);
+            if let (Some((progress, index)), Some(rows)) = (&stage, out.ports.first()) {
+                progress.stages[*index].made.count(rows);
+            }
             for ((sender, rows), capability) in
                 senders.iter_mut().zip(&mut out.ports).zip(capabilities)
             {

@@ -125,27 +125,8 @@ fn cluster(arguments: &args::Run) -> Result<Option<Cluster>, Refusal> {
     let (Some(hosts), Some(process)) = (&arguments.hosts, arguments.process) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(hosts).map_err(|error| {
-        Refusal::usage(
-            format!("the list of hosts {} cannot be read: {error}", hosts.display()),
-            "give a file with one host:port a line",
-        )
-    })?;
-    let addresses: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    for address in &addresses {
-        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            return Err(Refusal::usage(
-                format!("{}: `{address}` is no host:port", hosts.display()),
-                "give one host:port a line, as 10.0.0.1:2101",
-            ));
-        }
-    }
+    let addresses = weir_runtime::cluster::hosts(hosts)
+        .map_err(|error| Refusal::usage(error.what, error.help))?;
     if process >= addresses.len() {
         return Err(Refusal::usage(
             format!(

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_pipeline::{OnError, Plan};
 use weir_record::{End, Failure, State, Tally};
-use weir_runtime::{Outcome, Progress, SlideRecord, exit};
+use weir_runtime::{Outcome, Progress, SlideRecord, StageCounters, exit};
 use weir_stages::Executors;
 
 /// What is known of a run beside its outcome.
@@ -65,11 +66,7 @@ impl Facts<'_> {
                 "budget_peak": outcome.memory_peak,
                 "resident_peak": resident_peak(),
             },
-            "stages": self.progress.stages.iter().map(|stage| json!({
-                "name": stage.name,
-                "rows": stage.rows.load(std::sync::atomic::Ordering::Relaxed),
-                "busy_seconds": seconds(Duration::from_nanos(stage.busy.load(std::sync::atomic::Ordering::Relaxed))),
-            })).collect::<Vec<_>>(),
+            "stages": self.progress.stages.iter().map(stage).collect::<Vec<_>>(),
             "sink_failures": outcome.sink_failures,
             "slides": slides,
         })
@@ -106,6 +103,19 @@ impl Facts<'_> {
             "ms": slide.took,
         })
     }
+}
+
+/// Counters of a stage: those of this process.
+fn stage(stage: &StageCounters) -> Value {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    json!({
+        "name": stage.name,
+        "busy_seconds": seconds(Duration::from_nanos(get(&stage.busy))),
+        "value": get(&stage.made.value),
+        "skip": get(&stage.made.skip),
+        "fail": get(&stage.made.fail),
+        "gone": get(&stage.made.gone),
+    })
 }
 
 fn ledger(end: End, tally: &Tally) -> Value {

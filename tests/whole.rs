@@ -5,7 +5,21 @@
 
 mod program;
 
+#[path = "whole/damage.rs"]
+mod damage;
+#[path = "whole/demo.rs"]
+mod demo;
 #[path = "whole/inspect.rs"]
 mod inspect;
+#[path = "whole/interrupt.rs"]
+mod interrupt;
+#[path = "whole/memory.rs"]
+mod memory;
+#[path = "whole/pipeline.rs"]
+mod pipeline;
+#[path = "whole/restart.rs"]
+mod restart;
+#[path = "whole/same.rs"]
+mod same;
 #[path = "whole/usage.rs"]
 mod usage;

@@ -12,12 +12,20 @@
 //! | 130 | interrupted |
 
 mod args;
+mod cases;
 mod doctor;
+mod graph;
 mod inspect;
 mod message;
+mod new;
+mod pipeline;
+mod reference;
+mod run;
 mod shown;
+mod train;
+mod validate;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, New};
 use clap::{CommandFactory, Parser};
 use message::{Done, Manner, Refusal};
 use std::io::{self, Write};
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(Refusal::Pipe) => ExitCode::from(exit::DONE),
+        Err(Refusal::Told(code)) => ExitCode::from(code),
         Err(Refusal::Error { exit, what, help }) => {
             manner.error(&what, &help);
             ExitCode::from(exit)
@@ -55,6 +64,18 @@ fn main() -> ExitCode {
 fn run(command: Command, manner: &Manner) -> Done {
     let out = &mut io::stdout().lock();
     match command {
+        Command::Run(arguments) => run::run(&arguments, manner, out),
+        Command::Validate(arguments) => validate::validate(&arguments, manner),
+        Command::Graph(arguments) => graph::graph(&arguments, manner, out),
+        Command::Stages(arguments) => reference::stages(&arguments, out),
+        Command::Explain { code } => reference::explain(&code, out),
+        Command::Schema => reference::schema(out),
+        Command::Show(file) => reference::show(&file, manner, out),
+        Command::Test { file, only } => cases::test(&file, only.as_deref(), manner, out),
+        Command::Train(arguments) => train::train(&arguments, manner, out),
+        Command::New {
+            what: New::Pipeline { file, models },
+        } => new::pipeline(&file, &models, out),
         Command::Inspect { slide, mpp } => inspect::inspect(&slide, mpp, manner, out),
         Command::Doctor { out: folder } => doctor::doctor(&folder, manner, out),
         Command::Completions { shell } => {
@@ -64,7 +85,6 @@ fn run(command: Command, manner: &Manner) -> Done {
             Ok(exit::DONE)
         }
         Command::Man { command } => man(command.as_deref(), out),
-        _ => Err(Refusal::internal("not built yet")),
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`tiles_sink`] | sink | scores and attention to a table a slide |
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//! | [`null_sink`] | sink | tiles to nothing, at any speed |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
@@ -32,6 +33,7 @@ pub mod geojson_sink;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
+pub mod null_sink;
 mod palette;
 mod prediction_file;
 mod prediction_tables;
@@ -68,6 +70,7 @@ static SCHEMAS: &[&Schema] = &[
     &tiles_sink::SCHEMA,
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
+    &null_sink::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[
@@ -79,6 +82,7 @@ static TYPES: &[StageType] = &[
     encoder::TYPE,
     attention_pool::TYPE,
     classifier::TYPE,
+    null_sink::TYPE,
 ];
 
 /// The stages that are built in, with their code.

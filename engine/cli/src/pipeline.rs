@@ -5,6 +5,7 @@ use crate::args::Format;
 use crate::message::{Manner, Refusal};
 use std::io::{self, Write};
 use std::path::Path;
+use weir_pipeline::render::Style;
 use weir_pipeline::{Checked, Diagnostic, Overrides, Plan, Sources, Value};
 use weir_runtime::exit;
 use weir_slide::SlideEntry;
@@ -55,11 +56,14 @@ pub fn print(diagnostics: &[Diagnostic], sources: &Sources, manner: &Manner) {
     if diagnostics.is_empty() {
         return;
     }
-    let text = match manner.format {
-        Format::Human => weir_pipeline::render::human(diagnostics, sources, manner.color),
-        Format::Short => weir_pipeline::render::short(diagnostics, sources),
-        Format::Json => weir_pipeline::render::json(diagnostics, sources),
+    let style = match manner.format {
+        Format::Human => Style::Human {
+            color: manner.color,
+        },
+        Format::Short => Style::Short,
+        Format::Json => Style::Json,
     };
+    let text = weir_pipeline::render::all(diagnostics, sources, style);
     // Nobody is left to be told when standard error is closed.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -72,7 +76,7 @@ pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
         let Some(Value::Texts(inputs)) = node.values.0.get("slides") else {
             continue;
         };
-        let entries = weir_slide::input::slides(inputs, Path::new("")).map_err(|errors| {
+        let entries = weir_slide::input::slides(inputs, Path::new(".")).map_err(|errors| {
             let what: Vec<String> = errors
                 .iter()
                 .map(|error| format!("{}: {}", error.place, error.what))

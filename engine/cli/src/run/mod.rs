@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime};
 use weir_pipeline::{Overrides, Plan};
 use weir_runtime::stage::Shared;
 use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, exit};
-use weir_stages::{Again, Executors};
+use weir_stages::Executors;
+use weir_stages::done::Again;
 
 /// Runs a pipeline.
 pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done {

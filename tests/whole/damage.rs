@@ -13,10 +13,21 @@ fn damaged_files_fail_alone_and_the_record_counts_them() {
     for (name, seed) in [("good-one", 1), ("good-two", 2)] {
         slide(&path.join(format!("{name}.tiff")), 4, 4, seed);
     }
-    let plain = Tiled { width: 256, height: 256, tile: 64, mpp: None };
+    let plain = Tiled {
+        width: 256,
+        height: 256,
+        tile: 64,
+        mpp: None,
+    };
     let kind = |column: u32, row: u32| u64::from(row * 4 + column);
-    plain.write(&path.join("no-mpp.tiff"), &kind, &|c, r, pixels| tissue(kind(c, r), pixels)).unwrap();
-    let mut slides: Vec<String> = ["good-one.tiff", "good-two.tiff", "no-mpp.tiff"].map(String::from).to_vec();
+    plain
+        .write(&path.join("no-mpp.tiff"), &kind, &|c, r, pixels| {
+            tissue(kind(c, r), pixels)
+        })
+        .unwrap();
+    let mut slides: Vec<String> = ["good-one.tiff", "good-two.tiff", "no-mpp.tiff"]
+        .map(String::from)
+        .to_vec();
     let mut bad = vec!["no-mpp".to_owned()];
     for name in ["empty.svs", "text.svs", "truncated-60pct.svs"] {
         slides.push(fixture("corrupt").join(name).to_str().unwrap().to_owned());
@@ -44,8 +55,15 @@ fn damaged_files_fail_alone_and_the_record_counts_them() {
         assert_eq!(slide["state"], "failed", "{bad}: {slide}");
         assert!(slide["class"].is_null());
         let what = slide["failed"]["what"].as_str().unwrap();
-        assert!(said.err.contains(&format!("slide {bad}: {what}")), "{bad}\n{}", said.err);
-        assert!(!slide["failed"]["help"].as_str().unwrap().is_empty(), "{bad} without a remedy");
+        assert!(
+            said.err.contains(&format!("slide {bad}: {what}")),
+            "{bad}\n{}",
+            said.err
+        );
+        assert!(
+            !slide["failed"]["help"].as_str().unwrap().is_empty(),
+            "{bad} without a remedy"
+        );
     }
     let mpp = &record["slides"]["no-mpp"]["failed"]["help"];
     assert!(mpp.as_str().unwrap().contains("default-mpp"), "{mpp}");
@@ -70,7 +88,12 @@ fn three_bad(folder: &Path, more: &[&str]) -> Value {
     };
     let file = pipeline.write(folder);
     let out = folder.join("out");
-    let mut arguments = vec!["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let mut arguments = vec![
+        "run",
+        file.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
     arguments.extend(more);
     let said = weir(arguments).exits(3);
     for place in ["(0, 480)", "(240, 480)", "(1200, 960)"] {
@@ -83,19 +106,44 @@ fn three_bad(folder: &Path, more: &[&str]) -> Value {
 fn three_bad_tiles_are_three_failures_and_127_tiles() {
     let folder = tempfile::tempdir().unwrap();
     let failed = three_bad(folder.path(), &[]);
-    assert_eq!((&failed["state"], &failed["tiles_failed"], &failed["tiles"]), (&"failed".into(), &3.into(), &130.into()));
-    assert_eq!((&failed["ledgers"]["top.scores"]["value"], &failed["ledgers"]["top.scores"]["fail"]), (&127.into(), &3.into()));
+    assert_eq!(
+        (&failed["state"], &failed["tiles_failed"], &failed["tiles"]),
+        (&"failed".into(), &3.into(), &130.into())
+    );
+    assert_eq!(
+        (
+            &failed["ledgers"]["top.scores"]["value"],
+            &failed["ledgers"]["top.scores"]["fail"]
+        ),
+        (&127.into(), &3.into())
+    );
     assert!(failed["class"].is_null());
 
     let passed = three_bad(folder.path(), &["--set", "run.max-failed=0.05"]);
-    assert_eq!((&passed["state"], &passed["tiles_failed"]), (&"final".into(), &3.into()));
+    assert_eq!(
+        (&passed["state"], &passed["tiles_failed"]),
+        (&"final".into(), &3.into())
+    );
     assert!(passed["class"].is_string());
-    let places: Vec<_> = passed["failures"].as_array().unwrap().iter().map(|f| (f["x"].as_i64(), f["y"].as_i64())).collect();
+    let places: Vec<_> = passed["failures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| (f["x"].as_i64(), f["y"].as_i64()))
+        .collect();
     for place in [(0, 480), (240, 480), (1200, 960)] {
-        assert!(places.contains(&(Some(place.0), Some(place.1))), "{place:?} in {places:?}");
+        assert!(
+            places.contains(&(Some(place.0), Some(place.1))),
+            "{place:?} in {places:?}"
+        );
     }
-    let table = std::fs::read_to_string(folder.path().join("out/three-bad-tiles/tiles.csv")).unwrap();
-    assert_eq!(table.lines().count(), 1 + 127, "no row for what could not be read");
+    let table =
+        std::fs::read_to_string(folder.path().join("out/three-bad-tiles/tiles.csv")).unwrap();
+    assert_eq!(
+        table.lines().count(),
+        1 + 127,
+        "no row for what could not be read"
+    );
 }
 
 #[test]
@@ -105,7 +153,12 @@ fn every_file_of_the_shared_collection_has_its_event() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let mut slides = vec![fixture("CMU-1-Small-Region.svs").to_str().unwrap().to_owned()];
+    let mut slides = vec![
+        fixture("CMU-1-Small-Region.svs")
+            .to_str()
+            .unwrap()
+            .to_owned(),
+    ];
     for entry in std::fs::read_dir(Path::new(&data).join("corrupt")).unwrap() {
         slides.push(entry.unwrap().path().to_str().unwrap().to_owned());
     }

@@ -10,9 +10,17 @@ use std::time::{Duration, Instant};
 /// A pipeline over a short slide and one that takes many seconds.
 fn pipeline(folder: &Path) -> String {
     slide(&folder.join("a-short.tiff"), 4, 4, 1);
-    let long = Tiled { width: 64 * 400, height: 64 * 200, tile: 64, mpp: Some(1.0) };
+    let long = Tiled {
+        width: 64 * 400,
+        height: 64 * 200,
+        tile: 64,
+        mpp: Some(1.0),
+    };
     let kind = |column: u32, row: u32| u64::from(column % 7 + 7 * (row % 5));
-    long.write(&folder.join("b-long.tiff"), &kind, &|c, r, pixels| tissue(kind(c, r), pixels)).unwrap();
+    long.write(&folder.join("b-long.tiff"), &kind, &|c, r, pixels| {
+        tissue(kind(c, r), pixels)
+    })
+    .unwrap();
     let pipeline = Pipeline {
         slides: &["a-short.tiff", "b-long.tiff"],
         size: 64,
@@ -27,17 +35,27 @@ fn pipeline(folder: &Path) -> String {
 fn started(file: &str, more: &[&str]) -> Child {
     let mut arguments = vec!["run", file, "--format", "json"];
     arguments.extend(more);
-    let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let out = Path::new(file).parent().unwrap().join("out");
     wait_until(Duration::from_secs(60), "the first slide's end", || {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended by itself"
+        );
         out.join("a-short/prediction.json").exists()
     });
     child
 }
 
 fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -64,15 +82,25 @@ fn one_request_drains_the_run_and_leaves_a_record() {
         let file = pipeline(folder.path());
         let mut child = started(&file, &[]);
         signal(&child, name);
-        assert_eq!(ended(&mut child, Duration::from_secs(20)), Some(130), "{name}");
+        assert_eq!(
+            ended(&mut child, Duration::from_secs(20)),
+            Some(130),
+            "{name}"
+        );
         let out = folder.path().join("out");
         let record = record(&out);
-        assert_eq!((&record["state"], &record["exit_code"]), (&"interrupted".into(), &130.into()));
+        assert_eq!(
+            (&record["state"], &record["exit_code"]),
+            (&"interrupted".into(), &130.into())
+        );
         assert_eq!(record["slides"]["a-short"]["state"], "final");
         assert_eq!(record["slides"]["b-long"]["state"], "interrupted");
         assert!(record["slides"]["b-long"]["class"].is_null());
         let table = std::fs::read_to_string(out.join("predictions.csv")).unwrap();
-        assert!(table.contains("a-short"), "what is done is in the table: {table}");
+        assert!(
+            table.contains("a-short"),
+            "what is done is in the table: {table}"
+        );
     }
 }
 
@@ -116,10 +144,12 @@ fn kill_9_leaves_whole_files_only_and_the_next_run_goes_on() {
         }
         let text = String::from_utf8_lossy(&bytes);
         if last.ends_with(".json") {
-            serde_json::from_slice::<serde_json::Value>(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            serde_json::from_slice::<serde_json::Value>(&bytes)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         } else if last.ends_with(".jsonl") {
             for line in text.lines() {
-                serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{name}: {error}"));
+                serde_json::from_str::<serde_json::Value>(line)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         } else {
             assert!(text.ends_with('\n'), "{name} is cut short");
@@ -128,7 +158,10 @@ fn kill_9_leaves_whole_files_only_and_the_next_run_goes_on() {
     assert!(!out.join("b-long").join("prediction.json").exists());
 
     // The long slide is left out, so that the test is short: what is done is found again.
-    let set = format!("stage.tiles.slides=[{:?}]", folder.path().join("a-short.tiff"));
+    let set = format!(
+        "stage.tiles.slides=[{:?}]",
+        folder.path().join("a-short.tiff")
+    );
     weir(["run", &file, "--set", &set]).exits(0);
     assert!(record(&out)["slides"]["a-short"]["skipped"].is_string());
     assert!(answers(&out).contains_key("a-short/tiles.csv"));
@@ -140,7 +173,12 @@ fn a_second_run_keeps_off_a_folder_that_is_written() {
     let file = pipeline(folder.path());
     let mut child = started(&file, &[]);
     let said = weir(["run", &file]).exits(2);
-    assert!(said.err.contains(&format!("another run (process {})", child.id())), "{}", said.err);
+    assert!(
+        said.err
+            .contains(&format!("another run (process {})", child.id())),
+        "{}",
+        said.err
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -150,16 +188,37 @@ fn a_process_that_nobody_joins_says_who_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(folder.path());
     let hosts: PathBuf = folder.path().join("hosts");
-    let ports: Vec<String> = free_ports(2).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let ports: Vec<String> = free_ports(2)
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     std::fs::write(&hosts, ports.join("\n")).unwrap();
     let hosts = hosts.to_str().unwrap().to_owned();
-    let command = command(["run", &file, "--hosts", &hosts, "--process", "0", "--join-timeout", "2"]);
+    let command = command([
+        "run",
+        &file,
+        "--hosts",
+        &hosts,
+        "--process",
+        "0",
+        "--join-timeout",
+        "2",
+    ]);
     let said = said(command).exits(1);
-    assert!(said.err.contains(&ports[1]) || said.err.contains("process 1"), "{}", said.err);
+    assert!(
+        said.err.contains(&ports[1]) || said.err.contains("process 1"),
+        "{}",
+        said.err
+    );
     assert!(said.took < Duration::from_secs(10), "{:?}", said.took);
 }
 
 fn free_ports(n: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..n).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    let listeners: Vec<_> = (0..n)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }

@@ -10,7 +10,13 @@ fn pipeline(folder: &Path, more: &str) -> String {
     for (seed, name) in ["one", "two"].into_iter().enumerate() {
         slide(&folder.join(format!("{name}.tiff")), 5, 4, seed as u64);
     }
-    let pipeline = Pipeline { slides: &["one.tiff", "two.tiff"], size: 64, mpp: 1.0, run: "", reader: "" };
+    let pipeline = Pipeline {
+        slides: &["one.tiff", "two.tiff"],
+        size: 64,
+        mpp: 1.0,
+        run: "",
+        reader: "",
+    };
     let file = pipeline.write(folder);
     let text = std::fs::read_to_string(&file).unwrap() + more;
     std::fs::write(&file, text).unwrap();
@@ -37,7 +43,14 @@ fn mistakes_are_told_in_every_format() {
     let human = weir(wrong).exits(2);
     assert!(human.err.contains("error[E0301]"), "{}", human.err);
     let short = weir(wrong.into_iter().chain(["--format", "short"])).exits(2);
-    assert!(short.err.lines().any(|line| line.contains(":1:") && line.contains("error[E0301]")), "{}", short.err);
+    assert!(
+        short
+            .err
+            .lines()
+            .any(|line| line.contains(":1:") && line.contains("error[E0301]")),
+        "{}",
+        short.err
+    );
     let json = weir(wrong.into_iter().chain(["--format", "json"])).exits(2);
     let first: Value = serde_json::from_str(json.err.lines().next().unwrap()).unwrap();
     assert_eq!(first["code"], "E0301");
@@ -49,18 +62,43 @@ fn the_graph_is_drawn_and_a_dry_run_counts_tiles() {
     let file = pipeline(folder.path(), "");
     let text = weir(["graph", &file]).exits(0).out;
     assert!(text.contains("score") && text.contains("memory"), "{text}");
-    assert!(weir(["graph", &file, "--as", "dot"]).exits(0).out.starts_with("digraph"));
-    assert!(weir(["graph", &file, "--as", "mermaid"]).exits(0).out.contains("flowchart"));
-    let json: Value = serde_json::from_str(&weir(["graph", &file, "--as", "json"]).exits(0).out).unwrap();
-    assert!(json["stages"].is_array() || json["nodes"].is_array(), "{json}");
+    assert!(
+        weir(["graph", &file, "--as", "dot"])
+            .exits(0)
+            .out
+            .starts_with("digraph")
+    );
+    assert!(
+        weir(["graph", &file, "--as", "mermaid"])
+            .exits(0)
+            .out
+            .contains("flowchart")
+    );
+    let json: Value =
+        serde_json::from_str(&weir(["graph", &file, "--as", "json"]).exits(0).out).unwrap();
+    assert!(
+        json["stages"].is_array() || json["nodes"].is_array(),
+        "{json}"
+    );
 
     let dry = weir(["graph", &file, "--slides"]).exits(0).out;
-    assert!(dry.contains("2 slides") && dry.contains("40 tiles"), "{dry}");
-    assert!(!folder.path().join("out").exists(), "a dry run writes nothing");
-    let json = weir(["graph", &file, "--slides", "--as", "json"]).exits(0).out;
+    assert!(
+        dry.contains("2 slides") && dry.contains("40 tiles"),
+        "{dry}"
+    );
+    assert!(
+        !folder.path().join("out").exists(),
+        "a dry run writes nothing"
+    );
+    let json = weir(["graph", &file, "--slides", "--as", "json"])
+        .exits(0)
+        .out;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["slides"].as_array().unwrap().len(), 2);
-    assert_eq!((&json["slides"][0]["id"], &json["slides"][0]["tiles"]), (&"one".into(), &20.into()));
+    assert_eq!(
+        (&json["slides"][0]["id"], &json["slides"][0]["tiles"]),
+        (&"one".into(), &20.into())
+    );
     assert_eq!(json["slides"][0]["pixel_bytes"], 20 * 64 * 64 * 3);
 }
 
@@ -77,11 +115,26 @@ fn a_dry_run_tells_slides_that_will_fail() {
 #[test]
 fn stages_explanations_and_the_schema_come_from_one_place() {
     let list = weir(["stages"]).exits(0).out;
-    for name in ["tile-reader", "scorer", "top-k", "heatmap-sink", "null-sink"] {
+    for name in [
+        "tile-reader",
+        "scorer",
+        "top-k",
+        "heatmap-sink",
+        "null-sink",
+    ] {
         assert!(list.contains(name), "{name}\n{list}");
         let one = weir(["stages", name]).exits(0).out;
-        assert!(one.contains(&format!("use = \"{name}\"")), "{name} shows an example\n{one}");
-        assert!(weir(["stages", name, "--markdown"]).exits(0).out.contains('|'), "{name}");
+        assert!(
+            one.contains(&format!("use = \"{name}\"")),
+            "{name} shows an example\n{one}"
+        );
+        assert!(
+            weir(["stages", name, "--markdown"])
+                .exits(0)
+                .out
+                .contains('|'),
+            "{name}"
+        );
     }
     let said = weir(["stages", "tile-raeder"]).exits(2);
     assert!(said.err.contains("tile-reader"), "{}", said.err);
@@ -96,8 +149,13 @@ fn stages_explanations_and_the_schema_come_from_one_place() {
 fn show_says_where_each_value_came_from() {
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(folder.path(), "");
-    let text = weir(["show", &file, "--set", "stage.top.highest=8"]).exits(0).out;
-    let line = text.lines().find(|line| line.trim_start().starts_with("highest")).unwrap();
+    let text = weir(["show", &file, "--set", "stage.top.highest=8"])
+        .exits(0)
+        .out;
+    let line = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("highest"))
+        .unwrap();
     assert!(line.contains('8') && line.contains("--set"), "{line}");
 }
 
@@ -140,9 +198,21 @@ expect = { score = { values = 2 } }
     );
     weir(["test", &file, "--only", "three purple tiles"]).exits(0);
     let said = weir(["test", &file]).exits(1);
-    assert!(said.out.contains("ok      three purple tiles") && said.out.contains("FAILED  wrong on purpose"), "{}", said.out);
-    assert!(said.err.contains("error[E0609]") && said.err.contains("2 expected, 1 found"), "{}", said.err);
-    assert!(!folder.path().join("out").exists(), "a test leaves nothing behind");
+    assert!(
+        said.out.contains("ok      three purple tiles")
+            && said.out.contains("FAILED  wrong on purpose"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.err.contains("error[E0609]") && said.err.contains("2 expected, 1 found"),
+        "{}",
+        said.err
+    );
+    assert!(
+        !folder.path().join("out").exists(),
+        "a test leaves nothing behind"
+    );
     let said = weir(["test", &file, "--only", "four"]).exits(2);
     assert!(said.err.contains("three purple tiles"), "{}", said.err);
 }

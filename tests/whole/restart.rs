@@ -30,7 +30,10 @@ fn a_second_run_skips_what_is_done_and_again_computes_it() {
     let said = weir(["run", &file]).exits(0);
     assert!(said.out.contains("done by an earlier run"), "{}", said.out);
     let second = record(&out);
-    assert_eq!((&second["counts"]["skipped"], &second["counts"]["final"]), (&2.into(), &2.into()));
+    assert_eq!(
+        (&second["counts"]["skipped"], &second["counts"]["final"]),
+        (&2.into(), &2.into())
+    );
     assert_eq!(answers(&out), first, "the tables still have every slide");
 
     weir(["run", &file, "--again"]).exits(0);
@@ -55,9 +58,27 @@ fn what_changed_is_computed_again_and_nothing_else() {
     assert_ne!(answers(&out)["two/tiles.csv"], first["two/tiles.csv"]);
 
     weir(["run", &file, "--set", "stage.top.highest=8"]).exits(0);
-    assert_eq!(record(&out)["counts"]["skipped"], 0, "another plan is other work");
-    weir(["run", &file, "--set", "stage.top.highest=8", "-w", "2", "--set", "run.memory=\"64MiB\""]).exits(0);
-    assert_eq!(record(&out)["counts"]["skipped"], 2, "threads and memory change no answer");
+    assert_eq!(
+        record(&out)["counts"]["skipped"],
+        0,
+        "another plan is other work"
+    );
+    weir([
+        "run",
+        &file,
+        "--set",
+        "stage.top.highest=8",
+        "-w",
+        "2",
+        "--set",
+        "run.memory=\"64MiB\"",
+    ])
+    .exits(0);
+    assert_eq!(
+        record(&out)["counts"]["skipped"],
+        2,
+        "threads and memory change no answer"
+    );
 }
 
 #[test]
@@ -70,7 +91,15 @@ fn two_slides_of_one_name_are_refused_before_anything_runs() {
     let mut command = crate::program::command(["run", &file, "--set", set]);
     command.current_dir(folder.path());
     let said = crate::program::said(command).exits(2);
-    assert!(said.err.contains("two slides have the id `one`"), "{}", said.err);
-    assert!(said.err.contains("manifest"), "the remedy is told: {}", said.err);
+    assert!(
+        said.err.contains("two slides have the id `one`"),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err.contains("manifest"),
+        "the remedy is told: {}",
+        said.err
+    );
     assert!(!folder.path().join("out/predictions.csv").exists());
 }

@@ -63,7 +63,10 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
         if let Err(failure) = &slide.found {
             failed = true;
             manner.error(
-                &format!("{}: slide {}: {}", failure.stage, failure.slide, failure.what),
+                &format!(
+                    "{}: slide {}: {}",
+                    failure.stage, failure.slide, failure.what
+                ),
                 &failure.help,
             );
         }

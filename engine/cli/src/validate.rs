@@ -22,8 +22,7 @@ pub fn validate(arguments: &args::Validate, manner: &Manner) -> Done {
     for file in files(&arguments.files)? {
         let checked = weir_pipeline::check(&file, &overrides, &registry);
         pipeline::print(&checked.diagnostics, &checked.sources, manner);
-        wrong |= checked.has_errors()
-            || arguments.deny_warnings && !checked.diagnostics.is_empty();
+        wrong |= checked.has_errors() || arguments.deny_warnings && !checked.diagnostics.is_empty();
     }
     Ok(if wrong { exit::USAGE } else { exit::DONE })
 }

@@ -62,15 +62,22 @@ pub(crate) fn build<'s>(
         let made = || Some((house.progress.clone(), index));
         let mut sink = |home: Option<&MakeSink>, first: Option<&MakeSink>| {
             let home = home.map(|make| make());
-            reports.extend(host(scope, &node.name, None, inputs(Route::Home), 1, |_| {
-                Box::new(SinkLogic::new(
-                    house.clone(),
-                    index,
-                    home,
-                    true,
-                    report.clone(),
-                ))
-            }));
+            reports.extend(host(
+                scope,
+                &node.name,
+                None,
+                inputs(Route::Home),
+                1,
+                |_| {
+                    Box::new(SinkLogic::new(
+                        house.clone(),
+                        index,
+                        home,
+                        true,
+                        report.clone(),
+                    ))
+                },
+            ));
             if let Some(first) = first.map(|make| make()) {
                 let name = format!("{} at process 0", node.name);
                 // Only the worker that gets rows has the sink: the others' would write empty tables at the end.
@@ -87,22 +94,34 @@ pub(crate) fn build<'s>(
             }
         };
         let streams = match stage {
-            Prepared::Source(source) => host(scope, &node.name, made(), Vec::new(), count, |wake| {
-                Box::new(SourceLogic::new(
-                    house.clone(),
-                    index,
-                    source.clone(),
-                    worker,
-                    &**keep,
-                    wake,
-                ))
-            }),
-            Prepared::Work(work) => host(scope, &node.name, made(), inputs(Route::Home), count, |wake| {
-                Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake))
-            }),
-            Prepared::Reduce(make) => host(scope, &node.name, made(), inputs(Route::Home), count, |wake| {
-                Box::new(ReduceLogic::new(house.clone(), index, make(), wake))
-            }),
+            Prepared::Source(source) => {
+                host(scope, &node.name, made(), Vec::new(), count, |wake| {
+                    Box::new(SourceLogic::new(
+                        house.clone(),
+                        index,
+                        source.clone(),
+                        worker,
+                        &**keep,
+                        wake,
+                    ))
+                })
+            }
+            Prepared::Work(work) => host(
+                scope,
+                &node.name,
+                made(),
+                inputs(Route::Home),
+                count,
+                |wake| Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake)),
+            ),
+            Prepared::Reduce(make) => host(
+                scope,
+                &node.name,
+                made(),
+                inputs(Route::Home),
+                count,
+                |wake| Box::new(ReduceLogic::new(house.clone(), index, make(), wake)),
+            ),
             Prepared::Sink(make) => {
                 match node.schema.place {
                     Place::Home => sink(Some(make), None),

@@ -132,9 +132,10 @@ fn decode(path: &Path) -> Result<(u32, u32, Vec<u8>), String> {
             .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
             .collect(),
         png::ColorType::Grayscale => raw.iter().flat_map(|grey| [*grey; 3]).collect(),
-        png::ColorType::GrayscaleAlpha => {
-            raw.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect()
-        }
+        png::ColorType::GrayscaleAlpha => raw
+            .chunks_exact(2)
+            .flat_map(|pixel| [pixel[0]; 3])
+            .collect(),
         other => return Err(cannot(format!("it is {other:?}; save it as RGB"))),
     };
     Ok((frame.width, frame.height, pixels))

@@ -18,12 +18,7 @@ use weir_runtime::stage::Shared;
 use weir_runtime::{Options, Outcome, Progress, exit};
 
 /// Runs the tests of a file, or the one that is named; exit code 1 when one fails.
-pub fn test(
-    file: &args::File,
-    only: Option<&str>,
-    manner: &Manner,
-    out: &mut dyn Write,
-) -> Done {
+pub fn test(file: &args::File, only: Option<&str>, manner: &Manner, out: &mut dyn Write) -> Done {
     let overrides = pipeline::overrides(file)?;
     let loaded = pipeline::load(&file.file, &overrides, manner)?;
     let checked = loaded.checked;
@@ -33,7 +28,11 @@ pub fn test(
         .filter(|case| only.is_none_or(|only| case.name == only))
         .collect();
     if cases.is_empty() {
-        let names: Vec<&str> = checked.tests.iter().map(|case| case.name.as_str()).collect();
+        let names: Vec<&str> = checked
+            .tests
+            .iter()
+            .map(|case| case.name.as_str())
+            .collect();
         return Err(match only {
             Some(only) if !names.is_empty() => Refusal::usage(
                 format!("{} has no test `{only}`", file.file.display()),
@@ -139,7 +138,10 @@ fn made(
     outcome: &Outcome,
     progress: &Progress,
 ) -> Option<[(&'static str, u64); 4]> {
-    let index = plan.nodes.iter().position(|node| node.name == expect.stage)?;
+    let index = plan
+        .nodes
+        .iter()
+        .position(|node| node.name == expect.stage)?;
     let mut counts = [0; 4];
     if plan.nodes[index].schema.rows == Rows::Sink {
         for slide in outcome.slides.values() {
@@ -147,7 +149,9 @@ fn made(
                 if *stage == expect.stage {
                     let skipped = tally.skip.values().sum::<u64>();
                     for (count, n) in
-                        counts.iter_mut().zip([tally.value, skipped, tally.fail, tally.gone])
+                        counts
+                            .iter_mut()
+                            .zip([tally.value, skipped, tally.fail, tally.gone])
                     {
                         *count += n;
                     }
@@ -156,10 +160,18 @@ fn made(
         }
     } else {
         let made = &progress.stages.get(index)?.made;
-        for (count, n) in counts.iter_mut().zip([&made.value, &made.skip, &made.fail, &made.gone]) {
+        for (count, n) in counts
+            .iter_mut()
+            .zip([&made.value, &made.skip, &made.fail, &made.gone])
+        {
             *count = n.load(Ordering::Relaxed);
         }
     }
     let [value, skip, fail, gone] = counts;
-    Some([("values", value), ("skipped", skip), ("failed", fail), ("gone", gone)])
+    Some([
+        ("values", value),
+        ("skipped", skip),
+        ("failed", fail),
+        ("gone", gone),
+    ])
 }

@@ -48,7 +48,10 @@ impl Lock {
     pub fn take(out: &Path, shard: Option<Shard>) -> Result<Self, Refusal> {
         let cannot = |error: std::io::Error| {
             Refusal::usage(
-                format!("the folder of the outputs {} cannot be written: {error}", out.display()),
+                format!(
+                    "the folder of the outputs {} cannot be written: {error}",
+                    out.display()
+                ),
                 "give another folder with --out, or change its permissions",
             )
         };
@@ -154,7 +157,10 @@ mod tests {
             panic!("{refusal:?}")
         };
         assert_eq!(exit, 2);
-        assert!(what.contains(&format!("process {}", std::process::id())), "{what}");
+        assert!(
+            what.contains(&format!("process {}", std::process::id())),
+            "{what}"
+        );
         assert!(Lock::take(&out, "1/2".parse().ok()).is_err());
         drop(held);
         assert!(Lock::take(&out, None).is_ok());

@@ -38,7 +38,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let plan = pipeline::load(&arguments.file.file, &overrides, manner)?.plan;
     pipeline::slides(&plan)?;
     let stop = Stop::default();
-    let cannot = |error: std::io::Error| Refusal::internal(format!("no thread to watch with: {error}"));
+    let cannot =
+        |error: std::io::Error| Refusal::internal(format!("no thread to watch with: {error}"));
     if arguments.led {
         signals::obey(stop.clone()).map_err(cannot)?;
     } else {
@@ -49,7 +50,9 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     }
     let cluster = cluster(arguments)?;
     let process = cluster.as_ref().map_or(0, |cluster| cluster.process);
-    let processes = cluster.as_ref().map_or(1, |cluster| cluster.addresses.len());
+    let processes = cluster
+        .as_ref()
+        .map_or(1, |cluster| cluster.addresses.len());
     // The processes of a cluster are one run: the first holds the lock for all.
     let _lock = (process == 0)
         .then(|| Lock::take(&plan.run.out, shard))
@@ -59,7 +62,9 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let plan = Arc::new(plan);
     let progress = Arc::new(weir_runtime::counters(&plan));
     let shared = Shared::default();
-    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(Again(arguments.again)));
+    let Ok(_) = shared.get_or_try("", || {
+        Ok::<_, std::convert::Infallible>(Again(arguments.again))
+    });
     let display = if arguments.led {
         Display::led()
     } else {
@@ -152,7 +157,10 @@ fn write_record(
 ) -> Result<(), Refusal> {
     let cannot = |out: &Path, error: std::io::Error| {
         Refusal::failed(
-            format!("the record of the run cannot be written to {}: {error}", out.display()),
+            format!(
+                "the record of the run cannot be written to {}: {error}",
+                out.display()
+            ),
             "make room, and run again: slides that are done are not computed again",
         )
     };
@@ -174,7 +182,9 @@ fn refusal(error: &RunError, stop: &Stop) -> Refusal {
         exit: error.exit_code(),
         what: error.to_string(),
         help: match error {
-            RunError::Internal(_) => "this is a fault of weir or of a stage: please report it".into(),
+            RunError::Internal(_) => {
+                "this is a fault of weir or of a stage: please report it".into()
+            }
             _ => String::new(),
         },
     }

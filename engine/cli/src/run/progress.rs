@@ -239,11 +239,7 @@ impl Display {
 
     fn text(&self) -> String {
         let counts = &self.last;
-        let mut parts = vec![format!(
-            "{}/{} slides",
-            counts.slides_done,
-            counts.slides
-        )];
+        let mut parts = vec![format!("{}/{} slides", counts.slides_done, counts.slides)];
         if counts.slides_failed > 0 {
             parts.push(format!("{} failed", counts.slides_failed));
         }
@@ -251,7 +247,10 @@ impl Display {
             parts.push(format!("{} tiles/s", shown::count(rate.round() as u64)));
         }
         if counts.tiles_failed > 0 {
-            parts.push(format!("{} failed", shown::counted(counts.tiles_failed, "tile")));
+            parts.push(format!(
+                "{} failed",
+                shown::counted(counts.tiles_failed, "tile")
+            ));
         }
         if let Some(left) = self.left() {
             parts.push(format!("{} left", shown::time(left)));

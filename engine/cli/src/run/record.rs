@@ -242,7 +242,10 @@ fn seconds(time: Duration) -> f64 {
 
 /// A moment as `2026-11-25T13:00:00Z`, by the civil calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
 fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, second) = (since / 86_400, since % 86_400);
     // Days are counted from 0000-03-01, so that the leap day ends a year.
     let days = days + 719_468;

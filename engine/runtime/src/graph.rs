@@ -6,7 +6,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 use weir_pipeline::{Node, Place, Rows};
 
-use crate::host::{Edge, Route, host};
+use crate::host::{Counted, Edge, Route, host};
 use crate::house::House;
 use crate::reduce::ReduceLogic;
 use crate::report::{Report, ReportLogic};
@@ -59,7 +59,14 @@ pub(crate) fn build<'s>(
                 .collect()
         };
         let count = node.schema.outs.len();
-        let made = || Some((house.progress.clone(), index));
+        let counted = |made, busy| {
+            Some(Counted {
+                progress: house.progress.clone(),
+                stage: index,
+                made,
+                busy,
+            })
+        };
         let mut sink = |home: Option<&MakeSink>, first: Option<&MakeSink>| {
             let home = home.map(|make| make());
             reports.extend(host(
@@ -82,20 +89,32 @@ pub(crate) fn build<'s>(
                 let name = format!("{} at process 0", node.name);
                 // Only the worker that gets rows has the sink: the others' would write empty tables at the end.
                 let stage = (scope.index() == 0).then_some(first);
-                host(scope, &name, None, inputs(Route::First), 0, |_| {
-                    Box::new(SinkLogic::new(
-                        house.clone(),
-                        index,
-                        stage,
-                        false,
-                        report.clone(),
-                    ))
-                });
+                host(
+                    scope,
+                    &name,
+                    counted(false, true),
+                    inputs(Route::First),
+                    0,
+                    |_| {
+                        Box::new(SinkLogic::new(
+                            house.clone(),
+                            index,
+                            stage,
+                            false,
+                            report.clone(),
+                        ))
+                    },
+                );
             }
         };
         let streams = match stage {
-            Prepared::Source(source) => {
-                host(scope, &node.name, made(), Vec::new(), count, |wake| {
+            Prepared::Source(source) => host(
+                scope,
+                &node.name,
+                counted(true, false),
+                Vec::new(),
+                count,
+                |wake| {
                     Box::new(SourceLogic::new(
                         house.clone(),
                         index,
@@ -104,12 +123,12 @@ pub(crate) fn build<'s>(
                         &**keep,
                         wake,
                     ))
-                })
-            }
+                },
+            ),
             Prepared::Work(work) => host(
                 scope,
                 &node.name,
-                made(),
+                counted(true, false),
                 inputs(Route::Home),
                 count,
                 |wake| Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake)),
@@ -117,7 +136,7 @@ pub(crate) fn build<'s>(
             Prepared::Reduce(make) => host(
                 scope,
                 &node.name,
-                made(),
+                counted(true, true),
                 inputs(Route::Home),
                 count,
                 |wake| Box::new(ReduceLogic::new(house.clone(), index, make(), wake)),

@@ -130,11 +130,24 @@ impl<P: Pull<Message<u64, Vec<Row>>>> Input for InputHandleCore<u64, Vec<Row>, P
     }
 }
 
-/// Builds the operator `name` over `inputs` and returns its outputs. What it sends on the first is counted as `stage`'s.
+/// What is counted of an operator.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    /// Where.
+    pub(crate) progress: Arc<Progress>,
+    /// Index of the stage.
+    pub(crate) stage: usize,
+    /// What it sends on its first output.
+    pub(crate) made: bool,
+    /// The time that it takes on the worker; sources and works count what they do on other threads.
+    pub(crate) busy: bool,
+}
+
+/// Builds the operator `name` over `inputs` and returns its outputs.
 pub(crate) fn host<'s>(
     scope: Scope<'s, u64>,
     name: &str,
-    stage: Option<(Arc<Progress>, usize)>,
+    counted: Option<Counted>,
     inputs: Vec<(Edge<'s>, Route)>,
     outputs: usize,
     make: impl FnOnce(Wake) -> Box<dyn Logic>,
@@ -173,13 +186,20 @@ pub(crate) fn host<'s>(
             let Some(capabilities) = held.as_ref() else {
                 return false;
             };
+            let since = Instant::now();
             for (index, handle) in handles.iter_mut().enumerate() {
                 handle.drain(&mut |rows| logic.rows(index, rows, &mut out));
             }
             let inputs_done = frontiers.iter().all(|frontier| frontier.is_empty());
             let done = logic.turn(inputs_done, &mut out);
-            if let (Some((progress, index)), Some(rows)) = (&stage, out.ports.first()) {
-                progress.stages[*index].made.count(rows);
+            if let Some(counted) = &counted {
+                let stage = &counted.progress.stages[counted.stage];
+                if counted.busy {
+                    stage.worked(0, since.elapsed());
+                }
+                if let Some(rows) = out.ports.first().filter(|_| counted.made) {
+                    stage.made.count(rows);
+                }
             }
             for ((sender, rows), capability) in
                 senders.iter_mut().zip(&mut out.ports).zip(capabilities)

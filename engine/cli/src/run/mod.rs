@@ -4,7 +4,7 @@ mod children;
 pub mod lock;
 mod progress;
 mod record;
-mod signals;
+pub mod signals;
 mod summary;
 
 use crate::args;
@@ -75,7 +75,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         stop: stop.clone(),
         progress: Some(progress.clone()),
         shared: shared.clone(),
-        taps: weir_views::taps(&plan),
+        taps: Vec::new(),
         shard: shard.map(|shard| (shard.i, shard.n)),
         cluster,
         trace: arguments.trace.clone(),
@@ -109,10 +109,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         }
         Err(error) => {
             let refused = refusal(&error, &stop);
-            let outcome = Outcome {
-                took: started.elapsed().unwrap_or(Duration::ZERO),
-                ..Outcome::default()
-            };
+            let mut outcome = Outcome::default();
+            outcome.took = started.elapsed().unwrap_or(Duration::ZERO);
             if let Refusal::Error { exit, .. } = &refused {
                 // What ended the run is told in any case.
                 let _ = record::write(

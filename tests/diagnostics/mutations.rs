@@ -205,7 +205,7 @@ fn what_changes_an_answer_changes_the_hash() {
         "run.max-failed=0.5",
         "run.seed=1",
         "run.default-mpp=0.5",
-        "model.b.path=\"models/c\"",
+        "model.b.path=\"tests/diagnostics/models/c\"",
         "stage.encode.run={device=\"cuda:0\"}",
     ] {
         assert_ne!(plain, hash(set), "{set}");
@@ -256,4 +256,31 @@ fn more_than_fifty_mistakes_are_counted_not_printed() {
     let printed = render::all(&checked.diagnostics, &checked.sources, Style::Short);
     assert_eq!(printed.lines().count(), 51);
     assert!(printed.ends_with("11 more are not shown\n"), "{printed}");
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_answered_too() {
+    enter_root();
+    let bad = "weir = = 1\n[stage.x\nkey = value\n".repeat(20_000);
+    assert!(check(&bad, &Overrides::default()).has_errors());
+    let keys: String = (0..60_000).map(|n| format!("k{n} = 1\n")).collect();
+    assert!(check(&keys, &Overrides::default()).has_errors());
+    // Each level takes both of the level before: twice as many ways at each.
+    let mut text = demo();
+    for level in 0..200 {
+        let from = match level {
+            0 => "[\"top\"]".to_owned(),
+            level => format!("[\"t{0}a\", \"t{0}b\"]", level - 1),
+        };
+        text.push_str(&format!(
+            "\n[stage.f{level}]\nuse = \"tile-fetch\"\nin = {from}\n"
+        ));
+        for side in ["a", "b"] {
+            text.push_str(&format!(
+                "[stage.s{level}{side}]\nuse = \"scorer\"\nin = \"f{level}\"\nmodel = \"a\"\n\
+                 [stage.t{level}{side}]\nuse = \"top-k\"\nin = \"s{level}{side}\"\nhighest = 8\nlowest = 8\n"
+            ));
+        }
+    }
+    assert!(check(&text, &Overrides::default()).plan.is_some());
 }

@@ -186,7 +186,7 @@ fn walk(links: &[Vec<Link>], index: usize, what: &mut dyn FnMut(usize)) {
 }
 
 /// The bag model that a stage names, with its parameter.
-fn bag_model<'a>(draft: &'a Draft) -> Option<(&'static str, &'a str)> {
+fn bag_model(draft: &Draft) -> Option<(&'static str, &str)> {
     let param = draft
         .schema?
         .params

@@ -101,11 +101,8 @@ fn explain(
         Because::Model {
             stage,
             param,
-            field,
-        } => match field {
-            ModelField::InputSize | ModelField::InputMpp => model_of(drafts[stage], param, headers),
-            _ => None,
-        },
+            field: ModelField::InputSize | ModelField::InputMpp,
+        } => model_of(drafts[stage], param, headers),
         _ => None,
     });
     if let (Kind::Pixels, Some((name, header))) = (port.kind, model) {

@@ -29,6 +29,7 @@ pub mod executors;
 pub mod folder;
 pub mod font;
 pub mod geojson_sink;
+mod heatmap_legend;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
@@ -67,7 +68,12 @@ static SCHEMAS: &[&Schema] = &[
     &geojson_sink::SCHEMA,
 ];
 
-static TYPES: &[StageType] = &[];
+static TYPES: &[StageType] = &[
+    predictions_sink::TYPE,
+    tiles_sink::TYPE,
+    heatmap_sink::TYPE,
+    geojson_sink::TYPE,
+];
 
 /// The stages that are built in, with their code.
 pub fn types() -> &'static [StageType] {

@@ -17,6 +17,7 @@
 //! | [`tiles_sink`] | sink | scores and attention to a table a slide |
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//! | [`null_sink`] | sink | tiles to nothing, at any speed |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
@@ -33,6 +34,7 @@ mod heatmap_legend;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
+pub mod null_sink;
 mod palette;
 mod prediction_file;
 mod prediction_tables;
@@ -46,6 +48,9 @@ pub mod tiles_sink;
 pub mod tissue_filter;
 pub mod top_k;
 mod writers;
+
+#[cfg(test)]
+mod collected;
 
 pub use executors::{Executors, Used};
 
@@ -66,13 +71,23 @@ static SCHEMAS: &[&Schema] = &[
     &tiles_sink::SCHEMA,
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
+    &null_sink::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[
+    tile_reader::TYPE,
+    tissue_filter::TYPE,
+    scorer::TYPE,
+    top_k::TYPE,
+    tile_fetch::TYPE,
+    encoder::TYPE,
+    attention_pool::TYPE,
+    classifier::TYPE,
     predictions_sink::TYPE,
     tiles_sink::TYPE,
     heatmap_sink::TYPE,
     geojson_sink::TYPE,
+    null_sink::TYPE,
 ];
 
 /// The stages that are built in, with their code.

@@ -67,9 +67,16 @@ pub enum Command {
     Inspect {
         /// The slide.
         slide: PathBuf,
+        /// Size of a level-0 pixel, um, instead of what the file says.
+        #[arg(long)]
+        mpp: Option<f64>,
     },
     /// Say what this machine has and what is missing, each with the remedy.
-    Doctor,
+    Doctor {
+        /// The folder whose disk is looked at.
+        #[arg(short, long, default_value = "out")]
+        out: PathBuf,
+    },
     /// Run the [[test]] tables of a pipeline.
     Test {
         #[command(flatten)]
@@ -91,8 +98,11 @@ pub enum Command {
         /// bash, zsh, fish, elvish, powershell.
         shell: clap_complete::Shell,
     },
-    /// Print the man page.
-    Man,
+    /// Print a man page.
+    Man {
+        /// Of this command; of weir itself when none is given.
+        command: Option<String>,
+    },
 }
 
 /// A pipeline file and what overrides it.

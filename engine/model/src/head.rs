@@ -1,7 +1,12 @@
 //! What stands after the feature vector, by the names of its arrays: the trainer writes them, the scorer and the bag model
 //! read them. They lie in the same safetensors file as the encoder's.
 
+use crate::error::ModelError;
 use crate::network::{Network, Parameter, Start};
+use crate::weights::Weights;
+use weir_kernels::attention::AttentionHead;
+use weir_kernels::linear::Linear;
+use weir_pipeline::model::ModelHeader;
 
 /// Last layer of both models: `classifier.weight` [classes, feature], `classifier.bias` [classes].
 pub const CLASSIFIER: &str = "classifier";
@@ -46,4 +51,36 @@ fn linear(list: &mut Vec<Parameter>, name: &str, input: usize, output: usize) {
             trained: true,
         });
     }
+}
+
+/// `STEM.weight` [outputs, inputs] and `STEM.bias` [outputs].
+pub(crate) fn layer(
+    weights: &Weights,
+    stem: &str,
+    outputs: usize,
+    inputs: u32,
+) -> Result<Linear, ModelError> {
+    let values = |part: &str, shape: &[usize]| {
+        weights
+            .values(&format!("{stem}.{part}"), shape)
+            .map_err(ModelError::of_weights)
+    };
+    let weight = values("weight", &[outputs, inputs as usize])?;
+    Ok(Linear::new(weight, values("bias", &[outputs])?))
+}
+
+/// The attention head of a bag model.
+pub(crate) fn attention(
+    weights: &Weights,
+    header: &ModelHeader,
+) -> Result<AttentionHead, ModelError> {
+    let hidden = header.hidden as usize;
+    let value = layer(weights, ATTENTION_V, hidden, header.feature)?;
+    let gate = if header.gated {
+        Some(layer(weights, ATTENTION_U, hidden, header.feature)?)
+    } else {
+        None
+    };
+    let last = layer(weights, ATTENTION_W, 1, header.hidden)?;
+    Ok(AttentionHead::new(value, gate, last.row(0), last.bias(0)))
 }

@@ -152,6 +152,22 @@ impl fmt::Display for WeightsError {
     }
 }
 
+impl WeightsError {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        use WeightsError::*;
+        match self {
+            Io { path, .. }
+            | Format { path, .. }
+            | Missing { path, .. }
+            | Shape { path, .. }
+            | Type { path, .. }
+            | Unknown { path, .. }
+            | NonFinite { path, .. } => path,
+        }
+    }
+}
+
 impl std::error::Error for WeightsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

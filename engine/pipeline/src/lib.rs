@@ -17,7 +17,7 @@ pub mod run;
 pub mod schema;
 pub mod values;
 
-pub use model::{ModelHeader, ModelKind};
+pub use model::{HeaderError, ModelHeader, ModelKind};
 pub use plan::{Edge, Node, Plan};
 pub use run::{OnError, RunSettings};
 pub use schema::{

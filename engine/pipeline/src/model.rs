@@ -1,7 +1,8 @@
 //! `model.toml`: what a model is, read far enough that every dimension is known without its weights.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// `model.toml`, format 1. Stands beside `weights.safetensors` in the model's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,132 @@ pub struct ModelInput {
     pub std: [f32; 3],
 }
 
+/// What is wrong with a model's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderError {
+    /// The file.
+    pub file: PathBuf,
+    /// Place in the file, from 1, where there is one.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}; {}", self.what, self.help)
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
 impl ModelHeader {
+    /// The file in a model's folder.
+    pub const FILE: &'static str = "model.toml";
+
+    /// Reads `model.toml` in `folder` and checks what it says of itself; the weights are not looked at.
+    pub fn load(folder: &Path) -> Result<ModelHeader, HeaderError> {
+        let file = folder.join(ModelHeader::FILE);
+        let error = |line, what: String, help: &str| HeaderError {
+            file: file.clone(),
+            line,
+            what,
+            help: help.to_string(),
+        };
+        let text = std::fs::read_to_string(&file).map_err(|io| {
+            error(
+                None,
+                format!("could not be read: {io}"),
+                "a model is a folder with model.toml and weights.safetensors, as `weir train` writes it",
+            )
+        })?;
+        let mut header: ModelHeader = toml::from_str(&text).map_err(|wrong| {
+            let line = wrong
+                .span()
+                .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            error(
+                line,
+                wrong.message().trim().to_string(),
+                "the keys are those of model format 1 (see the documentation of weir-model)",
+            )
+        })?;
+        header.folder = folder.to_path_buf();
+        match header.wrong() {
+            None => Ok(header),
+            Some((what, help)) => Err(error(None, what, help)),
+        }
+    }
+
+    /// The first thing that is wrong with it and what to do.
+    pub fn wrong(&self) -> Option<(String, &'static str)> {
+        if self.format != 1 {
+            return Some((
+                format!("model format {}, but this weir reads format 1", self.format),
+                "use the weir that wrote the model, or train it again",
+            ));
+        }
+        if self.feature == 0 {
+            return Some((
+                "`feature` is 0".into(),
+                "set it to the rows of `feature.weight`, usually 128",
+            ));
+        }
+        if self.kind == ModelKind::Bag && self.hidden == 0 {
+            return Some((
+                "a bag model without attention: `hidden` is 0".into(),
+                "set it to the rows of `attention.v.weight`",
+            ));
+        }
+        if self.classes.len() < 2 {
+            return Some((
+                format!("{} classes", self.classes.len()),
+                "name two classes or more, as classes = [\"normal\", \"tumour\"]",
+            ));
+        }
+        for (place, class) in self.classes.iter().enumerate() {
+            if self.classes[..place].contains(class) {
+                return Some((
+                    format!("the class `{class}` stands twice in `classes`"),
+                    "give each row of the last layer a name of its own",
+                ));
+            }
+        }
+        if self.positive_index().is_none() {
+            return Some((
+                format!("`positive` is `{}`, which is no class", self.positive),
+                "name one of `classes`",
+            ));
+        }
+        let input = &self.input;
+        if input.size == 0 || !(input.mpp.is_finite() && input.mpp > 0.0) {
+            return Some((
+                format!("tiles of {} px at {} um/px", input.size, input.mpp),
+                "set `size` and `mpp` in [input] to what the model was trained on",
+            ));
+        }
+        let numbers = |values: &[f32; 3]| values.iter().all(|value| value.is_finite());
+        if !numbers(&input.mean) || !numbers(&input.std) || input.std.iter().any(|&s| s <= 0.0) {
+            return Some((
+                format!("mean {:?} and std {:?} in [input]", input.mean, input.std),
+                "three finite numbers each, those of `std` greater than 0",
+            ));
+        }
+        let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if self.sha256.len() != 64 || !self.sha256.chars().all(hexadecimal) {
+            return Some((
+                format!("`sha256` is `{}`", self.sha256),
+                "64 hexadecimal digits in small letters, as `sha256sum weights.safetensors` prints them",
+            ));
+        }
+        None
+    }
+
     /// The index of the positive class.
     pub fn positive_index(&self) -> Option<usize> {
         self.classes

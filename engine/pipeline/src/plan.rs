@@ -1,6 +1,6 @@
 //! The checked graph, ready to run.
 
-use crate::{ModelHeader, RunSettings, Schema, Values};
+use crate::{Kind, ModelHeader, RunSettings, Schema, Values};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +71,31 @@ impl Plan {
     /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Of a slide of `tiles` tiles, how many can stand at what `node` sends. A stage that gives picks lets through as many as its
+    /// parameters `highest` and `lowest` say; others let through what reaches them.
+    pub fn sends_at_most(&self, node: usize, tiles: u64) -> u64 {
+        let this = &self.nodes[node];
+        let reaching = self.takes_at_most(node, tiles);
+        let picks = this.schema.outs.iter().any(|port| port.kind == Kind::Picks);
+        match (
+            this.values.integer("highest"),
+            this.values.integer("lowest"),
+        ) {
+            (Ok(highest), Ok(lowest)) if picks => reaching.min((highest + lowest).max(0) as u64),
+            _ => reaching,
+        }
+    }
+
+    /// Of a slide of `tiles` tiles, how many can reach `node`.
+    pub fn takes_at_most(&self, node: usize, tiles: u64) -> u64 {
+        self.nodes[node]
+            .inputs
+            .iter()
+            .map(|edge| self.sends_at_most(edge.node, tiles))
+            .max()
+            .unwrap_or(tiles)
     }
 
     /// Where an output port is used: (node, edge).

@@ -215,7 +215,7 @@ pub enum ModelField {
 pub struct StateArgs<'a> {
     /// The stage's parameters.
     pub values: &'a Values,
-    /// Tiles of the slide.
+    /// Tiles of the slide that can reach the stage: all of them, or as many as a selection before it lets through.
     pub tiles: u64,
     /// Width of the features that reach the stage, when it takes features.
     pub feature: u64,

@@ -12,6 +12,7 @@
 //! | [`slide_info`] | what is known of a slide once it is open |
 //! | [`outcome`] | skips and failures: what a stage makes of a version when it is no value |
 //! | [`prediction`] | bags, attention and predictions |
+//! | [`exact`] | pools by integers: merge, insert, retract to the bit |
 //! | [`event`] | news that is not counted |
 //! | [`ledger`] | when a slide is complete and when it is final |
 //! | [`generation`] | how a source numbers what it sends |
@@ -21,6 +22,7 @@
 
 pub mod budget;
 pub mod event;
+pub mod exact;
 pub mod generation;
 pub mod id;
 pub mod ledger;
@@ -34,6 +36,7 @@ pub mod unit;
 
 pub use budget::{Budget, CacheShare, Class, Lease, Reservation};
 pub use event::Event;
+pub use exact::{EXACT_CONTRACT, ExactMember, ExactPool};
 pub use generation::Generations;
 pub use id::{SlideId, SlideKey, TileId};
 pub use ledger::{Kind, Ledger, LedgerError, Tally};

@@ -27,6 +27,11 @@ impl BagFlags {
         BagFlags(self.0 | other.0)
     }
 
+    /// These, but none of `other`.
+    pub fn without(self, other: BagFlags) -> BagFlags {
+        BagFlags(self.0 & !other.0)
+    }
+
     /// Names of the flags that are set, in a fixed order.
     pub fn names(self) -> Vec<&'static str> {
         [

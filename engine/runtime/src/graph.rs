@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use timely::dataflow::Scope;
+use timely::dataflow::operators::Concatenate;
 use weir_pipeline::{Node, Place, Rows};
 
 use crate::host::{Edge, Route, host};
@@ -32,8 +33,9 @@ pub(crate) fn feeders(node: &Node) -> Vec<(usize, usize)> {
 }
 
 /// Attaches to the stream of what reaches the sinks: Opened, Event and Prediction rows, in each worker. For views.
+/// A slide's rows come once from each sink, in its home process.
 pub trait Tap: Send + Sync {
-    /// Builds the same operators in every worker.
+    /// Builds the same operators in every worker; called once in each.
     fn attach<'s>(&self, scope: Scope<'s, u64>, rows: Edge<'s>);
 }
 
@@ -122,9 +124,7 @@ pub(crate) fn build<'s>(
             .any(|node| node.schema.rows == Rows::Sink)
     );
     for tap in taps {
-        for rows in &reports {
-            tap.attach(scope, rows.clone());
-        }
+        tap.attach(scope, scope.concatenate(reports.iter().cloned()));
     }
     let inputs = reports
         .into_iter()

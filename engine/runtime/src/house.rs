@@ -36,7 +36,7 @@ impl House {
     /// Bytes that the stages keep of an open slide of `tiles` tiles, registers included.
     pub(crate) fn state_bytes(&self, tiles: u64) -> u64 {
         let mut sum = 0;
-        for node in &self.plan.nodes {
+        for (index, node) in self.plan.nodes.iter().enumerate() {
             let feature = node
                 .inputs
                 .iter()
@@ -52,7 +52,7 @@ impl House {
                 .unwrap_or(0);
             sum += (node.schema.state_bytes)(&StateArgs {
                 values: &node.values,
-                tiles,
+                tiles: self.plan.takes_at_most(index, tiles),
                 feature,
             });
             if matches!(

@@ -170,7 +170,7 @@ impl ReduceLogic {
                 continue;
             }
             let tally = inbox.tally().clone();
-            let told_before = slide.told[port].replace((through, end));
+            slide.told[port] = Some((through, end));
             let mut withheld = false;
             if self.deliver == Deliver::Generation {
                 let later = slide.ahead[port].split_off(&(through + 1));
@@ -201,9 +201,8 @@ impl ReduceLogic {
                     );
                 }
             }
-            if let Some(end) = end
-                && told_before.is_none_or(|(_, known)| known.is_none())
-            {
+            // Also when the domain was reopened and ended anew within one turn: the tally is another.
+            if let Some(end) = end {
                 out.event(
                     id,
                     Event::LedgerEnded {

@@ -1,1 +1,70 @@
-//! weir-stages
+//! # weir-stages: the stages that are built in
+//!
+//! One file a stage, in this order: schema, parameters, pure function, glue. What a stage takes, gives and keeps stands in its
+//! schema; the pure function knows no runtime, and the glue knows no mathematics.
+//!
+//! | stage | rows | idea |
+//! |---|---|---|
+//! | [`tile_reader`] | source | slides to tiles at an exact resolution |
+//! | [`tissue_filter`] | filter | drops tiles without tissue |
+//! | [`scorer`] | map | tile to score (model A) |
+//! | [`top_k`] | reduce | the m highest and the m lowest |
+//! | [`tile_fetch`] | map | pixels of what was selected, read again |
+//! | [`encoder`] | map | tile to feature (model B) |
+//! | [`attention_pool`] | reduce | features to bag and attention |
+//! | [`classifier`] | map | bag to prediction |
+//! | [`predictions_sink`] | sink | predictions to tables and to a file a slide |
+//! | [`tiles_sink`] | sink | scores and attention to a table a slide |
+//! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
+//! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//!
+//! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
+//! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
+
+pub mod attention_pool;
+pub mod classifier;
+pub mod encoder;
+pub mod executors;
+pub mod geojson_sink;
+pub mod heatmap_sink;
+pub mod predictions_sink;
+pub mod scorer;
+pub mod tile_fetch;
+pub mod tile_reader;
+mod tiles;
+pub mod tiles_sink;
+pub mod tissue_filter;
+pub mod top_k;
+
+pub use executors::{Executors, Used};
+
+use weir_pipeline::{Registry, Schema};
+use weir_runtime::stage::StageType;
+
+/// Schemas of the stages that are built in, in the order in which lists show them.
+static SCHEMAS: &[&Schema] = &[
+    &tile_reader::SCHEMA,
+    &tissue_filter::SCHEMA,
+    &scorer::SCHEMA,
+    &top_k::SCHEMA,
+    &tile_fetch::SCHEMA,
+    &encoder::SCHEMA,
+    &attention_pool::SCHEMA,
+    &classifier::SCHEMA,
+    &predictions_sink::SCHEMA,
+    &tiles_sink::SCHEMA,
+    &heatmap_sink::SCHEMA,
+    &geojson_sink::SCHEMA,
+];
+
+static TYPES: &[StageType] = &[];
+
+/// The stages that are built in, with their code.
+pub fn types() -> &'static [StageType] {
+    TYPES
+}
+
+/// The schemas of the stages that are built in.
+pub fn registry() -> Registry {
+    Registry::new(SCHEMAS.iter().copied())
+}

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Mutex;
 
 /// The version that this crate is pinned to.
-const VERSION: &str = "0.22.1";
+pub const VERSION: &str = "0.22.1";
 
 /// Runs a [`Net`].
 pub struct Burn {

@@ -1,0 +1,198 @@
+//! `weir inspect`: what a slide is.
+
+use crate::args::Format;
+use crate::message::{Done, Manner, Refusal};
+use crate::shown;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use weir_record::{Mpp, MppOrigin};
+use weir_runtime::exit;
+use weir_slide::{Facts, OpenOptions, SlideReader};
+
+/// Longest side of the overview that is read to see whether the pixels can be had, px.
+const OVERVIEW: u32 = 1024;
+
+/// Opens `slide`, reads a small overview of it, and prints what was found.
+pub fn inspect(slide: &Path, mpp: Option<f64>, manner: &Manner, out: &mut dyn Write) -> Done {
+    let options = OpenOptions {
+        mpp,
+        ..OpenOptions::default()
+    };
+    let reader = match weir_slide::open(slide, &options) {
+        Ok(reader) => reader,
+        Err(error) => {
+            return Err(Refusal::failed(
+                format!("{}: {}", error.path, error.what_and_where()),
+                error.help,
+            ));
+        }
+    };
+    let facts = reader.facts();
+    let problems = problems(reader.as_ref());
+    match manner.format {
+        Format::Json => writeln!(out, "{}", json(facts, &problems))?,
+        _ => out.write_all(text(facts, &problems).as_bytes())?,
+    }
+    Ok(if problems.is_empty() {
+        exit::DONE
+    } else {
+        exit::PARTLY
+    })
+}
+
+/// What would stand in the way of a run.
+fn problems(reader: &dyn SlideReader) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = reader.facts().require_mpp() {
+        problems.push(format!("{}; {}", error.what, error.help));
+    }
+    match reader.thumbnail(OVERVIEW) {
+        Err(error) => problems.push(format!(
+            "no overview can be read: {}",
+            error.what_and_where()
+        )),
+        Ok(picture) if !picture.unread.is_empty() => {
+            let places: Vec<String> = picture
+                .unread
+                .iter()
+                .take(8)
+                .map(|region| {
+                    format!(
+                        "({:.0}, {:.0}) {:.0} x {:.0} px",
+                        region.x, region.y, region.w, region.h
+                    )
+                })
+                .collect();
+            let rest = picture.unread.len() - places.len();
+            let more = if rest > 0 {
+                format!(" and {rest} more")
+            } else {
+                String::new()
+            };
+            problems.push(format!(
+                "{} of the overview cannot be read, in level-0 px: {}{more}; tiles that touch them will fail",
+                shown::counted(picture.unread.len() as u64, "place"),
+                places.join(", "),
+            ));
+        }
+        Ok(_) => {}
+    }
+    problems
+}
+
+/// Who said how large a pixel is, in words.
+pub fn origin(origin: MppOrigin) -> &'static str {
+    match origin {
+        MppOrigin::Given => "given on the command line or in the manifest",
+        MppOrigin::Vendor => "the vendor's key",
+        MppOrigin::Resolution => "the TIFF resolution tag",
+        MppOrigin::Objective => "the objective's power",
+        MppOrigin::Default => "default-mpp of the pipeline",
+    }
+}
+
+fn text(facts: &Facts, problems: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    line("slide", facts.path.clone());
+    line(
+        "reader",
+        format!("{}, made by {}", facts.reader, facts.vendor),
+    );
+    let (width, height) = (facts.width(), facts.height());
+    match facts.mpp {
+        Some((Mpp(mpp), who)) => {
+            let side = |px: u64| px as f64 * mpp / 1000.0;
+            line(
+                "size",
+                format!(
+                    "{width} x {height} px, {:.1} x {:.1} mm",
+                    side(width),
+                    side(height)
+                ),
+            );
+            line("mpp", format!("{mpp} um/px, from {}", origin(who)));
+        }
+        None => {
+            line("size", format!("{width} x {height} px"));
+            line("mpp", "not known".into());
+        }
+    }
+    line("file", shown::bytes(facts.input.0));
+    for (number, level) in facts.levels.iter().enumerate() {
+        let name = if number == 0 { "levels" } else { "" };
+        line(
+            name,
+            format!(
+                "{number}: {} x {} px, 1/{}, {} x {} tiles of {} x {} px, {}",
+                level.width,
+                level.height,
+                level.downsample,
+                level.columns,
+                level.rows,
+                level.tile_width,
+                level.tile_height,
+                level.encoding
+            ),
+        );
+    }
+    for (number, picture) in facts.associated.iter().enumerate() {
+        let name = if number == 0 { "associated" } else { "" };
+        line(
+            name,
+            format!(
+                "{}: {} x {} px",
+                picture.name, picture.width, picture.height
+            ),
+        );
+    }
+    for (number, (key, value)) in facts.properties.iter().enumerate() {
+        let name = if number == 0 { "properties" } else { "" };
+        line(name, format!("{key} = {}", one_line(value)));
+    }
+    if problems.is_empty() {
+        line("problems", "none".into());
+    }
+    for (number, problem) in problems.iter().enumerate() {
+        let name = if number == 0 { "problems" } else { "" };
+        line(name, problem.clone());
+    }
+    text
+}
+
+/// A property as one line of at most 160 characters: some hold whole XML documents.
+fn one_line(value: &str) -> String {
+    let flat = value.split_whitespace().collect::<Vec<_>>().join(" ");
+    match flat.char_indices().nth(160) {
+        Some((end, _)) => format!("{}...", &flat[..end]),
+        None => flat,
+    }
+}
+
+fn json(facts: &Facts, problems: &[String]) -> Value {
+    json!({
+        "slide": facts.path,
+        "reader": facts.reader,
+        "vendor": facts.vendor,
+        "width": facts.width(),
+        "height": facts.height(),
+        "mpp": facts.mpp.map(|(mpp, _)| mpp.0),
+        "mpp_origin": facts.mpp.map(|(_, origin)| origin.to_string()),
+        "bytes": facts.input.0,
+        "levels": facts.levels.iter().map(|level| json!({
+            "width": level.width, "height": level.height, "downsample": level.downsample,
+            "tile_width": level.tile_width, "tile_height": level.tile_height,
+            "columns": level.columns, "rows": level.rows, "encoding": level.encoding,
+        })).collect::<Vec<_>>(),
+        "associated": facts.associated.iter().map(|picture| json!({
+            "name": picture.name, "width": picture.width, "height": picture.height,
+        })).collect::<Vec<_>>(),
+        "properties": facts.properties,
+        "problems": problems,
+    })
+}

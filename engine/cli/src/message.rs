@@ -1,0 +1,126 @@
+//! How the program speaks: results on standard output, everything else on standard error, each error once.
+
+use crate::args::{Arguments, Color, Format};
+use serde_json::json;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use weir_runtime::exit;
+
+/// How messages are printed: what the global flags and the terminal say.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// For people, one line each, or JSON.
+    pub format: Format,
+    /// Whether standard error is coloured.
+    pub color: bool,
+    /// No progress, no summary.
+    pub quiet: bool,
+}
+
+impl Manner {
+    /// What the command line and the terminal ask for.
+    pub fn of(arguments: &Arguments) -> Self {
+        let color = match arguments.color {
+            Color::Always => true,
+            Color::Never => false,
+            // NO_COLOR: https://no-color.org
+            Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        Manner {
+            format: arguments.format,
+            color,
+            quiet: arguments.quiet,
+        }
+    }
+
+    /// Prints an error with its remedy on standard error.
+    pub fn error(&self, what: &str, help: &str) {
+        self.say("error", "\x1b[1;31m", what, help);
+    }
+
+    /// Prints a warning with its remedy on standard error.
+    pub fn warning(&self, what: &str, help: &str) {
+        self.say("warning", "\x1b[1;33m", what, help);
+    }
+
+    fn say(&self, level: &str, colour: &str, what: &str, help: &str) {
+        let text = match self.format {
+            Format::Json => json!({ "level": level, "message": what, "help": help }).to_string(),
+            Format::Short if help.is_empty() => format!("{level}: {what}"),
+            Format::Short => format!("{level}: {what}; {help}"),
+            Format::Human => {
+                let (on, off) = if self.color {
+                    (colour, "\x1b[0m")
+                } else {
+                    ("", "")
+                };
+                let mut text = format!("{on}{level}{off}: {what}");
+                for line in help.lines() {
+                    text.push_str(&format!("\n  help: {line}"));
+                }
+                text
+            }
+        };
+        // Nobody is left to be told when standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Why a command ended without doing what it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody reads standard output any more: no fault.
+    Pipe,
+    /// An error that is still to be printed.
+    Error {
+        /// Exit code.
+        exit: u8,
+        /// What is wrong, where, why.
+        what: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+}
+
+impl Refusal {
+    /// What the user asked for cannot be: exit code 2.
+    pub fn usage(what: impl Display, help: impl Display) -> Self {
+        Refusal::Error {
+            exit: exit::USAGE,
+            what: what.to_string(),
+            help: help.to_string(),
+        }
+    }
+
+    /// What was asked for did not succeed: exit code 1.
+    pub fn failed(what: impl Display, help: impl Display) -> Self {
+        Refusal::Error {
+            exit: exit::FAILED,
+            what: what.to_string(),
+            help: help.to_string(),
+        }
+    }
+
+    /// A fault of weir itself: exit code 70.
+    pub fn internal(what: impl Display) -> Self {
+        Refusal::Error {
+            exit: exit::INTERNAL,
+            what: what.to_string(),
+            help: "this is a fault of weir: please report it with the command and the file".into(),
+        }
+    }
+}
+
+/// Of standard output: every other file says its name when it fails.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Refusal::Pipe
+        } else {
+            Refusal::failed(format!("standard output cannot be written: {error}"), "")
+        }
+    }
+}
+
+/// What a command comes to: its exit code.
+pub type Done = Result<u8, Refusal>;

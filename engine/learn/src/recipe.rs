@@ -139,6 +139,9 @@ pub struct ScorerRecipe {
     /// In the first epochs every tile takes its bag's label: an untrained network's scores choose nothing of worth.
     #[serde(default)]
     pub all_epochs: u64,
+    /// In the epochs after those, the number of tiles of a positive bag falls in even steps from all to `top`.
+    #[serde(default)]
+    pub shrink_epochs: u64,
     /// Weigh classes by the inverse of their number of tiles.
     #[serde(default)]
     pub balance: bool,

@@ -35,6 +35,15 @@ pub struct ScorerPasses<'a> {
 }
 
 impl ScorerPasses<'_> {
+    /// Tiles that a bag of `n` gives in an epoch after the first ones.
+    fn top(&self, n: usize, epoch: u64) -> usize {
+        let recipe = &self.recipe.file.scorer;
+        let top = (*recipe.top.get_ref()).min(n);
+        let after = (epoch + 1).saturating_sub(recipe.all_epochs);
+        let rest = recipe.shrink_epochs.saturating_sub(after) as usize;
+        top + ((n - top) * rest).div_ceil(recipe.shrink_epochs.max(1) as usize)
+    }
+
     /// Tiles and classes of an epoch.
     fn chosen(&self, weights: &Weights, epoch: u64) -> Result<Vec<(usize, usize)>, TrainError> {
         let recipe = &self.recipe.file.scorer;
@@ -81,7 +90,8 @@ impl ScorerPasses<'_> {
                     .map(|(&tile, p)| (tile, self.data.tiles[tile].id, of(p)))
                     .collect()
             };
-            let kept = for_scorer(scored, is_negative, *recipe.top.get_ref(), recipe.negatives);
+            let top = self.top(scored.len(), epoch);
+            let kept = for_scorer(scored, is_negative, top, recipe.negatives);
             chosen.extend(kept.into_iter().map(|tile| (tile, class)));
         }
         Ok(chosen)

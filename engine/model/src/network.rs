@@ -170,18 +170,46 @@ impl fmt::Display for NetworkError {
 
 impl std::error::Error for NetworkError {}
 
-/// The small network: per stage `convolutions` times (3x3 convolution, GroupNorm, ReLU), then a 2x2 max pool, except
-/// after the last stage, where the global average pool follows. Widths and depths stand here and nowhere else.
-const SMALL: Small = Small {
-    widths: &[24, 48, 96, 128],
-    convolutions: 2,
-    groups: 8,
-};
+/// The small network, for tiles of some 50 px: stages of a convolution, GroupNorm and ReLU, some with a 2x2 max pool before
+/// them; the global average pool follows. Widths and depths stand here and nowhere else.
+const SMALL: [Stage; 4] = [
+    // A step of 2 at once: the finest pixels are most of the cost and little of the answer.
+    Stage {
+        width: 24,
+        kernel: 5,
+        stride: 2,
+        pool: false,
+    },
+    Stage {
+        width: 48,
+        kernel: 3,
+        stride: 1,
+        pool: false,
+    },
+    Stage {
+        width: 96,
+        kernel: 3,
+        stride: 1,
+        pool: true,
+    },
+    Stage {
+        width: 128,
+        kernel: 3,
+        stride: 1,
+        pool: true,
+    },
+];
 
-struct Small {
-    widths: &'static [usize],
-    convolutions: usize,
-    groups: usize,
+/// Groups of the small network's normalisations.
+const GROUPS: usize = 8;
+
+/// One stage of the small network.
+struct Stage {
+    width: usize,
+    kernel: usize,
+    stride: usize,
+    /// Whether a max pool stands before it.
+    pool: bool,
 }
 
 impl Network {
@@ -358,28 +386,39 @@ fn batch_norm(name: String, channels: usize) -> Layer {
     Layer::BatchNorm { name, channels }
 }
 
-fn small(recipe: &Small, feature: usize) -> Vec<Layer> {
+fn small(stages: &[Stage], feature: usize) -> Vec<Layer> {
     let mut layers = Vec::new();
     let mut input = 3;
-    for (stage, &width) in recipe.widths.iter().enumerate() {
-        if stage > 0 {
+    for (number, stage) in stages.iter().enumerate() {
+        let &Stage {
+            width,
+            kernel,
+            stride,
+            pool,
+        } = stage;
+        if pool {
             layers.push(Layer::MaxPool {
                 kernel: 2,
                 stride: 2,
                 padding: 0,
             });
         }
-        let stem = format!("stage{}", stage + 1);
-        for k in 1..=recipe.convolutions {
-            layers.push(conv(format!("{stem}.conv{k}"), input, width, 3, 1, 1));
-            layers.push(Layer::GroupNorm {
-                name: format!("{stem}.norm{k}"),
-                channels: width,
-                groups: recipe.groups,
-            });
-            layers.push(Layer::Relu);
-            input = width;
-        }
+        let stem = format!("stage{}", number + 1);
+        layers.push(conv(
+            format!("{stem}.conv"),
+            input,
+            width,
+            kernel,
+            stride,
+            kernel / 2,
+        ));
+        layers.push(Layer::GroupNorm {
+            name: format!("{stem}.norm"),
+            channels: width,
+            groups: GROUPS,
+        });
+        layers.push(Layer::Relu);
+        input = width;
     }
     end(layers, input, feature)
 }

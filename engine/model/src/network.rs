@@ -18,7 +18,7 @@ pub const EPSILON: f32 = 1e-5;
 /// One layer. Activations are [batch, channels, height, width] until [`Layer::GlobalAveragePool`], [batch, channels] after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Square convolution without bias; parameter `NAME.weight` [output, input, kernel, kernel].
+    /// Square convolution; parameter `NAME.weight` [output, input, kernel, kernel], with a bias also `NAME.bias` [output].
     Conv {
         /// Stem of the parameter's name.
         name: String,
@@ -32,6 +32,8 @@ pub enum Layer {
         stride: usize,
         /// Zeros on each side, px.
         padding: usize,
+        /// Whether a number is added to each channel; before a normalisation it would be taken away again.
+        bias: bool,
     },
     /// Group normalisation (Wu and He 2018); parameters `NAME.weight`, `NAME.bias` [channels].
     GroupNorm {
@@ -171,7 +173,8 @@ impl fmt::Display for NetworkError {
 impl std::error::Error for NetworkError {}
 
 /// The small network, for tiles of some 50 px: stages of a convolution, GroupNorm and ReLU, some with a 2x2 max pool before
-/// them; the global average pool follows. Widths and depths stand here and nowhere else.
+/// them; the global average pool follows. The first stage has a bias in place of the norm, which would take away how dark a
+/// tile is and of which colour. Widths and depths stand here and nowhere else.
 const SMALL: [Stage; 4] = [
     // A step of 2 at once: the finest pixels are most of the cost and little of the answer.
     Stage {
@@ -284,6 +287,7 @@ impl Layer {
                 input,
                 output,
                 kernel,
+                bias,
                 ..
             } => {
                 let fan = output * kernel * kernel;
@@ -294,6 +298,9 @@ impl Layer {
                     Start::He { fan },
                     true,
                 );
+                if *bias {
+                    add(name, "bias", &[*output], Start::Zero, true);
+                }
             }
             Layer::GroupNorm { name, channels, .. } => {
                 add(name, "weight", &[*channels], Start::One, true);
@@ -379,6 +386,7 @@ fn conv(
         kernel,
         stride,
         padding,
+        bias: false,
     }
 }
 
@@ -404,19 +412,23 @@ fn small(stages: &[Stage], feature: usize) -> Vec<Layer> {
             });
         }
         let stem = format!("stage{}", number + 1);
-        layers.push(conv(
-            format!("{stem}.conv"),
+        let first = number == 0;
+        layers.push(Layer::Conv {
+            name: format!("{stem}.conv"),
             input,
-            width,
+            output: width,
             kernel,
             stride,
-            kernel / 2,
-        ));
-        layers.push(Layer::GroupNorm {
-            name: format!("{stem}.norm"),
-            channels: width,
-            groups: GROUPS,
+            padding: kernel / 2,
+            bias: first,
         });
+        if !first {
+            layers.push(Layer::GroupNorm {
+                name: format!("{stem}.norm"),
+                channels: width,
+                groups: GROUPS,
+            });
+        }
         layers.push(Layer::Relu);
         input = width;
     }

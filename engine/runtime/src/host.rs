@@ -4,7 +4,7 @@
 //! holds back no other operator's frontier, and answers may be sent in any order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::Accountable;
 use timely::communication::Pull;
@@ -97,6 +97,23 @@ impl Wake {
     /// For other threads.
     pub(crate) fn waker(&self) -> Waker {
         self.anywhere.clone()
+    }
+}
+
+/// The next time at which an operator wants to be brought back. Asking again for a later time costs nothing, so that
+/// operators may ask at each turn.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// Brings the operator back at `at`, or before.
+    pub(crate) fn set(&mut self, wake: &Wake, at: Instant) {
+        let now = Instant::now();
+        if self.0.is_some_and(|set| set > now && set <= at) {
+            return;
+        }
+        self.0 = Some(at);
+        wake.after(at.saturating_duration_since(now));
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the operators of one process share.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use weir_pipeline::{Kind, Plan, StateArgs};
 use weir_record::budget::Waker;
@@ -12,6 +14,7 @@ use crate::crew::Crew;
 use crate::inbox::REGISTER_BYTES;
 use crate::progress::Progress;
 use crate::stage::OpenSlides;
+use crate::trace::Trace;
 
 /// Shared by all workers of a process.
 #[derive(Clone)]
@@ -26,6 +29,9 @@ pub(crate) struct House {
     pub(crate) progress: Arc<Progress>,
     pub(crate) open: Arc<OpenSlides>,
     pub(crate) places: Arc<Places>,
+    /// Wake the sources when the end was asked for.
+    pub(crate) bells: Arc<Mutex<Vec<Waker>>>,
+    pub(crate) trace: Option<Trace>,
     /// Index of this process and their number.
     pub(crate) process: (usize, usize),
     /// Workers of this process.
@@ -33,6 +39,38 @@ pub(crate) struct House {
 }
 
 impl House {
+    /// The end was asked for: sources look up.
+    pub(crate) fn ring(&self) {
+        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        for bell in bells.iter() {
+            bell();
+        }
+    }
+
+    /// Adds the counters' values to the trace, when there is one.
+    pub(crate) fn count(&self) {
+        let Some(trace) = self.trace.as_ref().filter(|trace| trace.due()) else {
+            return;
+        };
+        let budget = vec![
+            ("reserved", self.budget.reserved() as u64),
+            ("leased", self.budget.leased() as u64),
+            ("cached", self.budget.cached() as u64),
+        ];
+        trace.counter("budget, bytes", budget);
+        for stage in &self.progress.stages {
+            let waiting = stage.waiting.load(Ordering::Relaxed);
+            trace.counter(&format!("{}, waiting", stage.name), vec![("rows", waiting)]);
+        }
+    }
+
+    /// Tells the trace what a thread did, when there is one.
+    pub(crate) fn traced(&self, node: usize, since: Instant, rows: u64) {
+        if let Some(trace) = &self.trace {
+            trace.span(&self.plan.nodes[node].name, since, rows);
+        }
+    }
+
     /// Bytes that the stages keep of an open slide of `tiles` tiles, registers included.
     pub(crate) fn state_bytes(&self, tiles: u64) -> u64 {
         let mut sum = 0;

@@ -153,6 +153,14 @@ fn span(from: f64, length: f64, n: usize) -> std::ops::Range<usize> {
     begin..end.max((begin + 1).min(n))
 }
 
+/// The part of a tile's own pixels (interleaved RGB), 0 to 1, whose saturation is at least `threshold` (of 255): what the mask
+/// says of a place, for tiles of which there is no overview. Gaps are not closed.
+pub fn fraction(pixels: &[u8], threshold: u8) -> f64 {
+    let pixels = pixels.as_chunks::<3>().0;
+    let seen = pixels.iter().filter(|rgb| saturation(rgb) >= threshold);
+    seen.count() as f64 / pixels.len().max(1) as f64
+}
+
 /// Saturation of HSV, 0 to 255.
 fn saturation(rgb: &[u8; 3]) -> u8 {
     let most = rgb[0].max(rgb[1]).max(rgb[2]) as u32;

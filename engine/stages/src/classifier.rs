@@ -1,7 +1,14 @@
 //! `classifier`: a bag becomes a prediction.
 
+use std::sync::Arc;
+
+use weir_model::{BagModel, Pooling};
 use weir_pipeline::schema::{ModelField, keeps_nothing};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_record::{Bag, Body, Prediction, State};
+use weir_runtime::stage::{Batch, Prepare, Prepared, StageError, StageType, Work};
+
+use crate::executors::model_error;
 
 /// `classifier`.
 pub const SCHEMA: Schema = Schema {
@@ -50,3 +57,66 @@ in = \"pool.bag\"
 model = \"b\"
 ",
 };
+
+// ---------------------------------------------------------------------------------------------------- pure function
+
+/// What a bag says of its slide; `revision` is the bag's.
+fn predict(model: &BagModel, classes: &[String], bag: &Bag, revision: u32) -> Prediction {
+    // An empty bag has no pooled features, and nothing is said of it.
+    let verdict = model.classify(&bag.pooled);
+    let state = match verdict.class {
+        // Numbers so large that the classifier overflows: the weights are no good, and a guess would be worse than nothing.
+        None if !bag.pooled.is_empty() => State::Failed,
+        _ => bag.state,
+    };
+    Prediction {
+        revision,
+        state,
+        classes: classes.to_vec(),
+        class: verdict.class,
+        logits: verdict.logits,
+        probabilities: verdict.probabilities,
+        bag: bag.clone(),
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- glue
+
+/// The stage type.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
+};
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let header = cx.model("model")?;
+    let model = BagModel::load(header, &Pooling::default()).map_err(model_error)?;
+    let classes = header.classes.clone();
+    Ok(Prepared::Work(Arc::new(Classify { model, classes })))
+}
+
+struct Classify {
+    model: BagModel,
+    classes: Vec<String>,
+}
+
+impl Work for Classify {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        for i in 0..batch.len() {
+            let Body::Bag(bag) = batch.body(i) else {
+                return Err(StageError::new(
+                    "what came is no bag",
+                    "this is a fault of the stage before: please report it",
+                ));
+            };
+            let prediction = predict(&self.model, &self.classes, bag, batch.key(i).rev);
+            batch.set(i, 0, Body::Prediction(Arc::new(prediction)));
+        }
+        Ok(())
+    }
+
+    /// A few hundred multiplications.
+    fn inline(&self) -> bool {
+        true
+    }
+}

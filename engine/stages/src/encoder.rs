@@ -1,7 +1,15 @@
 //! `encoder`: model B turns tiles into features.
 
+use std::sync::Arc;
+
+use weir_model::Encoder;
 use weir_pipeline::schema::{ModelField, keeps_nothing};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_record::{Body, Class, Feature, SlideInfo};
+use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
+
+use crate::executors::{self, model_error};
+use crate::scorer::{SHAPE, pixels};
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -55,3 +63,45 @@ in = \"chosen\"
 model = \"b\"
 ",
 };
+
+/// The stage type.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
+};
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let header = cx.model("model")?;
+    let encoder = Encoder::load(header, &executors::choice(cx)?).map_err(model_error)?;
+    executors::enter(cx, encoder.chosen());
+    let bytes = header.feature as usize * size_of::<f32>();
+    Ok(Prepared::Work(Arc::new(Encode { encoder, bytes })))
+}
+
+struct Encode {
+    encoder: Encoder,
+    /// Of a feature vector.
+    bytes: usize,
+}
+
+/// Bodies below this are not leased.
+const LEASED_FROM: usize = 1024;
+
+impl Work for Encode {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        let features = self.encoder.encode(&pixels(batch)?).map_err(model_error)?;
+        for (i, features) in features.into_iter().enumerate() {
+            let lease = batch.take_lease(i);
+            batch.set(i, 0, Body::Feature(Arc::new(Feature::new(features, lease))));
+        }
+        Ok(())
+    }
+
+    fn shape(&self) -> BatchShape {
+        SHAPE
+    }
+
+    fn output_bytes(&self, _: &Body, _: &SlideInfo) -> Option<(Class, usize)> {
+        (self.bytes >= LEASED_FROM).then_some((Class::Fetch, self.bytes))
+    }
+}

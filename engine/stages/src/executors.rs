@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use weir_model::{Choice, Chosen, ModelError};
+use weir_runtime::stage::{Prepare, StageError};
+
 /// What runs a stage's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
@@ -37,4 +40,50 @@ impl Executors {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// What the pipeline asks for: `run.executor`, and the stage's device, else the first of `run.devices`.
+pub(crate) fn choice(cx: &Prepare) -> Result<Choice, StageError> {
+    let run = cx.run();
+    let device = match (&cx.node.run.device, run.devices.as_slice()) {
+        (Some(device), _) => device.as_str(),
+        (None, [device]) => device.as_str(),
+        (None, []) => "auto",
+        (None, several) => {
+            return Err(StageError::new(
+                format!(
+                    "run.devices names {}; this version runs a stage on one device",
+                    several.join(", ")
+                ),
+                "name one device in [run], or one for each stage as run = { device = \"cuda:0\" }",
+            ));
+        }
+    };
+    let refused = |what: String| StageError::new(what, "");
+    Ok(Choice {
+        executor: run.executor.parse().map_err(refused)?,
+        device: device.parse().map_err(refused)?,
+        library: None,
+    })
+}
+
+/// Enters what was chosen for the stage that is being prepared.
+pub(crate) fn enter(cx: &Prepare, chosen: &Chosen) {
+    cx.shared.get::<Executors>().enter(
+        &cx.node.name,
+        Used {
+            key: chosen.key(),
+            device: chosen.executor.device(),
+            deterministic: chosen.invariant,
+            why: chosen.why.clone(),
+        },
+    );
+}
+
+/// A model's error as a stage's.
+pub(crate) fn model_error(error: ModelError) -> StageError {
+    StageError::new(
+        format!("{}: {}", error.place.display(), error.what),
+        error.help,
+    )
 }

@@ -36,6 +36,9 @@ pub mod tiles_sink;
 pub mod tissue_filter;
 pub mod top_k;
 
+#[cfg(test)]
+mod collected;
+
 pub use executors::{Executors, Used};
 
 use weir_pipeline::{Registry, Schema};
@@ -57,7 +60,16 @@ static SCHEMAS: &[&Schema] = &[
     &geojson_sink::SCHEMA,
 ];
 
-static TYPES: &[StageType] = &[];
+static TYPES: &[StageType] = &[
+    tile_reader::TYPE,
+    tissue_filter::TYPE,
+    scorer::TYPE,
+    top_k::TYPE,
+    tile_fetch::TYPE,
+    encoder::TYPE,
+    attention_pool::TYPE,
+    classifier::TYPE,
+];
 
 /// The stages that are built in, with their code.
 pub fn types() -> &'static [StageType] {

@@ -1,7 +1,15 @@
 //! `scorer`: model A scores tiles.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_model::Scorer;
 use weir_pipeline::schema::{ModelField, keeps_nothing};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_record::Body;
+use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
+
+use crate::executors::{self, model_error};
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -21,8 +29,8 @@ pub const SCHEMA: Schema = Schema {
     name: "scorer",
     summary: "Scores tiles with a model of kind `scorer`",
     doc: "Runs a network of kind `scorer` (model A) on each tile: class probabilities, and the score by which tiles are ranked. \
-With two classes the score is the probability of the positive one; with more, the greatest probability of a class other than \
-the first, which is the background.
+With two classes the score is the probability of the positive one; with more, what speaks against the class called `normal`, \
+or the probability of the positive class where none is called that.
 
 A tile of which the network makes no finite number is counted as failed.",
     rows: Rows::Map,
@@ -60,3 +68,53 @@ in = \"tiles\"
 model = \"a\"
 ",
 };
+
+/// The stage type.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
+};
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let scorer = Scorer::load(cx.model("model")?, &executors::choice(cx)?).map_err(model_error)?;
+    executors::enter(cx, scorer.chosen());
+    Ok(Prepared::Work(Arc::new(Score { scorer })))
+}
+
+struct Score {
+    scorer: Scorer,
+}
+
+/// A tile takes milliseconds on a CPU, so batches are small: a slide's last ones spread over all helper threads.
+pub(crate) const SHAPE: BatchShape = BatchShape {
+    rows: 8,
+    linger: Duration::from_millis(5),
+    timeout: Duration::from_secs(60),
+};
+
+/// The pixels of a batch, in its order.
+pub(crate) fn pixels(batch: &Batch) -> Result<Vec<&[u8]>, StageError> {
+    (0..batch.len())
+        .map(|i| match batch.body(i) {
+            Body::Pixels(tile) => Ok(tile.pixels()),
+            _ => Err(StageError::new(
+                "what came is no tile",
+                "this is a fault of the stage before: please report it",
+            )),
+        })
+        .collect()
+}
+
+impl Work for Score {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        let scores = self.scorer.score(&pixels(batch)?).map_err(model_error)?;
+        for (i, scores) in scores.into_iter().enumerate() {
+            batch.set(i, 0, Body::Score(Arc::new(scores)));
+        }
+        Ok(())
+    }
+
+    fn shape(&self) -> BatchShape {
+        SHAPE
+    }
+}

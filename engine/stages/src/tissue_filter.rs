@@ -1,7 +1,12 @@
 //! `tissue-filter`: drops tiles without tissue.
 
+use std::sync::Arc;
+
 use weir_pipeline::schema::keeps_nothing;
 use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
+use weir_record::{Body, Skip};
+use weir_runtime::stage::{Batch, Prepare, Prepared, StageError, StageType, Work};
+use weir_slide::tissue;
 
 /// What flows in flows out.
 const PIXELS: &[Dim] = &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)];
@@ -57,3 +62,95 @@ in = \"tiles\"
 tissue-min = 0.25
 ",
 };
+
+/// The stage type.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
+};
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    Ok(Prepared::Work(Arc::new(TissueFilter {
+        least: cx.values().float("tissue-min")?,
+        saturation: cx.values().integer("saturation")?.clamp(1, 255) as u8,
+        background: Skip::Dropped {
+            stage: cx.node.name.as_str().into(),
+            reason: "background".into(),
+        },
+    })))
+}
+
+struct TissueFilter {
+    least: f64,
+    saturation: u8,
+    background: Skip,
+}
+
+impl Work for TissueFilter {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        for i in 0..batch.len() {
+            let Body::Pixels(tile) = batch.body(i) else {
+                return Err(StageError::new(
+                    "what came is no tile",
+                    "this is a fault of the stage before: please report it",
+                ));
+            };
+            let outcome = if tissue::fraction(tile.pixels(), self.saturation) >= self.least {
+                Body::Pixels(tile.clone())
+            } else {
+                Body::Skip(self.background.clone())
+            };
+            batch.set(i, 0, outcome);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use weir_record::{Key, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
+
+    #[test]
+    fn a_tile_of_glass_is_dropped_and_one_with_enough_tissue_passes() {
+        let stage = TissueFilter {
+            least: 0.25,
+            saturation: 15,
+            background: Skip::Dropped {
+                stage: "tissue".into(),
+                reason: "background".into(),
+            },
+        };
+        let info = Arc::new(SlideInfo::unopened("a".into(), SlideKey(0), "a".into()));
+        // Of 16 px, `coloured` are stained and the others glass.
+        let row = |coloured: usize| {
+            let pixels: Vec<u8> = (0..16)
+                .flat_map(|i| {
+                    if i < coloured {
+                        [190, 120, 170]
+                    } else {
+                        [244, 242, 245]
+                    }
+                })
+                .collect();
+            let tile = TileBuf::new(4, 4, pixels.into(), None).unwrap();
+            let key = Key {
+                slide: SlideId::new(0, 0),
+                tile: TileId::new(0, 0, coloured as i64, 0).unwrap(),
+                rev: 0,
+            };
+            (key, Body::Pixels(Arc::new(tile)), info.clone(), None)
+        };
+        let mut batch = Batch::new(vec![row(0), row(3), row(4), row(16)], 1);
+        stage.run(&mut batch).unwrap();
+        let kept: Vec<bool> = (0..4)
+            .map(|i| matches!(batch.outcome(i, 0), Some(Body::Pixels(_))))
+            .collect();
+        assert_eq!(kept, [false, false, true, true]);
+        assert!(matches!(
+            batch.outcome(0, 0),
+            Some(Body::Skip(Skip::Dropped { .. }))
+        ));
+    }
+}

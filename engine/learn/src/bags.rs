@@ -200,3 +200,131 @@ fn wrong(path: &Path, line: Option<u64>, what: impl ToString) -> TrainError {
         help: "a bag is bag,slide,split,label,tiles with tiles as `x:y x:y`; pipelines/models/demo/slides.py writes such a table".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn slides() -> Vec<SlideEntry> {
+        [("a", "train"), ("b", "val"), ("c", "test")]
+            .map(|(id, split)| SlideEntry {
+                id: id.into(),
+                path: id.into(),
+                label: None,
+                split: Some(split.into()),
+                patient: None,
+                mpp: None,
+            })
+            .to_vec()
+    }
+
+    fn classes() -> Vec<String> {
+        vec!["no".into(), "yes".into()]
+    }
+
+    const GOOD: &str = "bag,slide,split,label,tiles
+a1,a,train,no,0:0 50:0
+a2,a,train,yes,50:50
+b1,b,val,no,0:0
+b2,b,val,yes,-50:7
+";
+
+    fn of(text: &str) -> Result<Vec<Bag>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bags.csv");
+        std::fs::write(&path, text).unwrap();
+        read(&path, &slides(), &classes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_table_becomes_bags_of_ascending_tiles() {
+        let bags = of(GOOD).unwrap();
+        assert_eq!(bags.len(), 4);
+        assert_eq!(
+            (bags[0].slide, bags[0].split, bags[0].class),
+            (0, Split::Train, 0)
+        );
+        assert_eq!(bags[3].tiles, [TileId::new(0, 0, -50, 7).unwrap()]);
+    }
+
+    #[test]
+    fn a_patient_on_the_wrong_side_a_tile_in_two_bags_and_other_mistakes_are_told_with_their_line()
+    {
+        for (from, to, line, what) in [
+            ("a2,a,train", "a2,a,val", 3, "the manifest says train"),
+            ("b2,b,val", "b2,c,test", 5, "has no bags"),
+            ("yes,50:50", "yes,50:0", 3, "stands in two bags"),
+            ("yes,50:50", "yes,50-50", 3, "no corner"),
+            ("yes,50:50", "yes,", 3, "has no tiles"),
+            (
+                "yes,50:50",
+                "maybe,50:50",
+                3,
+                "none of the recipe's classes",
+            ),
+            ("b2,b", "b2,d", 5, "no slide `d`"),
+            ("a2,", "a1,", 3, "two bags `a1`"),
+        ] {
+            let told = of(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(told.contains(what), "{told}");
+            assert!(told.contains(&format!("bags.csv:{line}:")), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_split_without_a_class_is_refused() {
+        let told = of(&GOOD.replace("b2,b,val,yes", "b2,b,val,no")).unwrap_err();
+        assert!(
+            told.contains("split val has no bag of class `yes`"),
+            "{told}"
+        );
+    }
+
+    /// What the maker of the demo's bags (pipelines/models/demo/slides.py) promises, held against its list.
+    #[test]
+    fn the_demos_bags_are_12_to_32_near_tiles_of_one_patient_and_the_test_slide_has_none() {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            slide: String,
+            split: String,
+            label: String,
+            tiles: String,
+        }
+        let text = include_str!("../../../pipelines/models/demo/bags.csv");
+        let lines: Vec<Line> = csv::Reader::from_reader(text.as_bytes())
+            .deserialize()
+            .map(Result::unwrap)
+            .collect();
+        let mut slides: BTreeMap<&str, Vec<Vec<(f64, f64)>>> = BTreeMap::new();
+        for line in &lines {
+            assert_ne!(line.slide, "slide-14082");
+            let tiles: Vec<(f64, f64)> = line
+                .tiles
+                .split(' ')
+                .map(|tile| tile.split_once(':').unwrap())
+                .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
+                .collect();
+            assert!((12..=32).contains(&tiles.len()), "{}", tiles.len());
+            slides.entry(&line.slide).or_default().push(tiles);
+        }
+        for split in ["train", "val"] {
+            let of: Vec<&Line> = lines.iter().filter(|line| line.split == split).collect();
+            let positive = of.iter().filter(|line| line.label == "tumour").count();
+            assert!(4 * positive >= of.len() && 4 * (of.len() - positive) >= of.len());
+        }
+        // Near: a tile's mean distance to its bag is far below that to its slide, which chance would make equal.
+        let spread = |tiles: &[(f64, f64)]| {
+            let far = |(a, b): (&(f64, f64), &(f64, f64))| (a.0 - b.0).hypot(a.1 - b.1);
+            let pairs = tiles.iter().flat_map(|a| tiles.iter().map(move |b| (a, b)));
+            pairs.map(far).sum::<f64>() / (tiles.len() * tiles.len()) as f64
+        };
+        let (mut inside, mut whole) = (0.0, 0.0);
+        for bags in slides.values().filter(|bags| bags.len() > 3) {
+            inside += bags.iter().map(|bag| spread(bag)).sum::<f64>() / bags.len() as f64;
+            whole += spread(&bags.concat());
+        }
+        assert!(inside < 0.5 * whole, "{inside} {whole}");
+    }
+}

@@ -398,3 +398,67 @@ impl Recipe {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DEMO: &str = include_str!("../../../pipelines/models/demo/recipe.toml");
+
+    fn mistake(from: &str, to: &str) -> String {
+        assert!(DEMO.contains(from), "{from}");
+        let text = DEMO.replacen(from, to, 1);
+        let error = Recipe::parse(Path::new("r.toml"), &text).unwrap_err();
+        error.to_string()
+    }
+
+    fn place(from: &str) -> String {
+        let before = &DEMO[..DEMO.find(from).unwrap()];
+        format!("r.toml:{}:", before.matches('\n').count() + 1)
+    }
+
+    #[test]
+    fn the_demo_recipe_is_sound() {
+        let recipe = Recipe::parse(Path::new("r.toml"), DEMO).unwrap();
+        assert_eq!(recipe.positive(), 1);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        for (from, to, what) in [
+            ("seed = 1", "sed = 1", "sed"),
+            ("weir-recipe = 1", "weir-recipe = 9", "no recipe form 9"),
+            ("arch = \"small\"", "arch = \"smal\"", "smal"),
+            (
+                "positive = \"tumour\"",
+                "positive = \"cat\"",
+                "none of the classes",
+            ),
+            ("top = 6", "top = 0", "`top` is 0"),
+            ("epochs = ", "epochs = 0 # ", "`epochs` is 0"),
+            (
+                "normalise = \"squared-average\"",
+                "normalise = \"sparsemax\"",
+                "cannot be trained",
+            ),
+            ("link = \"sigmoid\"", "link = \"tanh\"", "no link `tanh`"),
+        ] {
+            let told = mistake(from, to);
+            assert!(told.contains(what), "{told}");
+            assert!(
+                told.starts_with(&place(from)),
+                "{told}, not {}",
+                place(from)
+            );
+        }
+    }
+
+    #[test]
+    fn a_class_named_twice_and_a_tile_too_small_are_refused() {
+        assert!(
+            mistake("\"no-tumour\", \"tumour\"", "\"tumour\", \"tumour\"").contains("different")
+        );
+        assert!(mistake("size = 50", "size = 4").contains("nothing is left"));
+    }
+}

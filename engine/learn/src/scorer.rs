@@ -198,3 +198,16 @@ impl Passes for ScorerPasses<'_> {
         Ok(validation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_classes_weigh_the_same_in_all_and_absent_ones_nothing_special() {
+        let items = [0, 0, 0, 2];
+        let weights = class_weights(true, 3, items.into_iter());
+        assert_eq!(weights, [4.0 / 6.0, 1.0, 2.0]);
+        assert_eq!(class_weights(false, 3, items.into_iter()), [1.0; 3]);
+    }
+}

@@ -157,3 +157,166 @@ impl Form {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::nets::Trained;
+    use burn::module::{Module, ModuleVisitor, Param};
+    use weir_model::head::bag_parameters;
+    use weir_model::{Network, Weights};
+
+    const SIZE: usize = 12;
+
+    /// Tiles of numbers that differ everywhere.
+    struct Tiles(usize);
+
+    impl Members for Tiles {
+        fn count(&self) -> usize {
+            self.0
+        }
+
+        fn numbers(&self, range: Range<usize>) -> Result<Vec<f32>, TrainError> {
+            let len = 3 * SIZE * SIZE;
+            let of = |k: usize| ((k * 7919 + 13) % 1009) as f32 / 500.0 - 1.0;
+            Ok((range.start * len..range.end * len).map(of).collect())
+        }
+    }
+
+    fn net(gated: bool, device: &Device) -> BagNet {
+        let network = Network::new("small", 16).unwrap();
+        let weights = Weights::start(&bag_parameters(&network, 8, gated, 3), 5);
+        BagNet::new(&network, 8, gated, 3, &weights, device).unwrap()
+    }
+
+    struct Flat<'a>(&'a GradientsParams, Vec<f32>);
+
+    impl ModuleVisitor for Flat<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.extend(numbers(gradient));
+            }
+        }
+    }
+
+    fn flat(net: &BagNet, gradients: &GradientsParams) -> Vec<f32> {
+        let mut flat = Flat(gradients, Vec::new());
+        net.visit(&mut flat);
+        flat.1
+    }
+
+    fn form(numerator: Numerator, chunk: usize) -> Form {
+        Form {
+            size: SIZE,
+            chunk,
+            classes: 3,
+            numerator,
+        }
+    }
+
+    fn by_surrogate(
+        net: &BagNet,
+        numerator: Numerator,
+        chunk: usize,
+        device: &Device,
+    ) -> (f32, Vec<f32>) {
+        let mut sum = GradientsAccumulator::new();
+        let plain = net.valid();
+        let loss = form(numerator, chunk)
+            .gradient((net, &plain), &Tiles(7), (1, 0.7), device, &mut sum)
+            .unwrap();
+        (loss, flat(net, &sum.grads()))
+    }
+
+    /// The same loss as one graph, by burn's own differentiation.
+    fn by_one_graph(net: &BagNet, numerator: Numerator, device: &Device) -> (f32, Vec<f32>) {
+        let tiles = form(numerator, 7).tensor(&Tiles(7), 0..7, device).unwrap();
+        let h = net.encoder.forward(tiles);
+        let e = numerator.of(net.attend(h.clone()), 0.1);
+        let z = (e.clone() * h).sum_dim(0) / e.sum_dim(0);
+        let loss = cross_entropy(net.classify(z), targets(&[(1, 0.7)], 3, device));
+        let value = numbers(loss.clone())[0];
+        let gradients = GradientsParams::from_grads(loss.backward(), net);
+        (value, flat(net, &gradients))
+    }
+
+    fn apart(a: &[f32], b: &[f32]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+        let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b)));
+        difference / norm(&mut b.iter().map(|b| f64::from(*b)))
+    }
+
+    const FAMILY: [Numerator; 6] = [
+        Numerator::Power {
+            exponent: 2.0,
+            sigmoid: true,
+        },
+        Numerator::Power {
+            exponent: 2.0,
+            sigmoid: false,
+        },
+        Numerator::Power {
+            exponent: 1.0,
+            sigmoid: true,
+        },
+        Numerator::Power {
+            exponent: 3.0,
+            sigmoid: false,
+        },
+        Numerator::Exponential,
+        Numerator::One,
+    ];
+
+    #[test]
+    fn the_surrogate_gradient_is_the_gradient_of_the_whole_bag_as_one_graph() {
+        let device = Device::flex().autodiff();
+        for gated in [false, true] {
+            let net = net(gated, &device);
+            let count = net.weights().count();
+            for numerator in FAMILY {
+                let (loss, surrogate) = by_surrogate(&net, numerator, 3, &device);
+                let (whole_loss, whole) = by_one_graph(&net, numerator, &device);
+                assert!(
+                    (loss - whole_loss).abs() <= 1e-5 * whole_loss,
+                    "{numerator:?}"
+                );
+                let far = apart(&surrogate, &whole);
+                assert!(far < 1e-5, "{numerator:?}, gated {gated}: {far:e}");
+                // Every array has a gradient, the attention's zeros of `mean` too.
+                assert_eq!(surrogate.len(), count, "{numerator:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_does_not_hang_on_the_size_of_chunks() {
+        let device = Device::flex().autodiff();
+        let net = net(false, &device);
+        for numerator in FAMILY.into_iter().chain([Numerator::Greatest]) {
+            let (_, one) = by_surrogate(&net, numerator, 1, &device);
+            for chunk in [3, 7, 100] {
+                let (_, other) = by_surrogate(&net, numerator, chunk, &device);
+                let far = apart(&other, &one);
+                assert!(far < 1e-5, "{numerator:?}, chunk {chunk}: {far:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_maximum_takes_one_member_and_still_trains_the_attention() {
+        let device = Device::flex().autodiff();
+        let net = net(false, &device);
+        let pooled = form(Numerator::Greatest, 4)
+            .pool(&net.valid(), &Tiles(7), &Device::flex())
+            .unwrap();
+        assert_eq!(pooled.weights.iter().filter(|w| **w == 1.0).count(), 1);
+        let best = greatest(&pooled.logits);
+        assert_eq!(pooled.weights[best], 1.0);
+        let (_, straight) = by_surrogate(&net, Numerator::Greatest, 4, &device);
+        let (_, even) = by_surrogate(&net, Numerator::One, 4, &device);
+        assert_eq!(straight.len(), even.len());
+        assert!(apart(&straight, &even) > 0.01);
+    }
+}

@@ -26,6 +26,7 @@ pub use abort::Stop;
 pub use cluster::{Cluster, JoinError};
 pub use graph::Tap;
 pub use host::Edge;
-pub use progress::{Progress, StageCounters};
+pub use house::state_bytes;
+pub use progress::{Made, Progress, StageCounters};
 pub use report::{Outcome, SlideRecord, exit};
 pub use run::{Options, RunError, counters, run};

@@ -10,7 +10,7 @@ use weir_record::{
 };
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
-use crate::house::House;
+use crate::house::{House, state_bytes};
 use crate::progress::add;
 use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
 
@@ -150,7 +150,7 @@ impl SourceLogic {
 
     fn settle(&mut self, out: &mut Outputs) {
         while let Some((id, opened, _)) = self.unsettled.front() {
-            let bytes = self.house.state_bytes(opened.info.tiles) as usize;
+            let bytes = state_bytes(&self.house.plan, opened.info.tiles) as usize;
             let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
                 self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_reserve(bytes)
@@ -360,6 +360,7 @@ impl SourceLogic {
             };
             match answer {
                 Answer::Opened(number, slide, opened, took) => {
+                    add(&self.house.progress.slides_opened, 1);
                     self.opening -= 1;
                     let id = SlideId::new(self.house.process.0 as u16, number);
                     match opened {

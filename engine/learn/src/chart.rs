@@ -68,7 +68,11 @@ fn panel(
         return Ok(());
     }
     let room = ((high - low) * 0.08).max(1e-3);
-    let last = lines.iter().map(|(.., points)| points.len()).max().unwrap_or(1) as f64;
+    let last = lines
+        .iter()
+        .map(|(.., points)| points.len())
+        .max()
+        .unwrap_or(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .caption(title, (font::FAMILY, 15))
         .margin(8)
@@ -95,7 +99,10 @@ fn panel(
     for (name, colour, points) in lines {
         let colour = *colour;
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+            .draw_series(LineSeries::new(
+                points.iter().copied(),
+                colour.stroke_width(2),
+            ))?
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
     }

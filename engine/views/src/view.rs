@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use differential_dataflow::AsCollection;
 use differential_dataflow::operators::CountTotal;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::{Scope, Stream};

@@ -22,6 +22,7 @@ use weir_runtime::stage::Shared;
 use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, Tap, exit};
 use weir_stages::Executors;
 use weir_stages::done::Again;
+use weir_stages::predictions_sink;
 
 /// Runs a pipeline.
 pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done {
@@ -66,6 +67,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let Ok(_) = shared.get_or_try("", || {
         Ok::<_, std::convert::Infallible>(Again(arguments.again))
     });
+    let in_names = predictions_sink::Shard(shard.map_or_else(String::new, |s| s.to_string()));
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(in_names));
     let display = if arguments.led {
         Display::led()
     } else {

@@ -22,6 +22,7 @@ mod pipeline;
 mod reference;
 mod run;
 mod shown;
+mod train;
 mod validate;
 
 use args::{Arguments, Command, New};
@@ -83,7 +84,7 @@ fn run(command: Command, manner: &Manner) -> Done {
             Ok(exit::DONE)
         }
         Command::Man { command } => man(command.as_deref(), out),
-        Command::Train(_) => Err(Refusal::failed("this build cannot train yet", "")),
+        Command::Train(arguments) => train::train(&arguments, manner, out),
     }
 }
 

@@ -43,6 +43,7 @@ pub mod scorer;
 pub mod tile_fetch;
 mod tile_file;
 pub mod tile_reader;
+mod tile_script;
 mod tiles;
 pub mod tiles_sink;
 pub mod tissue_filter;

@@ -39,6 +39,9 @@ pub(crate) trait Logic: 'static {
     /// Called at each activation, after the rows; `inputs_done` says that no input will bring more. Returns whether the
     /// operator is done: it will send nothing more, whatever happens.
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool;
+
+    /// Told after each activation how long it took; for operators whose stage's code runs on the worker.
+    fn busy(&self, _took: Duration) {}
 }
 
 /// Rows to be sent, by output.
@@ -170,11 +173,13 @@ pub(crate) fn host<'s>(
             let Some(capabilities) = held.as_ref() else {
                 return false;
             };
+            let since = Instant::now();
             for (index, handle) in handles.iter_mut().enumerate() {
                 handle.drain(&mut |rows| logic.rows(index, rows, &mut out));
             }
             let inputs_done = frontiers.iter().all(|frontier| frontier.is_empty());
             let done = logic.turn(inputs_done, &mut out);
+            logic.busy(since.elapsed());
             for ((sender, rows), capability) in
                 senders.iter_mut().zip(&mut out.ports).zip(capabilities)
             {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Kind, Row, SlideId, SlideInfo};
 
@@ -16,6 +16,7 @@ use crate::stage::{Completed, Sink, StageError};
 
 pub(crate) struct SinkLogic {
     name: String,
+    index: usize,
     /// `None` for the home part of a sink whose code is at process 0.
     stage: Option<Box<dyn Sink>>,
     /// Whether this part closes slides and reports; the part at process 0 does not.
@@ -63,6 +64,7 @@ impl SinkLogic {
             .collect();
         SinkLogic {
             name: node.name.clone(),
+            index,
             stage,
             home,
             report,
@@ -175,6 +177,10 @@ impl SinkLogic {
 }
 
 impl Logic for SinkLogic {
+    fn busy(&self, took: Duration) {
+        self.house.progress.stages[self.index].worked(0, took);
+    }
+
     fn rows(&mut self, input: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
         let (port, feeder) = self.feeders[input];
         for row in rows.drain(..) {
@@ -239,6 +245,9 @@ impl Logic for SinkLogic {
                         ));
                     };
                     slide.touched = true;
+                    if self.home {
+                        add(&self.house.progress.stages[self.index].rows, 1);
+                    }
                     match slide.inboxes[port].version(feeder, row.rev, row.tile, kind) {
                         Err(error) => return self.fault(id, port, error.to_string()),
                         Ok(false) => {}

@@ -11,6 +11,7 @@ use weir_record::{
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
+use crate::memory::state_bytes;
 use crate::progress::add;
 use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
 
@@ -150,7 +151,7 @@ impl SourceLogic {
 
     fn settle(&mut self, out: &mut Outputs) {
         while let Some((id, opened, _)) = self.unsettled.front() {
-            let bytes = self.house.state_bytes(opened.info.tiles) as usize;
+            let bytes = state_bytes(&self.house.plan, opened.info.tiles) as usize;
             let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
                 self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_reserve(bytes)
@@ -163,6 +164,7 @@ impl SourceLogic {
             self.house.places.settle(id, self.sinks, Some(reservation));
             self.house.open.enter(id, opened.reader.clone());
             add(&self.house.progress.tiles, opened.info.tiles);
+            add(&self.house.progress.slides_opened, 1);
             out.send_all(Row {
                 slide: id,
                 tile: TileId::SLIDE,
@@ -208,6 +210,7 @@ impl SourceLogic {
         out: &mut Outputs,
     ) {
         self.house.places.settle(id, self.sinks, None);
+        add(&self.house.progress.slides_opened, 1);
         let info = SlideInfo::unopened(slide.id.clone(), slide.key, slide.path.clone());
         out.send_all(Row {
             slide: id,

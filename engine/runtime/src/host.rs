@@ -19,6 +19,8 @@ use timely::scheduling::Activator;
 use weir_record::budget::Waker;
 use weir_record::{Body, Event, Row, SlideId, TileId};
 
+use crate::progress::Progress;
+
 /// Rows on their way from one stage to the next. The timestamp is the epoch of arrival, never a slide or a tile.
 pub type Edge<'s> = Stream<'s, u64, Vec<Row>>;
 
@@ -39,9 +41,6 @@ pub(crate) trait Logic: 'static {
     /// Called at each activation, after the rows; `inputs_done` says that no input will bring more. Returns whether the
     /// operator is done: it will send nothing more, whatever happens.
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool;
-
-    /// Told after each activation how long it took; for operators whose stage's code runs on the worker.
-    fn busy(&self, _took: Duration) {}
 }
 
 /// Rows to be sent, by output.
@@ -131,10 +130,24 @@ impl<P: Pull<Message<u64, Vec<Row>>>> Input for InputHandleCore<u64, Vec<Row>, P
     }
 }
 
+/// What is counted of an operator.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    /// Where.
+    pub(crate) progress: Arc<Progress>,
+    /// Index of the stage.
+    pub(crate) stage: usize,
+    /// What it sends on its first output.
+    pub(crate) made: bool,
+    /// The time that it takes on the worker; sources and works count what they do on other threads.
+    pub(crate) busy: bool,
+}
+
 /// Builds the operator `name` over `inputs` and returns its outputs.
 pub(crate) fn host<'s>(
     scope: Scope<'s, u64>,
     name: &str,
+    counted: Option<Counted>,
     inputs: Vec<(Edge<'s>, Route)>,
     outputs: usize,
     make: impl FnOnce(Wake) -> Box<dyn Logic>,
@@ -179,7 +192,15 @@ pub(crate) fn host<'s>(
             }
             let inputs_done = frontiers.iter().all(|frontier| frontier.is_empty());
             let done = logic.turn(inputs_done, &mut out);
-            logic.busy(since.elapsed());
+            if let Some(counted) = &counted {
+                let stage = &counted.progress.stages[counted.stage];
+                if counted.busy {
+                    stage.worked(0, since.elapsed());
+                }
+                if let Some(rows) = out.ports.first().filter(|_| counted.made) {
+                    stage.made.count(rows);
+                }
+            }
             for ((sender, rows), capability) in
                 senders.iter_mut().zip(&mut out.ports).zip(capabilities)
             {

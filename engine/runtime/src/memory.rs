@@ -82,8 +82,9 @@ fn a_row(node: &Node) -> u64 {
     bytes.filter(|bytes| *bytes >= SMALL).max().unwrap_or(0)
 }
 
-/// Bytes that the stages keep of an open slide of `tiles` tiles, registers included.
-pub(crate) fn state_bytes(plan: &Plan, tiles: u64) -> u64 {
+/// Bytes that the stages of `plan` keep of an open slide of `tiles` tiles, registers included: what is reserved of the budget
+/// when it opens.
+pub fn state_bytes(plan: &Plan, tiles: u64) -> u64 {
     let mut sum = 0;
     for (index, node) in plan.nodes.iter().enumerate() {
         let features = node

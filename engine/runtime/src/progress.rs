@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use weir_pipeline::{Plan, Rows};
+use weir_record::{Body, Row};
 
 /// How far back rates look.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -18,7 +19,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 pub struct Progress {
     /// Slides of this process.
     pub slides: AtomicU64,
-    /// Slides that are open or were.
+    /// Slides that were opened, whatever became of them.
     pub slides_opened: AtomicU64,
     /// Slides that are final.
     pub slides_done: AtomicU64,
@@ -47,6 +48,8 @@ pub struct StageCounters {
     pub busy: AtomicU64,
     /// Values that wait for it.
     pub waiting: AtomicU64,
+    /// Outcomes that it made; a stage makes the same number on each of its outputs. Nothing for a sink.
+    pub made: Made,
     /// Threads that run its code.
     threads: u64,
     /// Whether it closes the domain of all tiles: when it has a tile, the tile is scanned.
@@ -58,6 +61,44 @@ struct Sample {
     at: Duration,
     tiles: u64,
     busy: Vec<u64>,
+}
+
+/// Outcomes by kind, corrections included.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Values.
+    pub value: AtomicU64,
+    /// Left out on purpose.
+    pub skip: AtomicU64,
+    /// Failed.
+    pub fail: AtomicU64,
+    /// Withdrawn.
+    pub gone: AtomicU64,
+}
+
+impl Made {
+    pub(crate) fn count(&self, rows: &[Row]) {
+        let [mut value, mut skip, mut fail, mut gone] = [0; 4];
+        for row in rows {
+            match &row.body {
+                Body::Skip(_) => skip += 1,
+                Body::Fail(_) => fail += 1,
+                Body::Gone => gone += 1,
+                body if body.is_version() => value += 1,
+                _ => {}
+            }
+        }
+        for (counter, n) in [
+            (&self.value, value),
+            (&self.skip, skip),
+            (&self.fail, fail),
+            (&self.gone, gone),
+        ] {
+            if n > 0 {
+                add(counter, n);
+            }
+        }
+    }
 }
 
 /// How far a run is.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weir_pipeline::Deliver;
 use weir_record::ledger::check;
@@ -281,10 +281,6 @@ fn one_a_tile(mut staged: Vec<Staged>) -> Vec<Staged> {
 }
 
 impl Logic for ReduceLogic {
-    fn busy(&self, took: Duration) {
-        self.house.progress.stages[self.index].worked(0, took);
-    }
-
     fn rows(&mut self, input: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
         let (port, feeder) = self.feeders[input];
         for row in rows.drain(..) {

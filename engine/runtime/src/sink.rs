@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weir_record::{Body, End, Event, Kind, Row, SlideId, SlideInfo};
 
@@ -177,10 +177,6 @@ impl SinkLogic {
 }
 
 impl Logic for SinkLogic {
-    fn busy(&self, took: Duration) {
-        self.house.progress.stages[self.index].worked(0, took);
-    }
-
     fn rows(&mut self, input: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
         let (port, feeder) = self.feeders[input];
         for row in rows.drain(..) {

@@ -1,7 +1,7 @@
 //! `predictions.csv` and `predictions.jsonl`: predictions of all slides of a run.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,7 +114,8 @@ struct Line<'a> {
 }
 
 /// `predictions.jsonl`: appended to and synced, a slide at a time; the last line of a slide holds. A line that says what the
-/// slide's last line says is not written again, and a last line that a killed run left half is cut off.
+/// slide's last line says is not written again, and a last line that a killed run left half is cut off. The file is locked:
+/// two runs that wrote one folder would write over each other's tables.
 pub(crate) struct Log {
     path: PathBuf,
     open: Option<File>,
@@ -122,13 +123,27 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Nothing is read or written before the first line.
+    /// Nothing is touched before [`Log::claim`].
     pub(crate) fn new(path: PathBuf) -> Self {
         Log {
             path,
             open: None,
             last: HashMap::new(),
         }
+    }
+
+    /// Makes the file this run's, once.
+    pub(crate) fn claim(&mut self) -> Result<(), StageError> {
+        if self.open.is_none() {
+            let opened = self.reopen();
+            self.open = Some(opened.map_err(|error| cannot_write(&self.path, &error))?);
+        }
+        Ok(())
+    }
+
+    /// Whether the file is this run's.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.open.is_some()
     }
 
     pub(crate) fn append(
@@ -161,9 +176,7 @@ impl Log {
     }
 
     fn write(&mut self, slide: &str, line: String) -> io::Result<()> {
-        if self.open.is_none() {
-            self.open = Some(self.reopen()?);
-        }
+        // Without a claim there was an error already.
         let Some(file) = &mut self.open else {
             return Ok(());
         };
@@ -191,6 +204,15 @@ impl Log {
             .read(true)
             .write(true)
             .open(&self.path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other(
+                    "another run writes this folder; give each run, and each shard of one, its own",
+                ));
+            }
+            // A file system without locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
         let (mut whole, mut line) = (0, Vec::new());
         let mut lines = BufReader::new(&file);
         while lines.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {

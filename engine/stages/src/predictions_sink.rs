@@ -10,7 +10,7 @@ use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema};
 use weir_record::{
     Bag, BagFlags, Body, Coverage, End, Event, Failure, Key, Prediction, SlideId, SlideInfo, State,
 };
-use weir_runtime::stage::{Completed, MakeSink, Prepare, Prepared, Sink, StageError};
+use weir_runtime::stage::{Completed, MakeSink, Prepare, Prepared, Sink, StageError, StageType};
 
 use crate::done::{self, Identity};
 use crate::folder;
@@ -42,6 +42,12 @@ pub const SCHEMA: Schema = Schema {
     outs: &[],
     state_bytes: keeps_nothing,
     example: "[stage.predictions]\nuse = \"predictions-sink\"\nin = { predictions = \"classify\" }\n",
+};
+
+/// The stage with its code.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
 };
 
 /// A slide as far as this sink knows it.
@@ -210,8 +216,9 @@ impl First {
 
 impl Sink for First {
     fn opened(&mut self, slide: SlideId, info: &Arc<SlideInfo>) -> Result<(), StageError> {
+        let first = self.open.is_empty() && self.ended.is_empty();
         self.open.insert(slide, Known::new(info.clone()));
-        Ok(())
+        if first { self.log.claim() } else { Ok(()) }
     }
 
     fn row(&mut self, _: usize, key: Key, body: Body) -> Result<(), StageError> {
@@ -237,6 +244,10 @@ impl Sink for First {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
+        // A run without a slide leaves no table; one whose folder is another run's leaves that run's.
+        if !self.log.is_claimed() {
+            return Ok(());
+        }
         let path = self.out.join("predictions.csv");
         table(self.ended.values())
             .and_then(|bytes| file::write(&path, &bytes))
@@ -245,7 +256,7 @@ impl Sink for First {
 }
 
 /// Makes it ready for a run.
-pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let writers = cx.shared.get::<Writers>();
     writers.enlist_last(&cx.node.name, done::FILE)?;
     let (out, plan, shared) = (cx.out(), Arc::new(cx.plan.clone()), cx.shared.clone());

@@ -1,6 +1,10 @@
 //! Starts the built program as a user would, and keeps what it said.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod models;
+#[path = "../../engine/cli/src/cases/tiled.rs"]
+pub mod tiled;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,14 +22,24 @@ impl Said {
     /// Panics with everything that was said unless the exit code is `code`.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.out,
+            self.err
+        );
         self
     }
 }
 
 /// The project's top folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }
 
 pub fn fixture(name: &str) -> PathBuf {
@@ -35,7 +49,10 @@ pub fn fixture(name: &str) -> PathBuf {
 /// `weir ARGUMENTS`, in the project's top folder.
 pub fn command<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null());
     command
 }
 
@@ -65,7 +82,11 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 open.push(path);
             } else {
-                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 found.insert(name, std::fs::read(&path).unwrap());
             }
         }
@@ -76,6 +97,52 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
 /// Files whose bytes must not depend on how a run was scheduled.
 pub fn answers(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut found = files(folder);
-    found.retain(|name, _| name == "predictions.csv" || name.ends_with("tiles.csv") || name == "patients.csv");
+    found.retain(|name, _| {
+        name == "predictions.csv" || name.ends_with("tiles.csv") || name == "patients.csv"
+    });
     found
+}
+
+/// A mottled purple that no two kinds of tile share: tissue to every mask.
+pub fn tissue(kind: u64, pixels: &mut [u8]) {
+    let mut state = (kind + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for pixel in pixels.as_chunks_mut::<3>().0 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let noise = (state >> 32) as u8 / 6;
+        let shade = (kind % 60) as u8;
+        *pixel = [120 + noise + shade, 50 + noise, 130 + noise];
+    }
+}
+
+/// Writes a slide of `columns` x `rows` different tiles of tissue of 64 px at 1 um/px; `seed` tells slides apart.
+pub fn slide(path: &Path, columns: u32, rows: u32, seed: u64) {
+    let slide = tiled::Tiled {
+        width: columns * 64,
+        height: rows * 64,
+        tile: 64,
+        mpp: Some(1.0),
+    };
+    let kind = |column: u32, row: u32| seed * 1_000_000 + u64::from(row * columns + column);
+    let paint = |column, row, pixels: &mut [u8]| tissue(kind(column, row), pixels);
+    slide.write(path, &kind, &paint).unwrap();
+}
+
+/// `OUT/run.json`.
+pub fn record(out: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap()
+}
+
+/// Waits until `done` says so; panics after `limit`.
+#[track_caller]
+pub fn wait_until(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(
+            start.elapsed() < limit,
+            "{what} did not happen within {limit:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

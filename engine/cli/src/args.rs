@@ -138,21 +138,25 @@ pub struct Run {
     /// Compute slides again that an earlier run finished.
     #[arg(long)]
     pub again: bool,
-    /// Only every n-th slide, starting with the i-th: i/n with i from 1. For batches of independent jobs.
-    #[arg(long, value_name = "I/N")]
+    /// Only every n-th slide, starting with the i-th: i/n with i from 1. For batches of independent jobs; afterwards, a run
+    /// without --shard gathers the tables.
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["processes", "hosts"])]
     pub shard: Option<String>,
     /// Start this many processes on this machine.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "hosts")]
     pub processes: Option<usize>,
     /// Join a cluster: a file with one host:port a line, the same for every process.
     #[arg(long, value_name = "FILE", requires = "process")]
     pub hosts: Option<PathBuf>,
     /// This process's line in --hosts, from 0.
-    #[arg(long, value_name = "I")]
+    #[arg(long, value_name = "I", requires = "hosts")]
     pub process: Option<usize>,
     /// How long to wait for the other processes.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub join_timeout: u64,
+    /// Another weir started this process and tells it on standard input when to stop.
+    #[arg(long, hide = true)]
+    pub led: bool,
     /// Write a trace for Perfetto or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -161,7 +165,7 @@ pub struct Run {
 /// Arguments of `weir validate`.
 #[derive(Args, Clone, Debug)]
 pub struct Validate {
-    /// Pipeline files.
+    /// Pipeline files, and folders that are searched for *.weir.toml.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Values of the files' variables.
@@ -234,5 +238,8 @@ pub enum New {
     Pipeline {
         /// The file to write; never overwritten.
         file: PathBuf,
+        /// Folder with the models `a` and `b`, as `weir train` writes it.
+        #[arg(long, default_value = "pipelines/models/demo")]
+        models: PathBuf,
     },
 }

@@ -12,12 +12,17 @@
 //! | 130 | interrupted |
 
 mod args;
+mod cases;
 mod doctor;
 mod inspect;
 mod message;
+mod new;
+mod pipeline;
+mod run;
 mod shown;
+mod validate;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, New};
 use clap::{CommandFactory, Parser};
 use message::{Done, Manner, Refusal};
 use std::io::{self, Write};
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(Refusal::Pipe) => ExitCode::from(exit::DONE),
+        Err(Refusal::Told(code)) => ExitCode::from(code),
         Err(Refusal::Error { exit, what, help }) => {
             manner.error(&what, &help);
             ExitCode::from(exit)
@@ -55,6 +61,13 @@ fn main() -> ExitCode {
 fn run(command: Command, manner: &Manner) -> Done {
     let out = &mut io::stdout().lock();
     match command {
+        Command::Run(arguments) => run::run(&arguments, manner, out),
+        Command::Validate(arguments) => validate::validate(&arguments, manner),
+        Command::Explain { code } => explain(&code, out),
+        Command::Test { file, only } => cases::test(&file, only.as_deref(), manner, out),
+        Command::New {
+            what: New::Pipeline { file, models },
+        } => new::pipeline(&file, &models, out),
         Command::Inspect { slide, mpp } => inspect::inspect(&slide, mpp, manner, out),
         Command::Doctor { out: folder } => doctor::doctor(&folder, manner, out),
         Command::Completions { shell } => {
@@ -64,8 +77,21 @@ fn run(command: Command, manner: &Manner) -> Done {
             Ok(exit::DONE)
         }
         Command::Man { command } => man(command.as_deref(), out),
-        _ => Err(Refusal::internal("not built yet")),
+        _ => Err(Refusal::failed("this command is not in this build yet", "")),
     }
+}
+
+/// `weir explain CODE`.
+pub fn explain(code: &str, out: &mut dyn Write) -> Done {
+    let Some(text) = weir_pipeline::explain(code) else {
+        let codes: Vec<&str> = weir_pipeline::codes::all().map(|code| code.id).collect();
+        return Err(Refusal::usage(
+            format!("there is no diagnostic `{code}`"),
+            format!("there are {}", codes.join(", ")),
+        ));
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(exit::DONE)
 }
 
 fn man(command: Option<&str>, out: &mut dyn Write) -> Done {

@@ -71,6 +71,8 @@ impl Manner {
 pub enum Refusal {
     /// Nobody reads standard output any more: no fault.
     Pipe,
+    /// Everything was said already: this exit code.
+    Told(u8),
     /// An error that is still to be printed.
     Error {
         /// Exit code.

@@ -8,19 +8,44 @@
 //! | [`schema`] | what a stage type says of itself: parameters, ports, rows |
 //! | [`values`] | a stage's parameters after checking |
 //! | [`plan`] | the checked graph, ready to run |
-//! | [`model`] | `model.toml`, read far enough that every dimension is known |
+//! | [`model`], [`model_file`] | `model.toml`, read far enough that every dimension is known |
 //! | [`run`] | the settings of `[run]` |
+//! | [`check`] | from a file to a plan, or to all its mistakes |
+//! | [`codes`], [`diagnostic`], [`source`] | what a mistake is, and its place |
+//! | [`render`] | mistakes as text |
+//! | [`cases`] | the `[[test]]` tables |
+//! | [`shapes`], [`memory`] | what a plan carries and holds |
 
+pub mod cases;
+pub mod check;
+pub mod codes;
+pub mod diagnostic;
+mod doc;
+mod hash;
+pub mod memory;
 pub mod model;
+pub mod model_file;
+mod nearest;
 pub mod plan;
+pub mod render;
 pub mod run;
 pub mod schema;
+pub mod shapes;
+pub mod source;
+pub mod units;
 pub mod values;
 
-pub use model::{HeaderError, ModelHeader, ModelKind};
-pub use plan::{Edge, Node, Plan};
+pub use cases::{Expect, Feed, TestCase};
+pub use check::{Checked, Overrides, check};
+pub use codes::{Code, Severity, explain};
+pub use diagnostic::Diagnostic;
+pub use model::{HeaderError, ModelHeader, ModelInput, ModelKind};
+pub use model_file::{ModelFault, check_weights};
+pub use plan::{Edge, Node, Plan, StageRun};
 pub use run::{OnError, RunSettings};
 pub use schema::{
-    Deliver, Dim, Kind, Param, ParamKind, Place, Port, Registry, Rows, Schema, StateArgs,
+    Deliver, Dim, Kind, ModelField, Param, ParamKind, Place, Port, Registry, Rows, Schema,
+    StateArgs, keeps_nothing,
 };
+pub use source::{Source, Sources, Span};
 pub use values::{Value, ValueError, Values};

@@ -74,6 +74,30 @@ pub struct ModelInput {
     pub std: [f32; 3],
 }
 
+/// The normalisations that a bag model may name (METHOD 1.4).
+pub const NORMALISATIONS: [&str; 7] = [
+    "squared-average",
+    "softmax",
+    "sigmoid",
+    "sparsemax",
+    "mean",
+    "max",
+    "power",
+];
+
+/// The links between the attention head's output and the normalisation.
+pub const LINKS: [&str; 2] = ["none", "sigmoid"];
+
+impl ModelKind {
+    /// As in `model.toml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Scorer => "scorer",
+            ModelKind::Bag => "bag",
+        }
+    }
+}
+
 /// What is wrong with a model's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderError {
@@ -195,6 +219,30 @@ impl ModelHeader {
             return Some((
                 format!("`sha256` is `{}`", self.sha256),
                 "64 hexadecimal digits in small letters, as `sha256sum weights.safetensors` prints them",
+            ));
+        }
+        if self.kind == ModelKind::Scorer {
+            return None;
+        }
+        if !NORMALISATIONS.contains(&self.normalise.as_str()) {
+            return Some((
+                format!("`normalise` is `{}`", self.normalise),
+                "it is one of squared-average, softmax, sigmoid, sparsemax, mean, max, power",
+            ));
+        }
+        if !LINKS.contains(&self.link.as_str()) {
+            return Some((
+                format!("`link` is `{}`", self.link),
+                "it is none or sigmoid",
+            ));
+        }
+        let positive = |power: f32| power.is_finite() && power > 0.0;
+        if self.power.is_some_and(|power| !positive(power))
+            || self.normalise == "power" && self.power.is_none()
+        {
+            return Some((
+                "no exponent that is greater than 0".into(),
+                "normalise = \"power\" needs it, as power = 3.0",
             ));
         }
         None

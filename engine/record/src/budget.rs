@@ -20,7 +20,11 @@ pub struct Budget(Arc<Mutex<Account>>);
 struct Account {
     cap: usize,
     reserved: usize,
+    /// A reservation that waits for leases to end: no new lease is granted out of it.
+    wanted: usize,
     leased: usize,
+    /// Bytes and number of leases by owner.
+    owners: Vec<(usize, usize)>,
     cached: usize,
     caches: usize,
     peak: usize,
@@ -30,7 +34,7 @@ struct Account {
 impl Account {
     /// Bytes for leases, and apart from them for caches.
     fn shares(&self) -> (usize, usize) {
-        let free = self.cap.saturating_sub(self.reserved);
+        let free = self.cap.saturating_sub(self.reserved + self.wanted);
         let cache = if self.caches > 0 { free / 4 } else { 0 };
         (free - cache, cache)
     }
@@ -49,7 +53,9 @@ impl Budget {
         Budget(Arc::new(Mutex::new(Account {
             cap,
             reserved: 0,
+            wanted: 0,
             leased: 0,
+            owners: Vec::new(),
             cached: 0,
             caches: 0,
             peak: 0,
@@ -60,21 +66,45 @@ impl Budget {
     /// A lease of `bytes`, or `None` when the class's share is used up. When nothing at all is leased, one request that is
     /// larger than the share is granted, so that an oversized tile cannot stop the run for ever.
     pub fn try_lease(&self, class: Class, bytes: usize) -> Option<Lease> {
+        self.lease(None, class, bytes)
+    }
+
+    /// As [`Budget::try_lease`], for the stage `owner` (its number in the plan). A stage that holds nothing is always granted
+    /// one lease, even above the share: what it makes is consumed further down, so every stage can always go on by one row,
+    /// however its neighbours use up the budget. A chain of stages that lease never deadlocks.
+    pub fn try_lease_for(&self, owner: usize, class: Class, bytes: usize) -> Option<Lease> {
+        self.lease(Some(owner), class, bytes)
+    }
+
+    fn lease(&self, owner: Option<usize>, class: Class, bytes: usize) -> Option<Lease> {
         let mut account = self.lock();
         let (free, _) = account.shares();
         let share = match class {
             Class::Fetch => free,
             Class::Scan => free - free / 8,
         };
-        if account.leased > 0 && account.leased + bytes > share {
+        let held = match owner {
+            None => account.leased,
+            Some(owner) => {
+                if account.owners.len() <= owner {
+                    account.owners.resize(owner + 1, (0, 0));
+                }
+                account.owners[owner].0
+            }
+        };
+        if held > 0 && account.leased + bytes > share {
             return None;
         }
         account.leased += bytes;
+        if let Some(owner) = owner {
+            account.owners[owner].0 += bytes;
+            account.owners[owner].1 += 1;
+        }
         account.note_peak();
         Some(Lease {
             budget: self.clone(),
             bytes,
-            cached: false,
+            of: Of::Stage(owner, class),
         })
     }
 
@@ -86,13 +116,24 @@ impl Budget {
         CacheShare(self.clone())
     }
 
-    /// Bytes for what a stage keeps of a slide, or `None` when the sum of all reservations would leave less than an eighth
-    /// of the budget for leases. The first reservation is always granted: one slide can always be open.
+    /// Bytes for what the stages keep of a slide, or `None` when the sum of all reservations would leave less than an eighth
+    /// of the budget for leases, or when leases have taken these bytes; then no new lease takes them, so that they come free.
+    /// The first reservation is always granted: one slide can always be open.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let mut account = self.lock();
         if account.reserved > 0 && account.reserved + bytes > account.cap - account.cap / 8 {
             return None;
         }
+        // Leases that stages are granted whatever the share is never come down to nothing together.
+        let least = account.owners.iter().all(|(_, leases)| *leases <= 1);
+        if account.reserved > 0
+            && account.reserved + account.leased + account.cached + bytes > account.cap
+            && !least
+        {
+            account.wanted = bytes;
+            return None;
+        }
+        account.wanted = 0;
         account.reserved += bytes;
         account.note_peak();
         Some(Reservation {
@@ -127,6 +168,13 @@ impl Budget {
         self.lock().reserved
     }
 
+    /// Bytes that nobody holds.
+    pub fn rest(&self) -> usize {
+        let account = self.lock();
+        let held = account.leased + account.cached + account.reserved;
+        account.cap.saturating_sub(held)
+    }
+
     /// The greatest sum of leases, reservations and caches so far.
     pub fn peak(&self) -> usize {
         self.lock().peak
@@ -136,18 +184,26 @@ impl Budget {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, leased: usize, reserved: usize) {
+    fn give_back(&self, leased: usize, of: &Of) {
         let woken = {
             let mut account = self.lock();
             account.leased -= leased;
-            account.reserved -= reserved;
-            // Hysteresis: a wake for each freed tile costs more than the tile.
-            let (free, _) = account.shares();
-            let quiet = account.leased > free - free / 8;
-            if quiet && account.leased > 0 {
-                Vec::new()
-            } else {
+            let mut now = true;
+            if let Of::Stage(owner, class) = of {
+                // Hysteresis for scanning: a wake for each freed tile costs more than the tile.
+                let (free, _) = account.shares();
+                now = *class == Class::Fetch || account.leased <= free - free / 8;
+                if let Some(owner) = owner {
+                    let (bytes, leases) = &mut account.owners[*owner];
+                    *bytes -= leased;
+                    *leases -= 1;
+                    now |= *leases <= 1;
+                }
+            }
+            if now || account.leased == 0 {
                 std::mem::take(&mut account.waiting)
+            } else {
+                Vec::new()
             }
         };
         for waker in woken {
@@ -172,7 +228,14 @@ impl fmt::Debug for Budget {
 pub struct Lease {
     budget: Budget,
     bytes: usize,
-    cached: bool,
+    of: Of,
+}
+
+/// Who holds a lease.
+#[derive(Debug)]
+enum Of {
+    Stage(Option<usize>, Class),
+    Cache,
 }
 
 impl Lease {
@@ -190,10 +253,9 @@ impl PartialEq for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.cached {
-            self.budget.lock().cached -= self.bytes;
-        } else {
-            self.budget.give_back(self.bytes, 0);
+        match &self.of {
+            Of::Cache => self.budget.lock().cached -= self.bytes,
+            of => self.budget.give_back(self.bytes, of),
         }
     }
 }
@@ -216,7 +278,7 @@ impl CacheShare {
         Some(Lease {
             budget: self.0.clone(),
             bytes,
-            cached: true,
+            of: Of::Cache,
         })
     }
 
@@ -248,7 +310,14 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(0, self.bytes);
+        let woken = {
+            let mut account = self.budget.lock();
+            account.reserved -= self.bytes;
+            std::mem::take(&mut account.waiting)
+        };
+        for waker in woken {
+            waker();
+        }
     }
 }
 
@@ -295,6 +364,47 @@ mod tests {
         drop((held, cache, big));
         assert_eq!((budget.cached(), budget.leased()), (0, 0));
         assert!(budget.try_lease(Class::Scan, 700).is_some());
+    }
+
+    #[test]
+    fn a_stage_that_holds_nothing_always_gets_one_lease() {
+        let budget = Budget::new(100);
+        let pixels: Vec<_> = (0..10)
+            .map_while(|_| budget.try_lease_for(1, Class::Fetch, 10))
+            .collect();
+        assert_eq!(pixels.len(), 10);
+        let feature = budget.try_lease_for(2, Class::Fetch, 10).unwrap();
+        assert!(budget.try_lease_for(2, Class::Fetch, 10).is_none());
+        let woken = Arc::new(AtomicUsize::new(0));
+        let seen = woken.clone();
+        budget.wake_when_free(Arc::new(move || {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }));
+        drop(feature);
+        assert_eq!(woken.load(Ordering::SeqCst), 1, "it may go on");
+        assert!(budget.try_lease_for(2, Class::Fetch, 10).is_some());
+        drop(pixels);
+        assert_eq!(budget.leased(), 0);
+    }
+
+    #[test]
+    fn a_reservation_waits_for_leases_and_keeps_new_ones_out() {
+        let budget = Budget::new(800);
+        let first = budget.try_reserve(80).unwrap();
+        let mut scan: Vec<_> = (0..6)
+            .map(|_| budget.try_lease_for(0, Class::Scan, 100).unwrap())
+            .collect();
+        assert!(budget.try_reserve(320).is_none());
+        let mut second = None;
+        while second.is_none() {
+            scan.pop();
+            assert!(budget.try_lease_for(0, Class::Scan, 100).is_none());
+            second = budget.try_reserve(320);
+        }
+        assert!(scan.len() > 1, "it did not wait longer than it had to");
+        assert!(budget.reserved() + budget.leased() <= 800);
+        drop((first, second));
+        assert!(budget.try_lease_for(0, Class::Scan, 100).is_some());
     }
 
     #[test]

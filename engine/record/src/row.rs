@@ -77,6 +77,20 @@ impl Body {
         !matches!(self, Body::Opened(_) | Body::Seal(_) | Body::Event(_))
     }
 
+    /// Ends the lease on what a reduce or a sink takes: what that keeps is reserved since the slide was opened. Pixels keep
+    /// theirs, since a stage that holds them holds bytes that nothing else covers.
+    pub fn without_lease(self) -> Self {
+        match self {
+            Body::Feature(feature) if feature.lease.is_some() => {
+                Body::Feature(Arc::new(match Arc::try_unwrap(feature) {
+                    Ok(own) => Feature::new(own.values, None),
+                    Err(shared) => Feature::new(shared.values.clone(), None),
+                }))
+            }
+            other => other,
+        }
+    }
+
     /// Whether it is a value that a stage works on: a version that is no Skip, Fail or Gone.
     pub fn is_value(&self) -> bool {
         self.is_version() && !matches!(self, Body::Skip(_) | Body::Fail(_) | Body::Gone)

@@ -1,6 +1,7 @@
 //! Threads that do what would hold up a worker: reading, decoding, networks.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -8,7 +9,7 @@ use crate::abort::Abort;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads over one queue, first come first served. Dropping the last handle ends them after the job that
+/// A fixed number of threads over one queue: the greatest rank first, and of one rank first come first served. Dropping the last handle ends them after the job that
 /// each has in hand.
 #[derive(Clone)]
 pub(crate) struct Crew(Arc<Hall>);
@@ -27,7 +28,7 @@ struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    waiting: BTreeMap<Reverse<usize>, VecDeque<Job>>,
     closed: bool,
 }
 
@@ -52,7 +53,7 @@ impl Crew {
             .name(self.0.name.clone())
             .spawn(move || {
                 while let Some(job) = queue.next() {
-                    // Jobs catch what a stage may do; a panic that comes this far is the engine's own.
+                    // A panic is a fault of the engine or of a stage, never of the input: the run ends.
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
                         abort.fatal(crate::abort::message(&*panic));
                         return;
@@ -67,10 +68,11 @@ impl Crew {
         }
     }
 
-    /// Has `job` done by the next thread that is free.
-    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+    /// Has `job` done when its turn comes: after those of greater `rank`.
+    pub(crate) fn submit(&self, rank: usize, job: impl FnOnce() + Send + 'static) {
         let mut jobs = self.0.queue.lock();
-        jobs.waiting.push_back(Box::new(job));
+        let rank = jobs.waiting.entry(Reverse(rank)).or_default();
+        rank.push_back(Box::new(job));
         drop(jobs);
         self.0.queue.more.notify_one();
     }
@@ -87,7 +89,7 @@ impl Queue {
             if jobs.closed {
                 return None;
             }
-            if let Some(job) = jobs.waiting.pop_front() {
+            if let Some(job) = jobs.waiting.values_mut().find_map(VecDeque::pop_front) {
                 return Some(job);
             }
             jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 use weir_pipeline::{Node, Place, Rows};
 
-use crate::host::{Edge, Route, host};
+use crate::host::{Counted, Edge, Route, host};
 use crate::house::House;
 use crate::reduce::ReduceLogic;
 use crate::report::{Report, ReportLogic};
@@ -59,49 +59,88 @@ pub(crate) fn build<'s>(
                 .collect()
         };
         let count = node.schema.outs.len();
+        let counted = |made, busy| {
+            Some(Counted {
+                progress: house.progress.clone(),
+                stage: index,
+                made,
+                busy,
+            })
+        };
         let mut sink = |home: Option<&MakeSink>, first: Option<&MakeSink>| {
             let home = home.map(|make| make());
-            reports.extend(host(scope, &node.name, inputs(Route::Home), 1, |_| {
-                Box::new(SinkLogic::new(
-                    house.clone(),
-                    index,
-                    home,
-                    true,
-                    report.clone(),
-                ))
-            }));
+            reports.extend(host(
+                scope,
+                &node.name,
+                None,
+                inputs(Route::Home),
+                1,
+                |_| {
+                    Box::new(SinkLogic::new(
+                        house.clone(),
+                        index,
+                        home,
+                        true,
+                        report.clone(),
+                    ))
+                },
+            ));
             if let Some(first) = first.map(|make| make()) {
                 let name = format!("{} at process 0", node.name);
                 // Only the worker that gets rows has the sink: the others' would write empty tables at the end.
                 let stage = (scope.index() == 0).then_some(first);
-                host(scope, &name, inputs(Route::First), 0, |_| {
-                    Box::new(SinkLogic::new(
-                        house.clone(),
-                        index,
-                        stage,
-                        false,
-                        report.clone(),
-                    ))
-                });
+                host(
+                    scope,
+                    &name,
+                    counted(false, true),
+                    inputs(Route::First),
+                    0,
+                    |_| {
+                        Box::new(SinkLogic::new(
+                            house.clone(),
+                            index,
+                            stage,
+                            false,
+                            report.clone(),
+                        ))
+                    },
+                );
             }
         };
         let streams = match stage {
-            Prepared::Source(source) => host(scope, &node.name, Vec::new(), count, |wake| {
-                Box::new(SourceLogic::new(
-                    house.clone(),
-                    index,
-                    source.clone(),
-                    worker,
-                    &**keep,
-                    wake,
-                ))
-            }),
-            Prepared::Work(work) => host(scope, &node.name, inputs(Route::Home), count, |wake| {
-                Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake))
-            }),
-            Prepared::Reduce(make) => host(scope, &node.name, inputs(Route::Home), count, |wake| {
-                Box::new(ReduceLogic::new(house.clone(), index, make(), wake))
-            }),
+            Prepared::Source(source) => host(
+                scope,
+                &node.name,
+                counted(true, false),
+                Vec::new(),
+                count,
+                |wake| {
+                    Box::new(SourceLogic::new(
+                        house.clone(),
+                        index,
+                        source.clone(),
+                        worker,
+                        &**keep,
+                        wake,
+                    ))
+                },
+            ),
+            Prepared::Work(work) => host(
+                scope,
+                &node.name,
+                counted(true, false),
+                inputs(Route::Home),
+                count,
+                |wake| Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake)),
+            ),
+            Prepared::Reduce(make) => host(
+                scope,
+                &node.name,
+                counted(true, true),
+                inputs(Route::Home),
+                count,
+                |wake| Box::new(ReduceLogic::new(house.clone(), index, make(), wake)),
+            ),
             Prepared::Sink(make) => {
                 match node.schema.place {
                     Place::Home => sink(Some(make), None),
@@ -130,7 +169,7 @@ pub(crate) fn build<'s>(
         .into_iter()
         .map(|rows| (rows, Route::First))
         .collect();
-    host(scope, "report", inputs, 0, |_| {
+    host(scope, "report", None, inputs, 0, |_| {
         Box::new(ReportLogic::new(
             report.clone(),
             house.plan.run.on_error,

@@ -4,7 +4,7 @@
 //! holds back no other operator's frontier, and answers may be sent in any order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::Accountable;
 use timely::communication::Pull;
@@ -18,6 +18,8 @@ use timely::dataflow::{Scope, Stream};
 use timely::scheduling::Activator;
 use weir_record::budget::Waker;
 use weir_record::{Body, Event, Row, SlideId, TileId};
+
+use crate::progress::Progress;
 
 /// Rows on their way from one stage to the next. The timestamp is the epoch of arrival, never a slide or a tile.
 pub type Edge<'s> = Stream<'s, u64, Vec<Row>>;
@@ -100,6 +102,23 @@ impl Wake {
     }
 }
 
+/// The next time at which an operator wants to be brought back. Asking again for a later time costs nothing, so that
+/// operators may ask at each turn.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// Brings the operator back at `at`, or before.
+    pub(crate) fn set(&mut self, wake: &Wake, at: Instant) {
+        let now = Instant::now();
+        if self.0.is_some_and(|set| set > now && set <= at) {
+            return;
+        }
+        self.0 = Some(at);
+        wake.after(at.saturating_duration_since(now));
+    }
+}
+
 /// Erases the puller's type, so that an operator may have inputs of any pact.
 trait Input {
     fn drain(&mut self, take: &mut dyn FnMut(&mut Vec<Row>));
@@ -111,10 +130,24 @@ impl<P: Pull<Message<u64, Vec<Row>>>> Input for InputHandleCore<u64, Vec<Row>, P
     }
 }
 
+/// What is counted of an operator.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    /// Where.
+    pub(crate) progress: Arc<Progress>,
+    /// Index of the stage.
+    pub(crate) stage: usize,
+    /// What it sends on its first output.
+    pub(crate) made: bool,
+    /// The time that it takes on the worker; sources and works count what they do on other threads.
+    pub(crate) busy: bool,
+}
+
 /// Builds the operator `name` over `inputs` and returns its outputs.
 pub(crate) fn host<'s>(
     scope: Scope<'s, u64>,
     name: &str,
+    counted: Option<Counted>,
     inputs: Vec<(Edge<'s>, Route)>,
     outputs: usize,
     make: impl FnOnce(Wake) -> Box<dyn Logic>,
@@ -153,11 +186,21 @@ pub(crate) fn host<'s>(
             let Some(capabilities) = held.as_ref() else {
                 return false;
             };
+            let since = Instant::now();
             for (index, handle) in handles.iter_mut().enumerate() {
                 handle.drain(&mut |rows| logic.rows(index, rows, &mut out));
             }
             let inputs_done = frontiers.iter().all(|frontier| frontier.is_empty());
             let done = logic.turn(inputs_done, &mut out);
+            if let Some(counted) = &counted {
+                let stage = &counted.progress.stages[counted.stage];
+                if counted.busy {
+                    stage.worked(0, since.elapsed());
+                }
+                if let Some(rows) = out.ports.first().filter(|_| counted.made) {
+                    stage.made.count(rows);
+                }
+            }
             for ((sender, rows), capability) in
                 senders.iter_mut().zip(&mut out.ports).zip(capabilities)
             {

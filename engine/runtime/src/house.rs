@@ -1,7 +1,9 @@
 //! What the operators of one process share.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use weir_pipeline::{Kind, Plan, StateArgs};
 use weir_record::budget::Waker;
@@ -12,6 +14,7 @@ use crate::crew::Crew;
 use crate::inbox::REGISTER_BYTES;
 use crate::progress::Progress;
 use crate::stage::OpenSlides;
+use crate::trace::Trace;
 
 /// Shared by all workers of a process.
 #[derive(Clone)]
@@ -26,6 +29,9 @@ pub(crate) struct House {
     pub(crate) progress: Arc<Progress>,
     pub(crate) open: Arc<OpenSlides>,
     pub(crate) places: Arc<Places>,
+    /// Wake the sources when the end was asked for.
+    pub(crate) bells: Arc<Mutex<Vec<Waker>>>,
+    pub(crate) trace: Option<Trace>,
     /// Index of this process and their number.
     pub(crate) process: (usize, usize),
     /// Workers of this process.
@@ -33,45 +39,82 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Bytes that the stages keep of an open slide of `tiles` tiles, registers included.
-    pub(crate) fn state_bytes(&self, tiles: u64) -> u64 {
-        let mut sum = 0;
-        for (index, node) in self.plan.nodes.iter().enumerate() {
-            let feature = node
-                .inputs
-                .iter()
-                .filter(|edge| node.schema.ins[edge.port].kind == Kind::Features)
-                .filter_map(|edge| {
-                    self.plan.nodes[edge.node]
-                        .shapes
-                        .get(edge.output)?
-                        .first()
-                        .copied()
-                })
-                .next()
-                .unwrap_or(0);
-            sum += (node.schema.state_bytes)(&StateArgs {
-                values: &node.values,
-                tiles: self.plan.takes_at_most(index, tiles),
-                feature,
-            });
-            if matches!(
-                node.schema.rows,
-                weir_pipeline::Rows::Reduce | weir_pipeline::Rows::Sink
-            ) {
-                let scanned = node.inputs.iter().any(|edge| !self.selected(edge.node));
-                sum += if scanned { tiles * REGISTER_BYTES } else { 0 };
-            }
+    /// The end was asked for: sources look up.
+    pub(crate) fn ring(&self) {
+        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        for bell in bells.iter() {
+            bell();
         }
-        sum
+    }
+
+    /// Adds the counters' values to the trace, when there is one.
+    pub(crate) fn count(&self) {
+        let Some(trace) = self.trace.as_ref().filter(|trace| trace.due()) else {
+            return;
+        };
+        let budget = vec![
+            ("reserved", self.budget.reserved() as u64),
+            ("leased", self.budget.leased() as u64),
+            ("cached", self.budget.cached() as u64),
+        ];
+        trace.counter("budget, bytes", budget);
+        for stage in &self.progress.stages {
+            let waiting = stage.waiting.load(Ordering::Relaxed);
+            trace.counter(&format!("{}, waiting", stage.name), vec![("rows", waiting)]);
+        }
+    }
+
+    /// Tells the trace what a thread did, when there is one.
+    pub(crate) fn traced(&self, node: usize, since: Instant, rows: u64) {
+        if let Some(trace) = &self.trace {
+            trace.span(&self.plan.nodes[node].name, since, rows);
+        }
     }
 
     /// Whether what `node` sends stands behind a reduce: a few tiles of a slide, not all.
     pub(crate) fn selected(&self, node: usize) -> bool {
-        let node = &self.plan.nodes[node];
-        node.schema.rows == weir_pipeline::Rows::Reduce
-            || node.inputs.iter().any(|edge| self.selected(edge.node))
+        selected(&self.plan, node)
     }
+}
+
+fn selected(plan: &Plan, node: usize) -> bool {
+    let node = &plan.nodes[node];
+    node.schema.rows == weir_pipeline::Rows::Reduce
+        || node.inputs.iter().any(|edge| selected(plan, edge.node))
+}
+
+/// Bytes that the stages of `plan` keep of an open slide of `tiles` tiles, registers included: what is reserved of the budget
+/// when it opens.
+pub fn state_bytes(plan: &Plan, tiles: u64) -> u64 {
+    let mut sum = 0;
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let feature = node
+            .inputs
+            .iter()
+            .filter(|edge| node.schema.ins[edge.port].kind == Kind::Features)
+            .filter_map(|edge| {
+                plan.nodes[edge.node]
+                    .shapes
+                    .get(edge.output)?
+                    .first()
+                    .copied()
+            })
+            .next()
+            .unwrap_or(0);
+        sum += (node.schema.state_bytes)(&StateArgs {
+            values: &node.values,
+            tiles: plan.takes_at_most(index, tiles),
+            feature,
+        });
+        if matches!(
+            node.schema.rows,
+            weir_pipeline::Rows::Reduce | weir_pipeline::Rows::Sink
+        ) {
+            let scanned = node.inputs.iter().any(|edge| !selected(plan, edge.node));
+            sum += if scanned { tiles * REGISTER_BYTES } else { 0 };
+        }
+    }
+    sum
 }
 
 /// Places for open slides: at most `run.open-slides` at once, each with its reservation.

@@ -4,6 +4,8 @@
 //! batches and slides; seals, leases, capabilities and threads are the operators' affair.
 
 mod abort;
+pub mod cluster;
+mod control;
 mod crew;
 mod graph;
 mod host;
@@ -16,11 +18,15 @@ mod run;
 mod sink;
 mod source;
 pub mod stage;
+mod trace;
+mod wiring;
 mod work;
 
 pub use abort::Stop;
+pub use cluster::{Cluster, JoinError};
 pub use graph::Tap;
 pub use host::Edge;
-pub use progress::{Progress, StageCounters};
+pub use house::state_bytes;
+pub use progress::{Made, Progress, StageCounters};
 pub use report::{Outcome, SlideRecord, exit};
 pub use run::{Options, RunError, counters, run};

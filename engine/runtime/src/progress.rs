@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use weir_record::{Body, Row};
+
 /// Counters of a run, of this process.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Slides of this process.
     pub slides: AtomicU64,
+    /// Slides that were opened, whatever became of them.
+    pub slides_opened: AtomicU64,
     /// Slides that are final.
     pub slides_done: AtomicU64,
     /// Slides that failed.
@@ -33,6 +37,46 @@ pub struct StageCounters {
     pub busy: AtomicU64,
     /// Values that wait for it.
     pub waiting: AtomicU64,
+    /// Outcomes that it made; a stage makes the same number on each of its outputs. Nothing for a sink.
+    pub made: Made,
+}
+
+/// Outcomes by kind, corrections included.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Values.
+    pub value: AtomicU64,
+    /// Left out on purpose.
+    pub skip: AtomicU64,
+    /// Failed.
+    pub fail: AtomicU64,
+    /// Withdrawn.
+    pub gone: AtomicU64,
+}
+
+impl Made {
+    pub(crate) fn count(&self, rows: &[Row]) {
+        let [mut value, mut skip, mut fail, mut gone] = [0; 4];
+        for row in rows {
+            match &row.body {
+                Body::Skip(_) => skip += 1,
+                Body::Fail(_) => fail += 1,
+                Body::Gone => gone += 1,
+                body if body.is_version() => value += 1,
+                _ => {}
+            }
+        }
+        for (counter, n) in [
+            (&self.value, value),
+            (&self.skip, skip),
+            (&self.fail, fail),
+            (&self.gone, gone),
+        ] {
+            if n > 0 {
+                add(counter, n);
+            }
+        }
+    }
 }
 
 impl Progress {

@@ -10,7 +10,7 @@ use weir_record::{
     Body, End, Event, Failure, Key, Kind, Row, Seal, Skip, SlideId, SlideInfo, TileId,
 };
 
-use crate::host::{Logic, Outputs, Wake};
+use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::{House, Infos};
 use crate::inbox::Inbox;
 use crate::stage::{Completed, Cx, Emit, Reduce};
@@ -28,6 +28,7 @@ pub(crate) struct ReduceLogic {
     slides: HashMap<SlideId, Slide>,
     numbering: Numbering,
     last_tick: Instant,
+    alarm: Alarm,
 }
 
 struct Port {
@@ -94,6 +95,7 @@ impl ReduceLogic {
             slides: HashMap::new(),
             numbering: Numbering::default(),
             last_tick: Instant::now(),
+            alarm: Alarm::default(),
             house,
         }
     }
@@ -116,7 +118,7 @@ impl ReduceLogic {
             Ok(holds) => holds,
             Err(error) => return self.fault(row.slide, port, error.to_string()),
         };
-        let body = row.body.is_value().then_some(row.body);
+        let body = row.body.is_value().then(|| row.body.without_lease());
         match self.deliver {
             Deliver::Arrival if holds => {
                 let mut emit = Emitter {
@@ -360,7 +362,7 @@ impl Logic for ReduceLogic {
                 };
                 self.stage.tick(&mut Cx::new(&mut emit));
             }
-            self.wake.after(every);
+            self.alarm.set(&self.wake, self.last_tick + every);
         }
         if inputs_done && !self.house.abort.is_set() {
             for (id, slide) in &self.slides {

@@ -27,7 +27,7 @@ pub mod exit {
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// What a run came to; whole only at process 0.
+/// What a run came to. Of several processes only process 0's has slides; the exit code is the same in all.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// By id.
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub memory_peak: u64,
     /// From start to end.
     pub took: Duration,
+    /// The exit code that process 0 told the others, which have no slides of their own to judge by.
+    pub(crate) code: Option<u8>,
 }
 
 /// What a run says of one slide.
@@ -95,6 +97,9 @@ impl SlideRecord {
 impl Outcome {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
+        if let Some(code) = self.code {
+            return code;
+        }
         let failed = self
             .slides
             .values()

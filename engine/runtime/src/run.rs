@@ -2,20 +2,25 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use timely::{CommunicationConfig, Config, WorkerConfig};
+use timely::WorkerConfig;
+use timely::communication::WorkerGuards;
 use weir_pipeline::Plan;
 use weir_record::{Budget, Slab};
 
-use crate::abort::{Abort, Stop, message};
+use crate::abort::{self, Abort, Stop, message};
+use crate::cluster::{self, Cluster, JoinError};
 use crate::crew::Crew;
 use crate::graph::{Tap, build};
 use crate::house::{House, Places};
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, exit};
 use crate::stage::{OpenSlides, Prepare, Prepared, Shared, StageError, StageType};
+use crate::trace::{self, Trace};
+use crate::wiring::{self, Wires};
 
 /// How long a worker sleeps at most before it looks whether the run is to end.
 const PARK: Duration = Duration::from_millis(100);
@@ -33,6 +38,11 @@ pub struct Options {
     pub taps: Vec<Arc<dyn Tap>>,
     /// Only the i-th of every n slides: (i, n) with i from 0.
     pub shard: Option<(u64, u64)>,
+    /// This is one of several processes of the run. Every stage's code must then be the same in all of them; slide number n
+    /// lives in process n mod P, and the report and sinks of place `First` are process 0's.
+    pub cluster: Option<Cluster>,
+    /// Write a trace for Perfetto here when the run ends; with several processes, process i writes `NAME.i.json`.
+    pub trace: Option<PathBuf>,
 }
 
 /// Why a run could not be started, or did not end by itself.
@@ -50,6 +60,10 @@ pub enum RunError {
         /// Its type.
         name: String,
     },
+    /// The processes did not come together: who is missing, or what differs.
+    Join(JoinError),
+    /// The trace could not be written.
+    Trace(String),
     /// A fault of weir or of a stage: the first message.
     Internal(String),
 }
@@ -58,7 +72,10 @@ impl RunError {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Prepare { .. } | RunError::UnknownStage { .. } => exit::FAILED,
+            RunError::Prepare { .. }
+            | RunError::UnknownStage { .. }
+            | RunError::Join(_)
+            | RunError::Trace(_) => exit::FAILED,
             RunError::Internal(_) => exit::INTERNAL,
         }
     }
@@ -73,6 +90,8 @@ impl fmt::Display for RunError {
             RunError::UnknownStage { name } => {
                 write!(f, "no code for the stage type `{name}` in this build")
             }
+            RunError::Join(error) => write!(f, "{error}"),
+            RunError::Trace(what) => f.write_str(what),
             RunError::Internal(what) => write!(f, "internal fault: {what}"),
         }
     }
@@ -86,82 +105,206 @@ impl std::error::Error for RunError {}
 /// order in which anything arrives.
 pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Outcome, RunError> {
     let start = Instant::now();
+    abort::catch_panics();
     let abort = Abort::default();
+    let workers = plan.run.workers.max(1);
+    let cluster = options
+        .cluster
+        .as_ref()
+        .filter(|cluster| cluster.addresses.len() > 1);
+    let process = cluster.map_or((0, 1), |cluster| (cluster.process, cluster.addresses.len()));
+    let mut member = cluster
+        .map(|cluster| cluster::join(cluster, &plan.hash, workers).map_err(RunError::Join))
+        .transpose()?;
     let budget = Budget::new(plan.run.memory as usize);
-    let slab = Slab::new(plan.run.memory as usize);
-    let progress = options
-        .progress
-        .unwrap_or_else(|| Arc::new(counters(&plan)));
     let house = House {
         readers: Crew::new("reader", plan.run.readers, abort.clone()),
         helpers: Crew::new("helper", plan.run.helpers, abort.clone()),
         open: options.shared.get::<OpenSlides>(),
         places: Arc::new(Places::new(plan.run.open_slides)),
-        process: (0, 1),
-        workers: plan.run.workers.max(1),
+        bells: Arc::default(),
+        trace: options.trace.as_ref().map(|_| Trace::new(process.0)),
+        process,
+        workers,
         stop: options.stop.clone(),
-        progress,
+        progress: options
+            .progress
+            .clone()
+            .unwrap_or_else(|| Arc::new(counters(&plan))),
         abort: abort.clone(),
-        budget: budget.clone(),
-        slab: slab.clone(),
+        slab: Slab::within(&budget),
+        budget,
         plan: plan.clone(),
     };
-    let prepared = Arc::new(prepare(&house, types, &options.shared)?);
-    let report = Report::default();
-    let (i, n) = options.shard.unwrap_or((0, 1));
-    let keep: Arc<dyn Fn(u64) -> bool + Send + Sync> =
-        Arc::new(move |number| number % n.max(1) == i);
-
-    let config = Config {
-        communication: if house.workers > 1 {
-            CommunicationConfig::Process(house.workers)
-        } else {
-            CommunicationConfig::Thread
-        },
-        worker: WorkerConfig::default(),
-    };
-    let (in_worker, workers_abort) = (house.clone(), abort.clone());
-    let (reported, taps) = (report.clone(), options.taps.clone());
-    let guards = timely::execute(config, move |worker| {
-        let house = &in_worker;
-        workers_abort.enlist();
-        let steps = catch_unwind(AssertUnwindSafe(|| {
-            worker.dataflow::<u64, _, _>(|scope| {
-                build(scope, house, &prepared, &reported, &taps, &keep)
-            });
-            while !workers_abort.is_set() {
-                if !worker.step_or_park(Some(PARK)) {
-                    break;
-                }
-                if house.stop.level() > 1 {
-                    workers_abort.fatal("stopped twice: the run was cut off".into());
-                }
-            }
-        }));
-        if let Err(panic) = steps {
-            workers_abort.fatal(message(&*panic));
-        }
-        if workers_abort.is_set() {
-            for dataflow in worker.installed_dataflows() {
-                // A panic may have left an operator half way: what its drop does no longer matters.
-                let _ = catch_unwind(AssertUnwindSafe(|| worker.drop_dataflow(dataflow)));
-            }
-        }
-    })
-    .map_err(RunError::Internal)?;
-    for joined in guards.join() {
-        if let Err(what) = joined {
-            abort.fatal(what);
+    let prepared = prepare(&house, types, &options.shared);
+    if let Some(member) = &mut member {
+        let slides = prepared
+            .as_ref()
+            .map(|prepared| digest_of_slides(prepared))
+            .map_err(RunError::to_string);
+        let met = member.ready(slides);
+        // A fault of this process's own is told by its own name.
+        if prepared.is_ok() {
+            met.map_err(RunError::Join)?;
         }
     }
+    let prepared = Arc::new(prepared?);
+    let wires = match member {
+        None => wiring::alone(workers).map_err(RunError::Internal)?,
+        Some(member) => wiring::between(member, process.0, workers, &abort, &house.stop)
+            .map_err(RunError::Join)?,
+    };
+    let control = wires.control.clone();
+    let report = Report::default();
+    let joined = work(&house, prepared, &report, &options, wires)?;
+    for what in joined {
+        abort.fatal(what);
+    }
+    let mut outcome = report.take();
+    outcome.interrupted = house.stop.level() > 0 && !outcome.stopped;
+    outcome.memory_peak = house.budget.peak() as u64;
+    if let Some(control) = &control {
+        if !abort.is_set() {
+            control.end(&mut outcome);
+        }
+        control.close();
+    }
+    abort.over();
+    let traced = write_trace(&house, options.trace.as_deref());
     if let Some(what) = abort.first() {
         return Err(RunError::Internal(what));
     }
-    let mut outcome = report.take();
-    outcome.interrupted = options.stop.level() > 0 && !outcome.stopped;
-    outcome.memory_peak = budget.peak() as u64;
+    traced?;
     outcome.took = start.elapsed();
     Ok(outcome)
+}
+
+/// Runs the workers to their end; returns what those that panicked said.
+fn work(
+    house: &House,
+    prepared: Arc<Vec<Prepared>>,
+    report: &Report,
+    options: &Options,
+    wires: Wires,
+) -> Result<Vec<String>, RunError> {
+    let (i, n) = options.shard.unwrap_or((0, 1));
+    let keep: Arc<dyn Fn(u64) -> bool + Send + Sync> =
+        Arc::new(move |number| number % n.max(1) == i);
+    let (in_worker, control) = (house.clone(), wires.control);
+    let (reported, taps) = (report.clone(), options.taps.clone());
+    let guards = timely::execute::execute_from(
+        wires.builders,
+        wires.others,
+        WorkerConfig::default(),
+        move |worker| {
+            let house = &in_worker;
+            let abort = &house.abort;
+            abort.enlist();
+            let index = worker.index() % house.workers;
+            if let Some(trace) = &house.trace {
+                trace.follow(worker, index);
+            }
+            let steps = catch_unwind(AssertUnwindSafe(|| {
+                worker.dataflow::<u64, _, _>(|scope| {
+                    build(scope, house, &prepared, &reported, &taps, &keep)
+                });
+                let mut asked = 0;
+                while !abort.is_set() {
+                    if !worker.step_or_park(Some(PARK)) {
+                        break;
+                    }
+                    let level = house.stop.level();
+                    if level > asked && index == 0 {
+                        if let Some(control) = &control {
+                            control.tell_stop(level);
+                        }
+                        house.ring();
+                        asked = level;
+                    }
+                    if level > 1 {
+                        abort.fatal("stopped twice: the run was cut off".into());
+                    }
+                    if index == 0 {
+                        house.count();
+                    }
+                }
+            }));
+            if let Err(panic) = steps {
+                let what = message(&*panic);
+                if abort::is_of_a_connection(&what) {
+                    abort.secondary(what);
+                } else {
+                    abort.fatal(what);
+                }
+            }
+            if abort.is_set() {
+                for dataflow in worker.installed_dataflows() {
+                    // A panic may have left an operator half way: what its drop does no longer matters.
+                    let _ = catch_unwind(AssertUnwindSafe(|| worker.drop_dataflow(dataflow)));
+                }
+            }
+        },
+    )
+    .map_err(RunError::Internal)?;
+    Ok(join_workers(guards, house.abort.clone(), wires.sockets))
+}
+
+/// Waits for the workers and the threads of the connections. On a thread of its own, whose panics are caught: after an abort
+/// timely's guards panic when they are dropped.
+fn join_workers(
+    guards: WorkerGuards<()>,
+    abort: Abort,
+    sockets: Vec<std::net::TcpStream>,
+) -> Vec<String> {
+    let joining = std::thread::Builder::new()
+        .name("weir-join".into())
+        .spawn(move || {
+            if !sockets.is_empty() {
+                // The threads of the connections end with the peers'; after an abort these may never come.
+                while !guards.guards().iter().all(|worker| worker.is_finished()) {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                if abort.is_set() {
+                    for socket in &sockets {
+                        // It may be closed already.
+                        let _ = socket.shutdown(std::net::Shutdown::Both);
+                    }
+                }
+            }
+            let joined = guards.join();
+            joined.into_iter().filter_map(Result::err).collect()
+        });
+    match joining.map(std::thread::JoinHandle::join) {
+        Ok(Ok(failed)) => failed,
+        Ok(Err(panic)) => vec![message(&*panic)],
+        Err(error) => vec![format!("no thread could be started: {error}")],
+    }
+}
+
+fn write_trace(house: &House, file: Option<&Path>) -> Result<(), RunError> {
+    let (Some(trace), Some(file)) = (&house.trace, file) else {
+        return Ok(());
+    };
+    let file = trace::file_of(file, house.process.0, house.process.1);
+    trace.write(&file).map_err(|error| {
+        RunError::Trace(format!(
+            "the trace {} cannot be written: {error}",
+            file.display()
+        ))
+    })
+}
+
+/// A digest of the list of slides: every process numbers them alike.
+fn digest_of_slides(prepared: &[Prepared]) -> u64 {
+    let mut digest = 0;
+    for stage in prepared {
+        if let Prepared::Source(source) = stage {
+            for slide in source.slides() {
+                digest = weir_record::id::mix(digest ^ slide.key.0);
+            }
+        }
+    }
+    digest
 }
 
 /// Counters for the stages of a plan, to be shared with who shows them.

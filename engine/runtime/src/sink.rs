@@ -251,7 +251,8 @@ impl Logic for SinkLogic {
                                 tile: row.tile,
                                 rev: row.rev,
                             };
-                            self.call(|stage| stage.row(port, key, row.body));
+                            let body = row.body.without_lease();
+                            self.call(|stage| stage.row(port, key, body));
                         }
                     }
                 }

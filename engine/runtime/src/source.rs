@@ -1,23 +1,28 @@
 //! The source operator: opens slides, takes leases, has tiles read, sends what comes back.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_record::{
-    Body, Class, End, Event, Failure, Row, Seal, Skip, SlideId, SlideInfo, TileBuf, TileId,
+    Body, Class, End, Event, Failure, Lease, Row, Seal, Skip, SlideId, SlideInfo, TileBuf, TileId,
 };
 
-use crate::abort::message;
-use crate::host::{Logic, Outputs, Wake};
-use crate::house::House;
+use crate::host::{Alarm, Logic, Outputs, Wake};
+use crate::house::{House, state_bytes};
 use crate::progress::add;
 use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
 
 /// Rows that one activation sends at most, so that a source never floods what follows.
 const ROWS_A_TURN: usize = 64;
+/// Tiles of a reader thread's job, at most: neighbours stay on one thread, and a hand-over costs less than a tile.
+const TILES_A_JOB: usize = 16;
+/// Ranks of a reader thread's jobs.
+const OPENING: usize = 1;
+const READING: usize = 0;
+/// How long a job's tiles wait for the worker's attention, at most, while it goes on.
+const SOON: Duration = Duration::from_millis(2);
 /// Failures that are told one by one; the rest are only counted.
 pub(crate) const TOLD_FAILURES: u32 = 16;
 
@@ -34,8 +39,22 @@ pub(crate) struct SourceLogic {
     /// Open, but their state does not fit into the budget yet.
     unsettled: VecDeque<(SlideId, OpenedSlide, Duration)>,
     slides: Vec<Live>,
+    /// Leased, and not yet given to a reader thread.
+    wanted: Vec<Wanted>,
     answers: (Sender<Answer>, Receiver<Answer>),
+    alarm: Alarm,
     stopped: bool,
+}
+
+/// A version to be read.
+struct Wanted {
+    slide: SlideId,
+    info: Arc<SlideInfo>,
+    reader: Arc<dyn TileReader>,
+    tile: TileId,
+    rev: u32,
+    size: (u32, u32),
+    lease: Lease,
 }
 
 struct Live {
@@ -83,6 +102,11 @@ impl SourceLogic {
             .iter()
             .filter(|node| node.schema.rows == weir_pipeline::Rows::Sink)
             .count();
+        house
+            .bells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(wake.waker());
         SourceLogic {
             name: house.plan.nodes[index].name.clone(),
             index,
@@ -94,7 +118,9 @@ impl SourceLogic {
             opening: 0,
             unsettled: VecDeque::new(),
             slides: Vec::new(),
+            wanted: Vec::new(),
             answers: channel(),
+            alarm: Alarm::default(),
             stopped: false,
         }
     }
@@ -111,20 +137,10 @@ impl SourceLogic {
                 self.answers.0.clone(),
                 self.wake.waker(),
             );
-            let stage = self.name.clone();
-            self.house.readers.submit(move || {
+            // Ahead of the tiles that wait to be read, so that a slide is open before the last one's tiles run out.
+            self.house.readers.submit(OPENING, move || {
                 let since = Instant::now();
-                let opened = catch_unwind(AssertUnwindSafe(|| source.open(&slide))).unwrap_or_else(
-                    |panic| {
-                        Err(Failure {
-                            stage,
-                            slide: slide.id.clone(),
-                            tile: None,
-                            what: message(&*panic),
-                            help: "this is a fault of the stage: please report it".into(),
-                        })
-                    },
-                );
+                let opened = source.open(&slide);
                 // Nobody listens any more when the run was aborted.
                 let _ = answer.send(Answer::Opened(number, slide, opened, since.elapsed()));
                 waker();
@@ -134,7 +150,7 @@ impl SourceLogic {
 
     fn settle(&mut self, out: &mut Outputs) {
         while let Some((id, opened, _)) = self.unsettled.front() {
-            let bytes = self.house.state_bytes(opened.info.tiles) as usize;
+            let bytes = state_bytes(&self.house.plan, opened.info.tiles) as usize;
             let reserved = self.house.budget.try_reserve(bytes).or_else(|| {
                 self.house.budget.wake_when_free(self.wake.waker());
                 self.house.budget.try_reserve(bytes)
@@ -232,11 +248,8 @@ impl SourceLogic {
             match step {
                 Step::Tile { tile, rev, .. } if self.stopped => {
                     // Asked for before the stop, and held back since: the script counts it as sent.
-                    let failure = self.failure(
-                        at,
-                        tile,
-                        "the run was stopped before the tile was read".into(),
-                    );
+                    let what = "the run was stopped before the tile was read".into();
+                    let failure = failure(&self.name, &slide.info, tile, what);
                     out.send_all(Row {
                         slide: id,
                         tile,
@@ -252,10 +265,12 @@ impl SourceLogic {
                     height,
                 } => {
                     let bytes = TileBuf::bytes(width, height);
-                    let lease = self.house.budget.try_lease(Class::Scan, bytes).or_else(|| {
+                    let budget = &self.house.budget;
+                    let lease = || budget.try_lease_for(self.index, Class::Scan, bytes);
+                    let lease = lease().or_else(|| {
                         // Ask to be woken first and then again: bytes may have come free in between.
-                        self.house.budget.wake_when_free(self.wake.waker());
-                        self.house.budget.try_lease(Class::Scan, bytes)
+                        budget.wake_when_free(self.wake.waker());
+                        lease()
                     });
                     let Some(lease) = lease else {
                         self.slides[at].held_back = Some(Step::Tile {
@@ -266,7 +281,20 @@ impl SourceLogic {
                         });
                         return (sent, true);
                     };
-                    self.read(at, tile, rev, (width, height), lease);
+                    let slide = &mut self.slides[at];
+                    slide.in_flight += 1;
+                    self.wanted.push(Wanted {
+                        slide: id,
+                        info: slide.info.clone(),
+                        reader: slide.reader.clone(),
+                        tile,
+                        rev,
+                        size: (width, height),
+                        lease,
+                    });
+                    if self.wanted.len() >= TILES_A_JOB {
+                        self.read();
+                    }
                     sent += 1;
                 }
                 Step::Outcome { tile, rev, body } => {
@@ -289,7 +317,6 @@ impl SourceLogic {
                 Step::Event(event) => out.event(id, event),
                 Step::Wait(time) => {
                     self.slides[at].not_before = Some(now + time);
-                    self.wake.after(time);
                     return (sent, false);
                 }
                 Step::Done => self.slides[at].done = true,
@@ -298,76 +325,30 @@ impl SourceLogic {
         (sent, false)
     }
 
-    fn failure(&self, at: usize, tile: TileId, what: String) -> Failure {
-        Failure {
-            stage: self.name.clone(),
-            slide: self.slides[at].info.id.clone(),
-            tile: Some((tile.x(), tile.y())),
-            what,
-            help: String::new(),
+    /// Gives the wanted tiles to a reader thread.
+    fn read(&mut self) {
+        if self.wanted.is_empty() {
+            return;
         }
-    }
-
-    fn read(
-        &mut self,
-        at: usize,
-        tile: TileId,
-        rev: u32,
-        size: (u32, u32),
-        lease: weir_record::Lease,
-    ) {
-        let mut failure = self.failure(at, tile, String::new());
-        let slide = &mut self.slides[at];
-        slide.in_flight += 1;
-        let (id, reader) = (slide.id, slide.reader.clone());
+        let wanted = std::mem::take(&mut self.wanted);
         let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
-        let (slab, progress, index) = (
-            self.house.slab.clone(),
-            self.house.progress.clone(),
-            self.index,
-        );
-        let retries = self.house.plan.nodes[index]
-            .run
-            .retries
-            .unwrap_or(self.house.plan.run.retries);
-        self.house.readers.submit(move || {
-            let since = Instant::now();
-            let body = match TileBuf::new(
-                size.0,
-                size.1,
-                slab.take(TileBuf::bytes(size.0, size.1)),
-                Some(lease),
-            ) {
-                None => {
-                    failure.what = "the tile's size does not fit its buffer".into();
-                    Body::Fail(Arc::new(failure))
+        let (house, index) = (self.house.clone(), self.index);
+        self.house.readers.submit(READING, move || {
+            let mut waited = Instant::now();
+            for one in wanted {
+                let since = Instant::now();
+                let (slide, tile, rev) = (one.slide, one.tile, one.rev);
+                let body = one.read(&house, index);
+                house.progress.stages[index].worked(1, since.elapsed());
+                house.traced(index, since, 1);
+                add(&house.progress.tiles_read, 1);
+                // Nobody listens any more when the run was aborted.
+                let _ = answer.send(Answer::Read(slide, tile, rev, body));
+                if waited.elapsed() >= SOON {
+                    waker();
+                    waited = Instant::now();
                 }
-                Some(mut tile_buf) => {
-                    let mut read = || {
-                        catch_unwind(AssertUnwindSafe(|| {
-                            reader.read(tile, rev, tile_buf.pixels_mut())
-                        }))
-                        .unwrap_or_else(|panic| Err(ReadError::Damaged(message(&*panic))))
-                    };
-                    let mut result = read();
-                    for _ in 0..retries {
-                        if matches!(result, Err(ReadError::Damaged(_))) {
-                            result = read();
-                        }
-                    }
-                    match result {
-                        Ok(()) => Body::Pixels(Arc::new(tile_buf)),
-                        Err(ReadError::Superseded) => Body::Skip(Skip::Superseded),
-                        Err(ReadError::Damaged(what)) => {
-                            failure.what = what;
-                            Body::Fail(Arc::new(failure))
-                        }
-                    }
-                }
-            };
-            progress.stages[index].worked(1, since.elapsed());
-            add(&progress.tiles_read, 1);
-            let _ = answer.send(Answer::Read(id, tile, rev, body));
+            }
             waker();
         });
     }
@@ -379,6 +360,7 @@ impl SourceLogic {
             };
             match answer {
                 Answer::Opened(number, slide, opened, took) => {
+                    add(&self.house.progress.slides_opened, 1);
                     self.opening -= 1;
                     let id = SlideId::new(self.house.process.0 as u16, number);
                     match opened {
@@ -422,6 +404,43 @@ impl SourceLogic {
     }
 }
 
+impl Wanted {
+    fn read(self, house: &House, index: usize) -> Body {
+        let node = &house.plan.nodes[index];
+        let retries = node.run.retries.unwrap_or(house.plan.run.retries);
+        let (width, height) = self.size;
+        let data = house.slab.take(TileBuf::bytes(width, height));
+        let what = match TileBuf::new(width, height, data, Some(self.lease)) {
+            None => "the tile's size does not fit its buffer".to_owned(),
+            Some(mut pixels) => {
+                let mut read = || self.reader.read(self.tile, self.rev, pixels.pixels_mut());
+                let mut result = read();
+                for _ in 0..retries {
+                    if matches!(result, Err(ReadError::Damaged(_))) {
+                        result = read();
+                    }
+                }
+                match result {
+                    Ok(()) => return Body::Pixels(Arc::new(pixels)),
+                    Err(ReadError::Superseded) => return Body::Skip(Skip::Superseded),
+                    Err(ReadError::Damaged(what)) => what,
+                }
+            }
+        };
+        Body::Fail(Arc::new(failure(&node.name, &self.info, self.tile, what)))
+    }
+}
+
+fn failure(stage: &str, info: &SlideInfo, tile: TileId, what: String) -> Failure {
+    Failure {
+        stage: stage.to_owned(),
+        slide: info.id.clone(),
+        tile: Some((tile.x(), tile.y())),
+        what,
+        help: String::new(),
+    }
+}
+
 impl Logic for SourceLogic {
     fn rows(&mut self, _: usize, _: &mut Vec<Row>, _: &mut Outputs) {}
 
@@ -441,6 +460,15 @@ impl Logic for SourceLogic {
             let (sent, hungry) = self.advance(at, room, out);
             room -= sent.min(room);
             starved = hungry;
+        }
+        self.read();
+        let next = self
+            .slides
+            .iter()
+            .filter_map(|slide| slide.not_before)
+            .min();
+        if let Some(at) = next {
+            self.alarm.set(&self.wake, at);
         }
         self.slides.retain(|slide| {
             let over = slide.done && slide.in_flight == 0;

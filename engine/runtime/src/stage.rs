@@ -334,7 +334,8 @@ impl std::error::Error for ReadError {}
 /// A map or filter: one outcome for each value. Skip, Fail, Gone and seals pass it by.
 pub trait Work: Send + Sync {
     /// Works on a batch, which mixes slides. Sets one outcome a row and output; a row without one becomes a Fail.
-    /// An error or a panic fails no row yet: the batch is tried again row by row, and then only rows that fail alone fail.
+    /// An error fails no row yet: the batch is tried again row by row, and then only rows that fail alone fail. A panic is a
+    /// fault of the stage: it ends the run.
     fn run(&self, batch: &mut Batch) -> Result<(), StageError>;
 
     /// How rows are gathered, unless the pipeline file says otherwise.

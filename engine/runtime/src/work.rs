@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use weir_record::{Body, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
 
-use crate::abort::message;
-use crate::host::{Logic, Outputs, Wake};
+use crate::abort::{Abort, message};
+use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::source::TOLD_FAILURES;
 use crate::stage::{Batch, BatchShape, StageError, Work};
@@ -31,6 +31,9 @@ pub(crate) struct WorkLogic {
     jobs: HashMap<u64, InHand>,
     next_job: u64,
     answers: (Sender<Done>, Receiver<Done>),
+    alarm: Alarm,
+    /// No job is too late before this time.
+    look_again: Instant,
 }
 
 /// A slide at this stage.
@@ -56,7 +59,8 @@ struct Value {
 
 /// A batch on a helper thread.
 struct InHand {
-    until: Instant,
+    /// When a thread took it up: it may have waited long for one.
+    started: Arc<OnceLock<Instant>>,
     rows: Vec<(Key, Body, Arc<SlideInfo>)>,
 }
 
@@ -86,26 +90,32 @@ impl WorkLogic {
             jobs: HashMap::new(),
             next_job: 0,
             answers: channel(),
+            alarm: Alarm::default(),
+            look_again: Instant::now(),
             house,
         }
     }
 
     /// Sends what is full, late, or has nothing to wait for.
     fn dispatch(&mut self, inputs_done: bool) {
-        let late = self
-            .since
-            .is_some_and(|since| since.elapsed() >= self.shape.linger);
         loop {
             if self.waiting.is_empty() {
                 self.since = None;
                 return;
             }
+            let late = self
+                .since
+                .is_some_and(|since| since.elapsed() >= self.shape.linger);
             let granted = self.grant();
             let starved = granted < self.waiting.len().min(self.shape.rows);
             let full = granted >= self.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
-                break;
+                // Past its time it waits for leases, and who gives them back wakes.
+                if let Some(since) = self.since.filter(|_| !late) {
+                    self.alarm.set(&self.wake, since + self.shape.linger);
+                }
+                return;
             }
             let count = if alone {
                 1
@@ -114,14 +124,7 @@ impl WorkLogic {
             };
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
-        }
-        if let Some(since) = self.since {
-            self.wake.after(
-                self.shape
-                    .linger
-                    .saturating_sub(since.elapsed())
-                    .max(Duration::from_micros(100)),
-            );
+            self.since = Some(Instant::now());
         }
     }
 
@@ -136,9 +139,11 @@ impl WorkLogic {
             let Some((class, bytes)) = self.work.output_bytes(&value.body, &value.info) else {
                 continue;
             };
-            let lease = self.house.budget.try_lease(class, bytes).or_else(|| {
-                self.house.budget.wake_when_free(self.wake.waker());
-                self.house.budget.try_lease(class, bytes)
+            let budget = &self.house.budget;
+            let lease = || budget.try_lease_for(self.index, class, bytes);
+            let lease = lease().or_else(|| {
+                budget.wake_when_free(self.wake.waker());
+                lease()
             });
             match lease {
                 Some(lease) => value.lease = Some(lease),
@@ -164,30 +169,28 @@ impl WorkLogic {
             name: self.name.clone(),
             outputs: self.outputs,
             retries: self.retries,
+            abort: self.house.abort.clone(),
         };
         let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
-        let (progress, index) = (self.house.progress.clone(), self.index);
+        let (house, index) = (self.house.clone(), self.index);
+        let started: Arc<OnceLock<Instant>> = Arc::default();
+        let start = started.clone();
         let run = move || {
-            let since = Instant::now();
+            let since = *start.get_or_init(Instant::now);
             let n = batch.len() as u64;
             let rows = task.run(batch);
-            progress.stages[index].worked(n, since.elapsed());
+            house.progress.stages[index].worked(n, since.elapsed());
+            house.traced(index, since, n);
             // Nobody listens any more when the run was aborted or the answer is too late.
             let _ = answer.send(Done { job, rows });
             waker();
         };
-        self.jobs.insert(
-            job,
-            InHand {
-                until: Instant::now() + self.shape.timeout,
-                rows,
-            },
-        );
+        self.jobs.insert(job, InHand { started, rows });
         if self.work.inline() {
             run();
         } else {
-            self.house.helpers.submit(run);
-            self.wake.after(self.shape.timeout);
+            // Stages further down first: what is nearly done gives back its bytes soonest.
+            self.house.helpers.submit(self.index, run);
         }
     }
 
@@ -236,12 +239,26 @@ impl WorkLogic {
     /// Batches that did not come back: their rows are tried alone; a row that does not come back alone fails.
     fn give_up_late(&mut self, out: &mut Outputs) {
         let now = Instant::now();
+        if self.jobs.is_empty() {
+            return;
+        }
+        if now < self.look_again {
+            // At each turn: an earlier alarm may have stood in for this one.
+            return self.alarm.set(&self.wake, self.look_again);
+        }
+        let until = |job: &InHand| job.started.get().copied().unwrap_or(now) + self.shape.timeout;
         let late: Vec<u64> = self
             .jobs
             .iter()
-            .filter(|(_, job)| job.until <= now)
+            .filter(|(_, job)| until(job) <= now)
             .map(|(id, _)| *id)
             .collect();
+        let next = self.jobs.values().map(until).filter(|at| *at > now).min();
+        self.look_again = next.unwrap_or(now + self.shape.timeout);
+        self.alarm.set(&self.wake, self.look_again);
+        if !late.is_empty() {
+            self.wake.again();
+        }
         for id in late {
             let Some(job) = self.jobs.remove(&id) else {
                 continue;
@@ -333,8 +350,8 @@ impl Logic for WorkLogic {
 
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool {
         self.take_answers(out);
-        self.give_up_late(out);
         self.dispatch(inputs_done);
+        self.give_up_late(out);
         if self.work.inline() {
             self.take_answers(out);
         }
@@ -352,6 +369,7 @@ struct Task {
     name: String,
     outputs: usize,
     retries: u32,
+    abort: Abort,
 }
 
 impl Task {
@@ -421,9 +439,13 @@ impl Task {
         single.set_all(0, body);
     }
 
+    /// A panic is a fault of the stage, never of a tile: it ends the run.
     fn attempt(&self, batch: &mut Batch) -> Result<(), StageError> {
-        catch_unwind(AssertUnwindSafe(|| self.work.run(batch)))
-            .unwrap_or_else(|panic| Err(StageError::new(message(&*panic), FAULT)))
+        catch_unwind(AssertUnwindSafe(|| self.work.run(batch))).unwrap_or_else(|panic| {
+            let what = message(&*panic);
+            self.abort.fatal(format!("stage `{}`: {what}", self.name));
+            Err(StageError::new(what, FAULT))
+        })
     }
 }
 

@@ -82,9 +82,9 @@ changes by when the tile is left out.",
         Param {
             name: "accumulate",
             kind: ParamKind::Choice(&["ordered", "exact"]),
-            default: Some("\"ordered\""),
+            default: None,
             required: false,
-            doc: "`ordered`: f32 in the tiles' order, for every normalisation; `exact`: integer sums, for squared-average and mean",
+            doc: "`ordered`: f32 in the tiles' order, for every normalisation; `exact`: integer sums, for squared-average and mean; the model's own when it is not given",
         },
     ],
     ins: &[Port {

@@ -17,24 +17,36 @@
 //! | [`tiles_sink`] | sink | scores and attention to a table a slide |
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//! | [`null_sink`] | sink | tiles to nothing, at any speed |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
 
 pub mod attention_pool;
 pub mod classifier;
+pub mod done;
 pub mod encoder;
 pub mod executors;
+pub mod folder;
+pub mod font;
 pub mod geojson_sink;
+mod heatmap_pen;
+mod heatmap_picture;
 pub mod heatmap_sink;
+pub mod null_sink;
+mod palette;
+mod prediction_file;
+mod prediction_tables;
 pub mod predictions_sink;
 pub mod scorer;
 pub mod tile_fetch;
+mod tile_file;
 pub mod tile_reader;
 mod tiles;
 pub mod tiles_sink;
 pub mod tissue_filter;
 pub mod top_k;
+mod writers;
 
 #[cfg(test)]
 mod collected;
@@ -58,6 +70,7 @@ static SCHEMAS: &[&Schema] = &[
     &tiles_sink::SCHEMA,
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
+    &null_sink::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[
@@ -69,6 +82,7 @@ static TYPES: &[StageType] = &[
     encoder::TYPE,
     attention_pool::TYPE,
     classifier::TYPE,
+    null_sink::TYPE,
 ];
 
 /// The stages that are built in, with their code.

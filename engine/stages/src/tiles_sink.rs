@@ -1,6 +1,13 @@
 //! `tiles-sink`: every scored tile of a slide in one table.
 
+use std::io::{self, Write};
+use std::sync::Arc;
+
 use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs};
+use weir_runtime::stage::{Prepare, Prepared, StageError};
+
+use crate::tile_file;
+use crate::tiles::{self, Classes, Tiles, number, number64};
 
 /// What the stage says of itself.
 pub const SCHEMA: Schema = Schema {
@@ -48,5 +55,70 @@ pub(crate) const ATTENTION: Port = Port {
 };
 
 fn state_bytes(args: &StateArgs) -> u64 {
-    args.tiles * crate::tiles::BYTES
+    args.tiles * tiles::BYTES
+}
+
+const FILE: &str = "tiles.csv";
+
+const COLUMNS: [&str; 12] = [
+    "x",
+    "y",
+    "width",
+    "height",
+    "mpp",
+    "score",
+    "selected",
+    "class",
+    "logit",
+    "weight",
+    "contribution",
+    "leave_one_out",
+];
+
+/// One row a tile, in TileId order.
+fn write_table(tiles: &Tiles, classes: &Classes, to: &mut dyn Write) -> io::Result<()> {
+    let selected = tiles.selected();
+    let mut table = csv::Writer::from_writer(to);
+    table.write_record(COLUMNS)?;
+    for tile in tiles.all() {
+        let grid = tiles.info.grid(tile);
+        let footprint = grid.map_or_else(String::new, |grid| number64(grid.footprint));
+        let mut row = vec![
+            tile.x().to_string(),
+            tile.y().to_string(),
+            footprint.clone(),
+            footprint,
+            grid.map_or_else(String::new, |grid| number64(grid.mpp)),
+            tiles
+                .scores
+                .get(&tile)
+                .map_or_else(String::new, |s| number(*s)),
+            selected
+                .get(&tile)
+                .map_or("", |(side, _)| side.name())
+                .to_owned(),
+        ];
+        match tiles.attention.get(&tile) {
+            Some(part) => row.extend([
+                classes.name(part.class),
+                number(part.logit),
+                number(part.weight),
+                number(part.contribution),
+                number(part.leave_one_out),
+            ]),
+            None => row.resize(COLUMNS.len(), String::new()),
+        }
+        table.write_record(row)?;
+    }
+    table.flush()
+}
+
+/// Makes it ready for a run.
+pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let classes = Classes::upstream(cx, tiles::ATTENTION);
+    tile_file::prepare(
+        cx,
+        FILE,
+        Arc::new(move |tiles: &Tiles, to: &mut dyn Write| write_table(tiles, &classes, to)),
+    )
 }

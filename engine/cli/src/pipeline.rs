@@ -1,0 +1,94 @@
+//! Pipeline files on the command line: overrides, checking, messages, slides.
+
+use crate::args;
+use crate::args::Format;
+use crate::message::{Manner, Refusal};
+use std::io::{self, Write};
+use std::path::Path;
+use weir_pipeline::render::Style;
+use weir_pipeline::{Checked, Diagnostic, Overrides, Plan, Sources, Value};
+use weir_runtime::exit;
+use weir_slide::SlideEntry;
+
+/// A file that was checked and found right.
+pub struct Loaded {
+    /// What runs.
+    pub plan: Plan,
+    /// Everything else that is known of the file.
+    pub checked: Checked,
+}
+
+/// The overrides that a command line holds.
+pub fn overrides(file: &args::File) -> Result<Overrides, Refusal> {
+    Ok(Overrides {
+        variables: variables(&file.variables)?,
+        set: file.set.clone(),
+        ..Overrides::default()
+    })
+}
+
+/// `NAME=VALUE`, parted.
+pub fn variables(texts: &[String]) -> Result<Vec<(String, String)>, Refusal> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => Err(Refusal::usage(
+                format!("`{text}` is no NAME=VALUE"),
+                "values of the file's variables are given as slides=a.svs; other keys with --set KEY=VALUE",
+            )),
+        })
+        .collect()
+}
+
+/// Checks `file`, prints what was found, and goes on only when nothing is wrong.
+pub fn load(file: &Path, overrides: &Overrides, manner: &Manner) -> Result<Loaded, Refusal> {
+    let mut checked = weir_pipeline::check(file, overrides, &weir_stages::registry());
+    print(&checked.diagnostics, &checked.sources, manner);
+    match checked.plan.take() {
+        Some(plan) => Ok(Loaded { plan, checked }),
+        None => Err(Refusal::Told(exit::USAGE)),
+    }
+}
+
+/// Prints diagnostics on standard error, as the flags say.
+pub fn print(diagnostics: &[Diagnostic], sources: &Sources, manner: &Manner) {
+    if diagnostics.is_empty() {
+        return;
+    }
+    let style = match manner.format {
+        Format::Human => Style::Human {
+            color: manner.color,
+        },
+        Format::Short => Style::Short,
+        Format::Json => Style::Json,
+    };
+    let text = weir_pipeline::render::all(diagnostics, sources, style);
+    // Nobody is left to be told when standard error is closed.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The slides that the plan's sources will read, by the name of the source: what cannot be read at all, and slides that share
+/// an id, end the run before it starts.
+pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
+    let mut found = Vec::new();
+    for node in &plan.nodes {
+        let Some(Value::Texts(inputs)) = node.values.0.get("slides") else {
+            continue;
+        };
+        let entries = weir_slide::input::slides(inputs, Path::new(".")).map_err(|errors| {
+            let what: Vec<String> = errors
+                .iter()
+                .map(|error| format!("{}: {}", error.place, error.what))
+                .collect();
+            let mut help: Vec<&str> = errors.iter().map(|error| error.help.as_str()).collect();
+            help.dedup();
+            Refusal::usage(
+                format!("stage `{}`: {}", node.name, what.join("\n")),
+                help.join("\n"),
+            )
+        })?;
+        found.push((node.name.clone(), entries));
+    }
+    Ok(found)
+}

@@ -1,0 +1,189 @@
+//! `weir run`: from arguments to outputs and an exit code.
+
+mod children;
+pub mod lock;
+mod progress;
+mod record;
+pub mod signals;
+mod summary;
+
+use crate::args;
+use crate::message::{Done, Manner, Refusal};
+use crate::pipeline;
+use lock::{Lock, Shard};
+use progress::{Display, Watch};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use weir_pipeline::{Overrides, Plan};
+use weir_runtime::stage::Shared;
+use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, exit};
+use weir_stages::Executors;
+use weir_stages::done::Again;
+
+/// Runs a pipeline.
+pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done {
+    let shard: Option<Shard> = match &arguments.shard {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|what| Refusal::usage(what, ""))?),
+    };
+    let overrides = Overrides {
+        out: arguments.out.clone(),
+        workers: arguments.workers,
+        device: arguments.device.clone(),
+        executor: arguments.executor.clone(),
+        ..pipeline::overrides(&arguments.file)?
+    };
+    let plan = pipeline::load(&arguments.file.file, &overrides, manner)?.plan;
+    pipeline::slides(&plan)?;
+    let stop = Stop::default();
+    let cannot =
+        |error: std::io::Error| Refusal::internal(format!("no thread to watch with: {error}"));
+    if arguments.led {
+        signals::obey(stop.clone()).map_err(cannot)?;
+    } else {
+        signals::watch(stop.clone(), *manner).map_err(cannot)?;
+    }
+    if let Some(n) = arguments.processes.filter(|n| *n > 1) {
+        return children::run(n, &stop, manner);
+    }
+    let cluster = cluster(arguments)?;
+    let process = cluster.as_ref().map_or(0, |cluster| cluster.process);
+    let processes = cluster
+        .as_ref()
+        .map_or(1, |cluster| cluster.addresses.len());
+    // The processes of a cluster are one run: the first holds the lock for all.
+    let _lock = (process == 0)
+        .then(|| Lock::take(&plan.run.out, shard))
+        .transpose()?;
+
+    let started = SystemTime::now();
+    let plan = Arc::new(plan);
+    let progress = Arc::new(weir_runtime::counters(&plan));
+    let shared = Shared::default();
+    let Ok(_) = shared.get_or_try("", || {
+        Ok::<_, std::convert::Infallible>(Again(arguments.again))
+    });
+    let display = if arguments.led {
+        Display::led()
+    } else {
+        Display::new(manner, &plan.name)
+    };
+    let watch = Watch::start(progress.clone(), display).map_err(cannot)?;
+    let options = Options {
+        stop: stop.clone(),
+        progress: Some(progress.clone()),
+        shared: shared.clone(),
+        taps: Vec::new(),
+        shard: shard.map(|shard| (shard.i, shard.n)),
+        cluster,
+        trace: arguments.trace.clone(),
+    };
+    let result = weir_runtime::run(plan.clone(), weir_stages::types(), options);
+    drop(watch);
+    if process != 0 {
+        return match result {
+            Ok(outcome) => Ok(outcome.exit_code()),
+            Err(error) => Err(refusal(&error, &stop)),
+        };
+    }
+    let executors = shared.get::<Executors>();
+    let facts = record::Facts {
+        plan: &plan,
+        executors: &executors,
+        progress: &progress,
+        started,
+        shard,
+        processes,
+    };
+    match result {
+        Ok(outcome) => {
+            let code = outcome.exit_code();
+            write_record(&plan, shard, &facts.record(&outcome, code, None))?;
+            summary::failures(&outcome, manner);
+            if !manner.quiet {
+                summary::summary(&outcome, &facts, code, manner, out)?;
+            }
+            Ok(code)
+        }
+        Err(error) => {
+            let refused = refusal(&error, &stop);
+            let mut outcome = Outcome::default();
+            outcome.took = started.elapsed().unwrap_or(Duration::ZERO);
+            if let Refusal::Error { exit, .. } = &refused {
+                // What ended the run is told in any case.
+                let _ = record::write(
+                    &plan.run.out,
+                    shard,
+                    &facts.record(&outcome, *exit, Some(&error.to_string())),
+                );
+            }
+            Err(refused)
+        }
+    }
+}
+
+/// The cluster that `--hosts` and `--process` name.
+fn cluster(arguments: &args::Run) -> Result<Option<Cluster>, Refusal> {
+    let (Some(hosts), Some(process)) = (&arguments.hosts, arguments.process) else {
+        return Ok(None);
+    };
+    let addresses = weir_runtime::cluster::hosts(hosts)
+        .map_err(|error| Refusal::usage(error.what, error.help))?;
+    if process >= addresses.len() {
+        return Err(Refusal::usage(
+            format!(
+                "--process {process}, but {} lists {} addresses, counted from 0",
+                hosts.display(),
+                addresses.len()
+            ),
+            "give each process its own line",
+        ));
+    }
+    Ok(Some(Cluster {
+        process,
+        addresses,
+        join_timeout: Duration::from_secs(arguments.join_timeout),
+    }))
+}
+
+fn write_record(
+    plan: &Plan,
+    shard: Option<Shard>,
+    record: &serde_json::Value,
+) -> Result<(), Refusal> {
+    let cannot = |out: &Path, error: std::io::Error| {
+        Refusal::failed(
+            format!(
+                "the record of the run cannot be written to {}: {error}",
+                out.display()
+            ),
+            "make room, and run again: slides that are done are not computed again",
+        )
+    };
+    record::write(&plan.run.out, shard, record)
+        .map(|_| ())
+        .map_err(|error| cannot(&plan.run.out, error))
+}
+
+/// What ended the run before its end.
+fn refusal(error: &RunError, stop: &Stop) -> Refusal {
+    if stop.level() > 1 {
+        return Refusal::Error {
+            exit: exit::INTERRUPTED,
+            what: "aborted: slides that were open have no result".into(),
+            help: "run again to go on: slides that are done are not computed again".into(),
+        };
+    }
+    Refusal::Error {
+        exit: error.exit_code(),
+        what: error.to_string(),
+        help: match error {
+            RunError::Internal(_) => {
+                "this is a fault of weir or of a stage: please report it".into()
+            }
+            _ => String::new(),
+        },
+    }
+}

@@ -1,0 +1,63 @@
+//! Whether a slide is done by an earlier run, and what says so.
+//!
+//! A slide is done when its `prediction.json` carries this plan's, these models' and these executors' identity and the input's
+//! size and time of change, the prediction is an answer (final, or no tissue), and every file that it names is there. Whatever
+//! is missing, damaged or of another version of weir is not done: the slide is computed again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use weir_pipeline::Plan;
+use weir_record::{Prediction, SlideInfo};
+use weir_runtime::stage::Shared;
+
+use crate::executors::Executors;
+use crate::folder;
+use crate::prediction_file::PredictionFile;
+
+pub use crate::prediction_file::Identity;
+
+/// The file's name in the slide's folder.
+pub(crate) const FILE: &str = "prediction.json";
+
+/// Longest file that is read, bytes: whatever is longer was not written by weir.
+const LONGEST: u64 = 64 << 20;
+
+/// Whether slides that are done are computed again (`weir run --again`). In [`Shared`], put there before the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Again(pub bool);
+
+impl Identity {
+    /// Of a run; complete once every stage is prepared, since executors are chosen then.
+    pub fn of(plan: &Plan, shared: &Shared) -> Self {
+        Identity {
+            plan: plan.hash.clone(),
+            models: plan
+                .models
+                .iter()
+                .map(|(name, header)| (name.clone(), header.sha256.clone()))
+                .collect(),
+            executors: shared
+                .get::<Executors>()
+                .all()
+                .into_iter()
+                .map(|(stage, used)| (stage, used.key))
+                .collect(),
+        }
+    }
+}
+
+/// Where the slide's prediction stands below `out`, and what it says, when an earlier run is done with the slide.
+pub fn find(out: &Path, info: &SlideInfo, identity: &Identity) -> Option<(PathBuf, Prediction)> {
+    let folder = folder::of(out, &info.id).ok()?;
+    let path = folder.join(FILE);
+    if fs::metadata(&path).ok()?.len() > LONGEST {
+        return None;
+    }
+    let file: PredictionFile = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    let there = |name: &String| folder.join(name).is_file();
+    if !file.is_done(info, identity) || !file.files().iter().all(there) {
+        return None;
+    }
+    Some((path, file.prediction()?))
+}

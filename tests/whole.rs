@@ -1,0 +1,25 @@
+//! The program as a user meets it: started from outside, judged by what it prints, writes and exits with.
+//!
+//! One binary, since each would link every crate again.
+#![allow(clippy::unwrap_used)]
+
+mod program;
+
+#[path = "whole/damage.rs"]
+mod damage;
+#[path = "whole/demo.rs"]
+mod demo;
+#[path = "whole/inspect.rs"]
+mod inspect;
+#[path = "whole/interrupt.rs"]
+mod interrupt;
+#[path = "whole/memory.rs"]
+mod memory;
+#[path = "whole/pipeline.rs"]
+mod pipeline;
+#[path = "whole/restart.rs"]
+mod restart;
+#[path = "whole/same.rs"]
+mod same;
+#[path = "whole/usage.rs"]
+mod usage;

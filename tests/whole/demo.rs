@@ -1,0 +1,114 @@
+//! The demo, as `make demo` runs it.
+
+use crate::program::{command, fixture, record, root, said};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+#[test]
+fn the_demo_predicts_and_writes_everything_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let file = root().join("pipelines/demo.weir.toml");
+    let mut command = command(["run", file.to_str().unwrap(), "--out", "out"]);
+    command.current_dir(folder.path());
+    let said = said(command).exits(0);
+    assert!(said.out.contains("slide-14082: tumour ("), "{}", said.out);
+    assert!(
+        said.out.contains("took ") && said.out.contains("tiles/s"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("heatmap.png"), "{}", said.out);
+
+    for name in [
+        "run.json",
+        "predictions.csv",
+        "predictions.jsonl",
+        "worklist.csv",
+        "patients.csv",
+    ] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+    let slide = out.join("slide-14082");
+    for name in [
+        "prediction.json",
+        "tiles.csv",
+        "heatmap.png",
+        "tiles.geojson",
+    ] {
+        assert!(slide.join(name).is_file(), "{name}");
+    }
+    let png = std::fs::read(slide.join("heatmap.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000);
+    let geojson: Value =
+        serde_json::from_slice(&std::fs::read(slide.join("tiles.geojson")).unwrap()).unwrap();
+    assert_eq!(geojson["type"], "FeatureCollection");
+
+    let record = record(&out);
+    assert_eq!(
+        (
+            &record["state"],
+            &record["exit_code"],
+            &record["deterministic"]
+        ),
+        (&"done".into(), &0.into(), &true.into())
+    );
+    let told = &record["slides"]["slide-14082"];
+    assert_eq!(
+        (&told["mpp"], &told["mpp_origin"]),
+        (&4.0.into(), &"resolution".into())
+    );
+    assert!(told["tiles"].as_u64().unwrap() > 300, "{told}");
+    assert_eq!(
+        geojson["features"].as_array().unwrap().len() as u64,
+        told["tiles"].as_u64().unwrap()
+    );
+
+    let auroc = auroc(&slide.join("tiles.csv"));
+    println!("tile AUROC on slide-14082: {auroc:.4}");
+    assert!(auroc >= 0.90, "{auroc}");
+}
+
+/// Area under the ROC curve of the scores over all tiles of the truth table; a tile that the mask left out counts as the lowest.
+fn auroc(tiles: &Path) -> f64 {
+    let rows = |path: &Path, columns: [&str; 3]| -> Vec<[String; 3]> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+        let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let at = columns.map(|name| header.iter().position(|title| *title == name).unwrap());
+        lines
+            .map(|line| {
+                let cells: Vec<&str> = line.split(',').collect();
+                at.map(|at| cells[at].to_owned())
+            })
+            .collect()
+    };
+    let mut scores = HashMap::new();
+    for [x, y, score] in rows(tiles, ["x", "y", "score"]) {
+        scores.insert((x, y), score.parse::<f64>().unwrap());
+    }
+    let (mut tumour, mut normal) = (Vec::new(), Vec::new());
+    for [x, y, class] in rows(&fixture("slide-14082.tumour.csv"), ["x", "y", "class"]) {
+        let score = scores.get(&(x, y)).copied().unwrap_or(f64::NEG_INFINITY);
+        if class == "1" {
+            tumour.push(score)
+        } else {
+            normal.push(score)
+        }
+    }
+    assert_eq!((tumour.len(), normal.len()), (197, 281));
+    let mut wins = 0.0;
+    for t in &tumour {
+        for n in &normal {
+            wins += if t > n {
+                1.0
+            } else if t == n {
+                0.5
+            } else {
+                0.0
+            };
+        }
+    }
+    wins / (tumour.len() * normal.len()) as f64
+}

@@ -53,6 +53,17 @@ bench: setup
 	  $(TARGET)/release/$$bench | tee benches/results/$$bench.md; echo; done
 	@if [[ -n "$${PEERS:-}" ]]; then benches/peers/run | tee benches/results/peers.md; fi
 
+# About half an hour on two cores. A stopped run goes on with the same command; `make clean` forgets it.
+DEMO := pipelines/models/demo
+LEARN := out/demo-weights
+demo-weights: build
+	@[ -n "$(DATA)" ] || { echo "say where the data are: make demo-weights DATA=folder ($(DEMO)/README.md says how it is laid out)" >&2; exit 1; }
+	@[ -x $(LEARN)/venv/bin/python ] || { python3 -m venv $(LEARN)/venv && $(LEARN)/venv/bin/pip install -q --disable-pip-version-check -r $(DEMO)/requirements.txt; }
+	$(LEARN)/venv/bin/python $(DEMO)/slides.py "$(DATA)" $(LEARN)/data
+	$(WEIR) train $(DEMO)/recipe.toml --data $(LEARN)/data --out $(LEARN)/run $$([ -d $(LEARN)/run/checkpoints ] && echo --resume)
+	for model in a b; do mkdir -p $(DEMO)/$$model; cp $(LEARN)/run/$$model/{model.toml,weights.safetensors,training.md,training.json} $(DEMO)/$$model/; done
+	cp $(LEARN)/run/bags.csv $(LEARN)/run/curves.png $(DEMO)/
+
 clean:
 	rm -rf out .onnxruntime
 	cargo clean

@@ -38,12 +38,8 @@ def openslide_reader(path, level, px, side):
 
 
 def vips_reader(path, level, px, side):
-    if path.endswith(".svs"):
-        image = pyvips.Image.new_from_file(path, level=level)
-        image = image[:3]
-    else:
-        image = pyvips.Image.tiffload(path, page=level)
-    full = pyvips.Image.new_from_file(path)
+    image = pyvips.Image.tiffload(path, page=level)
+    full = pyvips.Image.tiffload(path)
     down = full.width / image.width
     native = round(side / down)
     places = corners(full.width, full.height, side)

@@ -178,12 +178,16 @@ impl Net {
     fn layer(&self, layer: &Layer, x: Tensor<4>, used: &mut Used, norm: &mut Norm) -> Tensor<4> {
         match layer {
             Layer::Conv {
-                stride, padding, ..
+                stride,
+                padding,
+                bias,
+                ..
             } => {
                 let kernel = self.kernels[used.kernels].val();
                 used.kernels += 1;
+                let bias = bias.then(|| self.vector(used));
                 let options = ConvOptions::new([*stride; 2], [*padding; 2], [1, 1], 1);
-                conv2d(x, kernel, None, options)
+                conv2d(x, kernel, bias, options)
             }
             Layer::GroupNorm { groups, .. } => {
                 let (scale, shift) = (self.vector(used), self.vector(used));

@@ -5,8 +5,8 @@
 //! pool, classifier, the scorer's last layer) runs in the portable loops of weir-kernels.
 //!
 //! A model is a folder: `model.toml` ([`ModelHeader`](weir_pipeline::model::ModelHeader)) and `weights.safetensors`. The
-//! encoder's arrays have torchvision's names where the network is torchvision's, `stageN.convK.weight`,
-//! `stageN.normK.weight` and `.bias` in the small one, then `feature.weight` [feature, channels] and `feature.bias`; what
+//! encoder's arrays have torchvision's names where the network is torchvision's, `stageN.conv.weight`,
+//! `stageN.norm.weight` and `.bias` in the small one, then `feature.weight` [feature, channels] and `feature.bias`; what
 //! stands behind it is listed in [`head`]. [`save`] writes a folder; [`Scorer`], [`Encoder`] and [`BagModel`] read one, after the weights' hash, names, shapes and numbers have been checked.
 //!
 //! | type | is |

@@ -18,7 +18,7 @@ pub const EPSILON: f32 = 1e-5;
 /// One layer. Activations are [batch, channels, height, width] until [`Layer::GlobalAveragePool`], [batch, channels] after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Square convolution without bias; parameter `NAME.weight` [output, input, kernel, kernel].
+    /// Square convolution; parameter `NAME.weight` [output, input, kernel, kernel], with a bias also `NAME.bias` [output].
     Conv {
         /// Stem of the parameter's name.
         name: String,
@@ -32,6 +32,8 @@ pub enum Layer {
         stride: usize,
         /// Zeros on each side, px.
         padding: usize,
+        /// Whether a number is added to each channel; before a normalisation it would be taken away again.
+        bias: bool,
     },
     /// Group normalisation (Wu and He 2018); parameters `NAME.weight`, `NAME.bias` [channels].
     GroupNorm {
@@ -170,18 +172,47 @@ impl fmt::Display for NetworkError {
 
 impl std::error::Error for NetworkError {}
 
-/// The small network: per stage `convolutions` times (3x3 convolution, GroupNorm, ReLU), then a 2x2 max pool, except
-/// after the last stage, where the global average pool follows. Widths and depths stand here and nowhere else.
-const SMALL: Small = Small {
-    widths: &[24, 48, 96, 128],
-    convolutions: 2,
-    groups: 8,
-};
+/// The small network, for tiles of some 50 px: stages of a convolution, GroupNorm and ReLU, some with a 2x2 max pool before
+/// them; the global average pool follows. The first stage has a bias in place of the norm, which would take away how dark a
+/// tile is and of which colour. Widths and depths stand here and nowhere else.
+const SMALL: [Stage; 4] = [
+    // A step of 2 at once: the finest pixels are most of the cost and little of the answer.
+    Stage {
+        width: 24,
+        kernel: 5,
+        stride: 2,
+        pool: false,
+    },
+    Stage {
+        width: 48,
+        kernel: 3,
+        stride: 1,
+        pool: false,
+    },
+    Stage {
+        width: 96,
+        kernel: 3,
+        stride: 1,
+        pool: true,
+    },
+    Stage {
+        width: 128,
+        kernel: 3,
+        stride: 1,
+        pool: true,
+    },
+];
 
-struct Small {
-    widths: &'static [usize],
-    convolutions: usize,
-    groups: usize,
+/// Groups of the small network's normalisations.
+const GROUPS: usize = 8;
+
+/// One stage of the small network.
+struct Stage {
+    width: usize,
+    kernel: usize,
+    stride: usize,
+    /// Whether a max pool stands before it.
+    pool: bool,
 }
 
 impl Network {
@@ -256,6 +287,7 @@ impl Layer {
                 input,
                 output,
                 kernel,
+                bias,
                 ..
             } => {
                 let fan = output * kernel * kernel;
@@ -266,6 +298,9 @@ impl Layer {
                     Start::He { fan },
                     true,
                 );
+                if *bias {
+                    add(name, "bias", &[*output], Start::Zero, true);
+                }
             }
             Layer::GroupNorm { name, channels, .. } => {
                 add(name, "weight", &[*channels], Start::One, true);
@@ -351,6 +386,7 @@ fn conv(
         kernel,
         stride,
         padding,
+        bias: false,
     }
 }
 
@@ -358,28 +394,43 @@ fn batch_norm(name: String, channels: usize) -> Layer {
     Layer::BatchNorm { name, channels }
 }
 
-fn small(recipe: &Small, feature: usize) -> Vec<Layer> {
+fn small(stages: &[Stage], feature: usize) -> Vec<Layer> {
     let mut layers = Vec::new();
     let mut input = 3;
-    for (stage, &width) in recipe.widths.iter().enumerate() {
-        if stage > 0 {
+    for (number, stage) in stages.iter().enumerate() {
+        let &Stage {
+            width,
+            kernel,
+            stride,
+            pool,
+        } = stage;
+        if pool {
             layers.push(Layer::MaxPool {
                 kernel: 2,
                 stride: 2,
                 padding: 0,
             });
         }
-        let stem = format!("stage{}", stage + 1);
-        for k in 1..=recipe.convolutions {
-            layers.push(conv(format!("{stem}.conv{k}"), input, width, 3, 1, 1));
+        let stem = format!("stage{}", number + 1);
+        let first = number == 0;
+        layers.push(Layer::Conv {
+            name: format!("{stem}.conv"),
+            input,
+            output: width,
+            kernel,
+            stride,
+            padding: kernel / 2,
+            bias: first,
+        });
+        if !first {
             layers.push(Layer::GroupNorm {
-                name: format!("{stem}.norm{k}"),
+                name: format!("{stem}.norm"),
                 channels: width,
-                groups: recipe.groups,
+                groups: GROUPS,
             });
-            layers.push(Layer::Relu);
-            input = width;
         }
+        layers.push(Layer::Relu);
+        input = width;
     }
     end(layers, input, feature)
 }

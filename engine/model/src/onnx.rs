@@ -312,10 +312,15 @@ impl Graph<'_> {
                 kernel,
                 stride,
                 padding,
+                bias,
             } => {
                 let weight = self.weight(name, "weight", &[*output, *input, *kernel, *kernel])?;
+                let mut inputs = vec![x.name, weight];
+                if *bias {
+                    inputs.push(self.weight(name, "bias", &[*output])?);
+                }
                 let (attributes, out) = window(*kernel, *stride, *padding, *output);
-                self.node("Conv", vec![x.name, weight], attributes, out)
+                self.node("Conv", inputs, attributes, out)
             }
             Layer::GroupNorm {
                 name,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use weir_pipeline::{Deliver, Param, ParamKind, Place, Rows, Schema, StateArgs};
 use weir_record::TileId;
-use weir_runtime::stage::{Prepare, Prepared, StageError};
+use weir_runtime::stage::{Prepare, Prepared, StageError, StageType};
 
 use crate::tile_file;
 use crate::tiles::{self, Side, Tiles};
@@ -44,6 +44,12 @@ pub const SCHEMA: Schema = Schema {
     outs: &[],
     state_bytes,
     example: "[stage.qupath]\nuse = \"geojson-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",
+};
+
+/// The stage with its code.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
 };
 
 fn state_bytes(args: &StateArgs) -> u64 {
@@ -180,7 +186,7 @@ fn write_features(tiles: &Tiles, all: bool, object: &str, to: &mut dyn Write) ->
 }
 
 /// Makes it ready for a run.
-pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let all = cx.values().text("tiles")? == "all";
     let object = cx.values().text("object")?.to_owned();
     tile_file::prepare(

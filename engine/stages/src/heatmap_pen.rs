@@ -58,6 +58,17 @@ impl<'a, 'b> Pen<'a, 'b> {
         self.anchored(at, size, false, colour, text, HPos::Center)
     }
 
+    /// Writes `text` up to `at`.
+    pub(crate) fn ending(
+        &self,
+        at: (i32, i32),
+        size: f64,
+        colour: RGBColor,
+        text: &str,
+    ) -> Result<(), StageError> {
+        self.anchored(at, size, false, colour, text, HPos::Right)
+    }
+
     /// Writes `text`, cut where it would be wider than `room`.
     pub(crate) fn fitted(
         &self,
@@ -120,7 +131,14 @@ impl<'a, 'b> Pen<'a, 'b> {
         colour: RGBColor,
     ) -> Result<(), StageError> {
         let corners = [at, (at.0 + size.0 - 1, at.1 + size.1 - 1)];
-        let shape = Rectangle::new(corners, colour.filled());
+        // plotters fills no rectangle of one px; its outline is then the whole.
+        let thin = size.0 == 1 || size.1 == 1;
+        let style = if thin {
+            colour.stroke_width(1)
+        } else {
+            colour.filled()
+        };
+        let shape = Rectangle::new(corners, style);
         self.area.draw(&shape).map_err(Self::fault)
     }
 }

@@ -1,19 +1,16 @@
 //! The picture of a slide: tissue, scores and attention side by side, each tile at its true place and size.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use plotters::backend::BitMapBackend;
 use plotters::drawing::IntoDrawingArea;
-use plotters::style::RGBColor;
 use weir_record::{Prediction, SlideInfo, TileId};
 use weir_runtime::stage::{Overview, StageError};
 
-use crate::heatmap_pen::{INK, PALE, Pen, SOFT, grouped, length, short};
+use crate::heatmap_legend;
+use crate::heatmap_pen::Pen;
 use crate::palette::{Palette, mix};
-use crate::prediction_file::class_name;
-use crate::prediction_tables::state_name;
-use crate::tiles::{Side, Tiles};
+use crate::tiles::Tiles;
 
 /// What is shown.
 pub(crate) struct Scene<'a> {
@@ -41,21 +38,20 @@ pub(crate) struct Picture {
     pub(crate) pixels: Vec<u8>,
 }
 
-const MARGIN: i32 = 32;
+pub(crate) const MARGIN: i32 = 32;
 const GAP: i32 = 32;
 /// Height of the title, of a panel's caption, of its legend, and of the last line.
 const TITLE: i32 = 92;
 const CAPTION: i32 = 30;
 const LEGEND: i32 = 68;
 const FOOT: i32 = 34;
-/// Least width of a panel's place, so that its legend fits.
+/// Least width of a panel's place, so that its legend fits, and of the picture, so that its title does.
 const NARROWEST: i32 = 300;
+const TITLE_ROOM: i32 = 760;
 /// Panels of slides that are wider than this times their height stand below each other.
 const WIDE: f64 = 1.7;
 
-const HIGH: RGBColor = RGBColor(214, 40, 57);
-const LOW: RGBColor = RGBColor(29, 111, 184);
-const UNREAD: [u8; 3] = [110, 110, 110];
+pub(crate) const UNREAD: [u8; 3] = [110, 110, 110];
 
 /// Bytes that painting takes at most: canvas, overview, and the sums of a panel.
 pub(crate) fn bytes(max_side: u64) -> u64 {
@@ -65,14 +61,16 @@ pub(crate) fn bytes(max_side: u64) -> u64 {
 }
 
 /// Where things stand.
-struct Layout {
+pub(crate) struct Layout {
     /// Size of a panel, px.
-    panel: (i32, i32),
+    pub(crate) panel: (i32, i32),
+    /// Width of a panel's place: the panel and its legend fit.
+    pub(crate) cell: i32,
     /// Panel px for a level-0 px.
-    scale: f64,
+    pub(crate) scale: f64,
     /// Left top corners of the panels.
-    places: Vec<(i32, i32)>,
-    size: (i32, i32),
+    pub(crate) places: Vec<(i32, i32)>,
+    pub(crate) size: (i32, i32),
 }
 
 impl Layout {
@@ -87,18 +85,19 @@ impl Layout {
             .map(|at| {
                 let (column, row) = if stacked { (0, at) } else { (at, 0) };
                 (
-                    MARGIN + column * (cell.0 + GAP) + (cell.0 - panel.0) / 2,
+                    MARGIN + column * (cell.0 + GAP),
                     TITLE + row * cell.1 + CAPTION,
                 )
             })
             .collect();
         let (columns, rows) = if stacked { (1, panels) } else { (panels, 1) };
         let size = (
-            2 * MARGIN + columns * cell.0 + (columns - 1) * GAP,
+            (2 * MARGIN + columns * cell.0 + (columns - 1) * GAP).max(TITLE_ROOM),
             TITLE + rows * cell.1 + FOOT,
         );
         Layout {
             panel,
+            cell: cell.0,
             scale,
             places,
             size,
@@ -106,7 +105,7 @@ impl Layout {
     }
 
     /// The part of a panel that a tile covers, px; at least one px.
-    fn cover(&self, info: &SlideInfo, tile: TileId) -> Option<(Range<i32>, Range<i32>)> {
+    pub(crate) fn cover(&self, info: &SlideInfo, tile: TileId) -> Option<(Range<i32>, Range<i32>)> {
         let footprint = info.grid(tile)?.footprint;
         let range = |from: i64, length: i32| {
             let at = |px: f64| (px * self.scale).round() as i32;
@@ -149,22 +148,8 @@ pub(crate) fn paint(scene: &Scene, style: &Style) -> Result<Picture, StageError>
     {
         let area = BitMapBackend::with_buffer(&mut canvas.pixels, size).into_drawing_area();
         let pen = Pen::new(&area)?;
-        let selected = tiles.selected();
-        outline(&pen, &layout, info, &selected, layout.places[0])?;
-        title(&pen, scene, &selected, layout.size.0)?;
-        for place in &layout.places {
-            pen.frame(*place, layout.panel, PALE, 1)?;
-        }
-        tissue_legend(&pen, &layout, scene, &selected)?;
-        let positive = scene.positive.unwrap_or("positive");
-        let caption = format!("score: p({positive}) of each tile");
-        bar(&pen, &layout, 1, &caption, &scores, style, "")?;
-        if with_attention {
-            let even = 1.0 / tiles.attention.len() as f32;
-            let note = format!("even: {}", short(even));
-            let caption = "attention weight in the bag";
-            bar(&pen, &layout, 2, caption, &weights, style, &note)?;
-        }
+        let weights = with_attention.then_some(&weights);
+        heatmap_legend::draw(&pen, &layout, scene, style, &scores, weights)?;
         area.present().map_err(Pen::fault)?;
     }
     Ok(Picture {
@@ -304,10 +289,10 @@ fn hatch(canvas: &mut Canvas, layout: &Layout, info: &SlideInfo, tile: TileId, p
 // ----------------------------------------------------------------------------------------------------------- scale
 
 /// From a number to its place on the colour bar.
-struct Scale {
+pub(crate) struct Scale {
     from: f32,
     to: f32,
-    ticks: Vec<f32>,
+    pub(crate) ticks: Vec<f32>,
 }
 
 impl Scale {
@@ -330,160 +315,7 @@ impl Scale {
         Scale { from, to, ticks }
     }
 
-    fn part(&self, value: f32) -> f32 {
+    pub(crate) fn part(&self, value: f32) -> f32 {
         (value - self.from) / (self.to - self.from)
     }
-}
-
-// ----------------------------------------------------------------------------------------------------- text, lines
-
-type Selected = BTreeMap<TileId, (Side, u32)>;
-
-fn outline(
-    pen: &Pen,
-    layout: &Layout,
-    info: &SlideInfo,
-    selected: &Selected,
-    place: (i32, i32),
-) -> Result<(), StageError> {
-    for (tile, (side, _)) in selected {
-        if let Some((x, y)) = layout.cover(info, *tile) {
-            let colour = if *side == Side::High { HIGH } else { LOW };
-            let thick = if x.len().min(y.len()) >= 8 { 2 } else { 1 };
-            let size = (x.len() as i32, y.len() as i32);
-            pen.frame((place.0 + x.start, place.1 + y.start), size, colour, thick)?;
-        }
-    }
-    Ok(())
-}
-
-fn title(pen: &Pen, scene: &Scene, selected: &Selected, width: i32) -> Result<(), StageError> {
-    let (tiles, room) = (scene.tiles, width - 2 * MARGIN);
-    let info = &*tiles.info;
-    pen.fitted((MARGIN, 38), 26.0, true, INK, &info.id, room)?;
-    let mut parts = Vec::new();
-    if let Some(prediction) = scene.prediction {
-        match (class_name(prediction), prediction.class) {
-            (Some(name), Some(class)) => {
-                let p = prediction.probabilities.get(class as usize);
-                parts.push(format!("predicted {name}"));
-                parts.extend(p.map(|p| format!("probability {p:.3}")));
-            }
-            _ => parts.push(format!("no prediction: {}", state_name(prediction.state))),
-        }
-    }
-    let mut counts = vec![format!("{} tiles scored", grouped(tiles.scores.len()))];
-    if !selected.is_empty() {
-        counts.push(format!("{} selected", grouped(selected.len())));
-    }
-    if !tiles.failed.is_empty() {
-        counts.push(format!("{} could not be read", grouped(tiles.failed.len())));
-    }
-    if let Some(grid) = info.grids.first() {
-        let side = length(grid.px as f64 * grid.mpp);
-        counts.push(format!(
-            "tiles of {side} at {} µm/px",
-            short(grid.mpp as f32)
-        ));
-    }
-    let first = if parts.is_empty() {
-        &mut counts
-    } else {
-        &mut parts
-    };
-    if let Err(why) = &scene.overview {
-        first.push(format!("no picture of the tissue: {why}"));
-    }
-    let lines = [parts, counts];
-    for (line, y) in lines.iter().filter(|line| !line.is_empty()).zip([61, 82]) {
-        pen.fitted((MARGIN, y), 16.0, false, SOFT, &line.join("  ·  "), room)?;
-    }
-    Ok(())
-}
-
-fn tissue_legend(
-    pen: &Pen,
-    layout: &Layout,
-    scene: &Scene,
-    selected: &Selected,
-) -> Result<(), StageError> {
-    let (x, top) = layout.places[0];
-    let caption = if selected.is_empty() {
-        "tissue"
-    } else {
-        "tissue and selected tiles"
-    };
-    pen.text((x, top - 9), 16.0, true, INK, caption)?;
-    let y = top + layout.panel.1 + 24;
-    let mut at = x;
-    let of = |wanted: Side| {
-        selected
-            .values()
-            .filter(|(side, _)| *side == wanted)
-            .count()
-    };
-    let failed = scene.tiles.failed.len();
-    let unread = RGBColor(UNREAD[0], UNREAD[1], UNREAD[2]);
-    for (colour, name, n) in [
-        (HIGH, "highest", of(Side::High)),
-        (LOW, "lowest", of(Side::Low)),
-        (unread, "not read", failed),
-    ] {
-        if n > 0 {
-            pen.frame((at, y - 12), (14, 14), colour, 2)?;
-            let label = format!("{name} {}", grouped(n));
-            at += 20 + pen.text((at + 20, y), 14.0, false, INK, &label)? + 20;
-        }
-    }
-    scale_bar(pen, layout, scene, (x, y + 28))
-}
-
-/// A length in um that is 1, 2 or 5 times a power of ten and at most a third of the panel.
-fn scale_bar(pen: &Pen, layout: &Layout, scene: &Scene, at: (i32, i32)) -> Result<(), StageError> {
-    let Some((mpp, _)) = scene.tiles.info.mpp else {
-        pen.text(at, 14.0, false, SOFT, "the size of a pixel is not known")?;
-        return Ok(());
-    };
-    let um_per_px = mpp.0 / layout.scale;
-    let longest = um_per_px * (layout.panel.0.max(120) as f64) / 3.0;
-    let power = 10f64.powf(longest.log10().floor());
-    let step = [5.0, 2.0, 1.0]
-        .into_iter()
-        .find(|step| step * power <= longest);
-    let um = step.unwrap_or(1.0) * power;
-    let px = (um / um_per_px).round() as i32;
-    pen.fill((at.0, at.1 - 7), (px, 4), INK)?;
-    pen.text((at.0 + px + 8, at.1), 14.0, false, INK, &length(um))?;
-    Ok(())
-}
-
-/// Caption above and colour bar below panel `index`.
-fn bar(
-    pen: &Pen,
-    layout: &Layout,
-    index: usize,
-    caption: &str,
-    scale: &Scale,
-    style: &Style,
-    note: &str,
-) -> Result<(), StageError> {
-    let (x, top) = layout.places[index];
-    pen.text((x, top - 9), 16.0, true, INK, caption)?;
-    let (y, width) = (top + layout.panel.1 + 14, layout.panel.0.clamp(160, 320));
-    for step in 0..width {
-        // As on the tissue, whose background is nearly white.
-        let colour = style.palette.colour(step as f32 / (width - 1) as f32);
-        let [r, g, b] = mix([250; 3], colour, style.alpha);
-        pen.fill((x + step, y), (1, 14), RGBColor(r, g, b))?;
-    }
-    pen.frame((x, y), (width, 14), SOFT, 1)?;
-    for tick in &scale.ticks {
-        let at = x + (scale.part(*tick) * (width - 1) as f32).round() as i32;
-        pen.fill((at, y + 14), (1, 4), SOFT)?;
-        pen.centred((at, y + 33), 13.0, INK, &short(*tick))?;
-    }
-    if !note.is_empty() {
-        pen.text((x + width + 20, y + 12), 13.0, false, SOFT, note)?;
-    }
-    Ok(())
 }

@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use weir_model::file::Whole;
 use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema, StateArgs};
 use weir_record::{Body, Event, Key, Prediction, SlideId, SlideInfo};
-use weir_runtime::stage::{Completed, OpenSlides, Prepare, Prepared, Sink, StageError, TileReader};
+use weir_runtime::stage::{
+    Completed, OpenSlides, Prepare, Prepared, Sink, StageError, StageType, TileReader,
+};
 
 use crate::folder;
 use crate::heatmap_picture::{self, Picture, Scene, Style};
@@ -71,6 +73,12 @@ pub const SCHEMA: Schema = Schema {
     outs: &[],
     state_bytes,
     example: "[stage.heatmap]\nuse = \"heatmap-sink\"\nin = { scores = \"score\", attention = \"pool.attention\", predictions = \"classify\" }\n",
+};
+
+/// The stage with its code.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
 };
 
 /// The tiles and the picture.
@@ -244,7 +252,7 @@ impl Sink for Heatmap {
 }
 
 /// Makes it ready for a run.
-pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let writers = cx.shared.get::<Writers>();
     writers.enlist(&cx.node.name, FILE)?;
     let values = cx.values();

@@ -30,6 +30,7 @@ pub mod executors;
 pub mod folder;
 pub mod font;
 pub mod geojson_sink;
+mod heatmap_legend;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
@@ -42,6 +43,7 @@ pub mod scorer;
 pub mod tile_fetch;
 mod tile_file;
 pub mod tile_reader;
+mod tile_script;
 mod tiles;
 pub mod tiles_sink;
 pub mod tissue_filter;
@@ -82,6 +84,10 @@ static TYPES: &[StageType] = &[
     encoder::TYPE,
     attention_pool::TYPE,
     classifier::TYPE,
+    predictions_sink::TYPE,
+    tiles_sink::TYPE,
+    heatmap_sink::TYPE,
+    geojson_sink::TYPE,
     null_sink::TYPE,
 ];
 

@@ -114,7 +114,8 @@ struct Line<'a> {
 }
 
 /// `predictions.jsonl`: appended to and synced, a slide at a time; the last line of a slide holds. A line that says what the
-/// slide's last line says is not written again, and a last line that a killed run left half is cut off.
+/// slide's last line says is not written again, and a last line that a killed run left half is cut off. One run writes it at a
+/// time: the program locks the folder.
 pub(crate) struct Log {
     path: PathBuf,
     open: Option<File>,
@@ -122,7 +123,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Nothing is read or written before the first line.
+    /// Nothing is touched before the first line.
     pub(crate) fn new(path: PathBuf) -> Self {
         Log {
             path,
@@ -161,18 +162,17 @@ impl Log {
     }
 
     fn write(&mut self, slide: &str, line: String) -> io::Result<()> {
-        if self.open.is_none() {
-            self.open = Some(self.reopen()?);
-        }
-        let Some(file) = &mut self.open else {
-            return Ok(());
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => self.reopen()?,
         };
-        if self.last.get(slide) == Some(&line) {
-            return Ok(());
+        if self.last.get(slide) != Some(&line) {
+            file.write_all(format!("{line}\n").as_bytes())?;
+            file.sync_data()?;
+            self.last.insert(slide.to_owned(), line);
         }
-        file.write_all(format!("{line}\n").as_bytes())?;
-        file.sync_data()?;
-        self.last.insert(slide.to_owned(), line);
+        // After an error the file is opened anew, which cuts off what was half written.
+        self.open = Some(file);
         Ok(())
     }
 

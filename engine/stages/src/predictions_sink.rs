@@ -10,7 +10,7 @@ use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema};
 use weir_record::{
     Bag, BagFlags, Body, Coverage, End, Event, Failure, Key, Prediction, SlideId, SlideInfo, State,
 };
-use weir_runtime::stage::{Completed, MakeSink, Prepare, Prepared, Sink, StageError};
+use weir_runtime::stage::{Completed, MakeSink, Prepare, Prepared, Sink, StageError, StageType};
 
 use crate::done::{self, Identity};
 use crate::folder;
@@ -42,6 +42,12 @@ pub const SCHEMA: Schema = Schema {
     outs: &[],
     state_bytes: keeps_nothing,
     example: "[stage.predictions]\nuse = \"predictions-sink\"\nin = { predictions = \"classify\" }\n",
+};
+
+/// The stage with its code.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
 };
 
 /// A slide as far as this sink knows it.
@@ -178,9 +184,24 @@ impl Sink for Home {
     }
 }
 
+/// The shard of a batch that a run is, as `2-of-4`; its tables have it in their names. In
+/// [`Shared`](weir_runtime::stage::Shared), put there before the run; empty for a run of all slides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shard(pub String);
+
+impl Shard {
+    fn file(&self, end: &str) -> String {
+        match self.0.as_str() {
+            "" => format!("predictions.{end}"),
+            shard => format!("predictions-{shard}.{end}"),
+        }
+    }
+}
+
 /// The part at process 0: the tables of all slides.
 struct First {
     out: PathBuf,
+    shard: Arc<Shard>,
     plan: String,
     log: Log,
     open: HashMap<SlideId, Known>,
@@ -237,7 +258,7 @@ impl Sink for First {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
-        let path = self.out.join("predictions.csv");
+        let path = self.out.join(self.shard.file("csv"));
         table(self.ended.values())
             .and_then(|bytes| file::write(&path, &bytes))
             .map_err(|error| cannot_write(&path, &error))
@@ -245,11 +266,11 @@ impl Sink for First {
 }
 
 /// Makes it ready for a run.
-pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let writers = cx.shared.get::<Writers>();
     writers.enlist_last(&cx.node.name, done::FILE)?;
     let (out, plan, shared) = (cx.out(), Arc::new(cx.plan.clone()), cx.shared.clone());
-    let hash = plan.hash.clone();
+    let (hash, shard) = (plan.hash.clone(), shared.get::<Shard>());
     // Asked for when a slide ends: executors are known when every stage is prepared.
     let identity: Arc<dyn Fn() -> Identity + Send + Sync> =
         Arc::new(move || Identity::of(&plan, &shared));
@@ -266,8 +287,9 @@ pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     };
     let first: MakeSink = Arc::new(move || {
         Box::new(First {
-            log: Log::new(out.join("predictions.jsonl")),
+            log: Log::new(out.join(shard.file("jsonl"))),
             out: out.clone(),
+            shard: shard.clone(),
             plan: hash.clone(),
             open: HashMap::new(),
             ended: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs};
-use weir_runtime::stage::{Prepare, Prepared, StageError};
+use weir_runtime::stage::{Prepare, Prepared, StageError, StageType};
 
 use crate::tile_file;
 use crate::tiles::{self, Classes, Tiles, number, number64};
@@ -26,6 +26,12 @@ pub const SCHEMA: Schema = Schema {
     outs: &[],
     state_bytes,
     example: "[stage.table]\nuse = \"tiles-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",
+};
+
+/// The stage with its code.
+pub const TYPE: StageType = StageType {
+    schema: &SCHEMA,
+    prepare,
 };
 
 /// Scores of tiles, as every sink that shows tiles takes them.
@@ -114,7 +120,7 @@ fn write_table(tiles: &Tiles, classes: &Classes, to: &mut dyn Write) -> io::Resu
 }
 
 /// Makes it ready for a run.
-pub fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let classes = Classes::upstream(cx, tiles::ATTENTION);
     tile_file::prepare(
         cx,

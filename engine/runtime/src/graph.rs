@@ -72,7 +72,7 @@ pub(crate) fn build<'s>(
             reports.extend(host(
                 scope,
                 &node.name,
-                None,
+                counted(false, true),
                 inputs(Route::Home),
                 1,
                 |_| {

@@ -1,6 +1,7 @@
 //! The source operator: opens slides, takes leases, has tiles read, sends what comes back.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ struct Wanted {
     rev: u32,
     size: (u32, u32),
     lease: Lease,
+    /// Set when the slide was stopped: nothing comes of its pixels then, and nobody waits for them.
+    aborted: Arc<AtomicBool>,
 }
 
 struct Live {
@@ -67,6 +70,7 @@ struct Live {
     in_flight: usize,
     told: u32,
     done: bool,
+    aborted: Arc<AtomicBool>,
     since: Instant,
 }
 
@@ -186,6 +190,7 @@ impl SourceLogic {
                 in_flight: 0,
                 told: 0,
                 done: false,
+                aborted: Arc::default(),
                 since: Instant::now(),
             });
             if self.stopped {
@@ -248,13 +253,11 @@ impl SourceLogic {
             match step {
                 Step::Tile { tile, rev, .. } if self.stopped => {
                     // Asked for before the stop, and held back since: the script counts it as sent.
-                    let what = "the run was stopped before the tile was read".into();
-                    let failure = failure(&self.name, &slide.info, tile, what);
                     out.send_all(Row {
                         slide: id,
                         tile,
                         rev,
-                        body: Body::Fail(Arc::new(failure)),
+                        body: stopped(&self.name),
                     });
                     sent += 1;
                 }
@@ -291,6 +294,7 @@ impl SourceLogic {
                         rev,
                         size: (width, height),
                         lease,
+                        aborted: slide.aborted.clone(),
                     });
                     if self.wanted.len() >= TILES_A_JOB {
                         self.read();
@@ -307,6 +311,9 @@ impl SourceLogic {
                     sent += 1;
                 }
                 Step::Seal { rev, seal } => {
+                    if seal.last == Some(End::Aborted) {
+                        slide.aborted.store(true, Ordering::Relaxed);
+                    }
                     out.send_all(Row {
                         slide: id,
                         tile: TileId::SLIDE,
@@ -407,6 +414,9 @@ impl SourceLogic {
 impl Wanted {
     fn read(self, house: &House, index: usize) -> Body {
         let node = &house.plan.nodes[index];
+        if self.aborted.load(Ordering::Relaxed) {
+            return stopped(&node.name);
+        }
         let retries = node.run.retries.unwrap_or(house.plan.run.retries);
         let (width, height) = self.size;
         let data = house.slab.take(TileBuf::bytes(width, height));
@@ -429,6 +439,14 @@ impl Wanted {
         };
         Body::Fail(Arc::new(failure(&node.name, &self.info, self.tile, what)))
     }
+}
+
+/// What becomes of a version of a slide that was stopped.
+pub(crate) fn stopped(stage: &str) -> Body {
+    Body::Skip(Skip::Dropped {
+        stage: stage.into(),
+        reason: "the run was stopped".into(),
+    })
 }
 
 fn failure(stage: &str, info: &SlideInfo, tile: TileId, what: String) -> Failure {

@@ -10,21 +10,23 @@ mod fit;
 mod models;
 mod order;
 mod overrides;
+mod own;
 mod parse;
 mod paths;
 mod plan;
 mod settings;
 mod stages;
 mod structure;
+mod substitute;
 mod variables;
 mod wiring;
 
 pub(crate) use convert::range_of;
 pub use overrides::Overrides;
+pub(crate) use own::schema_faults;
 pub(crate) use settings::shown as shown_settings;
 pub use settings::{RUN, STAGE_RUN};
 pub(crate) use stages::KEYS as STAGE_KEYS;
-pub(crate) use structure::is_name;
 pub(crate) use variables::TYPES as VARIABLE_TYPES;
 
 use crate::cases::TestCase;
@@ -238,7 +240,7 @@ fn passes(
     let mut variables = variables::declare(cx, &root, &overrides.variables);
     for entry in &mut root.entries {
         if entry.name != "var" {
-            variables::substitute(cx, &mut variables, &mut entry.value);
+            substitute::substitute(cx, &mut variables, &mut entry.value);
         }
     }
     models::declare(cx, &root);

@@ -55,7 +55,7 @@ pub fn find(out: &Path, info: &SlideInfo, identity: &Identity) -> Option<(PathBu
         return None;
     }
     let file: PredictionFile = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-    let there = |name: &String| folder.join(name).is_file();
+    let there = |name: &String| folder.join(name).exists();
     if !file.is_done(info, identity) || !file.files().iter().all(there) {
         return None;
     }

@@ -17,6 +17,7 @@
 //! | [`tiles_sink`] | sink | scores and attention to a table a slide |
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//! | [`image_sink`] | sink | tiles to pictures |
 //! | [`null_sink`] | sink | tiles to nothing, at any speed |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
@@ -34,6 +35,7 @@ mod heatmap_legend;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
+pub mod image_sink;
 pub mod null_sink;
 mod palette;
 mod prediction_file;
@@ -72,6 +74,7 @@ static SCHEMAS: &[&Schema] = &[
     &tiles_sink::SCHEMA,
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
+    &image_sink::SCHEMA,
     &null_sink::SCHEMA,
 ];
 
@@ -88,6 +91,7 @@ static TYPES: &[StageType] = &[
     tiles_sink::TYPE,
     heatmap_sink::TYPE,
     geojson_sink::TYPE,
+    image_sink::TYPE,
     null_sink::TYPE,
 ];
 

@@ -58,7 +58,13 @@ fn mistakes_are_told_in_every_format() {
 
 #[test]
 fn twelve_mistakes_are_twelve_lines_with_their_places() {
-    let said = weir(["validate", "tests/diagnostics/twelve.weir.toml", "--format", "short"]).exits(2);
+    let said = weir([
+        "validate",
+        "tests/diagnostics/twelve.weir.toml",
+        "--format",
+        "short",
+    ])
+    .exits(2);
     let lines: Vec<&str> = said
         .err
         .lines()

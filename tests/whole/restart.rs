@@ -110,8 +110,17 @@ fn a_trace_names_the_stages_and_quiet_runs_say_nothing() {
     let file = pipeline(folder.path());
     let trace = folder.path().join("trace.json");
     let said = weir(["run", &file, "-q", "--trace", trace.to_str().unwrap()]).exits(0);
-    assert!(said.out.is_empty() && said.err.is_empty(), "{}{}", said.out, said.err);
+    assert!(
+        said.out.is_empty() && said.err.is_empty(),
+        "{}{}",
+        said.out,
+        said.err
+    );
     let text = std::fs::read_to_string(&trace).unwrap();
     serde_json::from_str::<serde_json::Value>(&text).unwrap();
-    assert!(text.contains("\"score\"") && text.contains("budget"), "{}", &text[..300]);
+    assert!(
+        text.contains("\"score\"") && text.contains("budget"),
+        "{}",
+        &text[..300]
+    );
 }

@@ -324,7 +324,14 @@ impl SourceLogic {
                         body: Body::Seal(seal),
                     });
                 }
-                Step::Event(event) => out.event(id, event),
+                Step::Event(event) => {
+                    if matches!(event, Event::Skipped { .. }) {
+                        // Its tiles are those of an earlier run: nobody waits for them to be read.
+                        let tiles = &self.house.progress.tiles;
+                        tiles.fetch_sub(slide.info.tiles, Ordering::Relaxed);
+                    }
+                    out.event(id, event);
+                }
                 Step::Wait(time) => {
                     self.slides[at].not_before = Some(now + time);
                     return (sent, false);

@@ -18,6 +18,7 @@
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
 //! | [`null_sink`] | sink | tiles to nothing, at any speed |
+//! | [`scripted_source`] | source | plays a script of made-up slides |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
@@ -40,6 +41,7 @@ mod prediction_file;
 mod prediction_tables;
 pub mod predictions_sink;
 pub mod scorer;
+pub mod scripted_source;
 pub mod tile_fetch;
 mod tile_file;
 pub mod tile_reader;
@@ -72,6 +74,7 @@ static SCHEMAS: &[&Schema] = &[
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
     &null_sink::SCHEMA,
+    &scripted_source::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[
@@ -88,6 +91,7 @@ static TYPES: &[StageType] = &[
     heatmap_sink::TYPE,
     geojson_sink::TYPE,
     null_sink::TYPE,
+    scripted_source::TYPE,
 ];
 
 /// The stages that are built in, with their code.

@@ -1,310 +1,239 @@
-//! What the engine costs: CPU time a tile, beyond reading, with a scorer that does nothing.
-//!
-//! `cargo run --release -p weir-benches --bin engine [TILES]`
-//!
-//! A source whose tiles take a known time to read, a scorer that answers at once, and a sink that keeps nothing. The same
-//! reading in a plain loop is taken off; what is left is leases, buffers, threads, operators and ledgers.
-#![allow(clippy::unwrap_used)]
+//! The engine: what it costs a tile beyond reading, and tiles/s of reading and scoring by number of workers.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use weir_benches::clock::{machine, process_cpu};
+use weir_benches::{Result, generated};
+use weir_model::{Choice, Encoder, Weights, folder, save};
+use weir_pipeline::check::{Overrides, check_text};
+use weir_pipeline::model::{ModelHeader, ModelInput, ModelKind};
+use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Registry, Rows, Schema, keeps_nothing};
+use weir_record::{Body, Scores, TileId};
+use weir_runtime::Options;
+use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
+use weir_slide::{Edge, OpenOptions, Tiling, open};
 
-use weir_pipeline::plan::StageRun;
-use weir_pipeline::schema::keeps_nothing;
-use weir_pipeline::{
-    Deliver, Edge, Kind, Node, Place, Plan, Port, Rows, RunSettings, Schema, Values,
-};
-use weir_record::ledger::check;
-use weir_record::{
-    Body, End, Failure, Grid, Key, Scores, Seal, SlideId, SlideInfo, SlideKey, TileId,
-};
-use weir_runtime::stage::{
-    Batch, Completed, OpenedSlide, Prepare, Prepared, ReadError, Script, Sink, SlideRef, Source,
-    StageError, StageType, Step, TileReader, Work,
-};
-use weir_runtime::{Options, run};
+/// Side of the free scorer's tiles, px: small, so that there are many and what the engine does shows beside reading.
+const FREE_PX: u32 = 32;
 
-/// Side of a tile, px.
-const SIDE: u32 = 224;
-/// Slides that the tiles are spread over.
-const SLIDES: u32 = 8;
-
-fn main() {
-    let tiles = std::env::args()
-        .nth(1)
-        .map_or(80_000, |text| text.parse().unwrap());
-    println!("CPU time a tile of {SIDE} px, us; {tiles} tiles");
-    println!(
-        "{:>12} {:>8} {:>10} {:>8} {:>8} {:>10}",
-        "read, us", "workers", "plain loop", "engine", "beyond", "tiles/s"
-    );
-    for read in [0, 50, 300] {
-        let tiles = if read > 100 { tiles / 8 } else { tiles } / SLIDES * SLIDES;
-        let read = Duration::from_micros(read);
-        let plain = plain_loop(tiles, read) / tiles as f64;
-        for workers in [1, 2, 4] {
-            let (cpu, wall) = engine(tiles, read, workers);
-            let cpu = cpu / tiles as f64;
-            println!(
-                "{:>12} {workers:>8} {plain:>10.2} {cpu:>8.2} {:>8.2} {:>10.0}",
-                read.as_micros(),
-                cpu - plain,
-                tiles as f64 / wall.as_secs_f64()
-            );
-        }
-    }
-}
-
-/// CPU time of the process so far, all threads, us.
-fn cpu_time() -> f64 {
-    // SAFETY: an all-zero rusage is a valid one, and the call only writes to it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    let us = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
-    us(usage.ru_utime) + us(usage.ru_stime)
-}
-
-/// What reading a tile takes: CPU time, not sleep, and every byte is written.
-fn read(into: &mut [u8], takes: Duration) {
-    let since = Instant::now();
-    into.fill(200);
-    while since.elapsed() < takes {
-        std::hint::spin_loop();
-    }
-}
-
-fn plain_loop(tiles: u32, takes: Duration) -> f64 {
-    let mut buffer = vec![0; (SIDE * SIDE * 3) as usize];
-    let before = cpu_time();
-    for _ in 0..tiles {
-        read(std::hint::black_box(&mut buffer), takes);
-    }
-    cpu_time() - before
-}
-
-fn engine(tiles: u32, takes: Duration, workers: usize) -> (f64, Duration) {
-    let node = |name: &str, schema: &'static Schema, feeder: Option<usize>| Node {
-        name: name.into(),
-        schema,
-        values: Values::default(),
-        inputs: feeder
-            .map(|node| Edge {
-                port: 0,
-                node,
-                output: 0,
-            })
-            .into_iter()
-            .collect(),
-        run: StageRun::default(),
-        shapes: vec![vec![SIDE as u64, SIDE as u64, 3]],
-    };
-    let plan = Plan {
-        name: "engine".into(),
-        file: PathBuf::from("engine"),
-        run: RunSettings {
-            workers,
-            memory: 256 << 20,
-            ..RunSettings::default()
-        },
-        models: Default::default(),
-        nodes: vec![
-            node("source", &SOURCE, None),
-            node("score", &SCORE, Some(0)),
-            node("sink", &SINK, Some(1)),
-        ],
-        hash: "of the bench".into(),
-    };
-    let options = Options::default();
-    let load = Load {
-        tiles: tiles / SLIDES,
-        takes,
-    };
-    options
-        .shared
-        .get_or_try("", || Ok::<_, StageError>(load))
-        .unwrap();
-    let (before, since) = (cpu_time(), Instant::now());
-    let outcome = run(Arc::new(plan), TYPES, options).unwrap();
-    assert_eq!(outcome.exit_code(), 0);
-    (cpu_time() - before, since.elapsed())
-}
-
-#[derive(Clone, Copy, Default)]
-struct Load {
-    tiles: u32,
-    takes: Duration,
-}
-
-const fn port(kind: Kind) -> Port {
-    Port {
-        name: "rows",
-        kind,
-        shape: &[],
-        mpp: None,
+/// A scorer that costs nothing: what is left is the engine's.
+const FREE: Schema = Schema {
+    name: "free-scorer",
+    summary: "Scores tiles without looking at them",
+    doc: "For benches.",
+    rows: Rows::Map,
+    deliver: Deliver::Arrival,
+    place: Place::Home,
+    params: &[],
+    ins: &[Port {
+        name: "tiles",
+        kind: Kind::Pixels,
+        shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
+        mpp: Some(Dim::Same("mpp")),
         many: false,
         optional: false,
-        doc: "",
-    }
-}
+        doc: "Pixels",
+    }],
+    outs: &[Port {
+        name: "scores",
+        kind: Kind::Scores,
+        shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(2.0)],
+        mpp: Some(Dim::Same("mpp")),
+        many: false,
+        optional: false,
+        doc: "Scores",
+    }],
+    state_bytes: keeps_nothing,
+    example: "",
+};
 
-const fn schema(
-    name: &'static str,
-    rows: Rows,
-    ins: &'static [Port],
-    outs: &'static [Port],
-) -> Schema {
-    Schema {
-        name,
-        summary: "",
-        doc: "",
-        rows,
-        deliver: Deliver::Arrival,
-        place: Place::Home,
-        params: &[],
-        ins,
-        outs,
-        state_bytes: keeps_nothing,
-        example: "",
-    }
-}
-
-static SOURCE: Schema = schema("source", Rows::Source, &[], &[port(Kind::Pixels)]);
-static SCORE: Schema = schema(
-    "score",
-    Rows::Map,
-    &[port(Kind::Pixels)],
-    &[port(Kind::Scores)],
-);
-static SINK: Schema = schema("sink", Rows::Sink, &[port(Kind::Scores)], &[]);
-
-const TYPES: &[StageType] = &[
-    StageType {
-        schema: &SOURCE,
-        prepare: source,
-    },
-    StageType {
-        schema: &SCORE,
-        prepare: |_| Ok(Prepared::Work(Arc::new(Free))),
-    },
-    StageType {
-        schema: &SINK,
-        prepare: |_| Ok(Prepared::Sink(Arc::new(|| Box::new(Nothing)))),
-    },
-];
-
-fn source(cx: &Prepare) -> Result<Prepared, StageError> {
-    let slides = (0..SLIDES).map(|at| SlideRef {
-        id: format!("slide-{at}"),
-        key: SlideKey(at as u64),
-        path: String::new(),
-    });
-    let load = cx
-        .shared
-        .get_or_try("", || Err(StageError::new("no load", "")))?;
-    Ok(Prepared::Source(Arc::new(Made(*load, slides.collect()))))
-}
-
-struct Made(Load, Vec<SlideRef>);
-
-impl Source for Made {
-    fn slides(&self) -> &[SlideRef] {
-        &self.1
-    }
-
-    fn open(&self, slide: &SlideRef) -> Result<OpenedSlide, Failure> {
-        let mut info = SlideInfo::unopened(slide.id.clone(), slide.key, slide.path.clone());
-        info.tiles = self.0.tiles as u64;
-        info.grids = vec![Grid {
-            footprint: SIDE as f64,
-            mpp: 1.0,
-            px: SIDE,
-        }];
-        Ok(OpenedSlide {
-            info: Arc::new(info),
-            script: Box::new(Steps {
-                tiles: self.0.tiles,
-                next: None,
-            }),
-            reader: Arc::new(Reader(self.0.takes)),
-        })
-    }
-}
-
-struct Steps {
-    tiles: u32,
-    next: Option<u32>,
-}
-
-impl Script for Steps {
-    fn next(&mut self) -> Step {
-        let tile = |at: u32| TileId::new(0, 0, (at % 1000) as i64, (at / 1000) as i64).unwrap();
-        let Some(next) = self.next else {
-            self.next = Some(0);
-            let check = (0..self.tiles).fold(0u64, |sum, at| sum.wrapping_add(check(tile(at), 0)));
-            let seal = Seal {
-                n: self.tiles as u64,
-                check,
-                last: Some(End::Complete),
-            };
-            return Step::Seal { rev: 0, seal };
-        };
-        if next == self.tiles {
-            return Step::Done;
-        }
-        self.next = Some(next + 1);
-        Step::Tile {
-            tile: tile(next),
-            rev: 0,
-            width: SIDE,
-            height: SIDE,
-        }
-    }
-
-    fn stop(&mut self) {}
-}
-
-struct Reader(Duration);
-
-impl TileReader for Reader {
-    fn read(&self, _: TileId, _: u32, into: &mut [u8]) -> Result<(), ReadError> {
-        read(into, self.0);
-        Ok(())
-    }
-}
-
-struct Free;
+struct Free(Arc<Scores>);
 
 impl Work for Free {
-    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
-        for at in 0..batch.len() {
-            let scores = Scores {
-                score: 0.5,
-                probabilities: vec![0.5, 0.5],
-            };
-            batch.set(at, 0, Body::Score(Arc::new(scores)));
+    fn run(&self, batch: &mut Batch) -> std::result::Result<(), StageError> {
+        for i in 0..batch.len() {
+            batch.set(i, 0, Body::Score(self.0.clone()));
         }
         Ok(())
     }
+
+    fn shape(&self) -> BatchShape {
+        BatchShape {
+            rows: 64,
+            linger: Duration::from_millis(5),
+            timeout: Duration::from_secs(60),
+        }
+    }
 }
 
-struct Nothing;
+fn prepare_free(_: &Prepare) -> std::result::Result<Prepared, StageError> {
+    Ok(Prepared::Work(Arc::new(Free(Arc::new(Scores {
+        score: 0.5,
+        probabilities: vec![0.5, 0.5],
+    })))))
+}
 
-impl Sink for Nothing {
-    fn opened(&mut self, _: SlideId, _: &Arc<SlideInfo>) -> Result<(), StageError> {
-        Ok(())
+/// Runs a pipeline file's text and says what it took: CPU and wall, seconds.
+fn run(text: &str) -> Result<(f64, f64)> {
+    let free = StageType {
+        schema: &FREE,
+        prepare: prepare_free,
+    };
+    let types: Vec<StageType> = weir_stages::types().iter().copied().chain([free]).collect();
+    let registry = Registry::new(types.iter().map(|kind| kind.schema));
+    let file = generated::folder().join("bench.weir.toml");
+    let checked = check_text(&file, text, &Overrides::default(), &registry, &|_| None);
+    let Some(plan) = checked.plan else {
+        let titles: Vec<String> = checked
+            .diagnostics
+            .iter()
+            .map(|d| d.title.clone())
+            .collect();
+        return Err(titles.join("; ").into());
+    };
+    let (cpu, start) = (process_cpu()?, std::time::Instant::now());
+    let outcome = weir_runtime::run(Arc::new(plan), &types, Options::default())
+        .map_err(|error| format!("{error:?}"))?;
+    let took = (
+        process_cpu()?.saturating_sub(cpu).as_secs_f64(),
+        start.elapsed().as_secs_f64(),
+    );
+    if outcome.exit_code() != 0 {
+        return Err(format!("the run ended with exit code {}", outcome.exit_code()).into());
     }
+    Ok(took)
+}
 
-    fn row(&mut self, _: usize, _: Key, _: Body) -> Result<(), StageError> {
-        Ok(())
+/// All tiles of `px` px at `mpp` read in file order by this thread alone: CPU seconds, tiles.
+fn read_alone(path: &Path, px: u32, mpp: f64) -> Result<(f64, usize)> {
+    let slide = open(path, &OpenOptions::default())?;
+    let tiling = Tiling::new(slide.facts(), px, mpp, 0, Edge::Drop)?;
+    let mut tiles: Vec<TileId> = tiling.tiles().collect();
+    tiling.file_order(&mut tiles, slide.facts(), 64 << 20);
+    let cpu = process_cpu()?;
+    let mut pixels = vec![0; (px * px * 3) as usize];
+    for &tile in &tiles {
+        slide.read(tiling.region(tile), 0, px, px, &mut pixels)?;
+        std::hint::black_box(&pixels);
     }
+    Ok((
+        process_cpu()?.saturating_sub(cpu).as_secs_f64(),
+        tiles.len(),
+    ))
+}
 
-    fn ended(&mut self, _: SlideId, _: &[Completed]) -> Result<(), StageError> {
-        Ok(())
+fn head(slide: &Path, px: u32, mpp: f64, run: &str) -> String {
+    format!(
+        "weir = 1\n[run]\nmemory = \"256MiB\"\nout = \"out\"\n{run}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = {px}\nmpp = {mpp:?}\ntissue = \"none\"\n",
+        slide.display().to_string()
+    )
+}
+
+const REST: &str = "[stage.top]\nuse = \"top-k\"\nin = \"score\"\nhighest = 8\nlowest = 8\n[stage.chosen]\nuse = \"tile-fetch\"\nin = \"top\"\n[stage.end]\nuse = \"null-sink\"\nin = \"chosen\"\n";
+
+fn free() -> Result<()> {
+    let path = generated::slide(&generated::SMALL)?;
+    let mpp = open(&path, &OpenOptions::default())?
+        .facts()
+        .require_mpp()?
+        .0
+        .0;
+    let text = format!(
+        "{}[stage.score]\nuse = \"free-scorer\"\nin = \"tiles\"\n{REST}",
+        head(&path, FREE_PX, mpp, "workers = 1")
+    );
+    println!(
+        "A free scorer on tiles of {FREE_PX} px at level 0 (tile-reader, free scorer, top-k, tile-fetch, sink):\n"
+    );
+    println!("| run | CPU us a tile, run | reading alone | the engine's part | wanted |");
+    println!("|---|---|---|---|---|");
+    for round in 1..=3 {
+        let (alone, tiles) = read_alone(&path, FREE_PX, mpp)?;
+        let (cpu, _) = run(&text)?;
+        let each = |seconds: f64| seconds / tiles as f64 * 1e6;
+        println!(
+            "| {round} ({tiles} tiles) | {:.2} | {:.2} | {:.2} | <= 5 |",
+            each(cpu),
+            each(alone),
+            each(cpu - alone)
+        );
     }
+    Ok(())
+}
 
-    fn closed(&mut self, _: SlideId) {}
+/// An untrained scorer of the demo's architecture.
+fn scorer(px: u32, mpp: f64) -> Result<std::path::PathBuf> {
+    let header = ModelHeader {
+        format: 1,
+        kind: ModelKind::Scorer,
+        arch: "small".into(),
+        feature: 128,
+        hidden: 0,
+        gated: false,
+        classes: vec!["normal".into(), "tumour".into()],
+        positive: "tumour".into(),
+        input: ModelInput {
+            size: px,
+            mpp,
+            mean: [0.8, 0.65, 0.75],
+            std: [0.15, 0.2, 0.15],
+        },
+        normalise: String::new(),
+        link: String::new(),
+        power: None,
+        contract: String::new(),
+        sha256: "0".repeat(64),
+        training: None,
+        folder: Default::default(),
+    };
+    let place = generated::folder().join("scorer");
+    let weights = Weights::start(&folder::parameters(&header)?, 1);
+    save(&place, &header, &weights)?;
+    Ok(place)
+}
+
+fn scored() -> Result<()> {
+    const PX: u32 = 50;
+    let path = generated::slide(&generated::SMALL)?;
+    let mpp = 4.0
+        * open(&path, &OpenOptions::default())?
+            .facts()
+            .require_mpp()?
+            .0
+            .0;
+    let model = scorer(PX, mpp)?;
+    let encoder = Encoder::load(&ModelHeader::load(&model)?, &Choice::default())?;
+    let tiles = read_alone(&path, PX, mpp)?.1;
+    println!(
+        "\nReading and scoring {tiles} tiles of {PX} px (network `small`, {}):\n",
+        encoder.chosen().key()
+    );
+    println!("| workers | helpers | tiles/s | CPU us a tile |");
+    println!("|---|---|---|---|");
+    for (workers, helpers) in [(1, 1), (1, 2), (2, 2), (4, 2)] {
+        let text = format!(
+            "{}[model.a]\npath = {:?}\n[stage.score]\nuse = \"scorer\"\nin = \"tiles\"\nmodel = \"a\"\n{REST}",
+            head(
+                &path,
+                PX,
+                mpp,
+                &format!("workers = {workers}\nhelpers = {helpers}")
+            ),
+            model.display().to_string(),
+        );
+        let (cpu, wall) = run(&text)?;
+        println!(
+            "| {workers} | {helpers} | {:.0} | {:.0} |",
+            tiles as f64 / wall,
+            cpu / tiles as f64 * 1e6
+        );
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    println!("Engine: {}\n", machine());
+    free()?;
+    scored()
 }

@@ -17,7 +17,7 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
     let overrides = pipeline::overrides(&arguments.file)?;
     let plan = pipeline::load(&arguments.file.file, &overrides, manner)?.plan;
     let dry = arguments.slides.then(|| dry_run(&plan)).transpose()?;
-    let beyond = Beyond::of(&plan);
+    let (beyond, (fixed, slope)) = (Beyond::of(&plan), kept(&plan));
     match arguments.drawing {
         Drawing::Text => {
             out.write_all(weir_pipeline::graph::text(&plan).as_bytes())?;
@@ -31,8 +31,8 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             writeln!(
                 out,
                 "  of a slide    {} + {} a tile kept while it is open; at most {}",
-                shown::bytes(weir_runtime::state_bytes(&plan, 0)),
-                shown::bytes(a_tile(&plan)),
+                shown::bytes(fixed),
+                shown::bytes(slope),
                 shown::counted(plan.run.open_slides as u64, "open slide")
             )?;
             writeln!(out, "  beyond it     {}", beyond.formula())?;
@@ -47,8 +47,8 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             let mut graph = weir_pipeline::graph::json(&plan);
             graph["memory"] = json!({
                 "budget_bytes": plan.run.memory,
-                "slide_bytes": weir_runtime::state_bytes(&plan, 0),
-                "slide_bytes_a_tile": a_tile(&plan),
+                "slide_bytes": fixed,
+                "slide_bytes_a_tile": slope,
                 "beyond_bytes": beyond.bytes(),
                 "beyond": beyond.formula(),
             });
@@ -74,11 +74,12 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
     Ok(if failed { exit::PARTLY } else { exit::DONE })
 }
 
-/// Bytes kept for each tile of an open slide, when there are many.
-fn a_tile(plan: &Plan) -> u64 {
+/// Bytes kept of an open slide, whatever its size, and for each of its tiles, when there are many.
+fn kept(plan: &Plan) -> (u64, u64) {
     const MANY: u64 = 1 << 20;
-    let more = weir_runtime::state_bytes(plan, 2 * MANY);
-    (more - weir_runtime::state_bytes(plan, MANY)).div_ceil(MANY)
+    let many = weir_runtime::state_bytes(plan, MANY);
+    let slope = (weir_runtime::state_bytes(plan, 2 * MANY) - many).div_ceil(MANY);
+    (many.saturating_sub(slope * MANY), slope)
 }
 
 /// What a process holds beside the budget: what does not grow with slides and tiles.

@@ -14,12 +14,15 @@
 mod args;
 mod cases;
 mod doctor;
+mod graph;
 mod inspect;
 mod message;
 mod new;
 mod pipeline;
+mod reference;
 mod run;
 mod shown;
+mod train;
 mod validate;
 
 use args::{Arguments, Command, New};
@@ -63,7 +66,11 @@ fn run(command: Command, manner: &Manner) -> Done {
     match command {
         Command::Run(arguments) => run::run(&arguments, manner, out),
         Command::Validate(arguments) => validate::validate(&arguments, manner),
-        Command::Explain { code } => explain(&code, out),
+        Command::Graph(arguments) => graph::graph(&arguments, manner, out),
+        Command::Stages(arguments) => reference::stages(&arguments, out),
+        Command::Explain { code } => reference::explain(&code, out),
+        Command::Schema => reference::schema(out),
+        Command::Show(file) => reference::show(&file, manner, out),
         Command::Test { file, only } => cases::test(&file, only.as_deref(), manner, out),
         Command::New {
             what: New::Pipeline { file, models },
@@ -77,21 +84,8 @@ fn run(command: Command, manner: &Manner) -> Done {
             Ok(exit::DONE)
         }
         Command::Man { command } => man(command.as_deref(), out),
-        _ => Err(Refusal::failed("this command is not in this build yet", "")),
+        Command::Train(arguments) => train::train(&arguments, manner, out),
     }
-}
-
-/// `weir explain CODE`.
-pub fn explain(code: &str, out: &mut dyn Write) -> Done {
-    let Some(text) = weir_pipeline::explain(code) else {
-        let codes: Vec<&str> = weir_pipeline::codes::all().map(|code| code.id).collect();
-        return Err(Refusal::usage(
-            format!("there is no diagnostic `{code}`"),
-            format!("there are {}", codes.join(", ")),
-        ));
-    };
-    out.write_all(text.as_bytes())?;
-    Ok(exit::DONE)
 }
 
 fn man(command: Option<&str>, out: &mut dyn Write) -> Done {

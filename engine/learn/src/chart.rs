@@ -84,7 +84,10 @@ fn panel(
         .light_line_style(TRANSPARENT)
         .x_desc("epoch")
         .label_style((font::FAMILY, 12))
-        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
+        .x_label_formatter(&|epoch| match epoch.fract() {
+            0.0 => format!("{epoch:.0}"),
+            _ => String::new(),
+        })
         .y_label_formatter(&|value| format!("{value:.3}"))
         .draw()?;
     if let Some(best) = best {

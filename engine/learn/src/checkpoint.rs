@@ -75,6 +75,9 @@ impl Ground {
     }
 }
 
+/// What was taken up: the training, and with a checkpoint its best weights and state.
+pub type Taken<M> = (Training<M>, Option<(Weights, State)>);
+
 /// The checkpoints of one phase.
 pub struct Checkpoints {
     folder: PathBuf,
@@ -158,7 +161,7 @@ impl Checkpoints {
         &self,
         mut training: Training<M>,
         ground: &Ground,
-    ) -> Result<(Training<M>, Option<(Weights, State)>), TrainError> {
+    ) -> Result<Taken<M>, TrainError> {
         let Some(folder) = self.latest() else {
             return Ok((training, None));
         };

@@ -56,6 +56,8 @@ pub struct TileGroup {
     pub interval: Option<Interval>,
     /// AUROC of a linear model on six colour numbers, trained with the labels of all training tiles.
     pub colour: Option<f64>,
+    /// Likewise, trained with the labels of the tiles' bags.
+    pub colour_bags: Option<f64>,
 }
 
 /// One pooling on the validation bags.
@@ -98,9 +100,11 @@ struct TruthLine {
 
 struct Judged {
     slide: usize,
+    tile: TileId,
     positive: bool,
     score: f64,
-    colour: f64,
+    /// Logits of the two colour models.
+    colour: [f64; 2],
 }
 
 /// Every figure. `poolings` are the trained bag models: name, numerator, weights.
@@ -178,22 +182,37 @@ fn tile_groups(
             rows.push(statistics(&pixels));
             judged.push(Judged {
                 slide,
+                tile: *tile,
                 positive: *positive,
                 score,
-                colour: f64::NAN,
+                colour: [f64::NAN; 2],
             });
         }
     }
     let split = |slide: usize| data.entries[slide].split.as_deref().unwrap_or("");
-    let training: Vec<usize> = (0..judged.len())
-        .filter(|i| split(judged[*i].slide) == "train")
-        .collect();
-    if !training.is_empty() {
-        let known: Vec<[f64; 6]> = training.iter().map(|i| rows[*i]).collect();
-        let labels: Vec<bool> = training.iter().map(|i| judged[*i].positive).collect();
-        let model = Regression::train(&known, &labels);
-        for (tile, row) in judged.iter_mut().zip(&rows) {
-            tile.colour = model.logit(row);
+    let mut bag_label: BTreeMap<(usize, TileId), bool> = BTreeMap::new();
+    for bag in data.bags.iter().filter(|bag| bag.split == Split::Train) {
+        let positive = bag.class == ground.recipe.positive();
+        bag_label.extend(bag.tiles.iter().map(|tile| ((bag.slide, *tile), positive)));
+    }
+    // Each model's training tiles and their labels.
+    let own = |tile: &Judged| (split(tile.slide) == "train").then_some(tile.positive);
+    let bags = |tile: &Judged| bag_label.get(&(tile.slide, tile.tile)).copied();
+    let labels: [Vec<Option<bool>>; 2] = [
+        judged.iter().map(own).collect(),
+        judged.iter().map(bags).collect(),
+    ];
+    for (model, labels) in labels.iter().enumerate() {
+        let (known, labels): (Vec<[f64; 6]>, Vec<bool>) = rows
+            .iter()
+            .zip(labels)
+            .filter_map(|(row, label)| Some((*row, (*label)?)))
+            .unzip();
+        if !known.is_empty() {
+            let regression = Regression::train(&known, &labels);
+            for (tile, row) in judged.iter_mut().zip(&rows) {
+                tile.colour[model] = regression.logit(row);
+            }
         }
     }
     let mut groups = Vec::new();
@@ -256,7 +275,8 @@ fn group(
             .count(),
         auroc: of(&all, &|tile| tile.score),
         interval,
-        colour: of(&all, &|tile| tile.colour),
+        colour: of(&all, &|tile| tile.colour[0]),
+        colour_bags: of(&all, &|tile| tile.colour[1]),
     })
 }
 

@@ -154,15 +154,9 @@ impl BagNet {
 impl Trained for BagNet {
     fn weights(&self) -> Weights {
         let mut weights = self.encoder.weights();
-        for dense in [
-            Some(&self.v),
-            self.u.as_ref(),
-            Some(&self.w),
-            Some(&self.classifier),
-        ] {
-            if let Some(dense) = dense {
-                dense.write(&mut weights);
-            }
+        let heads = [&self.v, &self.w, &self.classifier];
+        for dense in heads.into_iter().chain(&self.u) {
+            dense.write(&mut weights);
         }
         weights
     }

@@ -103,7 +103,11 @@ impl Facts {
     pub fn json(&self) -> Result<String, TrainError> {
         serde_json::to_string_pretty(self)
             .map(|text| text + "\n")
-            .map_err(|error| TrainError::Chart(error.to_string()))
+            .map_err(|error| TrainError::Run {
+                path: "training.json".into(),
+                what: error.to_string(),
+                help: "this is a mistake of weir's".into(),
+            })
     }
 
     /// For people.
@@ -116,17 +120,17 @@ impl Facts {
             format!("{slides} slides, {bags} bags, {positive} of them positive, {tiles} tiles")
         };
         text += &format!(
-            "Training: {}. Validation: {}. Bags of {} to {} tiles. Training saw labels of bags alone; tile labels served the figures below and the colour baseline.\n\n",
+            "Training: {}. Validation: {}. Bags of {} to {} tiles. The list of bags is bags.csv. Training saw labels of bags alone; tile labels served the figures below and the colour baseline.\n\n",
             of(self.data.train),
             of(self.data.val),
             self.data.bag_size[0],
             self.data.bag_size[1]
         );
-        text += "## A: tile AUROC\n\nOver all tiles of the truth tables; a tile that the tissue mask leaves out counts as the lowest score. The interval is a bootstrap by patient. `colour` is a linear model on the mean and deviation of red, green and blue, trained with the labels of all training tiles.\n\n";
-        text += "| tiles of | slides | tiles | positive | masked | AUROC of A | 95 % | colour |\n|---|---|---|---|---|---|---|---|\n";
+        text += "## A: tile AUROC\n\nOver all tiles of the truth tables; a tile that the tissue mask leaves out counts as the lowest score. The interval is a bootstrap by patient. `colour` is a linear model on the mean and deviation of red, green and blue, trained with the labels of all training tiles; `colour, bags` is the same, trained with each tile's bag's label: like for like.\n\n";
+        text += "| tiles of | slides | tiles | positive | masked | AUROC of A | 95 % | colour | colour, bags |\n|---|---|---|---|---|---|---|---|---|\n";
         for group in &self.evaluation.tiles {
             text += &format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 group.group,
                 group.slides,
                 group.tiles,
@@ -134,7 +138,8 @@ impl Facts {
                 group.masked,
                 number(group.auroc),
                 range(group.interval),
-                number(group.colour)
+                number(group.colour),
+                number(group.colour_bags)
             );
         }
         if let Some(first) = self.evaluation.poolings.first() {
@@ -166,7 +171,7 @@ impl Facts {
         table.insert("recipe-sha256".into(), self.ground.recipe.clone().into());
         table.insert("bags-sha256".into(), self.ground.bags.clone().into());
         let epochs = self.history.iter().filter(|epoch| epoch.phase == phase);
-        let best = epochs.clone().filter(|epoch| epoch.best).next_back();
+        let best = epochs.clone().rfind(|epoch| epoch.best);
         table.insert("epochs".into(), (epochs.count() as i64).into());
         if let Some(best) = best {
             table.insert("best-epoch".into(), (best.epoch as i64).into());

@@ -14,6 +14,7 @@
 //! | [`codes`], [`diagnostic`], [`source`] | what a mistake is, and its place |
 //! | [`render`] | mistakes as text |
 //! | [`cases`] | the `[[test]]` tables |
+//! | [`graph`], [`reference`], [`show`](fn@show), [`json_schema`](fn@json_schema) | plans and stage types as text |
 //! | [`shapes`], [`memory`] | what a plan carries and holds |
 
 pub mod cases;
@@ -21,16 +22,20 @@ pub mod check;
 pub mod codes;
 pub mod diagnostic;
 mod doc;
+pub mod graph;
 mod hash;
+mod json_schema;
 pub mod memory;
 pub mod model;
 pub mod model_file;
 mod nearest;
 pub mod plan;
+pub mod reference;
 pub mod render;
 pub mod run;
 pub mod schema;
 pub mod shapes;
+mod show;
 pub mod source;
 pub mod units;
 pub mod values;
@@ -39,6 +44,7 @@ pub use cases::{Expect, Feed, TestCase};
 pub use check::{Checked, Overrides, check};
 pub use codes::{Code, Severity, explain};
 pub use diagnostic::Diagnostic;
+pub use json_schema::json_schema;
 pub use model::{HeaderError, ModelHeader, ModelInput, ModelKind};
 pub use model_file::{ModelFault, check_weights};
 pub use plan::{Edge, Node, Plan, StageRun};
@@ -47,5 +53,6 @@ pub use schema::{
     Deliver, Dim, Kind, ModelField, Param, ParamKind, Place, Port, Registry, Rows, Schema,
     StateArgs, keeps_nothing,
 };
+pub use show::show;
 pub use source::{Source, Sources, Span};
 pub use values::{Value, ValueError, Values};

@@ -45,6 +45,19 @@ pub enum Rows {
     Sink,
 }
 
+impl Rows {
+    /// The name in lists and graphs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rows::Source => "source",
+            Rows::Map => "map",
+            Rows::Filter => "filter",
+            Rows::Reduce => "reduce",
+            Rows::Sink => "sink",
+        }
+    }
+}
+
 /// When a reduce gets rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deliver {

@@ -1,5 +1,6 @@
 //! A stage's parameters after checking.
 
+use crate::units::{show_bytes, show_duration};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,46 @@ pub enum Value {
     Path(PathBuf),
     /// A list of texts; of slides, with paths resolved.
     Texts(Vec<String>),
+}
+
+impl Value {
+    /// As it would stand in a file.
+    pub fn to_toml(&self) -> String {
+        let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        match self {
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => format!("{number:?}"),
+            Value::Boolean(value) => value.to_string(),
+            Value::Text(value) => text(value),
+            Value::Bytes(bytes) => {
+                let shown = show_bytes(*bytes);
+                match crate::units::bytes(&shown) {
+                    Some(exact) if exact == *bytes => text(&shown),
+                    _ => bytes.to_string(),
+                }
+            }
+            Value::Duration(duration) => text(&show_duration(*duration)),
+            Value::Path(path) => text(&path.to_string_lossy()),
+            Value::Texts(texts) => {
+                let texts: Vec<String> = texts.iter().map(|item| text(item)).collect();
+                format!("[{}]", texts.join(", "))
+            }
+        }
+    }
+
+    /// For programs: bytes as a number, durations in seconds.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Integer(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Boolean(value) => (*value).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::Bytes(bytes) => (*bytes).into(),
+            Value::Duration(duration) => duration.as_secs_f64().into(),
+            Value::Path(path) => path.to_string_lossy().into(),
+            Value::Texts(texts) => texts.as_slice().into(),
+        }
+    }
 }
 
 /// Parameters by name; defaults are filled in. What the schema promises is there: a getter fails only when a stage asks for

@@ -67,11 +67,14 @@ pub struct SlideRecord {
 }
 
 impl SlideRecord {
-    /// Failed tiles, as the stage that saw most of them counted.
+    /// Failed tiles, as the stage that saw most of them counted; of a slide that an earlier run did, as that run counted.
     pub fn failed_tiles(&self) -> u64 {
+        let coverage = self.prediction.as_ref().map(|known| &known.bag.coverage);
+        let before = coverage.map(|coverage| coverage.source.fail.max(coverage.selected.fail));
         self.ledgers
             .values()
             .map(|(_, tally)| tally.fail)
+            .chain(before)
             .max()
             .unwrap_or(0)
     }

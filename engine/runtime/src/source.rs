@@ -1,6 +1,7 @@
 //! The source operator: opens slides, takes leases, has tiles read, sends what comes back.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ struct Wanted {
     rev: u32,
     size: (u32, u32),
     lease: Lease,
+    /// Set when the slide was stopped: nothing comes of its pixels then, and nobody waits for them.
+    aborted: Arc<AtomicBool>,
 }
 
 struct Live {
@@ -68,6 +71,7 @@ struct Live {
     in_flight: usize,
     told: u32,
     done: bool,
+    aborted: Arc<AtomicBool>,
     since: Instant,
 }
 
@@ -188,6 +192,7 @@ impl SourceLogic {
                 in_flight: 0,
                 told: 0,
                 done: false,
+                aborted: Arc::default(),
                 since: Instant::now(),
             });
             if self.stopped {
@@ -251,13 +256,11 @@ impl SourceLogic {
             match step {
                 Step::Tile { tile, rev, .. } if self.stopped => {
                     // Asked for before the stop, and held back since: the script counts it as sent.
-                    let what = "the run was stopped before the tile was read".into();
-                    let failure = failure(&self.name, &slide.info, tile, what);
                     out.send_all(Row {
                         slide: id,
                         tile,
                         rev,
-                        body: Body::Fail(Arc::new(failure)),
+                        body: stopped(&self.name),
                     });
                     sent += 1;
                 }
@@ -294,6 +297,7 @@ impl SourceLogic {
                         rev,
                         size: (width, height),
                         lease,
+                        aborted: slide.aborted.clone(),
                     });
                     if self.wanted.len() >= TILES_A_JOB {
                         self.read();
@@ -310,6 +314,9 @@ impl SourceLogic {
                     sent += 1;
                 }
                 Step::Seal { rev, seal } => {
+                    if seal.last == Some(End::Aborted) {
+                        slide.aborted.store(true, Ordering::Relaxed);
+                    }
                     out.send_all(Row {
                         slide: id,
                         tile: TileId::SLIDE,
@@ -317,7 +324,14 @@ impl SourceLogic {
                         body: Body::Seal(seal),
                     });
                 }
-                Step::Event(event) => out.event(id, event),
+                Step::Event(event) => {
+                    if matches!(event, Event::Skipped { .. }) {
+                        // Its tiles are those of an earlier run: nobody waits for them to be read.
+                        let tiles = &self.house.progress.tiles;
+                        tiles.fetch_sub(slide.info.tiles, Ordering::Relaxed);
+                    }
+                    out.event(id, event);
+                }
                 Step::Wait(time) => {
                     self.slides[at].not_before = Some(now + time);
                     return (sent, false);
@@ -409,6 +423,9 @@ impl SourceLogic {
 impl Wanted {
     fn read(self, house: &House, index: usize) -> Body {
         let node = &house.plan.nodes[index];
+        if self.aborted.load(Ordering::Relaxed) {
+            return stopped(&node.name);
+        }
         let retries = node.run.retries.unwrap_or(house.plan.run.retries);
         let (width, height) = self.size;
         let data = house.slab.take(TileBuf::bytes(width, height));
@@ -431,6 +448,14 @@ impl Wanted {
         };
         Body::Fail(Arc::new(failure(&node.name, &self.info, self.tile, what)))
     }
+}
+
+/// What becomes of a version of a slide that was stopped.
+pub(crate) fn stopped(stage: &str) -> Body {
+    Body::Skip(Skip::Dropped {
+        stage: stage.into(),
+        reason: "the run was stopped".into(),
+    })
 }
 
 fn failure(stage: &str, info: &SlideInfo, tile: TileId, what: String) -> Failure {

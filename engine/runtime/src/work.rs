@@ -3,17 +3,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use weir_record::{Body, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
+use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
 
 use crate::abort::{Abort, message};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
-use crate::source::TOLD_FAILURES;
+use crate::source::{TOLD_FAILURES, stopped};
 use crate::stage::{Batch, BatchShape, StageError, Work};
 
 pub(crate) struct WorkLogic {
@@ -47,6 +47,8 @@ struct Open {
     owed: u64,
     /// The news that nothing more comes waits until nothing is owed, so that it overtakes no value.
     closing: bool,
+    /// Set when a seal says that the slide ends aborted: nothing comes of its values then, and nobody waits for them.
+    aborted: Arc<AtomicBool>,
 }
 
 /// A value that waits, with the lease on its output once that is granted.
@@ -57,13 +59,22 @@ struct Value {
     lease: Option<Lease>,
     /// It was in a batch that did not come back in time.
     alone: bool,
+    aborted: Arc<AtomicBool>,
 }
 
 /// A batch on a helper thread.
 struct InHand {
     /// When a thread took it up: it may have waited long for one.
     started: Arc<OnceLock<Instant>>,
-    rows: Vec<(Key, Body, Arc<SlideInfo>)>,
+    rows: Vec<Waiting>,
+}
+
+/// A value on a helper thread, to be tried again when that does not come back.
+struct Waiting {
+    key: Key,
+    body: Body,
+    info: Arc<SlideInfo>,
+    aborted: Arc<AtomicBool>,
 }
 
 struct Done {
@@ -157,13 +168,14 @@ impl WorkLogic {
     }
 
     fn submit(&mut self, values: Vec<Value>) {
-        let rows: Vec<(Key, Body, Arc<SlideInfo>)> = values
+        let rows: Vec<Waiting> = values
             .iter()
-            .map(|value| (value.key, value.body.clone(), value.info.clone()))
-            .collect();
-        let batch: Vec<_> = values
-            .into_iter()
-            .map(|value| (value.key, value.body, value.info, value.lease))
+            .map(|value| Waiting {
+                key: value.key,
+                body: value.body.clone(),
+                info: value.info.clone(),
+                aborted: value.aborted.clone(),
+            })
             .collect();
         let job = self.next_job;
         self.next_job += 1;
@@ -180,8 +192,8 @@ impl WorkLogic {
         let start = started.clone();
         let run = move || {
             let since = *start.get_or_init(Instant::now);
-            let n = batch.len() as u64;
-            let rows = task.run(batch);
+            let n = values.len() as u64;
+            let rows = task.take(values);
             house.progress.stages[index].worked(n, since.elapsed());
             house.traced(index, since, n);
             // Nobody listens any more when the run was aborted or the answer is too late.
@@ -269,7 +281,13 @@ impl WorkLogic {
             // The thread that has it may never come back.
             self.house.helpers.add();
             let alone = job.rows.len() == 1;
-            for (key, body, info) in job.rows {
+            for Waiting {
+                key,
+                body,
+                info,
+                aborted,
+            } in job.rows
+            {
                 if alone {
                     let what = format!("no answer within {:?}", self.shape.timeout);
                     let failure = failure(
@@ -287,6 +305,7 @@ impl WorkLogic {
                         info,
                         lease: None,
                         alone: true,
+                        aborted,
                     });
                 }
             }
@@ -304,6 +323,7 @@ impl Logic for WorkLogic {
                         told: 0,
                         owed: 0,
                         closing: false,
+                        aborted: Arc::default(),
                     };
                     self.slides.insert(row.slide, open);
                     out.send_all(row);
@@ -322,7 +342,15 @@ impl Logic for WorkLogic {
                         out.send_all(row);
                     }
                 }
-                body if !body.is_value() => out.send_all(row),
+                body if !body.is_value() => {
+                    if let Body::Seal(seal) = body
+                        && seal.last == Some(End::Aborted)
+                        && let Some(slide) = self.slides.get(&row.slide)
+                    {
+                        slide.aborted.store(true, Ordering::Relaxed);
+                    }
+                    out.send_all(row);
+                }
                 _ => {
                     let key = Key {
                         slide: row.slide,
@@ -344,6 +372,7 @@ impl Logic for WorkLogic {
                         info: slide.info.clone(),
                         lease: None,
                         alone: false,
+                        aborted: slide.aborted.clone(),
                     };
                     self.waiting.push_back(value);
                 }
@@ -380,6 +409,22 @@ struct Task {
 }
 
 impl Task {
+    /// The outcomes of values; those of slides that were stopped meanwhile are not looked at.
+    fn take(&self, values: Vec<Value>) -> Vec<(Key, Vec<Body>)> {
+        let (void, values): (Vec<Value>, Vec<Value>) = values
+            .into_iter()
+            .partition(|value| value.aborted.load(Ordering::Relaxed));
+        let skipped = |value: Value| (value.key, vec![stopped(&self.name); self.outputs]);
+        let mut outcomes: Vec<_> = void.into_iter().map(skipped).collect();
+        if !values.is_empty() {
+            let rows = values
+                .into_iter()
+                .map(|value| (value.key, value.body, value.info, value.lease));
+            outcomes.extend(self.run(rows.collect()));
+        }
+        outcomes
+    }
+
     /// The outcomes of a batch: all at once when that works, else row by row.
     fn run(
         &self,

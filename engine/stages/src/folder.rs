@@ -6,13 +6,13 @@ use weir_runtime::stage::StageError;
 /// Longest name of a file, bytes, on every file system in use.
 const LONGEST: usize = 255;
 
-/// Names in `OUT` that are not slides'.
-const TAKEN: &[&str] = &[
-    "run.json",
-    "predictions.csv",
-    "predictions.jsonl",
-    "worklist.csv",
-    "patients.csv",
+/// Beginnings and ends of names in `OUT` that are not slides', shards' among them.
+const TAKEN: &[(&str, &str)] = &[
+    ("run", ".json"),
+    ("predictions", ".csv"),
+    ("predictions", ".jsonl"),
+    ("worklist", ".csv"),
+    ("patients", ".csv"),
 ];
 
 /// The folder of the slide `id` below `out`.
@@ -26,14 +26,16 @@ pub fn of(out: &Path, id: &str) -> Result<PathBuf, StageError> {
             "name it in the column `slide` of the manifest",
         ));
     }
-    let dots = id.chars().all(|c| c == '.');
-    let taken = TAKEN.iter().any(|name| name.eq_ignore_ascii_case(id));
+    let lower = id.to_ascii_lowercase();
+    let taken = TAKEN
+        .iter()
+        .any(|(begin, end)| lower.starts_with(begin) && lower.ends_with(end));
     let last = id.chars().count() - 1;
     let mut name = String::with_capacity(id.len());
     for (at, c) in id.chars().enumerate() {
         let plain = match c {
             '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '%' => false,
-            '.' => !dots && !taken && at != last,
+            '.' => !taken && at != 0 && at != last,
             ' ' => at != 0 && at != last,
             c => !c.is_control(),
         };
@@ -81,8 +83,16 @@ mod tests {
     fn ids_that_are_no_file_names_are_written_out_or_refused() {
         let name = |id: &str| of(Path::new(""), id).map(|path| path.to_str().unwrap().to_owned());
         assert_eq!(name("..").unwrap(), "%2E%2E");
-        assert_eq!(name("../../etc/passwd").unwrap(), "..%2F..%2Fetc%2Fpasswd");
+        assert_eq!(
+            name("../../etc/passwd").unwrap(),
+            "%2E.%2F..%2Fetc%2Fpasswd"
+        );
         assert_eq!(name("run.json").unwrap(), "run%2Ejson");
+        assert_eq!(
+            name("Predictions-1-of-2.csv").unwrap(),
+            "Predictions-1-of-2%2Ecsv"
+        );
+        assert_eq!(name(".weir-lock").unwrap(), "%2Eweir-lock");
         assert_eq!(name("100%").unwrap(), "100%25");
         assert!(name("").unwrap_err().to_string().contains("manifest"));
         assert!(

@@ -39,8 +39,8 @@ pub(crate) fn draw(
     let caption = format!("score: p({positive}) of each tile");
     bar(pen, layout, 1, &caption, scores, style, "")?;
     if let Some(weights) = weights {
-        let even = 1.0 / tiles.attention.len() as f32;
-        let note = format!("even: {}", short(even));
+        let n = tiles.attention.len();
+        let note = format!("1/{n} = {}", short(1.0 / n as f32));
         bar(
             pen,
             layout,

@@ -17,6 +17,7 @@
 //! | [`tiles_sink`] | sink | scores and attention to a table a slide |
 //! | [`heatmap_sink`] | sink | scores and attention to a picture a slide |
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
+//! | [`image_sink`] | sink | tiles to pictures |
 //! | [`null_sink`] | sink | tiles to nothing, at any speed |
 //! | [`scripted_source`] | source | plays a script of made-up slides |
 //!
@@ -35,6 +36,7 @@ mod heatmap_legend;
 mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
+pub mod image_sink;
 pub mod null_sink;
 mod palette;
 mod prediction_file;
@@ -45,6 +47,7 @@ pub mod scripted_source;
 pub mod tile_fetch;
 mod tile_file;
 pub mod tile_reader;
+mod tile_script;
 mod tiles;
 pub mod tiles_sink;
 pub mod tissue_filter;
@@ -73,6 +76,7 @@ static SCHEMAS: &[&Schema] = &[
     &tiles_sink::SCHEMA,
     &heatmap_sink::SCHEMA,
     &geojson_sink::SCHEMA,
+    &image_sink::SCHEMA,
     &null_sink::SCHEMA,
     &scripted_source::SCHEMA,
 ];
@@ -90,6 +94,7 @@ static TYPES: &[StageType] = &[
     tiles_sink::TYPE,
     heatmap_sink::TYPE,
     geojson_sink::TYPE,
+    image_sink::TYPE,
     null_sink::TYPE,
     scripted_source::TYPE,
 ];

@@ -1,7 +1,7 @@
 //! `predictions.csv` and `predictions.jsonl`: predictions of all slides of a run.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,8 +114,8 @@ struct Line<'a> {
 }
 
 /// `predictions.jsonl`: appended to and synced, a slide at a time; the last line of a slide holds. A line that says what the
-/// slide's last line says is not written again, and a last line that a killed run left half is cut off. The file is locked:
-/// two runs that wrote one folder would write over each other's tables.
+/// slide's last line says is not written again, and a last line that a killed run left half is cut off. One run writes it at a
+/// time: the program locks the folder.
 pub(crate) struct Log {
     path: PathBuf,
     open: Option<File>,
@@ -123,27 +123,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Nothing is touched before [`Log::claim`].
+    /// Nothing is touched before the first line.
     pub(crate) fn new(path: PathBuf) -> Self {
         Log {
             path,
             open: None,
             last: HashMap::new(),
         }
-    }
-
-    /// Makes the file this run's, once.
-    pub(crate) fn claim(&mut self) -> Result<(), StageError> {
-        if self.open.is_none() {
-            let opened = self.reopen();
-            self.open = Some(opened.map_err(|error| cannot_write(&self.path, &error))?);
-        }
-        Ok(())
-    }
-
-    /// Whether the file is this run's.
-    pub(crate) fn is_claimed(&self) -> bool {
-        self.open.is_some()
     }
 
     pub(crate) fn append(
@@ -176,16 +162,17 @@ impl Log {
     }
 
     fn write(&mut self, slide: &str, line: String) -> io::Result<()> {
-        // Without a claim there was an error already.
-        let Some(file) = &mut self.open else {
-            return Ok(());
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => self.reopen()?,
         };
-        if self.last.get(slide) == Some(&line) {
-            return Ok(());
+        if self.last.get(slide) != Some(&line) {
+            file.write_all(format!("{line}\n").as_bytes())?;
+            file.sync_data()?;
+            self.last.insert(slide.to_owned(), line);
         }
-        file.write_all(format!("{line}\n").as_bytes())?;
-        file.sync_data()?;
-        self.last.insert(slide.to_owned(), line);
+        // After an error the file is opened anew, which cuts off what was half written.
+        self.open = Some(file);
         Ok(())
     }
 
@@ -204,15 +191,6 @@ impl Log {
             .read(true)
             .write(true)
             .open(&self.path)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other(
-                    "another run writes this folder; give each run, and each shard of one, its own",
-                ));
-            }
-            // A file system without locks.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
         let (mut whole, mut line) = (0, Vec::new());
         let mut lines = BufReader::new(&file);
         while lines.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {

@@ -184,9 +184,24 @@ impl Sink for Home {
     }
 }
 
+/// The shard of a batch that a run is, as `2-of-4`; its tables have it in their names. In
+/// [`Shared`](weir_runtime::stage::Shared), put there before the run; empty for a run of all slides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shard(pub String);
+
+impl Shard {
+    fn file(&self, end: &str) -> String {
+        match self.0.as_str() {
+            "" => format!("predictions.{end}"),
+            shard => format!("predictions-{shard}.{end}"),
+        }
+    }
+}
+
 /// The part at process 0: the tables of all slides.
 struct First {
     out: PathBuf,
+    shard: Arc<Shard>,
     plan: String,
     log: Log,
     open: HashMap<SlideId, Known>,
@@ -216,9 +231,8 @@ impl First {
 
 impl Sink for First {
     fn opened(&mut self, slide: SlideId, info: &Arc<SlideInfo>) -> Result<(), StageError> {
-        let first = self.open.is_empty() && self.ended.is_empty();
         self.open.insert(slide, Known::new(info.clone()));
-        if first { self.log.claim() } else { Ok(()) }
+        Ok(())
     }
 
     fn row(&mut self, _: usize, key: Key, body: Body) -> Result<(), StageError> {
@@ -244,11 +258,7 @@ impl Sink for First {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
-        // A run without a slide leaves no table; one whose folder is another run's leaves that run's.
-        if !self.log.is_claimed() {
-            return Ok(());
-        }
-        let path = self.out.join("predictions.csv");
+        let path = self.out.join(self.shard.file("csv"));
         table(self.ended.values())
             .and_then(|bytes| file::write(&path, &bytes))
             .map_err(|error| cannot_write(&path, &error))
@@ -260,7 +270,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let writers = cx.shared.get::<Writers>();
     writers.enlist_last(&cx.node.name, done::FILE)?;
     let (out, plan, shared) = (cx.out(), Arc::new(cx.plan.clone()), cx.shared.clone());
-    let hash = plan.hash.clone();
+    let (hash, shard) = (plan.hash.clone(), shared.get::<Shard>());
     // Asked for when a slide ends: executors are known when every stage is prepared.
     let identity: Arc<dyn Fn() -> Identity + Send + Sync> =
         Arc::new(move || Identity::of(&plan, &shared));
@@ -277,8 +287,9 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     };
     let first: MakeSink = Arc::new(move || {
         Box::new(First {
-            log: Log::new(out.join("predictions.jsonl")),
+            log: Log::new(out.join(shard.file("jsonl"))),
             out: out.clone(),
+            shard: shard.clone(),
             plan: hash.clone(),
             open: HashMap::new(),
             ended: BTreeMap::new(),

@@ -2,23 +2,25 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, RunSettings, Schema, StateArgs,
     ValueError, Values,
 };
 use weir_record::id::mix;
-use weir_record::ledger::check;
-use weir_record::{Body, End, Failure, Seal, Skip, SlideInfo, SlideKey, TileId};
+use weir_record::{Event, Failure, SlideInfo, SlideKey, TileId};
 use weir_runtime::stage::{
-    OpenedSlide, Overview, Prepare, Prepared, ReadError, Script, SlideRef, Source, StageError,
-    StageType, Step, TileReader,
+    OpenedSlide, Overview, Prepare, Prepared, ReadError, SlideRef, Source, StageError, StageType,
+    TileReader,
 };
 use weir_slide::{
     Edge, Fault, InputError, OpenOptions, SlideEntry, SlideError, SlideReader, TileCache, Tiling,
     TissueMask, input,
 };
+
+use crate::done::{self, Again, Identity};
+use crate::tile_script::Once;
 
 /// `tile-reader`.
 pub const SCHEMA: Schema = Schema {
@@ -200,19 +202,13 @@ impl Settings {
 /// The tiles of a slide, in the order in which they are read.
 #[derive(Debug)]
 struct Sheet {
-    tiling: Tiling,
     tiles: Vec<TileId>,
     /// Places that the mask left out.
     background: u64,
 }
 
-/// Lays the grid and takes the places with tissue. `cache` bytes of decoded native tiles are there while the slide is read.
-fn enumerate(
-    slide: &dyn SlideReader,
-    settings: &Settings,
-    key: SlideKey,
-    cache: usize,
-) -> Result<Sheet, SlideError> {
+/// Lays the grid; a slide that no tile fits on is refused.
+fn lay(slide: &dyn SlideReader, settings: &Settings) -> Result<Tiling, SlideError> {
     let facts = slide.facts();
     let tiling = Tiling::new(
         facts,
@@ -231,12 +227,23 @@ fn enumerate(
         let help = "set edge = \"pad\", or a smaller size";
         return Err(SlideError::new(Fault::Request, &facts.path, what, help));
     }
+    Ok(tiling)
+}
+
+/// Takes the places with tissue. `cache` bytes of decoded native tiles are there while the slide is read.
+fn enumerate(
+    slide: &dyn SlideReader,
+    tiling: Tiling,
+    settings: &Settings,
+    key: SlideKey,
+    cache: usize,
+) -> Result<Sheet, SlideError> {
     let mut tiles = match settings.tissue {
         None => tiling.tiles().collect(),
         Some(least) => TissueMask::of(slide)?.keep(&tiling, least),
     };
     match settings.order {
-        Order::File => tiling.file_order(&mut tiles, facts, cache),
+        Order::File => tiling.file_order(&mut tiles, slide.facts(), cache),
         Order::Rows => {}
         Order::Random => {
             let seed = mix(settings.seed ^ key.0);
@@ -244,97 +251,7 @@ fn enumerate(
         }
     }
     let background = tiling.len() - tiles.len() as u64;
-    Ok(Sheet {
-        tiling,
-        tiles,
-        background,
-    })
-}
-
-/// Sends a slide's tiles once: the seal first, since their number is known before the first is read.
-struct Once {
-    stage: Arc<str>,
-    px: u32,
-    seal: Option<Seal>,
-    tiles: std::vec::IntoIter<TileId>,
-    /// The seal of the generation that says: stopped.
-    aborts: Option<Seal>,
-    stopped: bool,
-    done: bool,
-}
-
-const ABORTED: Seal = Seal {
-    n: 0,
-    check: 0,
-    last: Some(End::Aborted),
-};
-
-impl Once {
-    fn new(stage: Arc<str>, px: u32, tiles: Vec<TileId>) -> Self {
-        let sum = tiles
-            .iter()
-            .fold(0u64, |sum, tile| sum.wrapping_add(check(*tile, 0)));
-        Once {
-            stage,
-            px,
-            seal: Some(Seal {
-                n: tiles.len() as u64,
-                check: sum,
-                last: Some(End::Complete),
-            }),
-            tiles: tiles.into_iter(),
-            aborts: None,
-            stopped: false,
-            done: false,
-        }
-    }
-}
-
-impl Script for Once {
-    fn next(&mut self) -> Step {
-        if let Some(seal) = self.seal.take() {
-            return Step::Seal { rev: 0, seal };
-        }
-        // Ahead of what is left of generation 0, so that nothing takes that for the end.
-        if let Some(seal) = self.aborts.take() {
-            return Step::Seal { rev: 1, seal };
-        }
-        match self.tiles.next() {
-            None => {
-                self.done = true;
-                Step::Done
-            }
-            Some(tile) if self.stopped => Step::Outcome {
-                tile,
-                rev: 0,
-                body: Body::Skip(Skip::Dropped {
-                    stage: self.stage.clone(),
-                    reason: "the run was stopped".into(),
-                }),
-            },
-            Some(tile) => Step::Tile {
-                tile,
-                rev: 0,
-                width: self.px,
-                height: self.px,
-            },
-        }
-    }
-
-    fn stop(&mut self) {
-        if self.done || self.stopped {
-            return;
-        }
-        self.stopped = true;
-        match &mut self.seal {
-            // Nothing was said of any tile yet.
-            Some(seal) => {
-                *seal = ABORTED;
-                self.tiles = Vec::new().into_iter();
-            }
-            None => self.aborts = Some(ABORTED),
-        }
-    }
+    Ok(Sheet { tiles, background })
 }
 
 // ------------------------------------------------------------------------------------------------------------- glue
@@ -365,7 +282,15 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             path: entry.path.display().to_string(),
         })
         .collect();
+    let (plan, shared) = (cx.plan.clone(), cx.shared.clone());
+    let earlier = Earlier {
+        again: cx.shared.get::<Again>().0,
+        out: cx.out(),
+        identity: Box::new(move || Identity::of(&plan, &shared)),
+        known: OnceLock::new(),
+    };
     Ok(Prepared::Source(Arc::new(Slides {
+        earlier,
         stage: cx.node.name.as_str().into(),
         settings,
         slides,
@@ -414,9 +339,34 @@ struct Slides {
     entries: HashMap<String, SlideEntry>,
     cache: TileCache,
     open_slides: usize,
+    earlier: Earlier,
+}
+
+/// What an earlier run left.
+struct Earlier {
+    /// Slides that are done are computed again.
+    again: bool,
+    out: PathBuf,
+    /// Of this run; known once every stage is prepared, so not before the first slide opens.
+    identity: Box<dyn Fn() -> Identity + Send + Sync>,
+    known: OnceLock<Identity>,
 }
 
 impl Slides {
+    /// What an earlier run with the same identity left of the slide, when it is done with it.
+    fn earlier(&self, info: &SlideInfo) -> Option<done::Found> {
+        let Earlier {
+            again,
+            out,
+            identity,
+            known,
+        } = &self.earlier;
+        if *again {
+            return None;
+        }
+        done::find(out, info, known.get_or_init(identity))
+    }
+
     fn failure(&self, slide: &SlideRef, error: SlideError) -> Failure {
         Failure {
             stage: self.stage.to_string(),
@@ -453,29 +403,45 @@ impl Source for Slides {
             ..OpenOptions::default()
         };
         let reader = weir_slide::open(&entry.path, &options).map_err(fail)?;
-        let cache = self.cache.bytes() / self.open_slides;
-        let sheet = enumerate(reader.as_ref(), &self.settings, slide.key, cache).map_err(fail)?;
-        let info = info(slide, entry, reader.as_ref(), &sheet);
+        let tiling = lay(reader.as_ref(), &self.settings).map_err(fail)?;
+        let pixels = Pixels {
+            slide: reader,
+            tiling,
+        };
+        let reader = pixels.slide.as_ref();
+        let mut info = info(slide, entry, reader, &tiling);
+        let script = match self.earlier(&info) {
+            Some(earlier) => {
+                info.tiles = earlier.tiles;
+                info.background = earlier.background;
+                Once::skipped(Event::Skipped {
+                    path: earlier.path.display().to_string(),
+                    prediction: Arc::new(earlier.prediction),
+                })
+            }
+            None => {
+                let cache = self.cache.bytes() / self.open_slides;
+                let sheet =
+                    enumerate(reader, tiling, &self.settings, slide.key, cache).map_err(fail)?;
+                info.tiles = sheet.tiles.len() as u64;
+                info.background = sheet.background;
+                Once::new(self.stage.clone(), tiling.grid.px, sheet.tiles)
+            }
+        };
         Ok(OpenedSlide {
             info: Arc::new(info),
-            script: Box::new(Once::new(
-                self.stage.clone(),
-                sheet.tiling.grid.px,
-                sheet.tiles,
-            )),
-            reader: Arc::new(Pixels {
-                slide: reader,
-                tiling: sheet.tiling,
-            }),
+            script: Box::new(script),
+            reader: Arc::new(pixels),
         })
     }
 }
 
+/// What is known before the tiles are.
 fn info(
     slide: &SlideRef,
     entry: &SlideEntry,
     reader: &dyn SlideReader,
-    sheet: &Sheet,
+    tiling: &Tiling,
 ) -> SlideInfo {
     let facts = reader.facts();
     let half_size = if facts.half_size_decode {
@@ -494,9 +460,9 @@ fn info(
         patient: entry.patient.clone(),
         label: entry.label.clone(),
         split: entry.split.clone(),
-        grids: vec![sheet.tiling.grid],
-        tiles: sheet.tiles.len() as u64,
-        background: sheet.background,
+        grids: vec![tiling.grid],
+        tiles: 0,
+        background: 0,
         input: Some(facts.input),
     }
 }
@@ -538,50 +504,6 @@ impl TileReader for Pixels {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use proptest::prelude::*;
-    use weir_record::{Kind, Ledger};
-
-    fn tiles(n: u32) -> Vec<TileId> {
-        (0..n)
-            .map(|i| TileId::new(0, 0, i as i64 % 7 * 50, i as i64 / 7 * 50).unwrap())
-            .collect()
-    }
-
-    proptest! {
-        /// Stopped after any number of steps, every version that a seal spoke of has one outcome and the slide ends aborted;
-        /// not stopped, or stopped when all was said, it ends complete.
-        #[test]
-        fn a_stop_leaves_no_version_without_an_outcome(n in 0u32..40, steps in 0usize..60) {
-            let mut script = Once::new("tiles".into(), 50, tiles(n));
-            let mut ledger = Ledger::default();
-            let (mut over, mut stopped_in_time) = (false, false);
-            for step in 0.. {
-                if step == steps && !over {
-                    script.stop();
-                    stopped_in_time = true;
-                }
-                match script.next() {
-                    Step::Tile { tile, rev, .. } => {
-                        prop_assert!(!stopped_in_time, "a tile after the stop");
-                        ledger.outcome(rev, tile, Kind::Value).unwrap();
-                    }
-                    Step::Outcome { tile, rev, body } => {
-                        ledger.outcome(rev, tile, Kind::of(&body).unwrap()).unwrap();
-                    }
-                    Step::Seal { rev, seal } => ledger.seal(rev, seal).unwrap(),
-                    Step::Done => {
-                        over = true;
-                        if step >= steps {
-                            break;
-                        }
-                    }
-                    other => prop_assert!(false, "{other:?}"),
-                }
-            }
-            let end = if stopped_in_time { End::Aborted } else { End::Complete };
-            prop_assert_eq!(ledger.ended(), Some(end));
-        }
-    }
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -613,7 +535,8 @@ mod tests {
                 order,
                 ..settings()
             };
-            enumerate(slide.as_ref(), &settings, SlideKey(7), 1 << 20).unwrap()
+            let tiling = lay(slide.as_ref(), &settings).unwrap();
+            enumerate(slide.as_ref(), tiling, &settings, SlideKey(7), 1 << 20).unwrap()
         };
         let (file, rows, random) = (sheet(Order::File), sheet(Order::Rows), sheet(Order::Random));
         assert_eq!(file.background + file.tiles.len() as u64, 60 * 51);
@@ -637,7 +560,7 @@ mod tests {
             edge: Edge::Drop,
             ..settings()
         };
-        let error = enumerate(slide.as_ref(), &settings, SlideKey(7), 1 << 20).unwrap_err();
+        let error = lay(slide.as_ref(), &settings).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("no tile fits: the slide has 3000 x 2550 px"),

@@ -1,6 +1,7 @@
 //! The views of a run: attached to its dataflow, read when it is over.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use differential_dataflow::AsCollection;
@@ -69,19 +70,29 @@ impl Views {
                 let mut held = views.lock();
                 let held = place(&mut held);
                 for (what, _, change) in changes.drain(..) {
-                    let slot = held.entry(what);
-                    let mut count = match slot {
-                        std::collections::btree_map::Entry::Vacant(slot) => slot.insert_entry(0),
-                        std::collections::btree_map::Entry::Occupied(slot) => slot,
-                    };
-                    *count.get_mut() += change;
-                    if *count.get() == 0 {
-                        count.remove();
+                    match held.entry(what) {
+                        Entry::Vacant(slot) => {
+                            slot.insert(change);
+                        }
+                        Entry::Occupied(mut slot) => {
+                            *slot.get_mut() += change;
+                            if *slot.get() == 0 {
+                                slot.remove();
+                            }
+                        }
                     }
                 }
             });
         });
     }
+}
+
+/// A worklist shows no sums, which are the largest part of an entry.
+fn without_sums(mut entry: SlideEntry) -> SlideEntry {
+    if let Some(answer) = &mut entry.answer {
+        answer.exact = None;
+    }
+    entry
 }
 
 impl Tap for Views {
@@ -90,7 +101,8 @@ impl Tap for Views {
             self.lock().here = true;
         }
         let slides = register(scope, rows).as_collection();
-        self.hold("worklist", slides.clone().inner, |held| &mut held.slides);
+        let shown = slides.clone().map(without_sums);
+        self.hold("worklist", shown.inner, |held| &mut held.slides);
         let patients = slides
             .explode(|entry| Some((entry.owner(), Rollup::of(&entry))))
             .count_total();

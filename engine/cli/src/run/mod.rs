@@ -6,6 +6,7 @@ mod progress;
 mod record;
 pub mod signals;
 mod summary;
+mod views;
 
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
@@ -18,9 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use weir_pipeline::{Overrides, Plan};
 use weir_runtime::stage::Shared;
-use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, exit};
+use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, Tap, exit};
 use weir_stages::Executors;
 use weir_stages::done::Again;
+use weir_stages::predictions_sink;
 
 /// Runs a pipeline.
 pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done {
@@ -65,17 +67,23 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let Ok(_) = shared.get_or_try("", || {
         Ok::<_, std::convert::Infallible>(Again(arguments.again))
     });
+    let in_names = predictions_sink::Shard(shard.map_or_else(String::new, |s| s.to_string()));
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(in_names));
     let display = if arguments.led {
         Display::led()
     } else {
         Display::new(manner, &plan.name)
     };
     let watch = Watch::start(progress.clone(), display).map_err(cannot)?;
+    let views = views::of(&plan);
     let options = Options {
         stop: stop.clone(),
         progress: Some(progress.clone()),
         shared: shared.clone(),
-        taps: Vec::new(),
+        taps: views
+            .iter()
+            .map(|views| Arc::new(views.clone()) as Arc<dyn Tap>)
+            .collect(),
         shard: shard.map(|shard| (shard.i, shard.n)),
         cluster,
         trace: arguments.trace.clone(),
@@ -100,6 +108,9 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     match result {
         Ok(outcome) => {
             let code = outcome.exit_code();
+            if let Some(views) = &views {
+                views::write(views, &plan, shard)?;
+            }
             write_record(&plan, shard, &facts.record(&outcome, code, None))?;
             summary::failures(&outcome, manner);
             if !manner.quiet {

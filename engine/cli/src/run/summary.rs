@@ -109,7 +109,10 @@ pub fn summary(
     writeln!(out, "{took}")?;
     writeln!(out, "{}: {}", folder.display(), files(folder).join(", "))?;
     // One slide's files are named; those of more lie in folders of the same kind.
-    let mut folders = outcome.slides.keys().map(|id| folder.join(id));
+    let mut folders = outcome
+        .slides
+        .keys()
+        .filter_map(|id| weir_stages::folder::of(folder, id).ok());
     if let Some(slide) = folders.find(|slide| slide.is_dir()) {
         writeln!(out, "{}: {}", slide.display(), files(&slide).join(", "))?;
     }

@@ -10,21 +10,23 @@ mod fit;
 mod models;
 mod order;
 mod overrides;
+mod own;
 mod parse;
 mod paths;
 mod plan;
 mod settings;
 mod stages;
 mod structure;
+mod substitute;
 mod variables;
 mod wiring;
 
 pub(crate) use convert::range_of;
 pub use overrides::Overrides;
+pub(crate) use own::schema_faults;
 pub(crate) use settings::shown as shown_settings;
 pub use settings::{RUN, STAGE_RUN};
 pub(crate) use stages::KEYS as STAGE_KEYS;
-pub(crate) use structure::is_name;
 pub(crate) use variables::TYPES as VARIABLE_TYPES;
 
 use crate::cases::TestCase;
@@ -238,7 +240,7 @@ fn passes(
     let mut variables = variables::declare(cx, &root, &overrides.variables);
     for entry in &mut root.entries {
         if entry.name != "var" {
-            variables::substitute(cx, &mut variables, &mut entry.value);
+            substitute::substitute(cx, &mut variables, &mut entry.value);
         }
     }
     models::declare(cx, &root);
@@ -288,6 +290,21 @@ impl Checked {
     /// Whether nothing can run with what was found.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    /// The executor of a stage makes other numbers of a tile among others than of the tile alone, which was found when its model
+    /// was loaded.
+    pub fn not_deterministic(&self, stage: &str, executor: &str, device: &str) -> Diagnostic {
+        let title = format!(
+            "what stage `{stage}` makes of a tile depends on its neighbours ({executor} on {device})"
+        );
+        let diagnostic = match self.written.stages.get(stage) {
+            Some(written) => Diagnostic::new(&codes::W0417, written.key, title, "this stage"),
+            None => Diagnostic::nowhere(&codes::W0417, title),
+        };
+        diagnostic.help(
+            "run.json says `deterministic: false`; `--device cpu` gives the same answer always",
+        )
     }
 
     /// A stage could not make itself ready: the message that says so at the stage's place.

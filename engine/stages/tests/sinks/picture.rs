@@ -1,4 +1,4 @@
-//! heatmap.png.
+//! heatmap.png, and pictures of tiles.
 
 use crate::stand::*;
 use std::fs;
@@ -10,7 +10,7 @@ use weir_runtime::stage::{
     OpenSlides, Overview, ReadError, Shared, StageError, StageType, TileReader,
 };
 use weir_slide::{OpenOptions, SlideReader};
-use weir_stages::heatmap_sink;
+use weir_stages::{heatmap_sink, image_sink};
 
 const TYPES: &[StageType] = &[heatmap_sink::TYPE];
 
@@ -201,5 +201,56 @@ fn a_picture_that_cannot_be_written_is_told_at_the_end() {
         errors[0].what.contains("heatmap.png cannot be written"),
         "{}",
         errors[0]
+    );
+}
+
+#[test]
+fn pictures_of_tiles_are_the_pixels_and_no_others_stay() {
+    let out = tempfile::tempdir().unwrap();
+    let slab = Slab::new(1 << 20);
+    let pixels = |seed: u8| {
+        let mut buf = slab.take(50 * 50 * 3);
+        let bytes: &mut [u8] = &mut buf;
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (at as u8).wrapping_mul(seed);
+        }
+        Body::Pixels(Arc::new(TileBuf::new(50, 50, buf, None).unwrap()))
+    };
+    let plan = plan(out.path(), &[("images", image_sink::TYPE, &[])]);
+    let tell = |rows| {
+        let mut parts = prepare(&plan, &Shared::default(), &[image_sink::TYPE]).unwrap();
+        let story = Story {
+            rows,
+            ..five_tiles("s")
+        };
+        assert_eq!(story.tell(&mut parts, &plan), []);
+        let mut names: Vec<_> = fs::read_dir(out.path().join("s/tiles"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let first = tell(vec![
+        ("tiles", tile(0, 0), pixels(3)),
+        ("tiles", tile(-10, 50), pixels(5)),
+        ("tiles", tile(50, 0), pixels(7)),
+        ("tiles", tile(50, 0), Body::Gone),
+        ("tiles", tile(0, 0), pixels(11)),
+    ]);
+    assert_eq!(first, ["-10_50.png", "0_0.png"]);
+    let file = fs::File::open(out.path().join("s/tiles/0_0.png")).unwrap();
+    let mut reader = png::Decoder::new(std::io::BufReader::new(file))
+        .read_info()
+        .unwrap();
+    let mut back = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut back).unwrap();
+    let Body::Pixels(sent) = pixels(11) else {
+        panic!()
+    };
+    assert_eq!(back, sent.pixels());
+    assert_eq!(
+        tell(vec![("tiles", tile(90, 90), pixels(1))]),
+        ["90_90.png"]
     );
 }

@@ -114,23 +114,24 @@ fn a_slide_that_fails_leaves_no_table_of_an_earlier_run_and_one_that_is_stopped_
 }
 
 #[test]
-fn two_runs_do_not_write_one_folder() {
+fn the_tables_of_a_shard_have_it_in_their_names() {
     let out = tempfile::tempdir().unwrap();
-    let log = out.path().join("predictions.jsonl");
-    let other = fs::File::create(&log).unwrap();
-    other.lock().unwrap();
     let plan = plan(out.path(), &[("predictions", predictions_sink::TYPE, &[])]);
-    let mut parts = prepare(&plan, &Shared::default(), TYPES).unwrap();
-    let errors = five_tiles("a").tell(&mut parts, &plan);
-    assert_eq!(errors.len(), 1);
-    assert!(
-        errors[0].what.contains("another run writes this folder"),
-        "{}",
-        errors[0]
-    );
+    let shared = Shared::default();
+    let shard = predictions_sink::Shard("2-of-4".into());
+    let _ = shared.get_or_try("", || Ok::<_, ()>(shard));
+    let mut parts = prepare(&plan, &shared, TYPES).unwrap();
+    assert_eq!(five_tiles("a").tell(&mut parts, &plan), []);
     parts[1].finish().unwrap();
-    assert!(!out.path().join("predictions.csv").exists());
-    assert_eq!(read(&log), "");
+    let mut names: Vec<_> = fs::read_dir(out.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["a", "predictions-2-of-4.csv", "predictions-2-of-4.jsonl"]
+    );
 }
 
 #[test]

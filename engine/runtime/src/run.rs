@@ -309,7 +309,7 @@ fn digest_of_slides(prepared: &[Prepared]) -> u64 {
 
 /// Counters for the stages of a plan, to be shared with who shows them.
 pub fn counters(plan: &Plan) -> Progress {
-    Progress::new(plan.nodes.iter().map(|node| node.name.clone()))
+    Progress::of(plan)
 }
 
 fn prepare(house: &House, types: &[StageType], shared: &Shared) -> Result<Vec<Prepared>, RunError> {

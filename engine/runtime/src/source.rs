@@ -11,7 +11,8 @@ use weir_record::{
 };
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
-use crate::house::{House, state_bytes};
+use crate::house::House;
+use crate::memory::state_bytes;
 use crate::progress::add;
 use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
 
@@ -167,6 +168,7 @@ impl SourceLogic {
             self.house.places.settle(id, self.sinks, Some(reservation));
             self.house.open.enter(id, opened.reader.clone());
             add(&self.house.progress.tiles, opened.info.tiles);
+            add(&self.house.progress.slides_opened, 1);
             out.send_all(Row {
                 slide: id,
                 tile: TileId::SLIDE,
@@ -213,6 +215,7 @@ impl SourceLogic {
         out: &mut Outputs,
     ) {
         self.house.places.settle(id, self.sinks, None);
+        add(&self.house.progress.slides_opened, 1);
         let info = SlideInfo::unopened(slide.id.clone(), slide.key, slide.path.clone());
         out.send_all(Row {
             slide: id,
@@ -321,7 +324,14 @@ impl SourceLogic {
                         body: Body::Seal(seal),
                     });
                 }
-                Step::Event(event) => out.event(id, event),
+                Step::Event(event) => {
+                    if matches!(event, Event::Skipped { .. }) {
+                        // Its tiles are those of an earlier run: nobody waits for them to be read.
+                        let tiles = &self.house.progress.tiles;
+                        tiles.fetch_sub(slide.info.tiles, Ordering::Relaxed);
+                    }
+                    out.event(id, event);
+                }
                 Step::Wait(time) => {
                     self.slides[at].not_before = Some(now + time);
                     return (sent, false);
@@ -367,7 +377,6 @@ impl SourceLogic {
             };
             match answer {
                 Answer::Opened(number, slide, opened, took) => {
-                    add(&self.house.progress.slides_opened, 1);
                     self.opening -= 1;
                     let id = SlideId::new(self.house.process.0 as u16, number);
                     match opened {

@@ -34,6 +34,8 @@ pub(crate) struct WorkLogic {
     alarm: Alarm,
     /// No job is too late before this time.
     look_again: Instant,
+    /// Values that wait, as the counters have it.
+    counted: u64,
 }
 
 /// A slide at this stage.
@@ -103,6 +105,7 @@ impl WorkLogic {
             answers: channel(),
             alarm: Alarm::default(),
             look_again: Instant::now(),
+            counted: 0,
             house,
         }
     }
@@ -384,10 +387,14 @@ impl Logic for WorkLogic {
         if self.work.inline() {
             self.take_answers(out);
         }
+        let jobs = self.jobs.values().filter(|job| job.started.get().is_none());
+        let queued: usize = jobs.map(|job| job.rows.len()).sum();
         let counters = &self.house.progress.stages[self.index];
-        counters
-            .waiting
-            .store(self.waiting.len() as u64, Ordering::Relaxed);
+        // Each worker adds its change: the counter is all workers'.
+        let waiting = (self.waiting.len() + queued) as u64;
+        let change = waiting.wrapping_sub(self.counted);
+        counters.waiting.fetch_add(change, Ordering::Relaxed);
+        self.counted = waiting;
         inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
     }
 }

@@ -9,7 +9,7 @@ use weir_runtime::exit;
 
 #[test]
 fn the_answer_is_the_same_for_any_workers_and_any_order_of_slides_and_tiles() {
-    let models = models(50, 4.0);
+    let models = models(50, 8.0);
     let (a, b) = (
         fixture("slide-14082.tiff"),
         fixture("CMU-1-Small-Region.svs"),

@@ -223,6 +223,16 @@ impl Graph {
             .selection_and_bag("32", "32")
     }
 
+    /// The demo behind a source of the test's own.
+    pub fn behind(models: &Models, source: StageType) -> Self {
+        let name = source.schema.name;
+        Graph::new(models)
+            .with_type(source)
+            .stage("tiles", name, &[], &[])
+            .stage("score", "scorer", &["tiles=tiles.tiles"], &[("model", "a")])
+            .selection_and_bag("32", "32")
+    }
+
     /// Runs it.
     pub fn run(&self) -> Result<(Outcome, Seen), RunError> {
         self.run_with(Options::default())
@@ -393,6 +403,25 @@ pub fn bits(seen: &Seen) -> BTreeMap<&str, String> {
     seen.iter()
         .map(|(id, slide)| (id.as_str(), slide.bits()))
         .collect()
+}
+
+const TILES: &[Port] = &[port("tiles", Kind::Pixels, &[])];
+
+/// The schema of a source of a test's own.
+pub const fn source(name: &'static str) -> Schema {
+    Schema {
+        name,
+        summary: "",
+        doc: "",
+        rows: Rows::Source,
+        deliver: Deliver::Arrival,
+        place: Place::Home,
+        params: &[],
+        ins: &[],
+        outs: TILES,
+        state_bytes: keeps_nothing,
+        example: "",
+    }
 }
 
 /// Shared values for a run, with one put in.

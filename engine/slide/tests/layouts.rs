@@ -386,7 +386,8 @@ fn an_ome_tiff_has_its_levels_in_subifds_and_its_mpp_in_its_xml() {
 #[test]
 fn planar_files_unknown_compressions_and_deep_samples_are_refused_with_a_reason() {
     let folder = Folder::new();
-    let write = |name: &str, change: &dyn Fn(&mut Vec<(u16, Value)>)| {
+    type Change<'a> = &'a dyn Fn(&mut Vec<(u16, Value)>);
+    let write = |name: &str, change: Change| {
         let of = tiles(1, 3, false);
         let path = folder.path(name);
         let mut file = file(&path, Order::Little, false);

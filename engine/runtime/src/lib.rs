@@ -12,6 +12,7 @@ mod host;
 mod house;
 mod inbox;
 mod progress;
+mod reading;
 mod reduce;
 mod report;
 mod run;

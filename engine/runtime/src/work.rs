@@ -13,7 +13,8 @@ use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo
 use crate::abort::{Abort, message};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
-use crate::source::{TOLD_FAILURES, stopped};
+use crate::reading::stopped;
+use crate::source::TOLD_FAILURES;
 use crate::stage::{Batch, BatchShape, StageError, Work};
 
 pub(crate) struct WorkLogic {

@@ -44,6 +44,15 @@ $(ONNXRUNTIME): | packages
 	mv .onnxruntime/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
 	rm -r .onnxruntime/wheel
 
+# `weir` is built too, so that both have their dependencies in common. The slides are made once, 150 MB; PEERS=1 measures
+# OpenSlide and libvips on them as well (Python packages from PyPI, in .venv).
+bench: setup
+	cargo build --release -p weir -p weir-benches
+	@mkdir -p benches/results
+	@for bench in decoders reader engine; do \
+	  $(TARGET)/release/$$bench | tee benches/results/$$bench.md; echo; done
+	@if [[ -n "$${PEERS:-}" ]]; then benches/peers/run | tee benches/results/peers.md; fi
+
 # About half an hour on two cores. A stopped run goes on with the same command; `make clean` forgets it.
 DEMO := pipelines/models/demo
 LEARN := out/demo-weights

@@ -2,8 +2,13 @@
 //!
 //! Lines `#! ..` at the top of a file say what the command line adds: `set KEY=VALUE`, `variable NAME=VALUE`,
 //! `environment NAME=VALUE`, `missing NAME` (check that file instead), `pad BYTES`, `stages COUNT` (make the file larger), `refused
-//! STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
+//! STAGE`, `neighbours STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
 #![allow(clippy::unwrap_used)]
+
+#[path = "diagnostics/mutations.rs"]
+mod mutations;
+#[path = "diagnostics/printed.rs"]
+mod printed;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -71,6 +76,7 @@ fn checked(name: &str) -> Checked {
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     let mut overrides = Overrides::default();
     let mut environment = Vec::new();
+    let mut neighbours = None;
     let (mut path, mut refused, mut failed, mut larger) = (file.clone(), None, false, false);
     let first = text.clone();
     for line in first.lines().map_while(|line| line.strip_prefix("#! ")) {
@@ -96,6 +102,7 @@ fn checked(name: &str) -> Checked {
             }
             "refused" => refused = Some(rest.to_owned()),
             "failed" => failed = true,
+            "neighbours" => neighbours = Some(rest.to_owned()),
             other => panic!("{name}: `#! {other}`"),
         }
     }
@@ -119,6 +126,10 @@ fn checked(name: &str) -> Checked {
             "name them in a manifest with the columns slide,path",
         );
         checked.diagnostics.push(refused);
+    }
+    if let Some(stage) = neighbours {
+        let found = checked.not_deterministic(&stage, "onnxruntime 1.32.0", "cuda:0");
+        checked.diagnostics.push(found);
     }
     if failed {
         let test = &checked.tests[0];

@@ -17,6 +17,8 @@ mod interrupt;
 mod memory;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
+#[path = "whole/rehearsal.rs"]
+mod rehearsal;
 #[path = "whole/restart.rs"]
 mod restart;
 #[path = "whole/same.rs"]

@@ -52,7 +52,9 @@ pub fn command<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>
     command
         .args(arguments)
         .current_dir(root())
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        // Panics would be told in more words than users see.
+        .env_remove("RUST_BACKTRACE");
     command
 }
 
@@ -95,12 +97,13 @@ pub fn files(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
 }
 
 /// Files whose bytes must not depend on how a run was scheduled.
-pub fn answers(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
-    let mut found = files(folder);
-    found.retain(|name, _| {
-        name == "predictions.csv" || name.ends_with("tiles.csv") || name == "patients.csv"
-    });
-    found
+pub fn answers(folder: &Path) -> std::collections::BTreeMap<String, String> {
+    let tables = ["predictions.csv", "patients.csv", "worklist.csv"];
+    files(folder)
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("tiles.csv") || tables.contains(&name.as_str()))
+        .map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap()))
+        .collect()
 }
 
 /// A mottled purple that no two kinds of tile share: tissue to every mask.

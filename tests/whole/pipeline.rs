@@ -57,6 +57,38 @@ fn mistakes_are_told_in_every_format() {
 }
 
 #[test]
+fn twelve_mistakes_are_twelve_lines_with_their_places() {
+    let said = weir([
+        "validate",
+        "tests/diagnostics/twelve.weir.toml",
+        "--format",
+        "short",
+    ])
+    .exits(2);
+    let lines: Vec<&str> = said
+        .err
+        .lines()
+        .filter(|line| line.contains(": error["))
+        .collect();
+    assert_eq!(lines.len(), 12, "{}", said.err);
+    for line in lines {
+        let mut parts = line.split(':').skip(1);
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+        assert!(number().is_some() && number().is_some(), "{line}");
+    }
+    let run = weir(["run", "tests/diagnostics/twelve.weir.toml"]).exits(2);
+    assert_eq!(run.err.matches("error[").count(), 12, "{}", run.err);
+}
+
+#[test]
+fn a_run_without_slides_says_how_to_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path(), "");
+    let said = weir(["run", &file, "--set", "stage.tiles.slides=[]"]).exits(2);
+    assert!(said.err.contains("slides"), "{}", said.err);
+}
+
+#[test]
 fn the_graph_is_drawn_and_a_dry_run_counts_tiles() {
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(folder.path(), "");

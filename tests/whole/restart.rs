@@ -103,3 +103,24 @@ fn two_slides_of_one_name_are_refused_before_anything_runs() {
     );
     assert!(!folder.path().join("out/predictions.csv").exists());
 }
+
+#[test]
+fn a_trace_names_the_stages_and_quiet_runs_say_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path());
+    let trace = folder.path().join("trace.json");
+    let said = weir(["run", &file, "-q", "--trace", trace.to_str().unwrap()]).exits(0);
+    assert!(
+        said.out.is_empty() && said.err.is_empty(),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    let text = std::fs::read_to_string(&trace).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    assert!(
+        text.contains("\"score\"") && text.contains("budget"),
+        "{}",
+        &text[..300]
+    );
+}

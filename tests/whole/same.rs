@@ -33,7 +33,7 @@ fn pipeline(folder: &Path, order: &[&str], reader: &str) -> String {
     pipeline.write(folder).to_str().unwrap().to_owned()
 }
 
-fn run(file: &str, out: &Path, more: &[&str]) -> BTreeMap<String, Vec<u8>> {
+fn run(file: &str, out: &Path, more: &[&str]) -> BTreeMap<String, String> {
     let mut arguments = vec!["run", file, "--out", out.to_str().unwrap()];
     arguments.extend(more);
     weir(arguments).exits(0);
@@ -56,7 +56,7 @@ fn tables_are_the_same_for_any_workers_processes_and_order() {
     let names = SLIDES.map(|(name, ..)| name);
     let file = pipeline(path, &names, "");
     let truth = run(&file, &path.join("w1"), &["-w", "1"]);
-    let predictions = String::from_utf8(truth["predictions.csv"].clone()).unwrap();
+    let predictions = &truth["predictions.csv"];
     assert_eq!(
         predictions.lines().count(),
         1 + SLIDES.len(),

@@ -88,6 +88,12 @@ pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
                 help.join("\n"),
             )
         })?;
+        if entries.is_empty() {
+            return Err(Refusal::usage(
+                format!("stage `{}` has no slides to read", node.name),
+                "name files, folders, patterns or manifests in `slides`; where that is a variable, as slides=FOLDER behind the file",
+            ));
+        }
         found.push((node.name.clone(), entries));
     }
     Ok(found)

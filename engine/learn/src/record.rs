@@ -103,7 +103,11 @@ impl Facts {
     pub fn json(&self) -> Result<String, TrainError> {
         serde_json::to_string_pretty(self)
             .map(|text| text + "\n")
-            .map_err(|error| TrainError::Chart(error.to_string()))
+            .map_err(|error| TrainError::Run {
+                path: "training.json".into(),
+                what: error.to_string(),
+                help: "this is a mistake of weir's".into(),
+            })
     }
 
     /// For people.
@@ -116,7 +120,7 @@ impl Facts {
             format!("{slides} slides, {bags} bags, {positive} of them positive, {tiles} tiles")
         };
         text += &format!(
-            "Training: {}. Validation: {}. Bags of {} to {} tiles. Training saw labels of bags alone; tile labels served the figures below and the colour baseline.\n\n",
+            "Training: {}. Validation: {}. Bags of {} to {} tiles. The list of bags is bags.csv. Training saw labels of bags alone; tile labels served the figures below and the colour baseline.\n\n",
             of(self.data.train),
             of(self.data.val),
             self.data.bag_size[0],

@@ -160,11 +160,11 @@ impl Passes for ScorerPasses<'_> {
             let loss = cross_entropy(training.net.classify(features), truth);
             let value = numbers(loss.clone()).first().copied().unwrap_or(f32::NAN);
             let grads = GradientsParams::from_grads(loss.backward(), &training.net);
-            let part = done as f64 / items.len() as f64;
-            training = training.step(grads, (epoch as f64 + part) / epochs as f64);
             if let Some(statistics) = statistics {
                 training.net.encoder = training.net.encoder.with_statistics(statistics, MOMENTUM);
             }
+            let part = done as f64 / items.len() as f64;
+            training = training.step(grads, (epoch as f64 + part) / epochs as f64);
             done += batch.len();
             told(done as f64 / items.len() as f64, f64::from(value));
         }

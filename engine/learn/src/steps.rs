@@ -54,10 +54,15 @@ impl<M: Trained> Training<M> {
     }
 }
 
-/// keep * old + (1 - keep) * new, array by array.
+/// keep * old + (1 - keep) * new, array by array. Running statistics are means already: the new ones stand.
 fn mean(old: &Weights, new: &Weights, keep: f32) -> Weights {
     let mut mean = Weights::new();
     for ((name, old), (_, new)) in old.iter().zip(new.iter()) {
+        let keep = if name.contains(".running_") {
+            0.0
+        } else {
+            keep
+        };
         let values = old.values.iter().zip(&new.values);
         let values = values.map(|(old, new)| keep * old + (1.0 - keep) * new);
         mean.insert(name, new.shape.clone(), values.collect());

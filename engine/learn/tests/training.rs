@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use weir_learn::{At, Ended, Options, Progress, TrainError, train};
-use weir_model::{BagModel, Choice, Pooling, Scorer, Which};
+use weir_model::{BagModel, Choice, Network, Pooling, Scorer, Weights, Which};
 use weir_pipeline::model::ModelHeader;
 
 const RECIPE: &str = r#"
@@ -179,4 +179,74 @@ fn a_training_that_is_stopped_after_every_epoch_ends_in_the_same_weights_to_the_
     );
     let again = train(&options(&input, &broken, false), &mut watch).unwrap_err();
     assert!(again.to_string().contains("earlier run"), "{again}");
+}
+
+#[test]
+fn a_resnet_starts_from_torchvisions_file_trains_its_statistics_in_a_and_freezes_them_in_b() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("data");
+    data(&input);
+    // As torchvision writes it: its own classifier, a counter, and no `feature`.
+    let network = Network::new("resnet18", 8).unwrap();
+    let parameters: Vec<_> = network
+        .parameters()
+        .into_iter()
+        .filter(|parameter| !parameter.name.starts_with("feature."))
+        .collect();
+    let mut torchvision = Weights::start(&parameters, 9);
+    torchvision.insert("fc.weight", vec![2, 512], vec![0.0; 1024]);
+    torchvision.insert("bn1.num_batches_tracked", vec![1], vec![3.0]);
+    torchvision
+        .save(&input.join("resnet18.safetensors"))
+        .unwrap();
+    let recipe = RECIPE
+        .replace("arch = \"small\"", "arch = \"resnet18\"")
+        .replace("feature = 16", "feature = 8")
+        .replace("size = 16", "size = 32")
+        .replace("mpp = 12.0", "mpp = 6.0")
+        .replace("epochs = 3", "init = \"resnet18.safetensors\"\nepochs = 1")
+        .replace("epochs = 2", "epochs = 1")
+        .replace("compare = [\"mean\"]", "")
+        // So small a step that weights stay where the file put them, to four digits.
+        .replace("rate = 1e-3", "rate = 1e-7");
+    fs::write(input.join("recipe.toml"), recipe).unwrap();
+    let out = folder.path().join("run");
+    let mut watch = Watch {
+        stop: false,
+        steps: 0,
+    };
+    train(&options(&input, &out, false), &mut watch).unwrap();
+
+    let of = |model: &str| Weights::load(&out.join(model).join("weights.safetensors")).unwrap();
+    let (a, b) = (of("a"), of("b"));
+    let array = |weights: &Weights, name: &str| weights.get(name).unwrap().values.clone();
+    let near = |x: &[f32], y: &[f32]| x.iter().zip(y).all(|(x, y)| (x - y).abs() < 1e-4);
+    for name in [
+        "conv1.weight",
+        "layer3.0.downsample.0.weight",
+        "layer4.1.conv2.weight",
+    ] {
+        assert!(near(&array(&a, name), &array(&torchvision, name)), "{name}");
+    }
+    assert!(a.get("fc.weight").is_none());
+    let statistics: Vec<&str> = network
+        .parameters()
+        .iter()
+        .filter(|parameter| !parameter.trained)
+        .map(|parameter| {
+            a.iter()
+                .find(|(name, _)| *name == parameter.name)
+                .unwrap()
+                .0
+        })
+        .collect();
+    assert_eq!(statistics.len(), 40);
+    for name in statistics {
+        assert_ne!(
+            array(&a, name),
+            array(&torchvision, name),
+            "{name} was trained in A"
+        );
+        assert_eq!(array(&a, name), array(&b, name), "{name} is frozen in B");
+    }
 }

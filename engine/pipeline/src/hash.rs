@@ -41,9 +41,10 @@ pub(crate) fn of(plan: &Plan) -> String {
             run.live
         ),
     );
-    for node in &plan.nodes {
-        stage(&mut text, plan, node);
-    }
+    // By name: in which order a file lists its stages means nothing.
+    let mut stages: Vec<String> = plan.nodes.iter().map(|node| stage(plan, node)).collect();
+    stages.sort_unstable();
+    text.extend(stages);
     hex(&Sha256::digest(text.as_bytes()))
 }
 
@@ -52,7 +53,9 @@ fn line(text: &mut String, what: &str, value: &str) {
     let _ = writeln!(text, "{what} {value}");
 }
 
-fn stage(text: &mut String, plan: &Plan, node: &Node) {
+fn stage(plan: &Plan, node: &Node) -> String {
+    let mut lines = String::new();
+    let text = &mut lines;
     line(
         text,
         "stage",
@@ -93,6 +96,7 @@ fn stage(text: &mut String, plan: &Plan, node: &Node) {
             ),
         );
     }
+    lines
 }
 
 /// What stands in a file; of a folder or of what cannot be read, the name.

@@ -120,7 +120,7 @@ fn property(param: &Param) -> Value {
     let mut property = if takes_text {
         kind
     } else {
-        json!({ "anyOf": [kind, { "type": "string", "pattern": VARIABLE }] })
+        unless_variable(kind)
     };
     let default = match param.default {
         Some(default) => format!("; default {default}"),
@@ -128,6 +128,11 @@ fn property(param: &Param) -> Value {
     };
     property["description"] = format!("{} ({}{default})", param.doc, takes(&param.kind)).into();
     property
+}
+
+/// A value of a kind, or a variable. As a condition, so that an editor says what the kind wants, not that nothing fits.
+fn unless_variable(kind: Value) -> Value {
+    json!({ "if": { "type": "string", "pattern": VARIABLE }, "else": kind })
 }
 
 /// `if` the type is this one, `then` these are its keys.
@@ -164,7 +169,7 @@ fn feeders(ports: &[Port]) -> Value {
     let list = json!({ "type": "array", "items": reference, "minItems": 1 });
     let port = |port: &Port| {
         let mut feeder = if port.many {
-            json!({ "anyOf": [reference, list] })
+            json!({ "if": { "type": "array" }, "then": list, "else": reference })
         } else {
             reference.clone()
         };
@@ -177,11 +182,10 @@ fn feeders(ports: &[Port]) -> Value {
         .collect();
     json!({
         "description": "What feeds the stage: STAGE, STAGE.OUTPUT, or a table of inputs",
-        "anyOf": [
-            reference,
-            list,
-            { "type": "object", "additionalProperties": false, "properties": named },
-        ],
+        "type": ["string", "array", "object"],
+        "if": { "type": "object" },
+        "then": { "additionalProperties": false, "properties": named },
+        "else": { "if": { "type": "array" }, "then": list, "else": reference },
     })
 }
 

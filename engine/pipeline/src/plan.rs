@@ -76,24 +76,37 @@ impl Plan {
     /// Of a slide of `tiles` tiles, how many can stand at what `node` sends. A stage that gives picks lets through as many as its
     /// parameters `highest` and `lowest` say; others let through what reaches them.
     pub fn sends_at_most(&self, node: usize, tiles: u64) -> u64 {
-        let this = &self.nodes[node];
-        let reaching = self.takes_at_most(node, tiles);
-        let picks = this.schema.outs.iter().any(|port| port.kind == Kind::Picks);
-        match (
-            this.values.integer("highest"),
-            this.values.integer("lowest"),
-        ) {
-            (Ok(highest), Ok(lowest)) if picks => reaching.min((highest + lowest).max(0) as u64),
-            _ => reaching,
-        }
+        self.sent(node + 1, tiles)[node]
     }
 
     /// Of a slide of `tiles` tiles, how many can reach `node`.
     pub fn takes_at_most(&self, node: usize, tiles: u64) -> u64 {
-        self.nodes[node]
-            .inputs
-            .iter()
-            .map(|edge| self.sends_at_most(edge.node, tiles))
+        let sent = self.sent(node, tiles);
+        self.reaching(node, &sent, tiles)
+    }
+
+    /// What each of the first `count` nodes sends at most. Feeders stand before their users, so each is asked once.
+    fn sent(&self, count: usize, tiles: u64) -> Vec<u64> {
+        let mut sent: Vec<u64> = Vec::with_capacity(count);
+        for (index, node) in self.nodes.iter().enumerate().take(count) {
+            let reaching = self.reaching(index, &sent, tiles);
+            let picks = node.schema.outs.iter().any(|port| port.kind == Kind::Picks);
+            let selected = match (
+                node.values.integer("highest"),
+                node.values.integer("lowest"),
+            ) {
+                (Ok(highest), Ok(lowest)) if picks => highest.saturating_add(lowest).max(0) as u64,
+                _ => u64::MAX,
+            };
+            sent.push(reaching.min(selected));
+        }
+        sent
+    }
+
+    fn reaching(&self, node: usize, sent: &[u64], tiles: u64) -> u64 {
+        let feeders = self.nodes[node].inputs.iter();
+        feeders
+            .filter_map(|edge| sent.get(edge.node).copied())
             .max()
             .unwrap_or(tiles)
     }

@@ -17,13 +17,15 @@ const FOR_THE_CAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub struct Abort(Arc<Inner>);
 
+type Listener = Box<dyn Fn(&str) + Send>;
+
 #[derive(Default)]
 struct Inner {
     set: AtomicBool,
     over: AtomicBool,
     first: Mutex<Option<String>>,
     workers: Mutex<Vec<Thread>>,
-    told: Mutex<Vec<Box<dyn Fn(&str) + Send>>>,
+    told: Mutex<Vec<Listener>>,
 }
 
 impl Abort {

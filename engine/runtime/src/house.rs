@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use weir_pipeline::{Kind, Plan, StateArgs};
+use weir_pipeline::Plan;
 use weir_record::budget::Waker;
 use weir_record::{Budget, Reservation, Slab, SlideId, SlideInfo};
 
 use crate::abort::{Abort, Stop};
 use crate::crew::Crew;
-use crate::inbox::REGISTER_BYTES;
 use crate::progress::Progress;
 use crate::stage::OpenSlides;
 use crate::trace::Trace;
@@ -70,51 +69,6 @@ impl House {
             trace.span(&self.plan.nodes[node].name, since, rows);
         }
     }
-
-    /// Whether what `node` sends stands behind a reduce: a few tiles of a slide, not all.
-    pub(crate) fn selected(&self, node: usize) -> bool {
-        selected(&self.plan, node)
-    }
-}
-
-fn selected(plan: &Plan, node: usize) -> bool {
-    let node = &plan.nodes[node];
-    node.schema.rows == weir_pipeline::Rows::Reduce
-        || node.inputs.iter().any(|edge| selected(plan, edge.node))
-}
-
-/// Bytes that the stages of `plan` keep of an open slide of `tiles` tiles, registers included: what is reserved of the budget
-/// when it opens.
-pub fn state_bytes(plan: &Plan, tiles: u64) -> u64 {
-    let mut sum = 0;
-    for (index, node) in plan.nodes.iter().enumerate() {
-        let feature = node
-            .inputs
-            .iter()
-            .filter(|edge| node.schema.ins[edge.port].kind == Kind::Features)
-            .filter_map(|edge| {
-                plan.nodes[edge.node]
-                    .shapes
-                    .get(edge.output)?
-                    .first()
-                    .copied()
-            })
-            .next()
-            .unwrap_or(0);
-        sum += (node.schema.state_bytes)(&StateArgs {
-            values: &node.values,
-            tiles: plan.takes_at_most(index, tiles),
-            feature,
-        });
-        if matches!(
-            node.schema.rows,
-            weir_pipeline::Rows::Reduce | weir_pipeline::Rows::Sink
-        ) {
-            let scanned = node.inputs.iter().any(|edge| !selected(plan, edge.node));
-            sum += if scanned { tiles * REGISTER_BYTES } else { 0 };
-        }
-    }
-    sum
 }
 
 /// Places for open slides: at most `run.open-slides` at once, each with its reservation.

@@ -23,7 +23,7 @@ const SLICE: Duration = Duration::from_millis(10);
 /// A tile that takes longer is stuck: another thread takes over from the one that reads it, and its slide gets no second one.
 pub(crate) const STUCK: Duration = Duration::from_millis(250);
 /// How long a job's tiles wait for the worker's attention, at most, while it goes on.
-const SOON: Duration = Duration::from_millis(2);
+const SOON: Duration = Duration::from_millis(4);
 
 /// A version to be read.
 pub(crate) struct Wanted {

@@ -13,10 +13,12 @@ use weir_record::{
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::{House, Infos};
 use crate::inbox::Inbox;
+use crate::progress::{add, behind_a_reduce};
 use crate::stage::{Completed, Cx, Emit, Reduce};
 
 pub(crate) struct ReduceLogic {
     name: String,
+    index: usize,
     stage: Box<dyn Reduce>,
     house: House,
     wake: Wake,
@@ -79,9 +81,13 @@ impl ReduceLogic {
                 feeders: feeders.iter().filter(|(p, _)| *p == port).count(),
             })
             .collect();
-        let behind_selection = node.inputs.iter().any(|edge| house.selected(edge.node));
+        let behind_selection = node
+            .inputs
+            .iter()
+            .any(|edge| behind_a_reduce(&house.plan, edge.node));
         ReduceLogic {
             name: node.name.clone(),
+            index,
             stage,
             wake,
             deliver: node.schema.deliver,
@@ -108,6 +114,7 @@ impl ReduceLogic {
             ));
         };
         slide.touched = true;
+        add(&self.house.progress.stages[self.index].rows, 1);
         let superseded = kind == Kind::Skip(Skip::Superseded);
         let key = Key {
             slide: row.slide,

@@ -195,7 +195,8 @@ fn work(
     let guards = timely::execute::execute_from(
         wires.builders,
         wires.others,
-        WorkerConfig::default(),
+        // What a worker waits for takes far longer than a spin before parking would save.
+        WorkerConfig::default().idle_spin(Duration::ZERO),
         move |worker| {
             let house = &in_worker;
             let abort = &house.abort;
@@ -309,7 +310,7 @@ fn digest_of_slides(prepared: &[Prepared]) -> u64 {
 
 /// Counters for the stages of a plan, to be shared with who shows them.
 pub fn counters(plan: &Plan) -> Progress {
-    Progress::new(plan.nodes.iter().map(|node| node.name.clone()))
+    Progress::of(plan)
 }
 
 fn prepare(house: &House, types: &[StageType], shared: &Shared) -> Result<Vec<Prepared>, RunError> {

@@ -16,6 +16,7 @@ use crate::stage::{Completed, Sink, StageError};
 
 pub(crate) struct SinkLogic {
     name: String,
+    index: usize,
     /// `None` for the home part of a sink whose code is at process 0.
     stage: Option<Box<dyn Sink>>,
     /// Whether this part closes slides and reports; the part at process 0 does not.
@@ -63,6 +64,7 @@ impl SinkLogic {
             .collect();
         SinkLogic {
             name: node.name.clone(),
+            index,
             stage,
             home,
             report,
@@ -239,6 +241,9 @@ impl Logic for SinkLogic {
                         ));
                     };
                     slide.touched = true;
+                    if self.home {
+                        add(&self.house.progress.stages[self.index].rows, 1);
+                    }
                     match slide.inboxes[port].version(feeder, row.rev, row.tile, kind) {
                         Err(error) => return self.fault(id, port, error.to_string()),
                         Ok(false) => {}

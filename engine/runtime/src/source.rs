@@ -11,7 +11,8 @@ use weir_record::{
 };
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
-use crate::house::{House, state_bytes};
+use crate::house::House;
+use crate::memory::state_bytes;
 use crate::progress::add;
 use crate::reading::{self, Reading, STUCK, Wanted, Watch, stopped};
 use crate::stage::{OpenedSlide, Script, SlideRef, Source, Step, TileReader};
@@ -41,6 +42,8 @@ pub(crate) struct SourceLogic {
     slides: Vec<Live>,
     /// Leased, and not yet given to a reader thread.
     wanted: Vec<Wanted>,
+    /// Tiles of a reader thread's job: fewer where a turn's tiles are shared by many threads.
+    tiles_a_job: usize,
     answers: (Sender<Answer>, Receiver<Answer>),
     /// Jobs that are not done.
     jobs: Vec<Arc<Watch>>,
@@ -100,6 +103,7 @@ impl SourceLogic {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(wake.waker());
+        let tiles_a_job = (ROWS_A_TURN / house.plan.run.readers.max(1)).clamp(1, TILES_A_JOB);
         SourceLogic {
             name: house.plan.nodes[index].name.clone(),
             index,
@@ -112,6 +116,7 @@ impl SourceLogic {
             unsettled: VecDeque::new(),
             slides: Vec::new(),
             wanted: Vec::new(),
+            tiles_a_job,
             answers: channel(),
             jobs: Vec::new(),
             alarm: Alarm::default(),
@@ -157,6 +162,7 @@ impl SourceLogic {
             self.house.places.settle(id, self.sinks, Some(reservation));
             self.house.open.enter(id, opened.reader.clone());
             add(&self.house.progress.tiles, opened.info.tiles);
+            add(&self.house.progress.slides_opened, 1);
             out.send_all(Row {
                 slide: id,
                 tile: TileId::SLIDE,
@@ -203,6 +209,7 @@ impl SourceLogic {
         out: &mut Outputs,
     ) {
         self.house.places.settle(id, self.sinks, None);
+        add(&self.house.progress.slides_opened, 1);
         let info = SlideInfo::unopened(slide.id.clone(), slide.key, slide.path.clone());
         out.send_all(Row {
             slide: id,
@@ -290,7 +297,7 @@ impl SourceLogic {
                         lease,
                         aborted: slide.aborted.clone(),
                     });
-                    if self.wanted.len() >= TILES_A_JOB {
+                    if self.wanted.len() >= self.tiles_a_job {
                         self.read();
                     }
                     sent += 1;
@@ -315,7 +322,14 @@ impl SourceLogic {
                         body: Body::Seal(seal),
                     });
                 }
-                Step::Event(event) => out.event(id, event),
+                Step::Event(event) => {
+                    if matches!(event, Event::Skipped { .. }) {
+                        // Its tiles are those of an earlier run: nobody waits for them to be read.
+                        let tiles = &self.house.progress.tiles;
+                        tiles.fetch_sub(slide.info.tiles, Ordering::Relaxed);
+                    }
+                    out.event(id, event);
+                }
                 Step::Wait(time) => {
                     self.slides[at].not_before = Some(now + time);
                     return (sent, false);
@@ -360,7 +374,6 @@ impl SourceLogic {
             };
             match answer {
                 Answer::Opened(number, slide, opened, took) => {
-                    add(&self.house.progress.slides_opened, 1);
                     self.opening -= 1;
                     let id = SlideId::new(self.house.process.0 as u16, number);
                     match opened {

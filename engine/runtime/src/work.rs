@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
+use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo, TileId};
 
 use crate::abort::{Abort, message};
 use crate::host::{Alarm, Logic, Outputs, Wake};
@@ -35,6 +35,8 @@ pub(crate) struct WorkLogic {
     alarm: Alarm,
     /// No job is too late before this time.
     look_again: Instant,
+    /// Values that wait, as the counters have it.
+    counted: u64,
 }
 
 /// A slide at this stage.
@@ -104,6 +106,7 @@ impl WorkLogic {
             answers: channel(),
             alarm: Alarm::default(),
             look_again: Instant::now(),
+            counted: 0,
             house,
         }
     }
@@ -385,10 +388,14 @@ impl Logic for WorkLogic {
         if self.work.inline() {
             self.take_answers(out);
         }
+        let jobs = self.jobs.values().filter(|job| job.started.get().is_none());
+        let queued: usize = jobs.map(|job| job.rows.len()).sum();
         let counters = &self.house.progress.stages[self.index];
-        counters
-            .waiting
-            .store(self.waiting.len() as u64, Ordering::Relaxed);
+        // Each worker adds its change: the counter is all workers'.
+        let waiting = (self.waiting.len() + queued) as u64;
+        let change = waiting.wrapping_sub(self.counted);
+        counters.waiting.fetch_add(change, Ordering::Relaxed);
+        self.counted = waiting;
         inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
     }
 }
@@ -405,9 +412,10 @@ struct Task {
 impl Task {
     /// The outcomes of values; those of slides that were stopped meanwhile are not looked at.
     fn take(&self, values: Vec<Value>) -> Vec<(Key, Vec<Body>)> {
-        let (void, values): (Vec<Value>, Vec<Value>) = values
-            .into_iter()
-            .partition(|value| value.aborted.load(Ordering::Relaxed));
+        let (void, values): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
+            // What speaks of the slide as a whole says that it failed or was stopped: somebody must write that down.
+            value.key.tile != TileId::SLIDE && value.aborted.load(Ordering::Relaxed)
+        });
         let skipped = |value: Value| (value.key, vec![stopped(&self.name); self.outputs]);
         let mut outcomes: Vec<_> = void.into_iter().map(skipped).collect();
         if !values.is_empty() {

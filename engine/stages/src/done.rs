@@ -47,17 +47,36 @@ impl Identity {
     }
 }
 
-/// Where the slide's prediction stands below `out`, and what it says, when an earlier run is done with the slide.
-pub fn find(out: &Path, info: &SlideInfo, identity: &Identity) -> Option<(PathBuf, Prediction)> {
+/// What an earlier run left of a slide that it is done with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Where its prediction stands.
+    pub path: PathBuf,
+    /// What that says.
+    pub prediction: Prediction,
+    /// Tiles that it read.
+    pub tiles: u64,
+    /// Places that it left out as background.
+    pub background: u64,
+}
+
+/// What stands below `out` of a slide that an earlier run is done with.
+pub fn find(out: &Path, info: &SlideInfo, identity: &Identity) -> Option<Found> {
     let folder = folder::of(out, &info.id).ok()?;
     let path = folder.join(FILE);
     if fs::metadata(&path).ok()?.len() > LONGEST {
         return None;
     }
     let file: PredictionFile = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-    let there = |name: &String| folder.join(name).exists();
+    let there = |name: &String| folder.join(name).is_file();
     if !file.is_done(info, identity) || !file.files().iter().all(there) {
         return None;
     }
-    Some((path, file.prediction()?))
+    let (tiles, background) = file.places();
+    Some(Found {
+        path,
+        tiles,
+        background,
+        prediction: file.prediction()?,
+    })
 }

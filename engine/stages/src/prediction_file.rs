@@ -171,6 +171,11 @@ impl PredictionFile {
         &self.files
     }
 
+    /// Tiles that were read, and places that were left out as background.
+    pub(crate) fn places(&self) -> (u64, u64) {
+        (self.tiles, self.background)
+    }
+
     /// The prediction; `None` when the file does not make sense.
     pub(crate) fn prediction(self) -> Option<Prediction> {
         let flags = self

@@ -353,8 +353,8 @@ struct Earlier {
 }
 
 impl Slides {
-    /// The news that an earlier run with the same identity is done with the slide.
-    fn earlier(&self, info: &SlideInfo) -> Option<Event> {
+    /// What an earlier run with the same identity left of the slide, when it is done with it.
+    fn earlier(&self, info: &SlideInfo) -> Option<done::Found> {
         let Earlier {
             again,
             out,
@@ -364,11 +364,7 @@ impl Slides {
         if *again {
             return None;
         }
-        let (path, prediction) = done::find(out, info, known.get_or_init(identity))?;
-        Some(Event::Skipped {
-            path: path.display().to_string(),
-            prediction: Arc::new(prediction),
-        })
+        done::find(out, info, known.get_or_init(identity))
     }
 
     fn failure(&self, slide: &SlideRef, error: SlideError) -> Failure {
@@ -415,7 +411,14 @@ impl Source for Slides {
         let reader = pixels.slide.as_ref();
         let mut info = info(slide, entry, reader, &tiling);
         let script = match self.earlier(&info) {
-            Some(earlier) => Once::skipped(earlier),
+            Some(earlier) => {
+                info.tiles = earlier.tiles;
+                info.background = earlier.background;
+                Once::skipped(Event::Skipped {
+                    path: earlier.path.display().to_string(),
+                    prediction: Arc::new(earlier.prediction),
+                })
+            }
             None => {
                 let cache = self.cache.bytes() / self.open_slides;
                 let sheet =

@@ -14,7 +14,11 @@ const NATIVE: u32 = 256;
 pub fn set(source: &mut Node, feed: &Feed, folder: &Path) -> Result<(), String> {
     match feed {
         Feed::Slides(slides) => give(source, "slides", Value::Texts(slides.clone())),
-        Feed::Script(script) => give(source, "script", Value::Text(script.clone())),
+        Feed::Script(script) => {
+            let path = folder.join("script.jsonl");
+            std::fs::write(&path, script).map_err(|error| cannot_write(&path, &error))?;
+            give(source, "script", Value::Path(path))
+        }
         Feed::Colour { rgb, count } => {
             let (size, mpp) = tile_of(source)?;
             let slide = Tiled {
@@ -71,7 +75,7 @@ pub fn set(source: &mut Node, feed: &Feed, folder: &Path) -> Result<(), String> 
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> String {
-    format!("the slide {} cannot be written: {error}", path.display())
+    format!("{} cannot be written: {error}", path.display())
 }
 
 /// Replaces a parameter that the source has.

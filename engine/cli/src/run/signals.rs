@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use std::time::Duration;
 use weir_runtime::{Stop, exit};
 
-/// How long an aborted run may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long an aborted run may take to end by itself; shorter than the runtime's own patience with its faults, since this is none.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// From now on SIGINT, SIGTERM and SIGHUP stop the run.
 pub fn watch(stop: Stop, manner: Manner) -> io::Result<()> {
@@ -30,7 +30,7 @@ pub fn obey(stop: Stop) -> io::Result<()> {
     std::thread::Builder::new()
         .name("orders".into())
         .spawn(move || {
-            for order in io::stdin().bytes() {
+            for order in io::stdin().lock().bytes() {
                 match order {
                     Ok(Orders::STOP) => requested(&stop, None),
                     _ => break,

@@ -42,7 +42,9 @@ pub(crate) fn advise(cx: &mut Cx, drafts: &[Draft], links: &[Vec<Link>], order: 
                 .push(Diagnostic::new(&codes::E0214, last.key, title, "the last stage").help(help));
         }
     }
-    dead_ends(cx, drafts, links);
+    if roles(Rows::Sink) {
+        dead_ends(cx, drafts, links);
+    }
     for &index in order {
         other_pixels(cx, drafts, links, index);
         two_models(cx, drafts, links, index);
@@ -133,8 +135,12 @@ fn other_pixels(cx: &mut Cx, drafts: &[Draft], links: &[Vec<Link>], index: usize
     for at in before {
         let name = drafts[at].schema.map(|schema| schema.name);
         let mut open = vec![index];
+        let mut seen = BTreeSet::new();
         let mut found = false;
         while let Some(from) = open.pop() {
+            if !seen.insert(from) {
+                continue;
+            }
             for (user, _) in links
                 .iter()
                 .enumerate()
@@ -180,7 +186,7 @@ fn walk(links: &[Vec<Link>], index: usize, what: &mut dyn FnMut(usize)) {
 }
 
 /// The bag model that a stage names, with its parameter.
-fn bag_model<'a>(draft: &'a Draft) -> Option<(&'static str, &'a str)> {
+fn bag_model(draft: &Draft) -> Option<(&'static str, &str)> {
     let param = draft
         .schema?
         .params
@@ -198,7 +204,11 @@ fn two_models(cx: &mut Cx, drafts: &[Draft], links: &[Vec<Link>], index: usize) 
         return;
     };
     let mut open: Vec<usize> = links[index].iter().map(|link| link.from).collect();
+    let mut seen = BTreeSet::new();
     while let Some(at) = open.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
         let Some((_, other)) = bag_model(&drafts[at]) else {
             open.extend(links[at].iter().map(|link| link.from));
             continue;

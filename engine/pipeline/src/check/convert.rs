@@ -180,14 +180,20 @@ pub(crate) fn text(cx: &mut Cx, item: &Item, key: &str) -> Option<String> {
 
 /// One of a few texts.
 pub(crate) fn choice(cx: &mut Cx, item: &Item, key: &str, choices: &[&str]) -> Option<String> {
-    let text = text(cx, item, key)?;
+    let Data::Text(text) = &item.data else {
+        let quoted: Vec<String> = choices
+            .iter()
+            .map(|choice| format!("\"{choice}\""))
+            .collect();
+        return wrong_type(cx, item, key, &format!("one of {}", quoted.join(", ")));
+    };
     if choices.contains(&text.as_str()) {
-        return Some(text);
+        return Some(text.clone());
     }
     let title = format!("`{key}` cannot be `{text}`");
     let label = format!("one of {}", choices.join(", "));
     let mut diagnostic = Diagnostic::new(&codes::E0304, item.span, title, label);
-    if let Some(near) = nearest(&text, choices.iter().copied()) {
+    if let Some(near) = nearest(text, choices.iter().copied()) {
         diagnostic = diagnostic.fix("did you mean", item.span, format!("\"{near}\""));
     }
     push(cx, item, diagnostic);

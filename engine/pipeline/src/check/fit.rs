@@ -101,11 +101,8 @@ fn explain(
         Because::Model {
             stage,
             param,
-            field,
-        } => match field {
-            ModelField::InputSize | ModelField::InputMpp => model_of(drafts[stage], param, headers),
-            _ => None,
-        },
+            field: ModelField::InputSize | ModelField::InputMpp,
+        } => model_of(drafts[stage], param, headers),
         _ => None,
     });
     if let (Kind::Pixels, Some((name, header))) = (port.kind, model) {
@@ -167,6 +164,12 @@ fn untrained(
         match reader.given.get(param) {
             Some(item) => {
                 diagnostic = diagnostic.with(item.span, format!("`{param}` is set here"));
+                if let Some(via) = &item.via {
+                    diagnostic = diagnostic.with(
+                        via.span,
+                        format!("`${{{}}}` has its value from here", via.name),
+                    );
+                }
                 if item.via.is_none() && item.span.source == 0 {
                     edits.push(Edit {
                         span: item.span,

@@ -292,6 +292,21 @@ impl Checked {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
+    /// The executor of a stage makes other numbers of a tile among others than of the tile alone, which was found when its model
+    /// was loaded.
+    pub fn not_deterministic(&self, stage: &str, executor: &str, device: &str) -> Diagnostic {
+        let title = format!(
+            "what stage `{stage}` makes of a tile depends on its neighbours ({executor} on {device})"
+        );
+        let diagnostic = match self.written.stages.get(stage) {
+            Some(written) => Diagnostic::new(&codes::W0417, written.key, title, "this stage"),
+            None => Diagnostic::nowhere(&codes::W0417, title),
+        };
+        diagnostic.help(
+            "run.json says `deterministic: false`; `--device cpu` gives the same answer always",
+        )
+    }
+
     /// A stage could not make itself ready: the message that says so at the stage's place.
     pub fn refused(&self, stage: &str, what: &str, help: &str) -> Diagnostic {
         let title = format!("stage `{stage}` cannot start: {what}");

@@ -17,16 +17,21 @@ pub(crate) struct Damage {
     tables: Vec<Range<usize>>,
     /// Whole tables were lost, so what is not found may stand in the file all the same.
     pub(crate) tables_lost: bool,
+    /// So many faults that the file is no pipeline.
+    beyond_count: bool,
 }
+
+/// Most faults that are kept; far more than are printed.
+const FAULTS: usize = 500;
 
 impl Damage {
     /// Whether a mistake at `span` may be nothing but the consequence of a fault.
     pub(crate) fn spoils(&self, span: Span) -> bool {
         span.source == 0
-            && self
-                .lines
-                .iter()
-                .any(|line| span.start < line.end.max(line.start + 1) && line.start <= span.end)
+            && (self.beyond_count
+                || self.lines.iter().any(|line| {
+                    span.start < line.end.max(line.start + 1) && line.start <= span.end
+                }))
     }
 
     /// Whether keys of the table with its header at `span` may be lost.
@@ -113,10 +118,15 @@ fn item(source: usize, span: Range<usize>, value: &DeValue) -> Item {
 
 /// Reports faults, the first of each line: the others are mostly its consequences.
 fn faults(cx: &mut Cx, source: usize, text: &str, errors: Vec<toml::de::Error>) {
-    let errors: Vec<_> = errors
+    let mut errors: Vec<_> = errors
         .into_iter()
         .map(|error| (error.span().unwrap_or(0..0), error.message().to_owned()))
         .collect();
+    if errors.len() > FAULTS {
+        errors.sort_by_key(|(at, _)| at.start);
+        errors.truncate(FAULTS);
+        cx.damage.beyond_count = true;
+    }
     if source == 0 {
         let headers = headers(text);
         for (at, _) in &errors {
@@ -143,12 +153,8 @@ fn report(cx: &mut Cx, source: usize, mut errors: Vec<(Range<usize>, String)>) {
             continue;
         }
         let span = Span::new(source, at);
-        let mut diagnostic = Diagnostic::new(
-            &codes::E0101,
-            span,
-            codes::E0101.title,
-            message.replace('\n', ", "),
-        );
+        let title = format!("not valid TOML: {}", message.replace('\n', ", "));
+        let mut diagnostic = Diagnostic::new(&codes::E0101, span, title, "");
         if let Some((span, quoted)) = unquoted(&text, source, start) {
             diagnostic = diagnostic.fix("a text needs quotes", span, quoted);
         }

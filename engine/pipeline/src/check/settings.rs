@@ -225,9 +225,7 @@ pub(crate) fn run(cx: &mut Cx, root: &Table, given: &mut BTreeMap<String, Item>)
     if let Some(item) = given.get("devices") {
         devices(cx, item, &settings.devices);
     }
-    if let Some(item) = given.get("out") {
-        out(cx, item, &settings.out);
-    }
+    out(cx, given.get("out"), &settings.out);
     threads(cx, given, &settings);
     for name in IDLE {
         if let Some(item) = given.get(name) {
@@ -361,16 +359,22 @@ fn devices(cx: &mut Cx, item: &Item, names: &[String]) {
 }
 
 /// Reports a file in the way of the folder of the outputs.
-fn out(cx: &mut Cx, item: &Item, out: &Path) {
+fn out(cx: &mut Cx, item: Option<&Item>, out: &Path) {
     let in_the_way = out.ancestors().find(|path| path.exists());
-    if let Some(path) = in_the_way.filter(|path| !path.is_dir()) {
-        let title = format!("`{}` cannot be a folder of outputs", out.display());
-        let label = format!("`{}` is a file", path.display());
-        convert::push(
+    let Some(path) = in_the_way.filter(|path| !path.is_dir()) else {
+        return;
+    };
+    let title = format!("`{}` cannot be a folder of outputs", out.display());
+    let label = format!("`{}` is a file", path.display());
+    match item {
+        Some(item) => convert::push(
             cx,
             item,
             Diagnostic::new(&codes::E0603, item.span, title, label),
-        );
+        ),
+        None => cx
+            .found
+            .push(Diagnostic::nowhere(&codes::E0603, title).help(label)),
     }
 }
 

@@ -156,11 +156,7 @@ fn variable(
     let Some(kind) = kind else { return variable };
     let value = value(cx, &variable, table, given);
     match value {
-        Some(value) => {
-            if check(cx, name, kind, &value, table) {
-                variable.value = Some(value);
-            }
-        }
+        Some(value) => variable.value = check(cx, name, kind, &value, table).then_some(value),
         None if !cx.damage.may_lack_keys(key) => {
             let upper = environment_name(name);
             cx.found.push(

@@ -35,17 +35,14 @@ pub(crate) fn connect(cx: &mut Cx, drafts: &[Draft]) -> Vec<Vec<Link>> {
 fn links(cx: &mut Cx, drafts: &[Draft], draft: &Draft) -> Vec<Link> {
     let mut links = Vec::new();
     let mut unresolved = Vec::new();
-    if let (Some(schema), Some(item)) = (draft.schema, &draft.feeders)
+    if let (Some(schema), Some(key)) = (draft.schema, draft.feeders_key)
         && schema.rows == Rows::Source
     {
-        if let Some(key) = draft.feeders_key {
-            let title = format!("`{}` is a source and takes no `in`", schema.name);
-            cx.found.push(
-                Diagnostic::new(&codes::E0410, key, title, "a source begins a graph")
-                    .with(draft.type_span, "the stage type"),
-            );
-        }
-        let _ = item;
+        let title = format!("`{}` is a source and takes no `in`", schema.name);
+        cx.found.push(
+            Diagnostic::new(&codes::E0410, key, title, "a source begins a graph")
+                .with(draft.type_span, "the stage type"),
+        );
         return links;
     }
     let mut everything_reported = false;
@@ -211,6 +208,15 @@ fn reference(
         link.output = self::output(cx, &drafts[from], giver, item, output);
         let Some(output) = link.output else { return };
         link.sound = kinds(cx, drafts, draft, taker, link, giver, output, item);
+    }
+    let twin = links.iter().find(|other| {
+        link.output.is_some()
+            && (other.port, other.from, other.output) == (link.port, link.from, link.output)
+    });
+    if let Some(twin) = twin {
+        let title = format!("`{text}` feeds the input twice");
+        let diagnostic = Diagnostic::new(&codes::E0415, link.span, title, "a second time");
+        convert::push(cx, item, diagnostic.with(twin.span, "once here"));
     }
     links.push(link);
 }

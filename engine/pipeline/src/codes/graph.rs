@@ -6,7 +6,8 @@ super::codes! {
 type that stands in `use`."
 
     E0402 Error "no such output"
-"The stage has no output of this name; the message lists those that it has. Without a name, as in `in = \"pool\"`, a reference means the first output."
+"The stage has no output of this name; the message lists those that it has. Without a name, as in `in = \"pool\"`, a reference means the first output.
+`weir stages TYPE` says what each output carries. A sink has none: it ends a branch of the graph."
 
     E0403 Error "an input gets something else than it takes"
 "What flows from one stage to another has a kind: pixels, scores, picks, features, attention, bag, predictions. The input takes one kind, and
@@ -22,13 +23,16 @@ from the models' `model.toml`. The message shows where each number comes from."
 looks back at earlier tiles belongs into a reduce, which keeps state of a slide."
 
     E0406 Error "an input is not connected"
-"The stage cannot work without this input. Name a feeder: `in = \"STAGE\"` for the first input, `in = { INPUT = \"STAGE.OUTPUT\", .. }` for others."
+"The stage cannot work without this input. Name a feeder: `in = \"STAGE\"` for the first input, `in = { INPUT = \"STAGE.OUTPUT\", .. }` for others.
+`weir stages TYPE` lists the inputs and says which may be left out."
 
     E0407 Error "no such input"
-"`in = { NAME = .. }` names an input that the stage's type does not have; the message lists those that it has."
+"`in = { NAME = .. }` names an input that the stage's type does not have; the message lists those that it has. The name on the left is the input of this
+stage, the one on the right is the stage that feeds it: `in = { scores = \"score\" }`."
 
     E0409 Error "an input takes one stream"
-"A list of feeders merges streams of one kind, and only some inputs can take that. Others need the one stream that they are named for."
+"A list of feeders merges streams of one kind, and only some inputs can take that. Others need the one stream that they are named for:
+a scorer that took two streams of pixels could not say which slide's grid a tile belongs to. `weir stages TYPE` says `one or several` where a list is taken."
 
     E0410 Error "a source with `in`"
 "A source begins a graph: it opens slides and sends their tiles, and takes nothing from other stages. Remove `in`, or put the stage that was meant
@@ -42,10 +46,19 @@ costs time and memory."
 "A stage with several inputs, or with a list of feeders at one input, joins what they say of one slide. Here they come from different
 sources, whose slides never meet, so no slide could ever be finished. Give each source its own stage."
 
+    E0415 Error "the same stream twice"
+"A list of feeders merges streams, and here one of them stands in it twice: every tile would come twice. Name it once. Several stages may take the
+same output; nothing is copied for that."
+
     W0416 Warning "the encoder sees other pixels than the scorer"
 "`tile-fetch` reads the chosen tiles again as they are in the slide. A stage that changes pixels stands between the reader and the scorer, and
 none of its type between `tile-fetch` and the encoder: the two networks would see differently prepared tiles. Put the same stage behind
 `tile-fetch` too."
+
+    W0417 Warning "an answer may depend on a tile's neighbours"
+"When a model is loaded, weir runs the same tiles alone and among others, and compares what comes out bit for bit. With this executor on this
+device they differ, so that a run with another order of tiles may give slightly other numbers. `run.json` says `deterministic: false`. Another executor
+(`--executor burn`) or the processor (`--device cpu`) gives the same answer always."
 
     W0418 Warning "one bag, two models"
 "Encoder, attention and classifier of a bag model were trained together. Here they come from different models whose numbers happen to fit, so that
@@ -57,5 +70,6 @@ about others. `model.toml` says under `[input]` what it was trained on: `size` i
 `mpp` to these numbers; the reader resamples any slide to them."
 
     E0420 Error "a model of another kind"
-"A `scorer` model scores tiles; a `bag` model encodes, attends and classifies. `kind` in `model.toml` says which it is. The stage takes the other kind."
+"A `scorer` model scores tiles; a `bag` model encodes, attends and classifies. `kind` in `model.toml` says which it is. The stage takes the other kind.
+Usually two names were exchanged: the scorer takes model A, and encoder, attention-pool and classifier take model B."
 }

@@ -2,7 +2,8 @@
 
 super::codes! {
     E0301 Error "unknown parameter"
-"The stage's type has no parameter of this name. `weir stages TYPE` lists the parameters with their types, ranges and defaults."
+"The stage's type has no parameter of this name. `weir stages TYPE` lists the parameters with their types, ranges and defaults.
+Beside these, every stage takes `use`, `in`, `run` and `doc`. How a stage is run (batch, linger, timeout, retries, device) stands in `run = { .. }`."
 
     E0302 Error "a value of the wrong type"
 "The key takes another type of value: a number written as a text (`size = \"224\"`: leave out the quotes), a text without quotes, a single text
@@ -13,14 +14,16 @@ where a list belongs. `weir stages TYPE` says what a parameter takes; a string t
 slides holds the same name twice. The message is the stage's own."
 
     E0304 Error "not one of the values"
-"The key takes one of a few words, which the message lists."
+"The key takes one of a few words, which the message lists; `weir stages TYPE` lists them too. They are written in quotes and in small
+letters: `tissue = \"otsu\"`."
 
     E0305 Error "out of range"
 "The number lies outside of what the key allows; the message says the range. Ranges are wide: what they shut out does not work, or is a slip
 as a millimetre for a micrometre."
 
     E0306 Error "a required parameter is missing"
-"The stage cannot work without this parameter and has no sensible default for it. The message shows a line to add."
+"The stage cannot work without this parameter and has no sensible default for it. The message shows a line to add, with a value
+from the type's example that you should think about before you keep it."
 
     E0307 Error "keys exclude each other"
 "Two keys of a table say the same thing in two ways, and only one of them can hold. In the `feed` of a test, one of `colour`, `tiles`, `slides` and `script`

@@ -12,11 +12,11 @@ that does nothing is worse than a message."
 
     E0203 Error "a stage has no `use`"
 "Every `[stage.NAME]` says which stage type it is: `use = \"tile-reader\"`. `weir stages` lists the types, `weir stages NAME` shows one with
-an example."
+an example. The name of the table is yours to choose; what other stages refer to is that name, not the type."
 
     E0204 Error "unknown stage type"
 "`use` names a stage type that this version does not have. `weir stages` lists all. Names of built-in types have no dot; a name with a dot
-belongs to a plugin."
+belongs to a plugin, which this version does not load. `use` takes the type; `in` takes the names of stages."
 
     E0205 Error "not a name"
 "Stages, variables, models and tests of a pipeline are named by lower-case letters, digits and hyphens, a letter first: `top`, `score-2`.
@@ -50,10 +50,12 @@ from its default, the environment or the command line, is checked against them. 
 `x='[\"a\", \"b\"]'`."
 
     E0210 Error "the pipeline has no stages"
-"A pipeline needs at least a source and a sink: `[stage.NAME]` tables with `use =`. `weir new pipeline FILE` writes a file to start from."
+"A pipeline needs at least a source and a sink: `[stage.NAME]` tables with `use =`. `weir new pipeline FILE` writes a file to start from,
+with the usual graph from slides to predictions."
 
     W0211 Warning "a variable is used by nobody"
-"A `[var.X]` is declared, and no `${X}` stands in the file. Giving it a value changes nothing, which is probably not what its reader expects."
+"A `[var.X]` is declared, and no `${X}` stands in the file. Giving it a value changes nothing, which is probably not what its reader expects.
+Write `${X}` where the value belongs, or remove the table."
 
     E0213 Error "an override cannot be applied"
 "`--set KEY=VALUE` sets one key of the file before it is checked: `--set stage.top.highest=64`, `--set run.memory='\"2GiB\"'`. The key is a path with

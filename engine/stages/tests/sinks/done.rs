@@ -93,7 +93,11 @@ fn another_plan_model_executor_or_input_is_not_done() {
     let out = tempfile::tempdir().unwrap();
     let story = five_tiles("s");
     let (_, identity) = write(out.path(), &story);
-    let (path, found) = done::find(out.path(), &story.info, &identity).unwrap();
+    let done::Found {
+        path,
+        prediction: found,
+        ..
+    } = done::find(out.path(), &story.info, &identity).unwrap();
     assert_eq!(path, out.path().join("s/prediction.json"));
     assert_eq!(found, prediction());
 
@@ -186,7 +190,9 @@ proptest! {
         story.rows = vec![("predictions", TileId::SLIDE, Body::Prediction(sent.clone().into()))];
         let out = tempfile::tempdir().unwrap();
         let (_, identity) = write(out.path(), &story);
-        let (_, found) = done::find(out.path(), &story.info, &identity).unwrap();
+        let found = done::find(out.path(), &story.info, &identity)
+            .unwrap()
+            .prediction;
         prop_assert_eq!(
             found.bag.pooled.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
             sent.bag.pooled.iter().map(|v| v.to_bits()).collect::<Vec<_>>()

@@ -10,7 +10,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use tiff_writer::{Order, TiffWriter, Tiles, Value, part_jpeg, resolution};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
-use weir_slide::{OpenOptions, Region, SlideReader, open};
+use weir_slide::{OpenOptions, Region, open};
 
 /// A slide to make.
 #[derive(Clone, Debug)]

@@ -60,14 +60,12 @@ fn the_demo_predicts_and_writes_everything_from_any_folder() {
         (&4.0.into(), &"resolution".into())
     );
     assert!(told["tiles"].as_u64().unwrap() > 300, "{told}");
-    assert_eq!(
-        geojson["features"].as_array().unwrap().len() as u64,
-        told["tiles"].as_u64().unwrap()
-    );
+    let shown = geojson["features"].as_array().unwrap().len() as u64;
+    assert_eq!(told["bag"], shown, "the selected tiles are shown");
 
     let auroc = auroc(&slide.join("tiles.csv"));
     println!("tile AUROC on slide-14082: {auroc:.4}");
-    assert!(auroc >= 0.90, "{auroc}");
+    assert!(auroc >= 0.93, "{auroc}");
 }
 
 /// Area under the ROC curve of the scores over all tiles of the truth table; a tile that the mask left out counts as the lowest.

@@ -142,8 +142,8 @@ mod tests {
                 *g += (f64::from(u8::from(*y)) - p) * x;
             }
         }
-        for k in 0..6 {
-            assert!((gradient[k] - model.weights[k]).abs() < 1e-6, "{k}");
+        for (k, (slope, weight)) in gradient.iter().zip(&model.weights).take(6).enumerate() {
+            assert!((slope - weight).abs() < 1e-6, "{k}");
         }
         assert!(gradient[6].abs() < 1e-6);
         assert!(model.weights[0] > 0.5);

@@ -66,7 +66,7 @@ fn names_and_shapes_are_torchvisions() {
 #[test]
 fn a_file_of_torchvisions_starts_a_network() {
     let network = Network::new("resnet18", 128).unwrap();
-    let mut file = Weights::start(&network.parameters(), 9);
+    let file = Weights::start(&network.parameters(), 9);
     let data: Vec<(String, Vec<usize>, Vec<u8>, safetensors::Dtype)> = file
         .iter()
         .filter(|(name, _)| !name.starts_with("feature."))
@@ -122,8 +122,10 @@ fn a_file_of_torchvisions_starts_a_network() {
         .unwrap()
         .to_vec();
     assert_eq!(feature, own);
-    file.insert("feature.weight", vec![128, 512], own);
-    for (name, array) in file.iter() {
+    for (name, array) in file
+        .iter()
+        .filter(|(name, _)| !name.starts_with("feature."))
+    {
         assert_eq!(started.get(name).unwrap(), array, "{name}");
     }
 }

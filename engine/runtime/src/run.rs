@@ -195,7 +195,8 @@ fn work(
     let guards = timely::execute::execute_from(
         wires.builders,
         wires.others,
-        WorkerConfig::default(),
+        // What a worker waits for takes far longer than a spin before parking would save.
+        WorkerConfig::default().idle_spin(Duration::ZERO),
         move |worker| {
             let house = &in_worker;
             let abort = &house.abort;

@@ -24,7 +24,7 @@ const TILES_A_JOB: usize = 16;
 const OPENING: usize = 1;
 const READING: usize = 0;
 /// How long a job's tiles wait for the worker's attention, at most, while it goes on.
-const SOON: Duration = Duration::from_millis(2);
+const SOON: Duration = Duration::from_millis(4);
 /// Failures that are told one by one; the rest are only counted.
 pub(crate) const TOLD_FAILURES: u32 = 16;
 
@@ -43,6 +43,8 @@ pub(crate) struct SourceLogic {
     slides: Vec<Live>,
     /// Leased, and not yet given to a reader thread.
     wanted: Vec<Wanted>,
+    /// Tiles of a reader thread's job: fewer where a turn's tiles are shared by many threads.
+    tiles_a_job: usize,
     answers: (Sender<Answer>, Receiver<Answer>),
     alarm: Alarm,
     stopped: bool,
@@ -112,6 +114,7 @@ impl SourceLogic {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(wake.waker());
+        let tiles_a_job = (ROWS_A_TURN / house.plan.run.readers.max(1)).clamp(1, TILES_A_JOB);
         SourceLogic {
             name: house.plan.nodes[index].name.clone(),
             index,
@@ -124,6 +127,7 @@ impl SourceLogic {
             unsettled: VecDeque::new(),
             slides: Vec::new(),
             wanted: Vec::new(),
+            tiles_a_job,
             answers: channel(),
             alarm: Alarm::default(),
             stopped: false,
@@ -299,7 +303,7 @@ impl SourceLogic {
                         lease,
                         aborted: slide.aborted.clone(),
                     });
-                    if self.wanted.len() >= TILES_A_JOB {
+                    if self.wanted.len() >= self.tiles_a_job {
                         self.read();
                     }
                     sent += 1;

@@ -115,7 +115,7 @@ fn a_stalled_slide_holds_up_no_other() {
     scenario.slides[0].stalls = Duration::from_secs(2);
     let run = RunSettings {
         open_slides: 10,
-        memory: 100_000,
+        memory: 1 << 20,
         ..settings()
     };
     let start = Instant::now();

@@ -147,6 +147,9 @@ fn rgb(picture: &[u8], samples: usize) -> Vec<u8> {
         .collect()
 }
 
+/// The tags of a directory.
+type Tags = Vec<(u16, Value)>;
+
 fn refused(path: &Path, words: &[&str]) {
     let error = match open(path, &OpenOptions::default()) {
         Err(error) => error,
@@ -386,7 +389,7 @@ fn an_ome_tiff_has_its_levels_in_subifds_and_its_mpp_in_its_xml() {
 #[test]
 fn planar_files_unknown_compressions_and_deep_samples_are_refused_with_a_reason() {
     let folder = Folder::new();
-    let write = |name: &str, change: &dyn Fn(&mut Vec<(u16, Value)>)| {
+    let write = |name: &str, change: &dyn Fn(&mut Tags)| {
         let of = tiles(1, 3, false);
         let path = folder.path(name);
         let mut file = file(&path, Order::Little, false);
@@ -401,7 +404,7 @@ fn planar_files_unknown_compressions_and_deep_samples_are_refused_with_a_reason(
         path
     };
     let set = |tag: u16, value: Value| {
-        move |tags: &mut Vec<(u16, Value)>| {
+        move |tags: &mut Tags| {
             tags.retain(|entry| entry.0 != tag);
             tags.push((tag, value.clone()));
         }

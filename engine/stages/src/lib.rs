@@ -19,6 +19,7 @@
 //! | [`geojson_sink`] | sink | scores and attention to objects that QuPath opens |
 //! | [`image_sink`] | sink | tiles to pictures |
 //! | [`null_sink`] | sink | tiles to nothing, at any speed |
+//! | [`scripted_source`] | source | plays a script of made-up slides |
 //!
 //! Scores and picks carry the size (px) and resolution (um/px) of the tiles that they speak of, so that the checker knows what
 //! a `tile-fetch` behind them reads: their ports have the shape [height, width, ...].
@@ -42,6 +43,7 @@ mod prediction_file;
 mod prediction_tables;
 pub mod predictions_sink;
 pub mod scorer;
+pub mod scripted_source;
 pub mod tile_fetch;
 mod tile_file;
 pub mod tile_reader;
@@ -76,6 +78,7 @@ static SCHEMAS: &[&Schema] = &[
     &geojson_sink::SCHEMA,
     &image_sink::SCHEMA,
     &null_sink::SCHEMA,
+    &scripted_source::SCHEMA,
 ];
 
 static TYPES: &[StageType] = &[
@@ -93,6 +96,7 @@ static TYPES: &[StageType] = &[
     geojson_sink::TYPE,
     image_sink::TYPE,
     null_sink::TYPE,
+    scripted_source::TYPE,
 ];
 
 /// The stages that are built in, with their code.

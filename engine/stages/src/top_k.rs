@@ -508,8 +508,8 @@ mod tests {
             let ends = Ends { highest, lowest };
             let (mut bounded, mut register) = (Bounded::new(ends), Register::default());
             let mut order: Vec<usize> = (0..scores.len()).collect();
-            for i in 0..scores.len() {
-                register.put(Rank { score: scores[i].0 as f32 / 8.0, tile: tile(i as u32) }, 0);
+            for (i, (score, _)) in scores.iter().enumerate() {
+                register.put(Rank { score: *score as f32 / 8.0, tile: tile(i as u32) }, 0);
             }
             order.sort_by_key(|i| scores[*i].1);
             for i in order {

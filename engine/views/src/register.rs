@@ -39,16 +39,15 @@ impl Known {
             Body::Opened(info) => self.info = Some(info),
             Body::Prediction(prediction) if !self.skipped => self.answer(row.rev, &prediction),
             Body::Event(event) => match &*event {
-                Event::SlideFailed(failure) => {
+                Event::SlideFailed(failure)
                     // Several stages may say why; one of them is kept, the same in any order.
                     if self
                         .reason
                         .as_ref()
                         .is_none_or(|known| failure.what < *known)
-                    {
+                    => {
                         self.reason = Some(failure.what.clone());
                     }
-                }
                 Event::LedgerEnded {
                     stage,
                     port,

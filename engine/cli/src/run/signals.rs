@@ -30,7 +30,7 @@ pub fn obey(stop: Stop) -> io::Result<()> {
     std::thread::Builder::new()
         .name("orders".into())
         .spawn(move || {
-            for order in io::stdin().bytes() {
+            for order in io::stdin().lock().bytes() {
                 match order {
                     Ok(Orders::STOP) => requested(&stop, None),
                     _ => break,

@@ -82,6 +82,7 @@ fn value(kind: ParamKind, text: &str) -> Value {
         ParamKind::Slides | ParamKind::Texts => {
             Value::Texts(text.split(' ').map(str::to_owned).collect())
         }
+        ParamKind::Path { .. } => Value::Path(text.into()),
         _ => Value::Text(text.trim_matches('"').to_owned()),
     }
 }

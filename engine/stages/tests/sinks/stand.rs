@@ -64,8 +64,11 @@ fn node(
     }
 }
 
-/// scorer, attention-pool, classifier, and sinks of these types with their defaults and `values`.
-pub fn plan(out: &Path, sinks: &[(&str, StageType, &[(&str, Value)])]) -> Plan {
+/// A sink's name, its type, and parameters that differ from its defaults.
+pub type SinkOf<'a> = (&'a str, StageType, &'a [(&'a str, Value)]);
+
+/// scorer, attention-pool, classifier, and these sinks.
+pub fn plan(out: &Path, sinks: &[SinkOf]) -> Plan {
     let model = |name: &str| ("model", Value::Text(name.into()));
     let mut nodes = vec![
         node("score", &scorer::SCHEMA, &[model("a")], &[]),

@@ -10,11 +10,11 @@
 //! | [`plan`] | the checked graph, ready to run |
 //! | [`model`], [`model_file`] | `model.toml`, read far enough that every dimension is known |
 //! | [`run`] | the settings of `[run]` |
-//! | [`check`] | from a file to a plan, or to all its mistakes |
+//! | [`check`](mod@check) | from a file to a plan, or to all its mistakes |
 //! | [`codes`], [`diagnostic`], [`source`] | what a mistake is, and its place |
 //! | [`render`] | mistakes as text |
 //! | [`cases`] | the `[[test]]` tables |
-//! | [`graph`], [`reference`], [`show`](fn@show), [`json_schema`](fn@json_schema) | plans and stage types as text |
+//! | [`graph`], [`reference`](mod@reference), [`show`](fn@show), [`json_schema`](fn@json_schema) | plans and stage types as text |
 //! | [`shapes`], [`memory`] | what a plan carries and holds |
 
 pub mod cases;

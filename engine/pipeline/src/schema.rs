@@ -153,17 +153,17 @@ pub struct Port {
 /// What flows through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// u8 [h, w, 3]; stays in its process.
+    /// u8, `[h, w, 3]`; stays in its process.
     Pixels,
     /// Scores of tiles.
     Scores,
     /// Selected tiles.
     Picks,
-    /// f32 [d].
+    /// f32, `[d]`.
     Features,
     /// Weights and contributions of a bag's members.
     Attention,
-    /// Pooled bags, f32 [d].
+    /// Pooled bags, f32, `[d]`.
     Bag,
     /// Predictions of slides.
     Predictions,

@@ -196,7 +196,7 @@ fn scorer(px: u32, mpp: f64) -> Result<std::path::PathBuf> {
 fn scored() -> Result<()> {
     const PX: u32 = 50;
     let path = generated::slide(&generated::SMALL)?;
-    let mpp = 4.0
+    let mpp = 2.0
         * open(&path, &OpenOptions::default())?
             .facts()
             .require_mpp()?

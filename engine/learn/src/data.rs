@@ -52,7 +52,7 @@ impl Slide {
 /// A tile of a bag.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
-    /// Place in [`Data::slides`].
+    /// Place in [`Data::entries`].
     pub slide: usize,
     /// Where on it.
     pub id: TileId,

@@ -251,10 +251,13 @@ mod tests {
         let crew = Crew::new("test", 2, Abort::default());
         let (go, held) = channel::<()>();
         let (done, order) = channel();
+        let (begun, begins) = channel();
         crew.submit_in(1, 0, false, move || {
+            begun.send(()).unwrap();
             held.recv_timeout(SOON).unwrap();
             Then::Stay
         });
+        begins.recv_timeout(SOON).unwrap();
         let (begin, wait) = channel::<()>();
         crew.submit(0, move || wait.recv_timeout(SOON).unwrap());
         for (lane, name) in [(1, "a2"), (1, "a3"), (2, "b1")] {
@@ -275,7 +278,9 @@ mod tests {
         let crew = Crew::new("test", 1, Abort::default());
         let (go, held) = channel::<()>();
         let (done, order) = channel();
+        let (begun, begins) = channel();
         crew.submit_in(1, 0, false, move || {
+            begun.send(()).unwrap();
             held.recv_timeout(SOON).unwrap();
             Then::Leave
         });
@@ -286,6 +291,7 @@ mod tests {
                 Then::Stay
             });
         }
+        begins.recv_timeout(SOON).unwrap();
         crew.relieve(1);
         assert_eq!(order.recv_timeout(SOON).unwrap(), "b1");
         assert_eq!(order.recv_timeout(SOON).unwrap(), "b2");

@@ -21,7 +21,7 @@ const READING: usize = 0;
 /// A job that ran for so long makes room when other slides wait.
 const SLICE: Duration = Duration::from_millis(10);
 /// A tile that takes longer is stuck: another thread takes over from the one that reads it, and its slide gets no second one.
-pub(crate) const STUCK: Duration = Duration::from_millis(250);
+pub(crate) const STUCK: Duration = Duration::from_millis(100);
 /// How long a job's tiles wait for the worker's attention, at most, while it goes on.
 const SOON: Duration = Duration::from_millis(4);
 

@@ -179,11 +179,11 @@ fn last_of_the_others(finals: &[Duration]) -> Duration {
 /// Slow storage takes its share of the reader threads and no more; storage that hangs takes none for long.
 #[test]
 fn a_slide_whose_storage_is_slow_or_hangs_holds_up_no_other() {
-    let without = last_of_the_others(&finals(TILES, Duration::ZERO));
     for (name, tiles, takes) in [
         ("slow", 50, Duration::from_millis(30)),
         ("hanging", 4, Duration::from_millis(800)),
     ] {
+        let without = last_of_the_others(&finals(tiles, Duration::ZERO));
         let finals = finals(tiles, takes);
         let with = last_of_the_others(&finals);
         println!(

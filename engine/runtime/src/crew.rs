@@ -1,16 +1,26 @@
 //! Threads that do what would hold up a worker: reading, decoding, networks.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::abort::Abort;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() -> Then + Send>;
 
-/// A fixed number of threads over one queue: the greatest rank first, and of one rank first come first served. Dropping the last handle ends them after the job that
-/// each has in hand.
+/// What a thread does after a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The next one.
+    Stay,
+    /// It ends: another took its place while the job was stuck.
+    Leave,
+}
+
+/// A number of threads over one queue: the greatest rank first; of one rank the job whose lane has the fewest running, and of
+/// those the first. Jobs without a lane are first come first served. Dropping the last handle ends the threads after the job
+/// that each has in hand.
 #[derive(Clone)]
 pub(crate) struct Crew(Arc<Hall>);
 
@@ -28,8 +38,17 @@ struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: BTreeMap<Reverse<usize>, VecDeque<Job>>,
+    waiting: BTreeMap<Reverse<usize>, VecDeque<(Option<u64>, Job)>>,
+    lanes: HashMap<u64, Lane>,
     closed: bool,
+}
+
+/// Jobs that belong together, as the reads of one slide.
+#[derive(Default)]
+struct Lane {
+    running: usize,
+    /// Jobs of it that are stuck: it gets no other thread until they are not.
+    stuck: usize,
 }
 
 impl Crew {
@@ -52,10 +71,17 @@ impl Crew {
         let spawned = std::thread::Builder::new()
             .name(self.0.name.clone())
             .spawn(move || {
-                while let Some(job) = queue.next() {
+                while let Some((lane, job)) = queue.next() {
                     // A panic is a fault of the engine or of a stage, never of the input: the run ends.
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                        abort.fatal(crate::abort::message(&*panic));
+                    let then = match catch_unwind(AssertUnwindSafe(job)) {
+                        Ok(then) => then,
+                        Err(panic) => {
+                            abort.fatal(crate::abort::message(&*panic));
+                            return;
+                        }
+                    };
+                    queue.finished(lane, then);
+                    if then == Then::Leave {
                         return;
                     }
                 }
@@ -70,11 +96,80 @@ impl Crew {
 
     /// Has `job` done when its turn comes: after those of greater `rank`.
     pub(crate) fn submit(&self, rank: usize, job: impl FnOnce() + Send + 'static) {
+        let job = Box::new(move || {
+            job();
+            Then::Stay
+        });
+        self.put(rank, None, job, false);
+    }
+
+    /// Has `job` done when the turn of its lane comes; `first` puts it ahead of all that wait.
+    pub(crate) fn submit_in(
+        &self,
+        lane: u64,
+        rank: usize,
+        first: bool,
+        job: impl FnOnce() -> Then + Send + 'static,
+    ) {
+        self.put(rank, Some(lane), Box::new(job), first);
+    }
+
+    fn put(&self, rank: usize, lane: Option<u64>, job: Job, first: bool) {
         let mut jobs = self.0.queue.lock();
         let rank = jobs.waiting.entry(Reverse(rank)).or_default();
-        rank.push_back(Box::new(job));
+        if first {
+            rank.push_front((lane, job));
+        } else {
+            rank.push_back((lane, job));
+        }
         drop(jobs);
         self.0.queue.more.notify_one();
+    }
+
+    /// Whether a job of another lane waits.
+    pub(crate) fn others_wait(&self, lane: u64) -> bool {
+        let jobs = self.0.queue.lock();
+        let mut waiting = jobs.waiting.values().flatten();
+        waiting.any(|(other, _)| *other != Some(lane) && !jobs.is_stuck(*other))
+    }
+
+    /// A job of `lane` is stuck and will answer [`Then::Leave`]: another thread takes its place.
+    pub(crate) fn relieve(&self, lane: u64) {
+        self.0.queue.lock().lanes.entry(lane).or_default().stuck += 1;
+        self.add();
+    }
+}
+
+impl Jobs {
+    fn is_stuck(&self, lane: Option<u64>) -> bool {
+        let lane = lane.and_then(|lane| self.lanes.get(&lane));
+        lane.is_some_and(|lane| lane.stuck > 0)
+    }
+
+    fn take(&mut self) -> Option<(Option<u64>, Job)> {
+        let found = self.waiting.iter().find_map(|(rank, jobs)| {
+            let mut best: Option<(usize, usize)> = None;
+            for (at, (lane, _)) in jobs.iter().enumerate() {
+                if self.is_stuck(*lane) {
+                    continue;
+                }
+                let lane = lane.and_then(|lane| self.lanes.get(&lane));
+                let running = lane.map_or(0, |lane| lane.running);
+                if best.is_none_or(|(least, _)| running < least) {
+                    best = Some((running, at));
+                }
+                if running == 0 {
+                    break;
+                }
+            }
+            Some((*rank, best?.1))
+        });
+        let (rank, at) = found?;
+        let (lane, job) = self.waiting.get_mut(&rank)?.remove(at)?;
+        if let Some(lane) = lane {
+            self.lanes.entry(lane).or_default().running += 1;
+        }
+        Some((lane, job))
     }
 }
 
@@ -83,16 +178,34 @@ impl Queue {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<(Option<u64>, Job)> {
         let mut jobs = self.lock();
         loop {
             if jobs.closed {
                 return None;
             }
-            if let Some(job) = jobs.waiting.values_mut().find_map(VecDeque::pop_front) {
+            if let Some(job) = jobs.take() {
                 return Some(job);
             }
             jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finished(&self, lane: Option<u64>, then: Then) {
+        let Some(lane) = lane else { return };
+        let mut jobs = self.lock();
+        let state = jobs.lanes.entry(lane).or_default();
+        state.running -= 1;
+        if then == Then::Leave {
+            state.stuck -= 1;
+        }
+        if state.running == 0 && state.stuck == 0 {
+            jobs.lanes.remove(&lane);
+        }
+        drop(jobs);
+        if then == Then::Leave {
+            // Threads that passed the lane over look again.
+            self.more.notify_all();
         }
     }
 }
@@ -104,5 +217,89 @@ impl Drop for Hall {
         jobs.waiting.clear();
         drop(jobs);
         self.queue.more.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_lane_with_many_jobs_leaves_threads_to_the_others() {
+        let crew = Crew::new("test", 1, Abort::default());
+        let (begin, wait) = channel::<()>();
+        let (done, order) = channel();
+        crew.submit(0, move || wait.recv_timeout(SOON).unwrap());
+        for (lane, name) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1")] {
+            let done = done.clone();
+            crew.submit_in(lane, 0, false, move || {
+                done.send(name).unwrap();
+                Then::Stay
+            });
+        }
+        assert!(crew.others_wait(1) && crew.others_wait(2));
+        begin.send(()).unwrap();
+        // One thread: nothing runs beside a job, so lanes are even and the first comes first.
+        let order: Vec<_> = (0..4).map(|_| order.recv_timeout(SOON).unwrap()).collect();
+        assert_eq!(order, ["a1", "a2", "a3", "b1"]);
+
+        let crew = Crew::new("test", 2, Abort::default());
+        let (go, held) = channel::<()>();
+        let (done, order) = channel();
+        let (begun, begins) = channel();
+        crew.submit_in(1, 0, false, move || {
+            begun.send(()).unwrap();
+            held.recv_timeout(SOON).unwrap();
+            Then::Stay
+        });
+        begins.recv_timeout(SOON).unwrap();
+        let (begin, wait) = channel::<()>();
+        crew.submit(0, move || wait.recv_timeout(SOON).unwrap());
+        for (lane, name) in [(1, "a2"), (1, "a3"), (2, "b1")] {
+            let done = done.clone();
+            crew.submit_in(lane, 0, false, move || {
+                done.send(name).unwrap();
+                Then::Stay
+            });
+        }
+        begin.send(()).unwrap();
+        // Lane 1 has a job running: lane 2 goes first.
+        assert_eq!(order.recv_timeout(SOON).unwrap(), "b1");
+        go.send(()).unwrap();
+    }
+
+    #[test]
+    fn a_stuck_lane_gets_no_second_thread_and_its_own_leaves() {
+        let crew = Crew::new("test", 1, Abort::default());
+        let (go, held) = channel::<()>();
+        let (done, order) = channel();
+        let (begun, begins) = channel();
+        crew.submit_in(1, 0, false, move || {
+            begun.send(()).unwrap();
+            held.recv_timeout(SOON).unwrap();
+            Then::Leave
+        });
+        for (lane, name) in [(1, "a2"), (2, "b1"), (2, "b2")] {
+            let done = done.clone();
+            crew.submit_in(lane, 0, false, move || {
+                done.send(name).unwrap();
+                Then::Stay
+            });
+        }
+        begins.recv_timeout(SOON).unwrap();
+        crew.relieve(1);
+        assert_eq!(order.recv_timeout(SOON).unwrap(), "b1");
+        assert_eq!(order.recv_timeout(SOON).unwrap(), "b2");
+        assert!(
+            order.recv_timeout(Duration::from_millis(30)).is_err(),
+            "lane 1 is stuck"
+        );
+        go.send(()).unwrap();
+        assert_eq!(order.recv_timeout(SOON).unwrap(), "a2");
     }
 }

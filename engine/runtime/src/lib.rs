@@ -13,6 +13,7 @@ mod house;
 mod inbox;
 mod memory;
 mod progress;
+mod reading;
 mod reduce;
 mod report;
 mod run;

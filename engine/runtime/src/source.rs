@@ -7,24 +7,23 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_record::{
-    Body, Class, End, Event, Failure, Lease, Row, Seal, Skip, SlideId, SlideInfo, TileBuf, TileId,
+    Body, Class, End, Event, Failure, Row, Seal, SlideId, SlideInfo, TileBuf, TileId,
 };
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::memory::state_bytes;
 use crate::progress::add;
-use crate::stage::{OpenedSlide, ReadError, Script, SlideRef, Source, Step, TileReader};
+use crate::reading::{self, Reading, STUCK, Wanted, Watch, stopped};
+use crate::stage::{OpenedSlide, Script, SlideRef, Source, Step, TileReader};
 
 /// Rows that one activation sends at most, so that a source never floods what follows.
 const ROWS_A_TURN: usize = 64;
 /// Tiles of a reader thread's job, at most: neighbours stay on one thread, and a hand-over costs less than a tile.
 const TILES_A_JOB: usize = 16;
-/// Ranks of a reader thread's jobs.
-const OPENING: usize = 1;
-const READING: usize = 0;
-/// How long a job's tiles wait for the worker's attention, at most, while it goes on.
-const SOON: Duration = Duration::from_millis(4);
+/// Jobs of a slide that wait for each reader thread, at most: what is read ahead beyond that only holds leases, and a slide whose
+/// storage hangs must not hold those of all others.
+const JOBS_AHEAD: usize = 4;
 /// Failures that are told one by one; the rest are only counted.
 pub(crate) const TOLD_FAILURES: u32 = 16;
 
@@ -46,21 +45,10 @@ pub(crate) struct SourceLogic {
     /// Tiles of a reader thread's job: fewer where a turn's tiles are shared by many threads.
     tiles_a_job: usize,
     answers: (Sender<Answer>, Receiver<Answer>),
+    /// Jobs that are not done.
+    jobs: Vec<Arc<Watch>>,
     alarm: Alarm,
     stopped: bool,
-}
-
-/// A version to be read.
-struct Wanted {
-    slide: SlideId,
-    info: Arc<SlideInfo>,
-    reader: Arc<dyn TileReader>,
-    tile: TileId,
-    rev: u32,
-    size: (u32, u32),
-    lease: Lease,
-    /// Set when the slide was stopped: nothing comes of its pixels then, and nobody waits for them.
-    aborted: Arc<AtomicBool>,
 }
 
 struct Live {
@@ -77,7 +65,8 @@ struct Live {
     since: Instant,
 }
 
-enum Answer {
+/// What other threads answer.
+pub(crate) enum Answer {
     Opened(u64, SlideRef, Result<OpenedSlide, Failure>, Duration),
     Read(SlideId, TileId, u32, Body),
 }
@@ -129,6 +118,7 @@ impl SourceLogic {
             wanted: Vec::new(),
             tiles_a_job,
             answers: channel(),
+            jobs: Vec::new(),
             alarm: Alarm::default(),
             stopped: false,
         }
@@ -147,7 +137,7 @@ impl SourceLogic {
                 self.wake.waker(),
             );
             // Ahead of the tiles that wait to be read, so that a slide is open before the last one's tiles run out.
-            self.house.readers.submit(OPENING, move || {
+            self.house.readers.submit(reading::OPENING, move || {
                 let since = Instant::now();
                 let opened = source.open(&slide);
                 // Nobody listens any more when the run was aborted.
@@ -246,12 +236,16 @@ impl SourceLogic {
     fn advance(&mut self, at: usize, room: usize, out: &mut Outputs) -> (usize, bool) {
         let mut sent = 0;
         let now = Instant::now();
+        let most = JOBS_AHEAD * TILES_A_JOB * self.house.plan.run.readers.max(1);
         while sent < room {
             let slide = &mut self.slides[at];
             if slide.done || slide.not_before.is_some_and(|time| time > now) {
                 return (sent, false);
             }
             slide.not_before = None;
+            if slide.in_flight >= most {
+                return (sent, false);
+            }
             let step = slide
                 .held_back
                 .take()
@@ -346,32 +340,31 @@ impl SourceLogic {
         (sent, false)
     }
 
-    /// Gives the wanted tiles to a reader thread.
+    /// Gives the wanted tiles, which are of one slide, to a reader thread.
     fn read(&mut self) {
         if self.wanted.is_empty() {
             return;
         }
-        let wanted = std::mem::take(&mut self.wanted);
-        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
-        let (house, index) = (self.house.clone(), self.index);
-        self.house.readers.submit(READING, move || {
-            let mut waited = Instant::now();
-            for one in wanted {
-                let since = Instant::now();
-                let (slide, tile, rev) = (one.slide, one.tile, one.rev);
-                let body = one.read(&house, index);
-                house.progress.stages[index].worked(1, since.elapsed());
-                house.traced(index, since, 1);
-                add(&house.progress.tiles_read, 1);
-                // Nobody listens any more when the run was aborted.
-                let _ = answer.send(Answer::Read(slide, tile, rev, body));
-                if waited.elapsed() >= SOON {
-                    waker();
-                    waited = Instant::now();
-                }
-            }
-            waker();
-        });
+        let job = Reading::new(
+            std::mem::take(&mut self.wanted).into(),
+            (self.answers.0.clone(), self.wake.waker()),
+            self.house.clone(),
+            self.index,
+        );
+        self.jobs.push(job.watch());
+        job.submit(false);
+    }
+
+    /// Looks after tiles that take too long.
+    fn look_after_jobs(&mut self) {
+        self.jobs.retain(|job| !job.is_done());
+        let now = Instant::now();
+        for job in &self.jobs {
+            job.look_after(&self.house.readers, now);
+        }
+        if !self.jobs.is_empty() {
+            self.alarm.set(&self.wake, now + STUCK);
+        }
     }
 
     fn take_answers(&mut self, out: &mut Outputs) -> bool {
@@ -424,54 +417,6 @@ impl SourceLogic {
     }
 }
 
-impl Wanted {
-    fn read(self, house: &House, index: usize) -> Body {
-        let node = &house.plan.nodes[index];
-        if self.aborted.load(Ordering::Relaxed) {
-            return stopped(&node.name);
-        }
-        let retries = node.run.retries.unwrap_or(house.plan.run.retries);
-        let (width, height) = self.size;
-        let data = house.slab.take(TileBuf::bytes(width, height));
-        let what = match TileBuf::new(width, height, data, Some(self.lease)) {
-            None => "the tile's size does not fit its buffer".to_owned(),
-            Some(mut pixels) => {
-                let mut read = || self.reader.read(self.tile, self.rev, pixels.pixels_mut());
-                let mut result = read();
-                for _ in 0..retries {
-                    if matches!(result, Err(ReadError::Damaged(_))) {
-                        result = read();
-                    }
-                }
-                match result {
-                    Ok(()) => return Body::Pixels(Arc::new(pixels)),
-                    Err(ReadError::Superseded) => return Body::Skip(Skip::Superseded),
-                    Err(ReadError::Damaged(what)) => what,
-                }
-            }
-        };
-        Body::Fail(Arc::new(failure(&node.name, &self.info, self.tile, what)))
-    }
-}
-
-/// What becomes of a version of a slide that was stopped.
-pub(crate) fn stopped(stage: &str) -> Body {
-    Body::Skip(Skip::Dropped {
-        stage: stage.into(),
-        reason: "the run was stopped".into(),
-    })
-}
-
-fn failure(stage: &str, info: &SlideInfo, tile: TileId, what: String) -> Failure {
-    Failure {
-        stage: stage.to_owned(),
-        slide: info.id.clone(),
-        tile: Some((tile.x(), tile.y())),
-        what,
-        help: String::new(),
-    }
-}
-
 impl Logic for SourceLogic {
     fn rows(&mut self, _: usize, _: &mut Vec<Row>, _: &mut Outputs) {}
 
@@ -489,10 +434,11 @@ impl Logic for SourceLogic {
                 break;
             }
             let (sent, hungry) = self.advance(at, room, out);
+            self.read();
             room -= sent.min(room);
             starved = hungry;
         }
-        self.read();
+        self.look_after_jobs();
         let next = self
             .slides
             .iter()

@@ -8,12 +8,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo};
+use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo, TileId};
 
 use crate::abort::{Abort, message};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
-use crate::source::{TOLD_FAILURES, stopped};
+use crate::reading::stopped;
+use crate::source::TOLD_FAILURES;
 use crate::stage::{Batch, BatchShape, StageError, Work};
 
 pub(crate) struct WorkLogic {
@@ -411,9 +412,10 @@ struct Task {
 impl Task {
     /// The outcomes of values; those of slides that were stopped meanwhile are not looked at.
     fn take(&self, values: Vec<Value>) -> Vec<(Key, Vec<Body>)> {
-        let (void, values): (Vec<Value>, Vec<Value>) = values
-            .into_iter()
-            .partition(|value| value.aborted.load(Ordering::Relaxed));
+        let (void, values): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
+            // What speaks of the slide as a whole says that it failed or was stopped: somebody must write that down.
+            value.key.tile != TileId::SLIDE && value.aborted.load(Ordering::Relaxed)
+        });
         let skipped = |value: Value| (value.key, vec![stopped(&self.name); self.outputs]);
         let mut outcomes: Vec<_> = void.into_iter().map(skipped).collect();
         if !values.is_empty() {

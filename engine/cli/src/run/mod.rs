@@ -74,7 +74,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     } else {
         Display::new(manner, &plan.name)
     };
-    let watch = Watch::start(progress.clone(), display).map_err(cannot)?;
+    let watch =
+        Watch::start(progress.clone(), progress::scanning(&plan), display).map_err(cannot)?;
     let views = views::of(&plan);
     let options = Options {
         stop: stop.clone(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use weir_pipeline::{Plan, Rows};
 use weir_runtime::Progress;
 
 /// How often the counters are looked at.
@@ -36,6 +37,8 @@ pub struct Counts {
     pub tiles: u64,
     /// Tiles that were read, failed ones included.
     pub tiles_read: u64,
+    /// Tiles that every stage before a selection is done with: how far the run is.
+    pub tiles_done: u64,
     /// Tiles that could not be read.
     pub tiles_failed: u64,
     /// Time that each stage's code ran, ms.
@@ -51,9 +54,15 @@ enum Kind {
 }
 
 impl Counts {
-    /// The counters now.
-    pub fn of(progress: &Progress) -> Self {
+    /// The counters now; `scanning` are the stages that every tile goes through.
+    pub fn of(progress: &Progress, scanning: &[usize]) -> Self {
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let read = get(&progress.tiles_read);
+        let done = scanning
+            .iter()
+            .filter_map(|index| progress.stages.get(*index))
+            .map(|stage| get(&stage.made.value) + get(&stage.made.skip) + get(&stage.made.fail))
+            .min();
         Counts {
             event: Kind::Progress,
             slides: get(&progress.slides),
@@ -61,7 +70,8 @@ impl Counts {
             slides_done: get(&progress.slides_done),
             slides_failed: get(&progress.slides_failed),
             tiles: get(&progress.tiles),
-            tiles_read: get(&progress.tiles_read),
+            tiles_read: read,
+            tiles_done: done.unwrap_or(read).min(read),
             tiles_failed: get(&progress.tiles_failed),
             busy: progress
                 .stages
@@ -88,6 +98,7 @@ impl Counts {
             sum.slides_failed += counts.slides_failed;
             sum.tiles += counts.tiles;
             sum.tiles_read += counts.tiles_read;
+            sum.tiles_done += counts.tiles_done;
             sum.tiles_failed += counts.tiles_failed;
             for (name, ms) in &counts.busy {
                 match sum.busy.iter_mut().find(|(known, _)| known == name) {
@@ -114,6 +125,20 @@ impl Counts {
         let unopened = self.slides.saturating_sub(self.slides_opened);
         self.tiles + unopened * self.tiles / self.slides_opened
     }
+}
+
+/// The stages that every tile goes through: maps and filters before any selection.
+pub fn scanning(plan: &Plan) -> Vec<usize> {
+    let mut scanning: Vec<usize> = Vec::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let works = matches!(node.schema.rows, Rows::Map | Rows::Filter);
+        let from_source =
+            |from: &usize| plan.nodes[*from].schema.rows == Rows::Source || scanning.contains(from);
+        if works && node.inputs.iter().all(|edge| from_source(&edge.node)) {
+            scanning.push(index);
+        }
+    }
+    scanning
 }
 
 /// Shows counters as they change.
@@ -170,7 +195,7 @@ impl Display {
     /// Takes the counters as they are now.
     pub fn show(&mut self, counts: &Counts) {
         let now = Instant::now();
-        self.seen.push_back((now, counts.tiles_read));
+        self.seen.push_back((now, counts.tiles_done));
         while self.seen.len() > 2 && self.seen.get(1).is_some_and(|(at, _)| now - *at > WINDOW) {
             self.seen.pop_front();
         }
@@ -180,7 +205,7 @@ impl Display {
             How::Silent => {}
             How::Terminal(bar) => {
                 bar.set_length(counts.tiles_expected());
-                bar.set_position(counts.tiles_read);
+                bar.set_position(counts.tiles_done);
                 bar.set_message(self.text());
             }
             How::Lines if due => self.write_line(now),
@@ -227,6 +252,7 @@ impl Display {
             "slides_failed": counts.slides_failed,
             "tiles": counts.tiles_expected(),
             "tiles_read": counts.tiles_read,
+            "tiles_done": counts.tiles_done,
             "tiles_failed": counts.tiles_failed,
             "tiles_per_s": self.rate().map(f64::round),
             "seconds": self.since.elapsed().as_secs(),
@@ -252,7 +278,7 @@ impl Display {
                 shown::counted(counts.tiles_failed, "tile")
             ));
         }
-        if let Some(left) = self.left() {
+        if let Some(left) = self.left().filter(|left| left.as_secs() > 0) {
             parts.push(format!("{} left", shown::time(left)));
         }
         if let Some((stage, share)) = counts.busiest() {
@@ -273,7 +299,7 @@ impl Display {
         let tiles = self
             .last
             .tiles_expected()
-            .checked_sub(self.last.tiles_read)?;
+            .checked_sub(self.last.tiles_done)?;
         Duration::try_from_secs_f64(tiles as f64 / rate).ok()
     }
 }
@@ -286,7 +312,11 @@ pub struct Watch {
 
 impl Watch {
     /// Shows `progress` on `display` from now on.
-    pub fn start(progress: Arc<Progress>, mut display: Display) -> io::Result<Self> {
+    pub fn start(
+        progress: Arc<Progress>,
+        scanning: Vec<usize>,
+        mut display: Display,
+    ) -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let seen = over.clone();
         let thread = std::thread::Builder::new()
@@ -294,7 +324,7 @@ impl Watch {
             .spawn(move || {
                 loop {
                     let last = seen.load(Ordering::SeqCst);
-                    display.show(&Counts::of(&progress));
+                    display.show(&Counts::of(&progress, &scanning));
                     if last {
                         break;
                     }
@@ -331,6 +361,7 @@ mod tests {
             slides_opened: 2,
             tiles,
             tiles_read: tiles / 2,
+            tiles_done: tiles / 4,
             busy: vec![("read".into(), 10), ("score".into(), 30)],
             ..Counts::default()
         }
@@ -348,6 +379,7 @@ mod tests {
     fn processes_add_up() {
         let sum = Counts::sum(&[counts(100), counts(50)]);
         assert_eq!((sum.slides, sum.tiles, sum.tiles_read), (8, 150, 75));
+        assert_eq!(sum.tiles_done, 37);
         assert_eq!(sum.busiest(), Some(("score", 0.75)));
     }
 

@@ -11,6 +11,8 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -143,21 +145,54 @@ fn load(path: &Path, named: bool) -> Result<Library, Missing> {
         .map_err(|error| missing(error.to_string()))?;
     Ok(Library {
         path: path.to_path_buf(),
-        version: version(ort::info()),
+        version: version(ort::info())
+            .or_else(|| stamp(path))
+            .unwrap_or_else(|| "unknown".to_string()),
         environment,
     })
 }
 
-/// The version in a build's description, as `1.32.0` of `... git-branch=rel-1.32.0, git-commit-id=0123abc, ...`; a
-/// build of another branch is named by its commit.
-fn version(info: &str) -> String {
-    let field = |name: &str| {
-        let rest = info.split(name).nth(1)?;
-        rest.split([',', ' ']).next().map(str::to_string)
-    };
-    field("git-branch=rel-")
-        .or_else(|| field("git-commit-id="))
-        .unwrap_or_else(|| "unknown".to_string())
+/// The version in a build's description, as `1.32.0` of `... git-branch=rel-1.32.0, git-commit-id=0123abc, ...`; builds of
+/// other branches say none.
+fn version(info: &str) -> Option<String> {
+    let rest = info.split("git-branch=rel-").nth(1)?;
+    rest.split([',', ' ']).next().map(str::to_string)
+}
+
+/// The version that stands in the library's own symbols, as `1.32.0` of `VERS_1.32.0`.
+fn stamp(path: &Path) -> Option<String> {
+    const MARK: &[u8] = b"VERS_";
+    const LONGEST: usize = 32;
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).ok()?);
+    let mut held: Vec<u8> = Vec::new();
+    loop {
+        let block = file.fill_buf().ok()?;
+        let (read, over) = (block.len(), block.is_empty());
+        held.extend_from_slice(block);
+        file.consume(read);
+        // A mark near the end of what is held is looked at again, whole, with the next block.
+        let sure = if over {
+            held.len()
+        } else {
+            held.len().saturating_sub(LONGEST)
+        };
+        let mut marks = held
+            .windows(MARK.len())
+            .take(sure)
+            .enumerate()
+            .filter(|(_, window)| *window == MARK);
+        let found = marks.find_map(|(at, _)| {
+            let rest = &held[at + MARK.len()..];
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let text = std::str::from_utf8(&rest[..end]).ok()?;
+            let numbers = text.split('.').all(|part| part.parse::<u16>().is_ok());
+            (numbers && text.contains('.')).then(|| text.to_string())
+        });
+        if found.is_some() || over {
+            return found;
+        }
+        held.drain(..sure);
+    }
 }
 
 /// Runs a network as an ONNX graph that weir wrote.
@@ -288,5 +323,31 @@ impl Executor for OnnxRuntime {
 
     fn device(&self) -> String {
         self.device.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_the_description_or_from_the_symbols() {
+        let said =
+            "ORT Build Info: git-branch=rel-1.32.0, git-commit-id=0123abc, build type=Release";
+        assert_eq!(version(said).as_deref(), Some("1.32.0"));
+        assert_eq!(version("git-commit-id=0123abc"), None);
+
+        // Wherever the mark stands, also across the blocks in which the file is read.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for at in [0, 100, 65_530, 65_536, 131_060] {
+            let mut bytes = vec![7; at];
+            bytes.extend(b"VERS_x\0VERS_1.32.0\0GLIBC_2.5\0");
+            bytes.resize(bytes.len() + 70_000, 9);
+            std::fs::write(file.path(), &bytes).unwrap();
+            assert_eq!(stamp(file.path()).as_deref(), Some("1.32.0"), "{at}");
+        }
+        std::fs::write(file.path(), "nothing").unwrap();
+        assert_eq!(stamp(file.path()), None);
     }
 }

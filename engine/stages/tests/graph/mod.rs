@@ -309,7 +309,7 @@ impl Slide {
 #[derive(Default)]
 struct Taken(Mutex<Seen>);
 
-const fn port(name: &'static str, kind: Kind, shape: &'static [Dim]) -> Port {
+pub const fn port(name: &'static str, kind: Kind, shape: &'static [Dim]) -> Port {
     Port {
         name,
         kind,

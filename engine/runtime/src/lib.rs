@@ -28,7 +28,7 @@ pub use abort::Stop;
 pub use cluster::{Cluster, JoinError};
 pub use graph::Tap;
 pub use host::Edge;
-pub use memory::{Memory, memory, state_bytes};
+pub use memory::state_bytes;
 pub use progress::{Made, Progress, Snapshot, StageCounters, StageSnapshot};
 pub use report::{Outcome, SlideRecord, exit};
 pub use run::{Options, RunError, counters, run};

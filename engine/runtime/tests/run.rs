@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use synthetic::{Panics, Scenario, Slide, answers, id, settings};
 use weir_pipeline::{OnError, Place, RunSettings};
 use weir_record::State;
-use weir_runtime::{Options, Stop, counters, exit, memory};
+use weir_runtime::{Options, Stop, counters, exit};
 
 /// Fails loudly instead of hanging the suite: no run here takes seconds.
 fn within<T: Send + 'static>(limit: Duration, run: impl FnOnce() -> T + Send + 'static) -> T {
@@ -326,23 +326,4 @@ fn a_snapshot_at_the_end_has_everything_and_names_the_slow_stage() {
     assert_eq!(after.bottleneck.as_deref(), Some("score"));
     let waiting: u64 = after.stages.iter().map(|stage| stage.waiting).sum();
     assert_eq!(waiting, 0);
-}
-
-#[test]
-fn the_memory_of_a_run_is_known_from_its_plan() {
-    let scenario = Scenario::of(1, 1);
-    let run = RunSettings {
-        memory: 1 << 20,
-        open_slides: 8,
-        ..settings()
-    };
-    let plan = scenario.plan(Place::Home, run);
-    let (small, large) = (memory(&plan, 100), memory(&plan, 10_000));
-    assert_eq!(small.slides, 8);
-    assert_eq!(
-        large.slides, 1,
-        "a state of more than the budget: one at a time"
-    );
-    assert!(large.beyond() > small.beyond());
-    assert_eq!(small.total(), (1 << 20) + small.beyond());
 }

@@ -10,14 +10,14 @@ mod views;
 
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
-use crate::pipeline;
+use crate::pipeline::{self, Loaded};
 use lock::{Lock, Shard};
 use progress::{Display, Watch};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use weir_pipeline::{Overrides, Plan};
+use weir_pipeline::{Diagnostic, Overrides, Plan};
 use weir_runtime::stage::Shared;
 use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, Tap, exit};
 use weir_stages::Executors;
@@ -37,7 +37,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         executor: arguments.executor.clone(),
         ..pipeline::overrides(&arguments.file)?
     };
-    let plan = pipeline::load(&arguments.file.file, &overrides, manner)?.plan;
+    let Loaded { plan, checked } = pipeline::load(&arguments.file.file, &overrides, manner)?;
     pipeline::slides(&plan)?;
     let stop = Stop::default();
     let cannot =
@@ -98,6 +98,13 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         };
     }
     let executors = shared.get::<Executors>();
+    let unsteady: Vec<Diagnostic> = executors
+        .all()
+        .iter()
+        .filter(|(_, used)| !used.deterministic)
+        .map(|(stage, used)| checked.not_deterministic(stage, &used.key, &used.device))
+        .collect();
+    pipeline::print(&unsteady, &checked.sources, manner);
     let facts = record::Facts {
         plan: &plan,
         executors: &executors,

@@ -1,6 +1,7 @@
 //! JPEG 2000 tiles (ITU-T T.800) as Aperio writes them, through hayro-jpeg2000.
 
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
+use std::panic::catch_unwind;
 
 /// Decodes a codestream of `width` x `height` px and `samples` components to interleaved samples.
 ///
@@ -24,6 +25,12 @@ pub(crate) fn decode(
             size.2
         ));
     }
+    // The decoder is young: what makes it panic is a damaged tile to us, not the end of the run.
+    catch_unwind(|| samples_of(stream, width, height, samples))
+        .unwrap_or_else(|_| Err("its data make the decoder panic".into()))
+}
+
+fn samples_of(stream: &[u8], width: u32, height: u32, samples: u8) -> Result<Vec<u8>, String> {
     let settings = DecodeSettings {
         strict: true,
         ..DecodeSettings::default()

@@ -13,9 +13,9 @@ pub struct Classifier {
 /// What a classifier says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// [C]
+    /// `[C]`
     pub logits: Vec<f32>,
-    /// Softmax of `logits`, [C].
+    /// Softmax of `logits`, `[C]`.
     pub probabilities: Vec<f32>,
     /// The class of the greatest probability, the first of equals.
     pub class: usize,

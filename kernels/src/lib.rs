@@ -27,7 +27,7 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
-//! | [`reference`] | the same in f64 by the textbook, with gradients: what the loops are held against |
+//! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```
 //! use weir_kernels::normalise::{Link, SquaredAverage};

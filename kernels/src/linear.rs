@@ -11,7 +11,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// From PyTorch's layout: `weight` [outputs, inputs] row by row, `bias` [outputs].
+    /// From PyTorch's layout: `weight` [outputs, inputs] row by row, `bias` `[outputs]`.
     ///
     /// # Panics
     /// When `weight` is no whole number of rows of `bias.len()` outputs: the caller has checked its file.

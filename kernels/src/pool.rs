@@ -7,7 +7,7 @@ use crate::{ROWS, ordered_sum};
 /// A pooled bag.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pooled {
-    /// The weighted mean, [d]; empty when the bag is.
+    /// The weighted mean, `[d]`; empty when the bag is.
     pub pooled: Vec<f32>,
     /// Of each member; they add up to 1. Exactly 0 for a refused one.
     pub weights: Vec<f32>,

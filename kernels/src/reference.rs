@@ -5,7 +5,7 @@ use crate::normalise::{Link, Normalisation};
 /// A pooled bag in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pooled {
-    /// [d]
+    /// `[d]`
     pub pooled: Vec<f64>,
     /// Of each member.
     pub weights: Vec<f64>,

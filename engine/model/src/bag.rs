@@ -31,7 +31,7 @@ pub struct Pooling {
 /// A pooled bag.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pooled {
-    /// The weighted mean of the members' features, [d]; empty when the bag is.
+    /// The weighted mean of the members' features, `[d]`; empty when the bag is.
     pub pooled: Vec<f32>,
     /// Attention logit of each member, before the link.
     pub logits: Vec<f32>,
@@ -56,9 +56,9 @@ pub struct Pooled {
 /// What the classifier says of a pooled bag.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// [C]; empty when there is no class.
+    /// `[C]`; empty when there is no class.
     pub logits: Vec<f32>,
-    /// Softmax of `logits`, [C].
+    /// Softmax of `logits`, `[C]`.
     pub probabilities: Vec<f32>,
     /// Of the greatest probability, the first of equals; `None` for an empty bag.
     pub class: Option<u32>,

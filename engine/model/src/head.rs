@@ -8,13 +8,13 @@ use weir_kernels::attention::AttentionHead;
 use weir_kernels::linear::Linear;
 use weir_pipeline::model::ModelHeader;
 
-/// Last layer of both models: `classifier.weight` [classes, feature], `classifier.bias` [classes].
+/// Last layer of both models: `classifier.weight` [classes, feature], `classifier.bias` `[classes]`.
 pub const CLASSIFIER: &str = "classifier";
-/// First layer of the attention head, before tanh: `attention.v.weight` [hidden, feature], `attention.v.bias` [hidden].
+/// First layer of the attention head, before tanh: `attention.v.weight` [hidden, feature], `attention.v.bias` `[hidden]`.
 pub const ATTENTION_V: &str = "attention.v";
 /// Its gate, before the sigmoid, when the head is gated: as `attention.v`.
 pub const ATTENTION_U: &str = "attention.u";
-/// From hidden units to the attention logit: `attention.w.weight` [1, hidden], `attention.w.bias` [1].
+/// From hidden units to the attention logit: `attention.w.weight` [1, hidden], `attention.w.bias` `[1]`.
 pub const ATTENTION_W: &str = "attention.w";
 
 /// Every array of a scorer (A): the encoder's, then its last layer's.

@@ -18,7 +18,7 @@ pub const EPSILON: f32 = 1e-5;
 /// One layer. Activations are [batch, channels, height, width] until [`Layer::GlobalAveragePool`], [batch, channels] after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Square convolution; parameter `NAME.weight` [output, input, kernel, kernel], with a bias also `NAME.bias` [output].
+    /// Square convolution; parameter `NAME.weight` [output, input, kernel, kernel], with a bias also `NAME.bias` `[output]`.
     Conv {
         /// Stem of the parameter's name.
         name: String,
@@ -35,7 +35,7 @@ pub enum Layer {
         /// Whether a number is added to each channel; before a normalisation it would be taken away again.
         bias: bool,
     },
-    /// Group normalisation (Wu and He 2018); parameters `NAME.weight`, `NAME.bias` [channels].
+    /// Group normalisation (Wu and He 2018); parameters `NAME.weight`, `NAME.bias` `[channels]`.
     GroupNorm {
         /// Stem of the parameters' names.
         name: String,
@@ -45,7 +45,7 @@ pub enum Layer {
         groups: usize,
     },
     /// Batch normalisation by running statistics; parameters `NAME.weight`, `NAME.bias`, statistics
-    /// `NAME.running_mean`, `NAME.running_var` [channels].
+    /// `NAME.running_mean`, `NAME.running_var` `[channels]`.
     BatchNorm {
         /// Stem of the parameters' names.
         name: String,
@@ -79,7 +79,7 @@ pub enum Layer {
     },
     /// Mean over height and width.
     GlobalAveragePool,
-    /// Fully connected; parameters `NAME.weight` [output, input], `NAME.bias` [output].
+    /// Fully connected; parameters `NAME.weight` [output, input], `NAME.bias` `[output]`.
     Linear {
         /// Stem of the parameters' names.
         name: String,

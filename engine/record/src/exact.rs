@@ -30,7 +30,7 @@ pub struct ExactMember {
 /// The pool of some [`ExactSums`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExactPool {
-    /// [d]
+    /// `[d]`
     pub pooled: Vec<f32>,
     /// Every value was zero: each member counts the same.
     pub uniform: bool,

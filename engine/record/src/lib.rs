@@ -7,7 +7,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`id`] | names of slides and tiles that fit in a machine word |
-//! | [`unit`] | level-0 pixels, micrometres and um/px, kept apart by type |
+//! | [`unit`](mod@unit) | level-0 pixels, micrometres and um/px, kept apart by type |
 //! | [`row`] | the row and its bodies |
 //! | [`slide_info`] | what is known of a slide once it is open |
 //! | [`outcome`] | skips and failures: what a stage makes of a version when it is no value |

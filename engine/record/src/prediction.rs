@@ -93,7 +93,7 @@ pub struct Bag {
     pub n: u64,
     /// What was noticed.
     pub flags: BagFlags,
-    /// Pooled features, [d]; empty when the bag is.
+    /// Pooled features, `[d]`; empty when the bag is.
     pub pooled: Vec<f32>,
     /// Effective number of members, S^2 / sum e^2, in [1, n]; 0 when the bag is empty.
     pub effective: f32,
@@ -148,9 +148,9 @@ pub struct Prediction {
     pub classes: Vec<String>,
     /// Index of the class with the greatest probability; the first of equals. `None` when the bag is empty or the slide failed.
     pub class: Option<u32>,
-    /// Classifier's outputs, [C].
+    /// Classifier's outputs, `[C]`.
     pub logits: Vec<f32>,
-    /// Softmax of `logits`, [C].
+    /// Softmax of `logits`, `[C]`.
     pub probabilities: Vec<f32>,
     /// The bag that was classified.
     pub bag: Bag,

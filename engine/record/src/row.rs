@@ -125,11 +125,11 @@ pub enum End {
 pub struct Scores {
     /// The number that tiles are ranked by: p(positive), or for C > 2 what METHOD 1.2 says. Never NaN.
     pub score: f32,
-    /// Probabilities of the classes, [C].
+    /// Probabilities of the classes, `[C]`.
     pub probabilities: Vec<f32>,
 }
 
-/// An encoder's answer for a tile, [d], with the lease on its bytes when they are 1 KiB or more.
+/// An encoder's answer for a tile, `[d]`, with the lease on its bytes when they are 1 KiB or more.
 #[derive(Debug, Default, PartialEq)]
 pub struct Feature {
     values: Vec<f32>,

@@ -7,10 +7,10 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`slide`] | what a view knows of a slide, with an order and no floats |
-//! | [`register`] | rows of a slide to its entry: the greatest revision holds |
-//! | [`rollup`] | a patient's slides as one element of an Abelian group |
-//! | [`tables`] | the entries as `worklist.csv` and `patients.csv` |
+//! | `slide` | what a view knows of a slide, with an order and no floats |
+//! | `register` | rows of a slide to its entry: the greatest revision holds |
+//! | `rollup` | a patient's slides as one element of an Abelian group |
+//! | `tables` | the entries as `worklist.csv` and `patients.csv` |
 //!
 //! The only crate that knows differential-dataflow.
 

@@ -80,7 +80,7 @@ pub struct Answer {
     pub classes: Vec<String>,
     /// Index of the predicted class; `None` when there is none.
     pub class: Option<u32>,
-    /// Of the classes, [C].
+    /// Of the classes, `[C]`.
     pub probabilities: Vec<Number>,
     /// Tiles of the bag.
     pub members: u64,

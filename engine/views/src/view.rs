@@ -16,7 +16,7 @@ use crate::rollup::Rollup;
 use crate::slide::{Owner, SlideEntry};
 use crate::tables::{self, Tables};
 
-/// The classifier's probabilities, [C], of a pooled vector; `None` when it has no answer for it.
+/// The classifier's probabilities, `[C]`, of a pooled vector; `None` when it has no answer for it.
 pub type Classify = Arc<dyn Fn(&[f32]) -> Option<Vec<f32>> + Send + Sync>;
 
 /// How a run's answers are to be read.

@@ -54,7 +54,7 @@ fn samples_of(stream: &[u8], width: u32, height: u32, samples: u8) -> Result<Vec
 
 /// Width, height and number of components from the SIZ marker, which stands right behind SOC.
 fn size_of(stream: &[u8]) -> Result<(u32, u32, u16), String> {
-    let (Some([0xff, 0x4f, 0xff, 0x51]), Some(body)) = (stream.get(..4), stream.get(4..40)) else {
+    let (Some([0xff, 0x4f, 0xff, 0x51]), Some(body)) = (stream.get(..4), stream.get(4..42)) else {
         return Err("it does not begin with ff4fff51, or ends inside its header".into());
     };
     let word = |at: usize| {
@@ -64,7 +64,7 @@ fn size_of(stream: &[u8]) -> Result<(u32, u32, u16), String> {
     };
     let (x1, y1, x0, y0) = (word(4), word(8), word(12), word(16));
     let (tile_width, tile_height) = (word(20), word(24));
-    let components = u16::from_be_bytes([body[34], body[35]]);
+    let components = u16::from_be_bytes([body[36], body[37]]);
     let (Some(width), Some(height)) = (x1.checked_sub(x0), y1.checked_sub(y0)) else {
         return Err("its header puts its end before its beginning".into());
     };

@@ -64,6 +64,9 @@ demo-weights: build
 	for model in a b; do mkdir -p $(DEMO)/$$model; cp $(LEARN)/run/$$model/{model.toml,weights.safetensors,training.md,training.json} $(DEMO)/$$model/; done
 	cp $(LEARN)/run/bags.csv $(LEARN)/run/curves.png $(DEMO)/
 
+# Where the build folder lies elsewhere, weir cannot know which checkout it came from.
+demo demo-weights bench: export WEIR_ONNXRUNTIME ?= $(abspath $(ONNXRUNTIME))
+
 clean:
 	rm -rf out .onnxruntime
 	cargo clean

@@ -1,9 +1,11 @@
 //! The demo, as `make demo` runs it.
 
-use crate::program::{command, fixture, record, root, said};
+use crate::program::{answers, command, files, fixture, record, root, said};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn the_demo_predicts_and_writes_everything_from_any_folder() {
@@ -66,6 +68,92 @@ fn the_demo_predicts_and_writes_everything_from_any_folder() {
     let auroc = auroc(&slide.join("tiles.csv"));
     println!("tile AUROC on slide-14082: {auroc:.4}");
     assert!(auroc >= 0.93, "{auroc}");
+}
+
+#[test]
+fn the_demo_s_tables_do_not_depend_on_workers_or_processes_in_either_executor() {
+    let file = root().join("pipelines/demo.weir.toml");
+    let slides = format!(
+        "slides=[{:?}, {:?}]",
+        fixture("slide-14082.tiff"),
+        fixture("CMU-1-Small-Region.svs")
+    );
+    for executor in ["burn", "auto"] {
+        let tables = |more: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("out");
+            let mut arguments = vec!["run", file.to_str().unwrap(), &slides];
+            arguments.extend(["--executor", executor, "--out", out.to_str().unwrap()]);
+            arguments.extend(more);
+            said(command(arguments)).exits(0);
+            answers(&out)
+        };
+        let one = tables(&[]);
+        assert!(one.len() >= 4, "{:?}", one.keys());
+        for more in [["--workers", "4"], ["--processes", "2"]] {
+            assert!(tables(&more) == one, "{executor}, {more:?}");
+        }
+    }
+}
+
+#[test]
+fn a_demo_that_is_killed_at_any_moment_leaves_whole_files_only() {
+    let file = root().join("pipelines/demo.weir.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut written = 0;
+    for moment in 0..16 {
+        let arguments = ["run", file.to_str().unwrap(), "--again", "--quiet", "--out"];
+        let mut child = command(arguments)
+            .arg(&out)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(60 * moment));
+        // It may have ended by itself.
+        let _ = child.kill();
+        child.wait().unwrap();
+        for (name, bytes) in files(&out) {
+            let last = name.rsplit('/').next().unwrap_or(&name);
+            if last.starts_with('.') || last.ends_with(".part") {
+                continue;
+            }
+            written += 1;
+            match last.rsplit('.').next() {
+                Some("json" | "geojson") => {
+                    let whole: Result<Value, _> = serde_json::from_slice(&bytes);
+                    assert!(whole.is_ok(), "{name}");
+                }
+                // PNG 1.2, section 4.1.4: the last chunk is IEND, which is empty, and its CRC.
+                Some("png") => assert!(bytes.ends_with(b"IEND\xae\x42\x60\x82"), "{name}"),
+                _ => assert!(bytes.ends_with(b"\n"), "{name}"),
+            }
+        }
+    }
+    assert!(written > 0, "no run came so far as to write");
+}
+
+#[test]
+fn the_demo_s_models_are_small_and_their_record_says_what_they_reach() {
+    let models = root().join("pipelines/models/demo");
+    let bytes: u64 = ["a", "b"]
+        .iter()
+        .map(|name| models.join(name).join("weights.safetensors"))
+        .map(|path| std::fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(bytes < 4_000_000, "{bytes}");
+    let record = std::fs::read_to_string(models.join("a/training.md")).unwrap();
+    let figure = |of: &str| -> f64 {
+        let row = record
+            .lines()
+            .find(|line| line.starts_with(&format!("| {of} |")))
+            .unwrap();
+        row.split('|').nth(6).unwrap().trim().parse().unwrap()
+    };
+    assert!(figure("val") >= 0.90 && figure("slide-14082") >= 0.93);
+    for of in ["squared-average", "softmax", "mean", "max"] {
+        assert!(record.contains(&format!("| {of} |")), "{of}");
+    }
 }
 
 /// Area under the ROC curve of the scores over all tiles of the truth table; a tile that the mask left out counts as the lowest.

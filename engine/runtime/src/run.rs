@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use timely::WorkerConfig;
@@ -43,6 +43,8 @@ pub struct Options {
     pub cluster: Option<Cluster>,
     /// Write a trace for Perfetto here when the run ends; with several processes, process i writes `NAME.i.json`.
     pub trace: Option<PathBuf>,
+    /// Filled when a fault ends the run: what process 0 had heard of the slides by then.
+    pub salvaged: Arc<Mutex<Option<Outcome>>>,
 }
 
 /// Why a run could not be started, or did not end by itself.
@@ -62,8 +64,6 @@ pub enum RunError {
     },
     /// The processes did not come together: who is missing, or what differs.
     Join(JoinError),
-    /// The trace could not be written.
-    Trace(String),
     /// A fault of weir or of a stage: the first message.
     Internal(String),
 }
@@ -72,10 +72,9 @@ impl RunError {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Prepare { .. }
-            | RunError::UnknownStage { .. }
-            | RunError::Join(_)
-            | RunError::Trace(_) => exit::FAILED,
+            RunError::Prepare { .. } | RunError::UnknownStage { .. } | RunError::Join(_) => {
+                exit::FAILED
+            }
             RunError::Internal(_) => exit::INTERNAL,
         }
     }
@@ -91,7 +90,6 @@ impl fmt::Display for RunError {
                 write!(f, "no code for the stage type `{name}` in this build")
             }
             RunError::Join(error) => write!(f, "{error}"),
-            RunError::Trace(what) => f.write_str(what),
             RunError::Internal(what) => write!(f, "internal fault: {what}"),
         }
     }
@@ -170,12 +168,17 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         control.close();
     }
     abort.over();
-    let traced = write_trace(&house, options.trace.as_deref());
+    if let Err(what) = write_trace(&house, options.trace.as_deref()) {
+        outcome.sink_failures.push(what);
+    }
+    outcome.took = start.elapsed();
     if let Some(what) = abort.first() {
+        *options
+            .salvaged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         return Err(RunError::Internal(what));
     }
-    traced?;
-    outcome.took = start.elapsed();
     Ok(outcome)
 }
 
@@ -282,17 +285,14 @@ fn join_workers(
     }
 }
 
-fn write_trace(house: &House, file: Option<&Path>) -> Result<(), RunError> {
+fn write_trace(house: &House, file: Option<&Path>) -> Result<(), String> {
     let (Some(trace), Some(file)) = (&house.trace, file) else {
         return Ok(());
     };
     let file = trace::file_of(file, house.process.0, house.process.1);
-    trace.write(&file).map_err(|error| {
-        RunError::Trace(format!(
-            "the trace {} cannot be written: {error}",
-            file.display()
-        ))
-    })
+    trace
+        .write(&file)
+        .map_err(|error| format!("the trace {} cannot be written: {error}", file.display()))
 }
 
 /// A digest of the list of slides: every process numbers them alike.

@@ -1,7 +1,7 @@
 //! Whether a slide is done by an earlier run, and what says so.
 //!
 //! A slide is done when its `prediction.json` carries this plan's, these models' and these executors' identity and the input's
-//! size and time of change, the prediction is an answer (final, or no tissue), and every file that it names is there. Whatever
+//! size and time of change, the slide's resolution, patient and label are the same, the prediction is an answer (final, or no tissue), and every file that it names is there. Whatever
 //! is missing, damaged or of another version of weir is not done: the slide is computed again.
 
 use std::fs;

@@ -15,11 +15,11 @@ use lock::{Lock, Shard};
 use progress::{Display, Watch};
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use weir_pipeline::{Diagnostic, Overrides, Plan};
 use weir_runtime::stage::Shared;
-use weir_runtime::{Cluster, Options, Outcome, RunError, Stop, Tap, exit};
+use weir_runtime::{Cluster, Options, RunError, Stop, Tap, exit};
 use weir_stages::Executors;
 use weir_stages::done::Again;
 use weir_stages::predictions_sink;
@@ -77,6 +77,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let watch =
         Watch::start(progress.clone(), progress::scanning(&plan), display).map_err(cannot)?;
     let views = views::of(&plan);
+    let salvaged = Arc::new(Mutex::new(None));
     let options = Options {
         stop: stop.clone(),
         progress: Some(progress.clone()),
@@ -88,6 +89,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         shard: shard.map(|shard| (shard.i, shard.n)),
         cluster,
         trace: arguments.trace.clone(),
+        salvaged: salvaged.clone(),
     };
     let result = weir_runtime::run(plan.clone(), weir_stages::types(), options);
     drop(watch);
@@ -128,7 +130,11 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         }
         Err(error) => {
             let refused = refusal(&error, &stop);
-            let mut outcome = Outcome::default();
+            let heard = salvaged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let mut outcome = heard.unwrap_or_default();
             outcome.took = started.elapsed().unwrap_or(Duration::ZERO);
             if let Refusal::Error { exit, .. } = &refused {
                 // What ended the run is told in any case.

@@ -4,7 +4,6 @@ use crate::run::lock::Shard;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -217,14 +216,9 @@ pub fn write(out: &Path, shard: Option<Shard>, record: &Value) -> std::io::Resul
         Some(shard) => format!("run-{shard}.json"),
     };
     let path = out.join(name);
-    let mut file = tempfile::NamedTempFile::new_in(out)?;
-    serde_json::to_writer_pretty(&mut file, record)?;
-    writeln!(file)?;
-    file.as_file().sync_all()?;
-    // A temporary file is for its owner alone; a result is as readable as its folder's other files.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.persist(&path).map_err(|error| error.error)?;
+    let mut text = serde_json::to_string_pretty(record)?;
+    text.push('\n');
+    weir_model::file::write(&path, text.as_bytes())?;
     Ok(path)
 }
 

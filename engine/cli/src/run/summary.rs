@@ -194,7 +194,7 @@ fn files(folder: &Path) -> Vec<String> {
                 .filter_map(Result::ok)
                 .filter(|entry| entry.path().is_file())
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .filter(|name| !name.starts_with('.'))
+                .filter(|name| !name.starts_with('.') && !name.ends_with(".part"))
                 .collect()
         })
         .unwrap_or_default();

@@ -68,7 +68,7 @@ impl fmt::Display for Missing {
 }
 
 /// The library: the one that `named`, WEIR_ONNXRUNTIME or ORT_DYLIB_PATH says, else the first that is there of
-/// `.onnxruntime/` in the working folder and above the program, LD_LIBRARY_PATH and the system's folders.
+/// `.onnxruntime/` beside the program and in the checkout that it was built in, LD_LIBRARY_PATH and the system's folders.
 ///
 /// The first one that loads stays for the process.
 pub fn library(named: Option<&Path>) -> Result<&'static Library, ExecutorError> {
@@ -104,16 +104,17 @@ fn find(named: Option<&Path>) -> Result<(PathBuf, bool), Missing> {
             })
         };
     }
-    let mut tried = vec![PathBuf::from(".onnxruntime").join(FILE)];
+    let mut tried = Vec::new();
     if let Ok(program) = std::env::current_exe() {
-        // target/release/weir and target/release/deps/test: the folder of the checkout is at most four above.
-        tried.extend(
-            program
-                .ancestors()
-                .skip(1)
-                .take(4)
-                .map(|folder| folder.join(".onnxruntime").join(FILE)),
-        );
+        // Beside the program, and in the checkout that it was built in (target/release/weir, target/release/deps/test): never
+        // in a folder that is only above it or worked in, where anybody may have put a library.
+        let built_in = |folder: &&Path| folder.join("Cargo.lock").is_file();
+        let above = || program.ancestors().skip(1);
+        let folders = above()
+            .next()
+            .into_iter()
+            .chain(above().take(4).find(built_in));
+        tried.extend(folders.map(|folder| folder.join(".onnxruntime").join(FILE)));
     }
     if let Some(folders) = std::env::var_os("LD_LIBRARY_PATH") {
         tried.extend(std::env::split_paths(&folders).map(|folder| folder.join(FILE)));

@@ -125,6 +125,14 @@ fn another_plan_model_executor_or_input_is_not_done() {
         not(&identity, &info);
     }
     not(&identity, &info("t", 6));
+    let (_, origin) = story.info.mpp.unwrap();
+    let mpp = Some((Mpp(story.info.mpp.unwrap().0.0 * 1.001), origin));
+    let patient = Some("another".to_owned());
+    let label = Some("another".to_owned());
+    let of = || (*story.info).clone();
+    not(&identity, &SlideInfo { mpp, ..of() });
+    not(&identity, &SlideInfo { patient, ..of() });
+    not(&identity, &SlideInfo { label, ..of() });
 }
 
 #[test]

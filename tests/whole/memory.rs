@@ -29,6 +29,7 @@ fn a_slow_consumer_of_pixels_holds_the_reader_back_within_the_budget() {
 
 [run]
 memory = "256MiB"
+readers = 24      # so many may read further ahead than the budget allows: the budget is what holds them
 out = "out"
 
 [stage.tiles]

@@ -60,6 +60,8 @@ impl Facts<'_> {
             }))).collect::<BTreeMap<_, _>>(),
             "settings": settings(plan),
             "counts": counts(outcome),
+            // The other processes' memory and stages are not in it.
+            "measured_in_process": 0,
             "memory": {
                 "budget": plan.run.memory,
                 "budget_peak": outcome.memory_peak,

@@ -1,7 +1,11 @@
 //! The kernels on the processor: twins of the CUDA ones, the features read once.
 
+mod gate;
 mod gated;
+mod gated_arguments;
+mod gated_backward;
 mod pool;
+mod product;
 mod tiles;
 mod top_k;
 mod weights;
@@ -10,11 +14,13 @@ use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
     TileForm, TopKOut, WeightsOut,
 };
 use crate::view::{View, ViewMut};
 use std::sync::Arc;
+
+pub(crate) use gated::PackedHead;
 
 /// The processor, with a number of threads. No result depends on it.
 #[derive(Clone, Debug)]
@@ -126,14 +132,11 @@ impl Kernels for Cpu {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
-        gated::backward(
-            self, bags, rule, head, features, logits, state, gradient, out,
-        )
+        gated_backward::backward(self, bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

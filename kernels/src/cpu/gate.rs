@@ -1,7 +1,7 @@
 //! tanh and sigmoid of (c) on the processor, eight at a time, and the loops around them.
 //!
 //! Each loop is plain Rust, compiled twice: for the target's baseline, and for AVX2 with fused multiply-add. Errors against
-//! f64 (the tests below): tanh 2e-7, sigmoid 2e-7 of 1.
+//! f64 (the tests below): 1e-7, of tanh and of sigmoid.
 
 use super::product::{PANEL, Simd};
 use crate::pool::FEATURE_LIMIT;
@@ -53,14 +53,6 @@ fn gate<const FUSED: bool>(v: f32, u: f32) -> (f32, f32) {
     (t, 1.0 / (1.0 + exp::<FUSED>(-u)))
 }
 
-/// tanh(v) sigmoid(u) with one division.
-#[inline(always)]
-fn gated<const FUSED: bool>(v: f32, u: f32) -> f32 {
-    let e = exp::<FUSED>(-2.0 * v.abs());
-    let f = exp::<FUSED>(-u);
-    ((1.0 - e) / ((1.0 + e) * (1.0 + f))).copysign(v)
-}
-
 /// Writes a loop once and compiles it twice.
 macro_rules! loops {
     ($($(#[$doc:meta])* $name:ident / $wide:ident = $body:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {$(
@@ -110,7 +102,8 @@ loops! {
 
 #[inline(always)]
 fn admissible_loop<const FUSED: bool>(row: &[f32]) -> bool {
-    row.iter().fold(true, |all, h| all & (h.abs() < FEATURE_LIMIT))
+    row.iter()
+        .fold(true, |all, h| all & (h.abs() < FEATURE_LIMIT))
 }
 
 #[inline(always)]
@@ -125,8 +118,8 @@ fn logit_loop<const FUSED: bool>(
         let panels = hidden.chunks_exact(PANEL).zip(bias.chunks_exact(PANEL));
         for ((p, b), w) in panels.zip(weight.chunks_exact(UNITS)) {
             for j in 0..UNITS {
-                let y = gated::<FUSED>(p[j] + b[j], p[UNITS + j] + b[UNITS + j]);
-                sums[j] = mul_add::<FUSED>(w[j], y, sums[j]);
+                let (t, s) = gate::<FUSED>(p[j] + b[j], p[UNITS + j] + b[UNITS + j]);
+                sums[j] = mul_add::<FUSED>(w[j], t * s, sums[j]);
             }
         }
     } else {
@@ -150,9 +143,7 @@ fn kept_loop<const FUSED: bool>(
 ) -> f32 {
     let mut sums = [0.0f32; UNITS];
     if gated_head {
-        let panels = hidden
-            .chunks_exact_mut(PANEL)
-            .zip(bias.chunks_exact(PANEL));
+        let panels = hidden.chunks_exact_mut(PANEL).zip(bias.chunks_exact(PANEL));
         for ((p, b), w) in panels.zip(weight.chunks_exact(UNITS)) {
             let (v, u) = p.split_at_mut(UNITS);
             for j in 0..UNITS {
@@ -162,9 +153,7 @@ fn kept_loop<const FUSED: bool>(
             }
         }
     } else {
-        let units = hidden
-            .chunks_exact_mut(UNITS)
-            .zip(bias.chunks_exact(UNITS));
+        let units = hidden.chunks_exact_mut(UNITS).zip(bias.chunks_exact(UNITS));
         for ((p, b), w) in units.zip(weight.chunks_exact(UNITS)) {
             for j in 0..UNITS {
                 p[j] = gate::<FUSED>(p[j] + b[j], 0.0).0;
@@ -268,7 +257,7 @@ mod tests {
     use super::*;
 
     fn check<const FUSED: bool>() {
-        let (mut of_tanh, mut of_sigmoid, mut of_both) = (0.0f64, 0.0f64, 0.0f64);
+        let (mut of_tanh, mut of_sigmoid) = (0.0f64, 0.0f64);
         for i in -2_000_000..2_000_000 {
             let (v, u) = (i as f32 * 1.1e-5, i as f32 * -6e-5);
             let tanh = f64::from(v).tanh();
@@ -276,10 +265,9 @@ mod tests {
             let (t, s) = gate::<FUSED>(v, u);
             of_tanh = of_tanh.max((f64::from(t) - tanh).abs());
             of_sigmoid = of_sigmoid.max((f64::from(s) - sigmoid).abs());
-            of_both = of_both.max((f64::from(gated::<FUSED>(v, u)) - tanh * sigmoid).abs());
         }
-        println!("tanh {of_tanh:e}, sigmoid {of_sigmoid:e}, product {of_both:e}");
-        assert!(of_tanh < 2e-7 && of_sigmoid < 2e-7 && of_both < 2e-7);
+        println!("tanh {of_tanh:e}, sigmoid {of_sigmoid:e}");
+        assert!(of_tanh < 1e-7 && of_sigmoid < 1e-7);
     }
 
     #[test]
@@ -292,13 +280,11 @@ mod tests {
     fn tanh_and_sigmoid_of_what_is_no_number_are_none_and_saturate_at_the_ends() {
         assert!(gate::<false>(f32::NAN, 0.0).0.is_nan());
         assert!(gate::<false>(0.0, f32::NAN).1.is_nan());
-        assert!(gated::<false>(f32::NAN, 1.0).is_nan() && gated::<false>(1.0, f32::NAN).is_nan());
-        for (v, u) in [(f32::INFINITY, 1.0), (f32::MAX, 0.5)] {
-            assert_eq!(gate::<false>(v, 0.0).0, 1.0, "{u}");
-            assert_eq!(gate::<false>(-v, 0.0).0, -1.0, "{u}");
-            assert_eq!(gate::<false>(0.0, v).1, 1.0, "{u}");
-            assert!(gate::<false>(0.0, -v).1 < 1e-37, "{u}");
-            assert_eq!(gated::<false>(v, -v).abs() < 1e-37, true, "{u}");
+        for v in [f32::INFINITY, f32::MAX] {
+            assert_eq!(gate::<false>(v, 0.0).0, 1.0);
+            assert_eq!(gate::<false>(-v, 0.0).0, -1.0);
+            assert_eq!(gate::<false>(0.0, v).1, 1.0);
+            assert!(gate::<false>(0.0, -v).1 < 1e-37);
         }
     }
 }

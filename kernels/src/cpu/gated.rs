@@ -4,9 +4,9 @@
 //! differs, whose greatest logit is known too late: each item is pooled against its own greatest and scaled when merged.
 
 use super::Cpu;
-use super::gate::{add_weighted, admissible, logit, logit_kept, UNITS};
+use super::gate::{UNITS, add_weighted, admissible, logit, logit_kept};
 use super::gated_arguments::{Call, Features};
-use super::product::{PANEL, Left, Order, Panels, Simd, padded, product, spread};
+use super::product::{Left, Order, PANEL, Panels, Simd, padded, product, spread};
 use crate::attention::AttentionHead;
 use crate::bags::{Bags, Item};
 use crate::error::KernelError;
@@ -47,7 +47,14 @@ impl PackedHead {
         let of = |column: usize| source(gate.is_some(), column);
         let element = |column: usize, input: usize| {
             let (gate_column, unit) = of(column);
-            match (if gate_column { gate } else { Some(head.value()) }, unit) {
+            match (
+                if gate_column {
+                    gate
+                } else {
+                    Some(head.value())
+                },
+                unit,
+            ) {
                 (Some(layer), unit) if unit < hidden => layer.weight(unit, input),
                 _ => 0.0,
             }
@@ -63,7 +70,11 @@ impl PackedHead {
             bias: (0..columns)
                 .map(|column| {
                     let (gate_column, unit) = of(column);
-                    match if gate_column { gate } else { Some(head.value()) } {
+                    match if gate_column {
+                        gate
+                    } else {
+                        Some(head.value())
+                    } {
                         Some(layer) if unit < hidden => layer.bias(unit),
                         _ => 0.0,
                     }
@@ -172,7 +183,10 @@ impl Pass<'_> {
             order: Order::Rows(scratch.stride),
         };
         product(simd, left, head.forward.right(), hidden, columns, false);
-        for (hidden, a) in hidden.chunks_exact_mut(columns.max(1)).zip(&mut *block.logits) {
+        for (hidden, a) in hidden
+            .chunks_exact_mut(columns.max(1))
+            .zip(&mut *block.logits)
+        {
             *a = head.offset
                 + if keep {
                     logit_kept(simd, hidden, &head.bias, &head.weight, head.gated)
@@ -186,9 +200,10 @@ impl Pass<'_> {
             let members = row..row + item.rows as usize;
             row = members.end;
             let logits = &block.logits[members.clone()];
-            *refused = !members.clone().zip(logits).all(|(row, a)| {
-                a.is_finite() && admissible(simd, scratch.row(row, d))
-            });
+            *refused = !members
+                .clone()
+                .zip(logits)
+                .all(|(row, a)| a.is_finite() && admissible(simd, scratch.row(row, d)));
             if *refused {
                 continue;
             }
@@ -274,7 +289,8 @@ pub(super) fn forward(
     });
     let finished: Vec<Finished> = cpu.threads.install(|| {
         let bags = (0..n).into_par_iter();
-        bags.map(|bag| pass.finish(bag, &logits, &totals, &refused)).collect()
+        bags.map(|bag| pass.finish(bag, &logits, &totals, &refused))
+            .collect()
     });
 
     rows_out.fill(0.0);
@@ -343,7 +359,11 @@ impl Pass<'_> {
     /// The bag by the law's own loop: a member is refused, or no sum is left.
     fn again(&self, bag: usize, logits: &[f32]) -> Finished {
         let mut rows = vec![0.0f32; logits.len() * self.d];
-        for (place, row) in self.bags.places(bag).zip(rows.chunks_exact_mut(self.d.max(1))) {
+        for (place, row) in self
+            .bags
+            .places(bag)
+            .zip(rows.chunks_exact_mut(self.d.max(1)))
+        {
             self.features.widen(self.bags.row(place), row);
         }
         let members: Vec<&[f32]> = (0..logits.len())

@@ -56,7 +56,11 @@ impl<'a> Call<'a> {
                 got: call.dtype,
             }));
         }
-        call.shape("features", features.shape(), [bags.total(), head.head().inputs()])?;
+        call.shape(
+            "features",
+            features.shape(),
+            [bags.total(), head.head().inputs()],
+        )?;
         call.host("features", features.layout().place)?;
         if d > 1 && features.layout().strides[1] != 1 {
             return Err(call.refuse(Cause::Strides {

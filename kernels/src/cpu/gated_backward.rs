@@ -129,7 +129,14 @@ impl Pass<'_> {
             None => {
                 let hidden = &mut scratch.hidden[..rows * columns];
                 let right = head.forward.right();
-                product(simd, left(block.rows, stride), right, hidden, columns, false);
+                product(
+                    simd,
+                    left(block.rows, stride),
+                    right,
+                    hidden,
+                    columns,
+                    false,
+                );
                 for hidden in hidden.chunks_exact_mut(columns.max(1)) {
                     logit_kept(simd, hidden, &head.bias, &head.weight, head.gated);
                 }
@@ -160,7 +167,14 @@ impl Pass<'_> {
         if let Some((from, out)) = &mut block.features {
             let width = padded(d);
             let dh = &mut scratch.features[..rows * width];
-            product(simd, left(dp, dp_stride), head.backward.right(), dh, width, false);
+            product(
+                simd,
+                left(dp, dp_stride),
+                head.backward.right(),
+                dh,
+                width,
+                false,
+            );
             if out.len() > rows * d {
                 // Masked rows lie between.
                 out.fill(T::default());
@@ -272,7 +286,10 @@ fn typed<T: Narrow>(
     let packed = head.cpu();
     let columns = packed.columns;
     let members = bags.members();
-    let tape = state.tape.map(|tape| &tape.hidden[..]).filter(|tape| !tape.is_empty());
+    let tape = state
+        .tape
+        .map(|tape| &tape.hidden[..])
+        .filter(|tape| !tape.is_empty());
     if let Some(tape) = tape
         && tape.len() != members * columns
     {
@@ -308,7 +325,11 @@ fn typed<T: Narrow>(
                     ordered_sum(bags.places(bag).map(|place| {
                         let row = bags.row(place);
                         // A refused row's gradient may be anything.
-                        if weights[row] == 0.0 { 0.0 } else { weights[row] * dw[row] }
+                        if weights[row] == 0.0 {
+                            0.0
+                        } else {
+                            weights[row] * dw[row]
+                        }
                     }))
                 });
                 z + direct
@@ -349,7 +370,11 @@ fn typed<T: Narrow>(
             let first = first + block * ROWS;
             let next = first + rows.len() / stride;
             let features = dh_rest.take().map(|rest| {
-                let to = if next < members { bags.row(next) } else { bags.total() };
+                let to = if next < members {
+                    bags.row(next)
+                } else {
+                    bags.total()
+                };
                 let (own, later) = rest.split_at_mut((to - dh_from) * d);
                 dh_rest = Some(later);
                 (std::mem::replace(&mut dh_from, to), own)
@@ -400,7 +425,10 @@ fn typed<T: Narrow>(
                 });
         });
         for sums in sums.chunks_exact(sums_of_block) {
-            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            total
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(total, sum)| *total += sum);
         }
     }
 

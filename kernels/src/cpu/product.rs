@@ -184,7 +184,6 @@ pub(super) fn product(
                     // SAFETY: the assertions above hold the last element of each operand inside its slice.
                     a: unsafe { left.data.as_ptr().add(start(row) + from * a_step) },
                     a_row,
-                    a_step,
                     // SAFETY: as above.
                     b: unsafe {
                         (right.data.as_ptr()).add(panel * right.panel + from * right.step)
@@ -198,7 +197,12 @@ pub(super) fn product(
                 };
                 // SAFETY: rows row..row + height, k from..from + depth and this panel lie inside the operands, and `simd`
                 // is what the processor has.
-                unsafe { tile.run(simd, height) };
+                unsafe {
+                    match left.order {
+                        Order::Rows(_) => tile.run::<false>(simd, height),
+                        Order::Tiles(_) => tile.run::<true>(simd, height),
+                    }
+                }
                 row += height;
             }
         }
@@ -210,7 +214,6 @@ pub(super) fn product(
 struct Tile {
     a: *const f32,
     a_row: usize,
-    a_step: usize,
     b: *const f32,
     b_step: usize,
     c: *mut f32,
@@ -223,16 +226,16 @@ impl Tile {
     /// # Safety
     /// `height` rows of a and c, `depth` steps and 16 columns lie inside the operands; `simd` is the processor's.
     #[inline(always)]
-    unsafe fn run(self, simd: Simd, height: usize) {
+    unsafe fn run<const TILED: bool>(self, simd: Simd, height: usize) {
         macro_rules! by_height {
             ($run:ident) => {
                 match height {
-                    1 => self.$run::<1>(),
-                    2 => self.$run::<2>(),
-                    3 => self.$run::<3>(),
-                    4 => self.$run::<4>(),
-                    5 => self.$run::<5>(),
-                    _ => self.$run::<6>(),
+                    1 => self.$run::<1, TILED>(),
+                    2 => self.$run::<2, TILED>(),
+                    3 => self.$run::<3, TILED>(),
+                    4 => self.$run::<4, TILED>(),
+                    5 => self.$run::<5, TILED>(),
+                    _ => self.$run::<6, TILED>(),
                 }
             };
         }
@@ -250,27 +253,46 @@ impl Tile {
     /// As [`Tile::run`] for `ROWS` rows.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2<const ROWS: usize>(self) {
+    unsafe fn avx2<const ROWS: usize, const TILED: bool>(self) {
         use std::arch::x86_64::{
-            _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+            __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
             _mm256_setzero_ps, _mm256_storeu_ps,
         };
-        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-        let (mut a, mut b) = (self.a, self.b);
-        for _ in 0..self.depth {
-            // SAFETY: 16 columns at b and ROWS rows at a lie inside the operands, the caller says; the pointers pass the
-            // last step by wrapping only, unread.
+        // Steps in one turn of the loop: the pointers' additions, each of which waits for the last, would else take as
+        // long as the products.
+        const TURN: usize = 4;
+        let (a_row, a_step) = if TILED { (1, TILE) } else { (self.a_row, 1) };
+        let step = |a: *const f32, b: *const f32, sums: &mut [[__m256; 2]; ROWS]| {
+            // SAFETY: 16 columns at b and ROWS rows at a lie inside the operands, the caller says.
             unsafe {
                 let low = _mm256_loadu_ps(b);
                 let high = _mm256_loadu_ps(b.add(8));
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_broadcast_ss(&*a.add(i * self.a_row));
+                    let x = _mm256_broadcast_ss(&*a.add(i * a_row));
                     sums[0] = _mm256_fmadd_ps(x, low, sums[0]);
                     sums[1] = _mm256_fmadd_ps(x, high, sums[1]);
                 }
             }
-            a = a.wrapping_add(self.a_step);
-            b = b.wrapping_add(self.b_step);
+        };
+        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+        let (mut a, mut b) = (self.a, self.b);
+        for _ in 0..self.depth / TURN {
+            for k in 0..TURN {
+                step(
+                    a.wrapping_add(k * a_step),
+                    b.wrapping_add(k * self.b_step),
+                    &mut sums,
+                );
+            }
+            a = a.wrapping_add(TURN * a_step);
+            b = b.wrapping_add(TURN * self.b_step);
+        }
+        for k in 0..self.depth % TURN {
+            step(
+                a.wrapping_add(k * a_step),
+                b.wrapping_add(k * self.b_step),
+                &mut sums,
+            );
         }
         for (i, sums) in sums.iter().enumerate() {
             // SAFETY: ROWS rows of 16 columns at c lie inside the result.
@@ -291,14 +313,15 @@ impl Tile {
 
     /// # Safety
     /// As [`Tile::run`] for `ROWS` rows.
-    unsafe fn portable<const ROWS: usize>(self) {
+    unsafe fn portable<const ROWS: usize, const TILED: bool>(self) {
+        let (a_row, a_step) = if TILED { (1, TILE) } else { (self.a_row, 1) };
         let mut sums = [[0.0f32; PANEL]; ROWS];
         for k in 0..self.depth {
             // SAFETY: 16 columns at this step lie inside the operand.
             let b = unsafe { &*self.b.add(k * self.b_step).cast::<[f32; PANEL]>() };
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: this row at this step lies inside the operand.
-                let x = unsafe { *self.a.add(i * self.a_row + k * self.a_step) };
+                let x = unsafe { *self.a.add(i * a_row + k * a_step) };
                 for (sum, &b) in sums.iter_mut().zip(b) {
                     *sum += x * b;
                 }

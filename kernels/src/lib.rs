@@ -27,6 +27,7 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
+//! | [`cuda`] | the device: driver, code, memory, streams, launches |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```
@@ -41,6 +42,7 @@
 
 pub mod attention;
 pub mod classifier;
+pub mod cuda;
 pub mod linear;
 pub mod math;
 pub mod normalise;

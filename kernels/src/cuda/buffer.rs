@@ -12,35 +12,36 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What a device array can hold: plain numbers, of which every pattern of bits is one.
+/// What a device array can hold: plain numbers, of which every pattern of bits is one. The kernels' scratch memory holds
+/// more kinds than views do.
 ///
 /// # Safety
 /// Implemented only for types without padding, pointers or patterns of bits that are no value.
-pub unsafe trait Element: Copy + Send + Sync + sealed::Sealed + 'static {
+pub unsafe trait Number: Copy + Send + Sync + sealed::Sealed + 'static {
     /// As `bf16`.
     const NAME: &'static str;
 }
 
-macro_rules! elements {
-    ($($element:ty),*) => {$(
-        impl sealed::Sealed for $element {}
+macro_rules! kinds {
+    ($($number:ty),*) => {$(
+        impl sealed::Sealed for $number {}
         // SAFETY: a number of a fixed width, of which every pattern of bits is one.
-        unsafe impl Element for $element {
-            const NAME: &'static str = stringify!($element);
+        unsafe impl Number for $number {
+            const NAME: &'static str = stringify!($number);
         }
     )*};
 }
-elements!(u8, i32, u32, i64, u64, f32, f64, f16, bf16);
+kinds!(u8, i32, u32, i64, u64, f32, f64, f16, bf16);
 
 /// The bytes of numbers.
-pub(crate) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
-    // SAFETY: an Element has no padding; a byte may have any value and any address.
+pub(crate) fn bytes_of<T: Number>(values: &[T]) -> &[u8] {
+    // SAFETY: a number has no padding; a byte may have any value and any address.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), std::mem::size_of_val(values)) }
 }
 
 /// The bytes of numbers, to be written.
-pub(crate) fn bytes_of_mut<T: Element>(values: &mut [T]) -> &mut [u8] {
-    // SAFETY: as above, and every pattern of bits is an Element.
+pub(crate) fn bytes_of_mut<T: Number>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and every pattern of bits is a number.
     unsafe {
         std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), std::mem::size_of_val(values))
     }
@@ -63,13 +64,13 @@ impl<T> Clone for Span<T> {
 
 impl<T> Copy for Span<T> {}
 
-impl<T: Element> fmt::Debug for Span<T> {
+impl<T: Number> fmt::Debug for Span<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} x {} at {:#x}", self.len, T::NAME, self.address)
     }
 }
 
-impl<T: Element> Span<T> {
+impl<T: Number> Span<T> {
     /// `len` elements from `address` on, that somebody else owns.
     ///
     /// # Safety
@@ -167,7 +168,7 @@ pub struct Buffer<T> {
     span: Span<T>,
 }
 
-impl<T: Element> Buffer<T> {
+impl<T: Number> Buffer<T> {
     pub(crate) fn new(gpu: &Gpu, len: usize) -> Result<Buffer<T>, CudaError> {
         let bytes = len.saturating_mul(size_of::<T>());
         let memory = Memory::new(gpu, bytes)?;

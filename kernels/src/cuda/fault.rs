@@ -1,5 +1,6 @@
 //! What can go wrong with an opened device, as errors that say where, why and what to do.
 
+use crate::error::{Cause, KernelError};
 use cudarc::driver::result::DriverError;
 use std::fmt;
 
@@ -52,6 +53,18 @@ impl CudaError {
             code: error.0 as i32,
             name: words(error.error_name()),
             text: words(error.error_string()),
+        }
+    }
+
+    /// The same as an error of a kernel's call.
+    pub(crate) fn of(self, kernel: &'static str, shape: &str) -> KernelError {
+        KernelError {
+            kernel,
+            shape: shape.to_string(),
+            cause: Cause::Driver {
+                doing: "use the device",
+                what: self.to_string(),
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! Functions of the device, and launching them.
 
 use super::Context;
-use super::buffer::{Element, Span};
+use super::buffer::{Number, Span};
 use super::fault::CudaError;
 use super::module::Module;
 use super::stream::Stream;
@@ -97,7 +97,7 @@ macro_rules! numbers {
 }
 numbers!(u8, i32, u32, i64, u64, f32, f64);
 
-impl<T: Element> From<Span<T>> for Argument {
+impl<T: Number> From<Span<T>> for Argument {
     fn from(span: Span<T>) -> Argument {
         span.address().into()
     }

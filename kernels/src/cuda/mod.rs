@@ -6,25 +6,34 @@
 //! | [`nvrtc`], [`cache`], [`sources`], [`module`] | from a CUDA source to code on the device |
 //! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a piece of work with its inputs and results |
 //!
-//! A launcher is a dozen lines: take memory, launch, bring the results back.
+//! A stream is the device's [`Kernels`](crate::kernels::Kernels): what is called on it runs in its order. A launcher is some
+//! lines: place the arguments, launch, bring the results back.
 //!
 //! ```no_run
-//! use weir_kernels::cuda::{Gpu, launch::Grid};
+//! use weir_kernels::bags::Bags;
+//! use weir_kernels::cuda::{Gpu, launch::Grid, stream::Stream};
+//! use weir_kernels::error::KernelError;
+//! use weir_kernels::view::{View, ViewMut};
+//!
+//! /// cuda/squares.cu: `extern "C" __global__ void weir_squares(const float* a, float* out, float* sums, unsigned n)`
+//! fn squares(stream: &Stream, bags: &Bags, a: View<'_, 1>, out: ViewMut<'_, 1>) -> Result<(), KernelError> {
+//!     let mut work = stream.begin("squares", bags.describe())?;
+//!     let kernel = work.function("squares", "weir_squares")?;   // loaded once, then found
+//!     let a = work.input("a", a)?;                              // a host's is carried over, a device's is used there
+//!     let out = work.output("out", out)?;
+//!     let sums = work.zeroed::<f32>(bags.len())?;               // scratch memory of the stream
+//!     let rows = bags.total() as u32;
+//!     let grid = Grid::new(rows.div_ceil(256), 256).shared(1024);
+//!     // SAFETY: a and out have `rows` elements, sums one a bag, and the kernel stays within them.
+//!     unsafe { work.launch(&kernel, grid, &[a.into(), out.into(), sums.into(), rows.into()]) }?;
+//!     work.finish()                                             // waits where something goes to the host
+//! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let gpu = Gpu::open(0)?;                                  // Unavailable says why not, and what to do
+//! let gpu = Gpu::open(0)?;                                      // Unavailable says why not, and what to do
 //! let stream = gpu.stream()?;
-//! let kernel = gpu.function("weights", "weir_squares")?;    // cuda/weights.cu; loaded once, then found
-//!
-//! let logits = vec![1.0f32; 1000];
-//! let mut squares = vec![0.0f32; 1000];
-//! let mut work = stream.work()?;
-//! let a = work.upload(&logits)?;                            // through the pinned ring, into scratch memory
-//! let out = work.take::<f32>(logits.len())?;                // scratch memory
-//! // SAFETY: both have 1000 elements, and the kernel stays within its third argument.
-//! unsafe { work.launch(&kernel, Grid::new(4, 256), &[a.into(), out.into(), 1000u32.into()]) }?;
-//! work.download(out, &mut squares)?;
-//! work.finish()?;                                           // waits, since something goes to the host
+//! let (a, mut out) = ([1.0f32; 1000], [0.0f32; 1000]);
+//! squares(&stream, &Bags::one(1000)?, View::new(&a, [1000])?, ViewMut::new(&mut out, [1000])?)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -37,19 +46,26 @@ mod arena;
 pub mod buffer;
 pub mod cache;
 mod fault;
+mod gated;
+mod kernels;
 pub mod launch;
 pub mod module;
 pub mod nvrtc;
+mod pool;
 pub mod probe;
 mod ring;
 pub mod sources;
 pub mod stream;
+mod tiles;
+mod top_k;
+mod weights;
 pub mod work;
 
 pub use fault::CudaError;
 pub use probe::{Unavailable, Version};
 
-use buffer::{Buffer, Element};
+use crate::view::Place;
+use buffer::{Buffer, Number};
 use cache::Cache;
 use cudarc::driver::{result, sys};
 use launch::Function;
@@ -197,6 +213,11 @@ impl Gpu {
         Architecture::of(self.device().capability)
     }
 
+    /// Where its memory lies.
+    pub fn place(&self) -> Place {
+        Place::Cuda(u32::try_from(self.device().ordinal).unwrap_or(u32::MAX))
+    }
+
     /// Makes the device's context the calling thread's, for a call of another library; calls of this module do it
     /// themselves.
     pub fn bind(&self) -> Result<(), CudaError> {
@@ -230,12 +251,12 @@ impl Gpu {
     }
 
     /// Device memory for `len` elements, of undefined content.
-    pub fn allocate<T: Element>(&self, len: usize) -> Result<Buffer<T>, CudaError> {
+    pub fn allocate<T: Number>(&self, len: usize) -> Result<Buffer<T>, CudaError> {
         Buffer::new(self, len)
     }
 
     /// Device memory with these values, there for every stream when this returns: for what is used again, as weights.
-    pub fn keep<T: Element>(&self, values: &[T]) -> Result<Buffer<T>, CudaError> {
+    pub fn keep<T: Number>(&self, values: &[T]) -> Result<Buffer<T>, CudaError> {
         let buffer = self.allocate(values.len())?;
         let stream = self.stream()?;
         stream.upload(values, buffer.span())?;

@@ -6,12 +6,19 @@ use super::fault::CudaError;
 use super::ring::{Download, Upload};
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An order of work on the device. Cheap to clone; clones are the same stream.
 #[derive(Clone)]
 pub struct Stream {
     pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:p} of {}", self.raw(), self.gpu().place())
+    }
 }
 
 pub(crate) struct Inner {

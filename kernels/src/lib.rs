@@ -27,6 +27,7 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
+//! | [`cuda`] | the device: driver, code, memory, streams, launches |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```
@@ -40,12 +41,25 @@
 //! ```
 
 pub mod attention;
+pub mod bags;
 pub mod classifier;
+pub mod cpu;
+pub mod cuda;
+pub mod error;
+pub mod gated;
+pub mod kernels;
 pub mod linear;
 pub mod math;
 pub mod normalise;
 pub mod pool;
 pub mod reference;
+pub mod view;
+
+pub use bags::Bags;
+pub use cpu::Cpu;
+pub use error::{Cause, KernelError};
+pub use kernels::{Kernels, Rule};
+pub use view::{Dtype, View, ViewMut};
 
 /// Name of the numeric contract of these loops.
 pub const CONTRACT: &str = "ordered-f32/1";

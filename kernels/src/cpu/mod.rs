@@ -1,14 +1,16 @@
 //! The kernels on the processor: twins of the CUDA ones, the features read once.
 
+mod avx2;
+mod features;
 mod gate;
 mod gated;
 mod gated_arguments;
 mod gated_backward;
-mod pool;
+pub(crate) mod pool;
 mod product;
 mod tiles;
 mod top_k;
-mod weights;
+pub(crate) mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;

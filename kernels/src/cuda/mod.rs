@@ -61,11 +61,13 @@ pub mod sources;
 pub mod stream;
 mod tiles;
 mod top_k;
+mod unavailable;
 mod weights;
 pub mod work;
 
 pub use fault::CudaError;
-pub use probe::{Unavailable, Version};
+pub use probe::Version;
+pub use unavailable::{Reason, Unavailable};
 
 use crate::view::Place;
 use buffer::{Buffer, Number};
@@ -74,7 +76,7 @@ use cudarc::driver::{result, sys};
 use launch::Function;
 use module::{Images, Module};
 use nvrtc::Nvrtc;
-use probe::{Device, Reason};
+use probe::Device;
 use sources::Architecture;
 use std::collections::HashMap;
 use std::ffi::c_void;

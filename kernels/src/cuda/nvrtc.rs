@@ -409,7 +409,7 @@ mod tests {
         assert!(absent.to_string().contains("there is no such file"));
         std::fs::write(&path, "not a library").unwrap();
         let broken = Nvrtc::load(&path).err().unwrap();
-        assert_eq!(broken.tried, [path.clone()]);
+        assert_eq!(broken.tried, std::slice::from_ref(&path));
         assert!(broken.to_string().contains("WEIR_NVRTC"), "{broken}");
 
         let source = folder.path().join("other.c");

@@ -3,8 +3,9 @@
 use super::cache::Cache;
 use super::module::{fits, key};
 use super::nvrtc::{Missing, Nvrtc};
-use super::probe::{self, Device, Unavailable, Version};
+use super::probe::{self, Device, Version};
 use super::sources::{Architecture, SOURCES, Source};
+use super::unavailable::Unavailable;
 use std::fmt;
 use std::path::PathBuf;
 

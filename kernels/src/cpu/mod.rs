@@ -2,8 +2,8 @@
 
 mod gated;
 mod pool;
-mod tiles;
-mod top_k;
+pub(crate) mod tiles;
+pub(crate) mod top_k;
 mod weights;
 
 use crate::bags::Bags;

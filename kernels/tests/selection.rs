@@ -210,7 +210,8 @@ fn what_cannot_be_selected_is_refused_by_name_and_shape() {
 mod emulated;
 
 use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
-use weir_kernels::cuda::{Gpu, Images, Options};
+use weir_kernels::cuda::module::Images;
+use weir_kernels::cuda::{Gpu, Options};
 
 /// The emulated device: its driver has the kernels in itself.
 fn device() -> Gpu {

@@ -4,6 +4,7 @@ use super::machine::{Machine, Value::Address, Value::Number, numbers};
 use crate::emulated::{OF_THE_EMULATOR, Patch, Setting, inside, run, say};
 
 const FILE: &str = "emulator/tests/threads.cu";
+const BASICS: &str = "emulator/tests/basics.cu";
 
 fn seed(seed: u64) -> Setting {
     Setting {
@@ -52,7 +53,7 @@ fn a_kernel_runs_in_any_order_and_under_the_sanitizers() {
 #[test]
 fn a_missing_barrier_is_seen() {
     let bug = OF_THE_EMULATOR.patched(&[Patch {
-        file: FILE,
+        file: BASICS,
         find: "row[t] = i < n ? in[i] : 0.0f;\n    __syncthreads();",
         put: "row[t] = i < n ? in[i] : 0.0f;",
     }]);
@@ -62,14 +63,14 @@ fn a_missing_barrier_is_seen() {
 #[test]
 fn a_barrier_in_a_branch_is_reported_with_both_places() {
     let bug = OF_THE_EMULATOR.patched(&[Patch {
-        file: FILE,
+        file: BASICS,
         find: "0.0f;\n    __syncthreads();\n    if (i < n) out",
         put: "0.0f;\n    if (t < 64)\n        __syncthreads();\n    else\n        __syncthreads();\n    if (i < n) out",
     }]);
     let outcome =
         run(bug, &seed(1), "own::threads::case_reverse").failed_with("DIVERGENT __syncthreads");
     assert!(
-        outcome.output.contains("threads.cu:1"),
+        outcome.output.contains("basics.cu:1"),
         "{}",
         outcome.output
     );
@@ -78,7 +79,7 @@ fn a_barrier_in_a_branch_is_reported_with_both_places() {
 #[test]
 fn an_overrun_of_device_memory_is_seen_with_and_without_the_sanitizers() {
     let bug = OF_THE_EMULATOR.patched(&[Patch {
-        file: FILE,
+        file: BASICS,
         find: "if (i < n) out[i]",
         put: "if (i <= n) out[i]",
     }]);
@@ -92,7 +93,7 @@ fn an_overrun_of_device_memory_is_seen_with_and_without_the_sanitizers() {
 #[test]
 fn an_overrun_of_shared_memory_is_seen_with_and_without_the_sanitizers() {
     let bug = OF_THE_EMULATOR.patched(&[Patch {
-        file: FILE,
+        file: BASICS,
         find: "row[t] = i < n",
         put: "row[t + 1] = i < n",
     }]);
@@ -104,7 +105,7 @@ fn an_overrun_of_shared_memory_is_seen_with_and_without_the_sanitizers() {
 #[test]
 fn undefined_behaviour_is_seen_by_the_sanitizers() {
     let bug = OF_THE_EMULATOR.patched(&[Patch {
-        file: FILE,
+        file: BASICS,
         find: "row[t] = i < n",
         put: "row[t] = (1 << (n - 200)) == 0 || i < n",
     }]);

@@ -42,6 +42,7 @@
 
 pub mod attention;
 pub mod bags;
+pub mod check;
 pub mod classifier;
 pub mod cpu;
 pub mod cuda;
@@ -53,6 +54,7 @@ pub mod math;
 pub mod normalise;
 pub mod pool;
 pub mod reference;
+mod rule;
 pub mod view;
 
 pub use bags::Bags;

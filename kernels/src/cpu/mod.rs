@@ -1,9 +1,11 @@
 //! The kernels on the processor: twins of the CUDA ones, the features read once.
 
+mod avx2;
+mod features;
 mod gated;
 mod pool;
-mod tiles;
-mod top_k;
+pub(crate) mod tiles;
+pub(crate) mod top_k;
 mod weights;
 
 use crate::bags::Bags;

@@ -10,6 +10,8 @@ pub(crate) mod pool;
 mod product;
 mod tiles;
 mod top_k;
+pub(crate) mod tiles;
+pub(crate) mod top_k;
 pub(crate) mod weights;
 
 use crate::bags::Bags;

@@ -3,7 +3,8 @@
 use crate::case::Case;
 use crate::cards::CARDS;
 use crate::ceilings::Processor;
-use crate::compare::{Verdict, compare};
+use crate::compare::Verdict;
+use crate::device::Card;
 use crate::cost::cost;
 use crate::grid::{Axes, cases, whole_slide};
 use crate::machine::Machine;
@@ -45,24 +46,40 @@ pub fn run(
     // Files that cannot be read are said before, not after, a minute of measuring.
     let then = options.compare.as_deref().map(record::read).transpose()?;
     let others = options.peers.as_deref().map(record::read).transpose()?;
-    let kernels = device(&options.device, threads)?;
+    let card = device(&options.device)?;
+    let cpu = Cpu::new(threads)?;
     let other = Cpu::new(if threads == 1 { 2 } else { 1 })?;
-    let machine = Machine::processor(threads, &options.command);
+    let mut machine = Machine::processor(threads, &options.command);
     let processor = Processor::new(threads, machine.cache)?;
+    if let Some(card) = &card {
+        machine = card.machine(machine);
+    }
     let mut sink = Sink::new(options.json.as_deref())?;
     sink.write(&Record::Machine(machine.clone()))?;
     let ceilings = if options.check {
         None
     } else {
         progress("measuring the machine's ceilings");
-        let (ceilings, _) = processor.ceilings()?;
+        let ceilings = match &card {
+            None => processor.ceilings()?.0,
+            Some(card) => {
+                let (ceilings, why) = card.ceilings()?;
+                if let Some(why) = why {
+                    progress(&format!("{why}: the card's known figure stands in for it"));
+                }
+                ceilings
+            }
+        };
         sink.write(&Record::Ceilings(ceilings))?;
         Some(ceilings)
     };
     let ranges = Ranges::find();
     let bench = Bench {
-        kernels: kernels.as_ref(),
-        other: Some(&other),
+        kernels: card.as_ref().map_or(&cpu as &dyn Kernels, |card| &card.stream),
+        // A device's number of multiprocessors cannot be changed; the emulator's tests do that.
+        other: card.is_none().then_some(&other),
+        card: card.as_ref(),
+        beside: card.is_some().then_some(&cpu),
         processor: &processor,
         threads,
         ceilings,
@@ -105,13 +122,13 @@ pub fn run(
         writeln!(out, "\nBeside other libraries:\n")?;
         peers::table(&measured, &record::cases(others)).print(out)?;
     }
-    if ceilings.is_some() && then.is_none() && options.peers.is_none() {
+    if ceilings.is_some() && card.is_none() && then.is_none() && options.peers.is_none() {
         winners(&measured, &chosen, out)?;
     }
     if let Some(then) = then {
         progress("measuring a second time, for the noise");
         let again = cases_of(&bench, &chosen, options, &mut Sink::none(), &mut left, progress)?;
-        let compared = compare(&record::cases(then), &measured, &again);
+        let compared = compare::compare(&record::cases(then), &measured, &again);
         writeln!(out, "\nAgainst the earlier run:\n")?;
         compare::table(&compared).print(out)?;
         let slower = |one: &&compare::Compared| one.verdict == Verdict::Slower;
@@ -159,14 +176,17 @@ fn winners(measured: &[Measured], chosen: &[Case], out: &mut dyn Write) -> Resul
     table.print(out)
 }
 
-fn device(name: &str, threads: usize) -> Result<Box<dyn Kernels>, Fault> {
-    if name == "cpu" {
-        return Ok(Box::new(Cpu::new(threads)?));
+/// `None`: the processor.
+fn device(name: &str) -> Result<Option<Card>, Fault> {
+    let number = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+    match (name, number) {
+        ("cpu", _) => Ok(None),
+        (_, Some(number)) => Ok(Some(Card::open(number)?)),
+        _ => Err(Fault::usage(
+            format!("no device is called `{name}`"),
+            "give cpu, cuda:0 or the number of another card",
+        )),
     }
-    Err(Fault::usage(
-        format!("no device is called `{name}`"),
-        "give cpu or cuda:0",
-    ))
 }
 
 /// The cases that the filter, memory and time allow.
@@ -176,7 +196,11 @@ fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOu
         all.extend(cases(&Axes::small()));
     } else {
         all.extend(whole_slide());
-        for case in cases(&Axes::processor()) {
+        let axes = match bench.card {
+            None => Axes::processor(),
+            Some(_) => Axes::device(),
+        };
+        for case in cases(&axes) {
             if !whole_slide().contains(&case) {
                 all.push(case);
             }
@@ -189,7 +213,10 @@ fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOu
             "a name is like `pool.forward squared-average f32 64x1024 ragged d1024 masked`",
         ));
     }
-    let memory = memory();
+    let mut memory = memory();
+    if let Some(card) = bench.card {
+        memory = memory.min(card.gpu().memory()?.0 / 8);
+    }
     let mut left = Vec::new();
     let mut drop = |all: &mut Vec<Case>, why: String, stays: &dyn Fn(&Case) -> bool| {
         let before = all.len();

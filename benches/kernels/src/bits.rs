@@ -58,7 +58,8 @@ pub fn stable(
     Ok(None)
 }
 
-fn differ(a: &Outputs, b: &Outputs) -> Differs {
+/// The first element in which they differ.
+pub fn differ(a: &Outputs, b: &Outputs) -> Differs {
     a.iter().zip(b).find_map(|((name, a, _), (_, b, _))| {
         a.differs(b).map(|at| {
             format!(

@@ -14,6 +14,7 @@
 //! | [`oracle`], [`oracle_head`] | the same in f64 |
 //! | [`bits`] | the same bits twice, with other threads, alone and in a batch |
 //! | [`ceilings`], [`clock`] | what the machine can do; medians and spread |
+//! | [`device`], [`cublas`] | a CUDA device: arrays there, its own clock, its ceilings |
 //! | [`measure`] | one case measured |
 //! | [`record`] | what was found, as JSON lines |
 //! | [`table`], [`plot`], [`trace`] | for a person: a table, a roofline, a timeline |
@@ -29,7 +30,9 @@ pub mod ceilings;
 pub mod clock;
 pub mod compare;
 pub mod cost;
+pub mod cublas;
 pub mod data;
+pub mod device;
 pub mod grid;
 pub mod machine;
 pub mod measure;

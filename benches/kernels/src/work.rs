@@ -11,7 +11,7 @@ use weir_kernels::kernels::{
     TopKOut, WeightsOut,
 };
 use weir_kernels::linear::Linear;
-use weir_kernels::{Bags, Dtype, KernelError, Kernels};
+use weir_kernels::{Bags, Dtype, KernelError, Kernels, View, ViewMut};
 
 /// What one element of an output belongs to, so that a bag alone can be held against the bag in its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,31 @@ pub enum Extent {
 
 /// Named arrays: the inputs or the outputs of a call.
 pub type Arrays = BTreeMap<&'static str, Array>;
+
+/// What a view can be had of: an array of the host, or one of a device.
+pub trait Memory {
+    /// To read.
+    fn view<const N: usize>(&self, shape: [usize; N]) -> Result<View<'_, N>, KernelError>;
+
+    /// To write.
+    fn view_mut<const N: usize>(
+        &mut self,
+        shape: [usize; N],
+    ) -> Result<ViewMut<'_, N>, KernelError>;
+}
+
+impl Memory for Array {
+    fn view<const N: usize>(&self, shape: [usize; N]) -> Result<View<'_, N>, KernelError> {
+        Array::view(self, shape)
+    }
+
+    fn view_mut<const N: usize>(
+        &mut self,
+        shape: [usize; N],
+    ) -> Result<ViewMut<'_, N>, KernelError> {
+        Array::view_mut(self, shape)
+    }
+}
 
 /// The weights of an attention head, as its f64 reference wants them too.
 #[derive(Clone, Debug)]
@@ -148,7 +173,8 @@ impl Work {
         };
         for set in 0..self.sets.len() {
             let mut made = outputs_of(&forward);
-            self.call(&forward, kernels, set, &mut made)?;
+            let outputs = &mut made.iter_mut().map(|(_, array, _)| array);
+            self.call(&forward, kernels, &self.sets[set], outputs)?;
             self.sets[set].extend(
                 made.into_iter()
                     .map(|(name, array, _)| (state_name(name), array)),
@@ -169,21 +195,21 @@ impl Work {
         set: usize,
         out: &mut Outputs,
     ) -> Result<(), KernelError> {
-        self.call(&self.case, kernels, set, out)
+        let outputs = &mut out.iter_mut().map(|(_, array, _)| array);
+        self.call(&self.case, kernels, &self.sets[set], outputs)
     }
 
-    fn call(
+    /// The call on inputs and outputs that lie anywhere.
+    pub fn call<'a, M: Memory + 'a>(
         &self,
         case: &Case,
         kernels: &dyn Kernels,
-        set: usize,
-        out: &mut Outputs,
+        set: &BTreeMap<&'static str, M>,
+        outputs: &mut dyn Iterator<Item = &'a mut M>,
     ) -> Result<(), KernelError> {
-        let set = &self.sets[set];
         let (bags, rule) = (&self.bags, case.rule());
         let (n, b, d, l) = (bags.total(), bags.len(), case.d, case.l);
-        let mut arrays = out.iter_mut().map(|(_, array, _)| array);
-        let mut next = || arrays.next().ok_or_else(|| short(case));
+        let mut next = || outputs.next().ok_or_else(|| short(case));
         let state = || -> Result<PoolState<'_>, KernelError> {
             Ok(PoolState {
                 pooled: set["state.pooled"].view([b, d])?,
@@ -352,8 +378,8 @@ fn short(case: &Case) -> KernelError {
     }
 }
 
-fn pool_out<'a>(
-    next: &mut impl FnMut() -> Result<&'a mut Array, KernelError>,
+fn pool_out<'a, M: Memory + 'a>(
+    next: &mut impl FnMut() -> Result<&'a mut M, KernelError>,
     n: usize,
     b: usize,
     d: usize,

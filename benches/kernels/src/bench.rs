@@ -1,11 +1,11 @@
 //! The bench in order: ceilings, cases, tables, files.
 
-use crate::case::Case;
 use crate::cards::CARDS;
+use crate::case::Case;
 use crate::ceilings::Processor;
 use crate::compare::Verdict;
-use crate::device::Card;
 use crate::cost::cost;
+use crate::device::Card;
 use crate::grid::{Axes, cases, whole_slide};
 use crate::machine::Machine;
 use crate::measure::Bench;
@@ -75,7 +75,9 @@ pub fn run(
     };
     let ranges = Ranges::find();
     let bench = Bench {
-        kernels: card.as_ref().map_or(&cpu as &dyn Kernels, |card| &card.stream),
+        kernels: card
+            .as_ref()
+            .map_or(&cpu as &dyn Kernels, |card| &card.stream),
         // A device's number of multiprocessors cannot be changed; the emulator's tests do that.
         other: card.is_none().then_some(&other),
         card: card.as_ref(),
@@ -103,7 +105,12 @@ pub fn run(
     // Standard output is a program's when the lines go there.
     let mut nowhere = std::io::sink();
     let out: &mut dyn Write = if sink.standard { &mut nowhere } else { out };
-    writeln!(out, "Kernels: {}\n`weir {}`", machine.line(), machine.command)?;
+    writeln!(
+        out,
+        "Kernels: {}\n`weir {}`",
+        machine.line(),
+        machine.command
+    )?;
     if let Some(c) = &ceilings {
         writeln!(
             out,
@@ -127,7 +134,14 @@ pub fn run(
     }
     if let Some(then) = then {
         progress("measuring a second time, for the noise");
-        let again = cases_of(&bench, &chosen, options, &mut Sink::none(), &mut left, progress)?;
+        let again = cases_of(
+            &bench,
+            &chosen,
+            options,
+            &mut Sink::none(),
+            &mut left,
+            progress,
+        )?;
         let compared = compare::compare(&record::cases(then), &measured, &again);
         writeln!(out, "\nAgainst the earlier run:\n")?;
         compare::table(&compared).print(out)?;
@@ -254,7 +268,11 @@ fn memory() -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free = text.lines().find_map(|line| {
         let rest = line.strip_prefix("MemAvailable:")?;
-        rest.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()
+        rest.trim()
+            .strip_suffix(" kB")?
+            .trim()
+            .parse::<usize>()
+            .ok()
     });
     free.map_or(1 << 30, |kilobytes| kilobytes * 1024 / 8)
 }
@@ -308,8 +326,7 @@ impl Sink {
             None => None,
             Some(_) if standard => Some(Box::new(std::io::stdout())),
             Some(path) => {
-                let file =
-                    File::create(path).map_err(|error| Fault::file("write", path, error))?;
+                let file = File::create(path).map_err(|error| Fault::file("write", path, error))?;
                 Some(Box::new(file))
             }
         };

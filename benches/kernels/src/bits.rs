@@ -25,9 +25,7 @@ pub fn stable(
         let mut again = work.outputs();
         work.run(other, 0, &mut again)?;
         if let Some(where_) = differ(first, &again) {
-            return Ok(Some(format!(
-                "another number of threads differs: {where_}"
-            )));
+            return Ok(Some(format!("another number of threads differs: {where_}")));
         }
     }
     let bags = work.case.bags;

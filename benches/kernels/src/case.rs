@@ -171,8 +171,7 @@ impl Case {
     /// Which rows are members; `None`: all. Every row whose number's golden part lies under a tenth is masked.
     pub fn mask(&self) -> Option<Vec<bool>> {
         let member = |row: usize| ((row + 1) as f64 * 0.618_033_988_749_894_9).fract() >= 0.1;
-        self.masked
-            .then(|| (0..self.total()).map(member).collect())
+        self.masked.then(|| (0..self.total()).map(member).collect())
     }
 
     /// The bags.

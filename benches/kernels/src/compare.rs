@@ -115,10 +115,19 @@ mod tests {
             compare(&[then], &[now], again)[0].verdict
         };
         assert_eq!(verdict(took(1.0, 0.0), took(1.02, 0.0), &[]), Verdict::Same);
-        assert_eq!(verdict(took(1.0, 0.0), took(1.1, 0.0), &[]), Verdict::Slower);
-        assert_eq!(verdict(took(1.0, 0.0), took(0.9, 0.0), &[]), Verdict::Faster);
+        assert_eq!(
+            verdict(took(1.0, 0.0), took(1.1, 0.0), &[]),
+            Verdict::Slower
+        );
+        assert_eq!(
+            verdict(took(1.0, 0.0), took(0.9, 0.0), &[]),
+            Verdict::Faster
+        );
         // Two runs of the same lay 20 % apart, so 10 % says nothing.
         let again = [took(1.32, 0.0)];
-        assert_eq!(verdict(took(1.0, 0.0), took(1.1, 0.0), &again), Verdict::Same);
+        assert_eq!(
+            verdict(took(1.0, 0.0), took(1.1, 0.0), &again),
+            Verdict::Same
+        );
     }
 }

@@ -70,9 +70,15 @@ impl Cublas {
         // SAFETY: the types are those of cublas_api.h, the same in all versions from 11 on; the handle is made before it is
         // used and destroyed once, and the stream outlives this value's use in `Card`.
         unsafe {
-            let create = *library.get::<Create>(b"cublasCreate_v2\0").map_err(missing)?;
-            let destroy = *library.get::<Destroy>(b"cublasDestroy_v2\0").map_err(missing)?;
-            let set = *library.get::<SetStream>(b"cublasSetStream_v2\0").map_err(missing)?;
+            let create = *library
+                .get::<Create>(b"cublasCreate_v2\0")
+                .map_err(missing)?;
+            let destroy = *library
+                .get::<Destroy>(b"cublasDestroy_v2\0")
+                .map_err(missing)?;
+            let set = *library
+                .get::<SetStream>(b"cublasSetStream_v2\0")
+                .map_err(missing)?;
             let gemm = *library.get::<GemmEx>(b"cublasGemmEx\0").map_err(missing)?;
             let mut handle = std::ptr::null_mut();
             done("create a handle", create(&mut handle))?;

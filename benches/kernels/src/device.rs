@@ -149,7 +149,12 @@ impl Resident {
     }
 
     /// The call, on what lies there.
-    pub fn run(&mut self, work: &Work, kernels: &dyn Kernels, set: usize) -> Result<(), KernelError> {
+    pub fn run(
+        &mut self,
+        work: &Work,
+        kernels: &dyn Kernels,
+        set: usize,
+    ) -> Result<(), KernelError> {
         let set = &self.sets[set % self.sets.len()];
         work.call(&work.case, kernels, set, &mut self.outputs.iter_mut())
     }
@@ -219,7 +224,10 @@ impl Card {
         let cuda = format!("CUDA {}", self.gpu().driver());
         Machine {
             device: self.stream.device(),
-            name: format!("{}, {} multiprocessors", device.name, device.multiprocessors),
+            name: format!(
+                "{}, {} multiprocessors",
+                device.name, device.multiprocessors
+            ),
             cache: usize::try_from(device.l2).unwrap_or(0),
             driver: Some(match ask("driver_version") {
                 Some(version) => format!("{version} ({cuda})"),
@@ -276,9 +284,8 @@ impl Card {
             let (a, b) = (Held::of(gpu, &side)?, Held::of(gpu, &side)?);
             let c = Held::of(gpu, &Array::poisoned(dtype, n * n))?;
             let address = |held: &Held| owned!(&held.owned, b => b.span().address());
-            let took = self.steady(|| {
-                cublas.product(dtype, n, address(&a), address(&b), address(&c))
-            })?;
+            let took =
+                self.steady(|| cublas.product(dtype, n, address(&a), address(&b), address(&c)))?;
             let rate = 2.0 * (n as f64).powi(3) / took.median();
             if dtype == Dtype::F32 {
                 ceilings.product = rate;

@@ -107,13 +107,7 @@ fn of_kernel(kernel: Kernel, axes: &Axes) -> Vec<(usize, usize, Case)> {
         Kernel::Weights => (&axes.bags, &axes.rows, &one, &one, &vec![Dtype::F32]),
         Kernel::Pool => (&axes.bags, &axes.rows, &axes.d, &one, &axes.dtypes),
         Kernel::Gated => (&axes.bags, &axes.rows, &axes.d, &axes.l, &axes.dtypes),
-        Kernel::TopK => (
-            &axes.bags,
-            &axes.rows,
-            &axes.ends,
-            &one,
-            &vec![Dtype::F32],
-        ),
+        Kernel::TopK => (&axes.bags, &axes.rows, &axes.ends, &one, &vec![Dtype::F32]),
         Kernel::Tiles => (&axes.tiles, &axes.sides, &vec![3], &one, &axes.dtypes),
     };
     let flags = |on: bool| if on { vec![false, true] } else { vec![false] };

@@ -18,7 +18,12 @@ fn main() -> ExitCode {
         Ok(Outcome::Right) => ExitCode::SUCCESS,
         Ok(Outcome::Wrong(_)) => ExitCode::FAILURE,
         Err(fault) => {
-            let _ = writeln!(std::io::stderr(), "error: {}\n  help: {}", fault.what, fault.help);
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: {}\n  help: {}",
+                fault.what,
+                fault.help
+            );
             ExitCode::from(if fault.usage { 2 } else { 1 })
         }
     }
@@ -64,10 +69,13 @@ fn options() -> Result<Options, Fault> {
 }
 
 fn number(name: &str, text: &str) -> Result<f64, Fault> {
-    text.parse().ok().filter(|n: &f64| *n >= 0.0).ok_or_else(|| {
-        Fault::usage(
-            format!("{name} is `{text}`, which is no number"),
-            "give a number of seconds or of threads",
-        )
-    })
+    text.parse()
+        .ok()
+        .filter(|n: &f64| *n >= 0.0)
+        .ok_or_else(|| {
+            Fault::usage(
+                format!("{name} is `{text}`, which is no number"),
+                "give a number of seconds or of threads",
+            )
+        })
 }

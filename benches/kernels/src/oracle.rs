@@ -189,7 +189,12 @@ fn of_bag(
             for (k, &row) in members.iter().enumerate() {
                 for c in 0..d {
                     let wanted = w[k] * gradient.at(bag * d + c);
-                    checked.see("features", by_features.at(row * d + c), wanted, wanted.abs());
+                    checked.see(
+                        "features",
+                        by_features.at(row * d + c),
+                        wanted,
+                        wanted.abs(),
+                    );
                 }
             }
         }

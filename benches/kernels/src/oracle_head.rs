@@ -67,10 +67,7 @@ pub fn backward(work: &Work, out: &Outputs, checked: &mut Checked, limit: f64) {
         return;
     };
     for bag in 0..case.bags {
-        let members: Vec<usize> = work
-            .rows_of(bag)
-            .filter(|&row| work.member(row))
-            .collect();
+        let members: Vec<usize> = work.rows_of(bag).filter(|&row| work.member(row)).collect();
         let rows: Vec<Vec<f64>> = members.iter().map(|&row| row_of(work, row)).collect();
         let units: Vec<Vec<(f64, f64)>> = rows.iter().map(|h| hidden(head, h)).collect();
         let a: Vec<f64> = rows.iter().map(|h| logit(head, h)).collect();
@@ -81,7 +78,9 @@ pub fn backward(work: &Work, out: &Outputs, checked: &mut Checked, limit: f64) {
             .iter()
             .map(|h| {
                 let mut sum = Sum::default();
-                h.iter().zip(&u).for_each(|(h, u)| sum.add(h * u, (h * u).abs()));
+                h.iter()
+                    .zip(&u)
+                    .for_each(|(h, u)| sum.add(h * u, (h * u).abs()));
                 sum
             })
             .collect();

@@ -39,11 +39,7 @@ pub fn table(ours: &[Measured], peers: &[Measured]) -> Table {
         let Some(best) = times.iter().flatten().copied().reduce(f64::min) else {
             continue;
         };
-        let mut row = vec![
-            found.case.clone(),
-            found.threads.to_string(),
-            seconds(weir),
-        ];
+        let mut row = vec![found.case.clone(), found.threads.to_string(), seconds(weir)];
         row.extend(times.iter().map(|time| {
             time.map_or(String::new(), |time| {
                 format!("{} ({:.2} x)", seconds(time), time / weir)
@@ -69,12 +65,20 @@ mod tests {
             median,
             ..Measured::default()
         };
-        let ours = [one("weir", 1, 2e-3), one("weir", 1, 1e-3), one("weir", 2, 1e-3)];
+        let ours = [
+            one("weir", 1, 2e-3),
+            one("weir", 1, 1e-3),
+            one("weir", 2, 1e-3),
+        ];
         let peers = [one("torch", 1, 4e-3), one("numpy", 1, 3e-3)];
         let mut out = Vec::new();
         assert!(table(&ours, &peers).print(&mut out).is_ok());
         let text = String::from_utf8(out).unwrap_or_default();
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("4.00 ms (4.00 x)") && text.contains("| 3.00 |") || text.contains(" 3.00 |"), "{text}");
+        assert!(
+            text.contains("4.00 ms (4.00 x)") && text.contains("| 3.00 |")
+                || text.contains(" 3.00 |"),
+            "{text}"
+        );
     }
 }

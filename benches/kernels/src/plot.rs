@@ -124,7 +124,14 @@ where
 {
     root.fill(&WHITE)?;
     let points = points(measured);
-    text(root, "How near the kernels come to this machine's limits", (34, 24), 24, INK, true)?;
+    text(
+        root,
+        "How near the kernels come to this machine's limits",
+        (34, 24),
+        24,
+        INK,
+        true,
+    )?;
     let about = format!(
         "{}, {} threads: plain read {:.1} GB/s, copy {:.1} GB/s, product {:.0} GFLOP/s, all measured in the same process. {}",
         machine.name,
@@ -156,7 +163,11 @@ fn text<B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
+    let style = if bold {
+        FontStyle::Bold
+    } else {
+        FontStyle::Normal
+    };
     let font = (FONT, size, style).into_font().color(&colour);
     area.draw(&Text::new(words.to_owned(), at, font))?;
     Ok(())
@@ -202,14 +213,21 @@ where
     mesh(&mut chart, "operations a byte", "operations a second, 1e9")?;
     text(area, "Roofline", (84, 8), 16, INK, true)?;
     let product = ceilings.product / 1e9;
-    let slopes = [("plain read", ceilings.read / 1e9, 3), ("copy", ceilings.copy / 1e9, 1)];
+    let slopes = [
+        ("plain read", ceilings.read / 1e9, 3),
+        ("copy", ceilings.copy / 1e9, 1),
+    ];
     for (name, rate, width) in slopes {
         let ridge = product / rate;
         let line = [(x.start, x.start * rate), (ridge, product)];
         chart.draw_series(LineSeries::new(line, ROOF.stroke_width(width)))?;
         // Along the line, as far up as it stays clear of the points.
         let at = if name == "copy" { 0.16 } else { 3.2 };
-        let side = if name == "copy" { VPos::Top } else { VPos::Bottom };
+        let side = if name == "copy" {
+            VPos::Top
+        } else {
+            VPos::Bottom
+        };
         let style = (FONT, 13)
             .into_font()
             .color(&ROOF)
@@ -247,8 +265,19 @@ where
         .x_label_area_size(52)
         .y_label_area_size(66)
         .build_cartesian_2d(x.clone().log_scale(), 0.0..top)?;
-    mesh(&mut chart, "bytes that must be moved, MB", "share of the limit, %")?;
-    text(area, "How much of the limit, by size", (74, 8), 16, INK, true)?;
+    mesh(
+        &mut chart,
+        "bytes that must be moved, MB",
+        "share of the limit, %",
+    )?;
+    text(
+        area,
+        "How much of the limit, by size",
+        (74, 8),
+        16,
+        INK,
+        true,
+    )?;
     let full = [(x.start, 100.0), (x.end, 100.0)];
     chart.draw_series(LineSeries::new(full, ROOF.stroke_width(3)))?;
     for point in points {

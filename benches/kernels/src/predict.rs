@@ -121,7 +121,14 @@ pub fn print(names: &[String], filter: &str, out: &mut dyn Write) -> Result<(), 
             card.source
         )?;
         let mut table = Table::new(&[
-            "case", "bytes", "GFLOP", "FLOP/B", "memory", "product", "floor", "bound by",
+            "case",
+            "bytes",
+            "GFLOP",
+            "FLOP/B",
+            "memory",
+            "product",
+            "floor",
+            "bound by",
             "predicted",
         ]);
         for case in shapes().iter().filter(|case| case.matches(filter)) {
@@ -157,9 +164,8 @@ fn chain(names: &[String], filter: &str, out: &mut dyn Write) -> Result<(), Faul
         "most that fusion wins",
         "activations not kept",
     ]);
-    let fused = |case: &&Case| {
-        case.kernel == Kernel::Gated && !case.backward && case.matches(filter)
-    };
+    let fused =
+        |case: &&Case| case.kernel == Kernel::Gated && !case.backward && case.matches(filter);
     for card in cards(names)? {
         for case in shapes().iter().filter(fused) {
             let (ceilings, cost) = (card.ceilings(), cost(case));

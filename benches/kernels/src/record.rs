@@ -179,8 +179,7 @@ impl Measured {
 
 /// The lines of a file; those that are no record of this kind are an error that names the line.
 pub fn read(path: &Path) -> Result<Vec<Record>, Fault> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Fault::file("read", path, error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Fault::file("read", path, error))?;
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())

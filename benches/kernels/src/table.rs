@@ -31,7 +31,14 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Prints it; the first column to the left, the rest to the right. Columns in which nothing stands are left out.
+    /// Whether a column holds words, which stand to the left; numbers stand to the right.
+    fn words(&self, c: usize) -> bool {
+        let number =
+            |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || "+-<".contains(c));
+        !self.rows.iter().any(|row| number(&row[c]))
+    }
+
+    /// Prints it. Columns in which nothing stands are left out.
     pub fn print(&self, out: &mut dyn Write) -> Result<(), Fault> {
         let empty = |c: &usize| self.rows.iter().all(|row| row[*c].is_empty());
         let columns: Vec<usize> = (0..self.head.len())
@@ -43,20 +50,28 @@ impl Table {
         };
         let widths: Vec<usize> = columns.iter().map(|&c| width(c)).collect();
         let mut line = |row: &[String]| -> Result<(), Fault> {
-            let cells = columns.iter().zip(&widths).map(|(&c, &width)| match c {
-                0 => format!("{:<width$}", row[c]),
-                _ => format!("{:>width$}", row[c]),
+            let cells = columns.iter().zip(&widths).map(|(&c, &width)| {
+                if self.words(c) {
+                    format!("{:<width$}", row[c])
+                } else {
+                    format!("{:>width$}", row[c])
+                }
             });
-            Ok(writeln!(out, "| {} |", cells.collect::<Vec<_>>().join(" | "))?)
+            Ok(writeln!(
+                out,
+                "| {} |",
+                cells.collect::<Vec<_>>().join(" | ")
+            )?)
         };
         line(&self.head)?;
         let rules: Vec<String> = (0..self.head.len())
             .map(|c| {
                 let at = columns.iter().position(|&column| column == c);
                 let width = at.map_or(0, |at| widths[at]);
-                match c {
-                    0 => "-".repeat(width),
-                    _ => format!("{}:", "-".repeat(width.saturating_sub(1))),
+                if self.words(c) {
+                    "-".repeat(width)
+                } else {
+                    format!("{}:", "-".repeat(width.saturating_sub(1)))
                 }
             })
             .collect();
@@ -105,7 +120,21 @@ fn three(value: f64) -> String {
 
 /// The cases, a table a kernel.
 pub fn print(measured: &[Measured], timed: bool, out: &mut dyn Write) -> Result<(), Fault> {
-    for kernel in Kernel::ALL {
+    if !timed {
+        summary(measured).print(out)?;
+        for found in measured.iter().filter(|found| found.failed()) {
+            let why = found.wrong.clone().unwrap_or_else(|| {
+                let error = found.error.unwrap_or(f64::NAN);
+                let bound = found.bound;
+                format!(
+                    "the error of `{}` is {error:.1e}, over {bound:.0e}",
+                    found.worst
+                )
+            });
+            writeln!(out, "\n{}: WRONG: {why}", found.case)?;
+        }
+    }
+    for kernel in Kernel::ALL.into_iter().filter(|_| timed) {
         let of: Vec<&Measured> = measured
             .iter()
             .filter(|found| found.kernel == kernel.name())
@@ -114,7 +143,7 @@ pub fn print(measured: &[Measured], timed: bool, out: &mut dyn Write) -> Result<
             continue;
         }
         writeln!(out, "({}) {}\n", kernel.letter(), kernel.name())?;
-        cases(&of, timed).print(out)?;
+        cases(&of).print(out)?;
         for found in of {
             if let Some(why) = &found.wrong {
                 writeln!(out, "\n{}: WRONG: {why}", found.case)?;
@@ -139,31 +168,95 @@ pub fn print(measured: &[Measured], timed: bool, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-fn cases(of: &[&Measured], timed: bool) -> Table {
-    let mut head = vec!["case", "error", "in", "same bits"];
-    if timed {
-        head = vec![
-            "case", "median", "p10 - p90", "n", "GB/s", "TFLOP/s", "of", "share", "gap",
-            "of a read", "processor", "error", "in", "same bits", "launches", "resources",
-        ];
+/// A row a kernel, direction, rule and type.
+fn summary(measured: &[Measured]) -> Table {
+    let mut table = Table::new(&[
+        "kernel",
+        "cases",
+        "refused",
+        "wrong",
+        "greatest error",
+        "in",
+        "bound",
+        "same bits",
+    ]);
+    let group = |found: &Measured| {
+        let rule = match Kernel::ALL.into_iter().find(|k| k.name() == found.kernel) {
+            Some(kernel) if kernel.has_rule() => found.rule.as_str(),
+            _ => "",
+        };
+        let words = [&found.kernel, &found.direction, rule, &found.dtype];
+        words
+            .into_iter()
+            .filter(|w| !w.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut groups: Vec<String> = measured.iter().map(group).collect();
+    groups.sort();
+    groups.dedup();
+    for name in groups {
+        let of: Vec<&Measured> = measured
+            .iter()
+            .filter(|found| group(found) == name)
+            .collect();
+        let count = |yes: &dyn Fn(&Measured) -> bool| of.iter().filter(|found| yes(found)).count();
+        let refused = count(&|found| found.refused.is_some());
+        let worst = of
+            .iter()
+            .filter_map(|found| Some((found.error?, found.worst.as_str())))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let unstable = count(&|found| found.stable == Some(false));
+        table.row(vec![
+            name,
+            of.len().to_string(),
+            refused.to_string(),
+            count(&Measured::failed).to_string(),
+            worst.map_or(String::new(), |(error, _)| format!("{error:.1e}")),
+            worst.map_or(String::new(), |(_, what)| what.into()),
+            format!("{:.0e}", of[0].bound),
+            match (unstable, refused == of.len()) {
+                (_, true) => String::new(),
+                (0, _) => "yes".into(),
+                (n, _) => format!("NO, in {n}"),
+            },
+        ]);
     }
+    table
+}
+
+fn cases(of: &[&Measured]) -> Table {
+    let head = [
+        "case",
+        "median",
+        "p10 - p90",
+        "n",
+        "GB/s",
+        "TFLOP/s",
+        "of",
+        "share",
+        "gap",
+        "of a read",
+        "processor",
+        "error",
+        "in",
+        "same bits",
+        "launches",
+        "resources",
+    ];
     let mut table = Table::new(&head);
     for found in of {
         let said = |text: Option<String>| text.unwrap_or_default();
+        let some = |on: bool, text: String| if on { text } else { String::new() };
         let error = found.error.map(|error| {
             let over = if error > found.bound { " > bound" } else { "" };
             format!("{error:.1e}{over}")
         });
-        let bits = found.stable.map(|s| if s { "yes" } else { "NO" }.to_owned());
+        let bits = found
+            .stable
+            .map(|s| if s { "yes" } else { "NO" }.to_owned());
         let mut row = vec![found.case.clone()];
-        if found.refused.is_some() {
-            row.push("refused".into());
-            row.resize(head.len(), String::new());
-            table.row(row);
-            continue;
-        }
-        if timed {
-            let some = |on: bool, text: String| if on { text } else { String::new() };
+        if found.median > 0.0 {
             row.extend([
                 seconds(found.median),
                 format!("{} - {}", seconds(found.p10), seconds(found.p90)),
@@ -175,12 +268,16 @@ fn cases(of: &[&Measured], timed: bool) -> Table {
                 format!("{:.2}", found.gap),
                 said(found.of_read.map(|times| format!("{times:.2} x"))),
                 said(found.processor.map(seconds)),
+                said(error),
+                found.worst.clone(),
+                said(bits),
+                said(found.launches.map(|n| n.to_string())),
+                said(found.resources.clone()),
             ]);
-        }
-        row.extend([said(error), found.worst.clone(), said(bits)]);
-        if timed {
-            row.push(said(found.launches.map(|n| n.to_string())));
-            row.push(said(found.resources.clone()));
+        } else {
+            let refused = found.refused.is_some();
+            row.push(if refused { "refused" } else { "failed" }.into());
+            row.resize(head.len(), String::new());
         }
         table.row(row);
     }

@@ -119,8 +119,8 @@ impl Work {
     pub fn new(case: Case, sets: usize, seed: u64) -> Result<Work, Fault> {
         let mut random = Random::new(seed ^ 0x77e1_5eed);
         let (offsets, mask) = (case.offsets(), case.mask());
-        let head = (case.kernel == Kernel::Gated)
-            .then(|| Head::random(&mut random, case.l, case.d));
+        let head =
+            (case.kernel == Kernel::Gated).then(|| Head::random(&mut random, case.l, case.d));
         let sets = (0..sets.max(1))
             .map(|_| inputs(&case, &mut random, &offsets, mask.as_deref()))
             .collect();
@@ -262,7 +262,13 @@ impl Work {
                     logits: next()?.view_mut([n])?,
                     pool: pool_out(&mut next, n, b, d)?,
                 };
-                kernels.gated_pool(bags, rule, self.packed(case)?, set["features"].view([n, d])?, out)
+                kernels.gated_pool(
+                    bags,
+                    rule,
+                    self.packed(case)?,
+                    set["features"].view([n, d])?,
+                    out,
+                )
             }
             (Kernel::Gated, true) => {
                 let out = GatedBackward {

@@ -50,6 +50,14 @@ pub fn bound(case: &Case) -> f64 {
     BOUNDS[usize::from(case.dtype != Dtype::F32)]
 }
 
+/// The least number that a type holds with all its digits: an error is never over less.
+pub(crate) fn least(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F16 => half::f16::MIN_POSITIVE.to_f64(),
+        _ => f64::from(f32::MIN_POSITIVE),
+    }
+}
+
 /// Holds the results of `work`'s first set of inputs against f64.
 pub fn check(work: &Work, out: &Outputs) -> Result<Checked, Fault> {
     let mut checked = Checked {
@@ -189,12 +197,8 @@ fn of_bag(
             for (k, &row) in members.iter().enumerate() {
                 for c in 0..d {
                     let wanted = w[k] * gradient.at(bag * d + c);
-                    checked.see(
-                        "features",
-                        by_features.at(row * d + c),
-                        wanted,
-                        wanted.abs(),
-                    );
+                    let scale = wanted.abs().max(least(case.dtype));
+                    checked.see("features", by_features.at(row * d + c), wanted, scale);
                 }
             }
         }

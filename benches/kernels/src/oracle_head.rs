@@ -1,6 +1,6 @@
 //! The attention head and the gradient through it, in f64.
 
-use crate::oracle::{Checked, named, numerators, row_of};
+use crate::oracle::{Checked, least, named, numerators, row_of};
 use crate::work::{Head, Outputs, Work};
 
 /// Eight sums at once, so that a check of a large case takes seconds, not minutes.
@@ -112,7 +112,8 @@ pub fn backward(work: &Work, out: &Outputs, checked: &mut Checked, limit: f64) {
                 }
             }
             for (c, sum) in by_h.iter().enumerate() {
-                checked.see("features", features.at(row * d + c), sum.0, sum.1);
+                let scale = sum.1.max(least(case.dtype));
+                checked.see("features", features.at(row * d + c), sum.0, scale);
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::record::Measured;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, FontTransform, register_font};
+use plotters::style::{FontStyle, register_font};
 use std::path::Path;
 
 const SIZE: (u32, u32) = (1560, 760);
@@ -233,7 +233,6 @@ where
             .color(&ROOF)
             .pos(Pos::new(HPos::Right, side));
         chart.draw_series([Text::new(format!("{name} "), (at, at * rate), style)])?;
-        let _ = FontTransform::None;
     }
     let flat = [(product / slopes[0].1, product), (x.end, product)];
     chart.draw_series(LineSeries::new(flat, ROOF.stroke_width(3)))?;
@@ -244,7 +243,7 @@ where
     let name = "product of f32 matrices".to_owned();
     chart.draw_series([Text::new(name, (x.end * 0.95, product * 1.08), style)])?;
     for point in points {
-        chart.draw_series([mark((point.intensity, point.rate), point)])?;
+        chart.draw_series(mark((point.intensity, point.rate), point))?;
     }
     Ok(())
 }
@@ -281,7 +280,7 @@ where
     let full = [(x.start, 100.0), (x.end, 100.0)];
     chart.draw_series(LineSeries::new(full, ROOF.stroke_width(3)))?;
     for point in points {
-        chart.draw_series([mark((point.bytes, point.share), point)])?;
+        chart.draw_series(mark((point.bytes, point.share), point))?;
     }
     Ok(())
 }
@@ -309,16 +308,17 @@ where
     Ok(())
 }
 
-/// A forward pass is a disc, a backward pass a ring.
-fn mark<B: DrawingBackend>(
-    at: (f64, f64),
-    point: &Point,
-) -> plotters::element::DynElement<'static, B, (f64, f64)> {
+/// A forward pass is a disc, a backward pass a ring: a white disc on a coloured one, since a stroked circle of a picture of
+/// pixels has holes.
+fn mark(at: (f64, f64), point: &Point) -> Vec<Circle<(f64, f64), i32>> {
     let colour = colour(point.kernel);
     if point.backward {
-        Circle::new(at, 6, colour.mix(0.9).stroke_width(2)).into_dyn()
+        vec![
+            Circle::new(at, 6, colour.filled()),
+            Circle::new(at, 4, WHITE.filled()),
+        ]
     } else {
-        Circle::new(at, 6, colour.mix(0.55).filled()).into_dyn()
+        vec![Circle::new(at, 6, colour.mix(0.6).filled())]
     }
 }
 
@@ -331,16 +331,17 @@ where
         if !points.iter().any(|point| point.kernel == kernel) {
             continue;
         }
-        area.draw(&Circle::new((x, 20), 6, colour(kernel).mix(0.8).filled()))?;
+        area.draw(&Circle::new((x, 18), 6, colour(kernel).filled()))?;
         let name = format!("({}) {}", kernel.letter(), kernel.name());
         text(area, &name, (x + 14, 12), 14, INK, false)?;
         x += 46 + 9 * name.len() as i32;
     }
     x += 30;
-    area.draw(&Circle::new((x, 20), 6, SOFT.mix(0.7).filled()))?;
+    area.draw(&Circle::new((x, 18), 6, SOFT.filled()))?;
     text(area, "forward", (x + 14, 12), 14, INK, false)?;
     x += 110;
-    area.draw(&Circle::new((x, 20), 6, SOFT.stroke_width(2)))?;
+    area.draw(&Circle::new((x, 18), 6, SOFT.filled()))?;
+    area.draw(&Circle::new((x, 18), 4, WHITE.filled()))?;
     text(area, "backward", (x + 14, 12), 14, INK, false)?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "block.h"
 #include "driver.h"
 
 namespace emu {

@@ -5,7 +5,6 @@ use crate::bags::Bags;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::kernels::Rule;
-use crate::normalise::Normalisation;
 use crate::view::{Dtype, Element, Place, View, ViewMut};
 
 /// Names kernel and shape in its errors.
@@ -32,23 +31,7 @@ impl<'a> Call<'a> {
             d,
             dtype: features.dtype(),
         };
-        if let Normalisation::Max | Normalisation::Sparsemax = rule.normalisation {
-            return Err(call.refuse(Cause::Unsupported {
-                what: format!(
-                    "`{}` needs the whole bag's logits at once",
-                    rule.normalisation.rule().name()
-                ),
-                help: "make the logits with `mean`, then use weir_kernels::pool::pool",
-            }));
-        }
-        if let Normalisation::Power(p) = rule.normalisation
-            && !(p.is_finite() && p >= 0.0)
-        {
-            return Err(call.refuse(Cause::Unsupported {
-                what: format!("`power` with the exponent {p}"),
-                help: "give a finite exponent of 0 or more",
-            }));
-        }
+        rule.check(kernel, &call.shape_of())?;
         if !matches!(call.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
             return Err(call.refuse(Cause::Dtype {
                 argument: "features",
@@ -75,9 +58,13 @@ impl<'a> Call<'a> {
     pub fn refuse(&self, cause: Cause) -> KernelError {
         KernelError {
             kernel: self.kernel,
-            shape: format!("{}, {} {}", self.bags.describe(), self.d, self.dtype),
+            shape: self.shape_of(),
             cause,
         }
+    }
+
+    fn shape_of(&self) -> String {
+        format!("{}, {} {}", self.bags.describe(), self.d, self.dtype)
     }
 
     fn shape<const N: usize>(

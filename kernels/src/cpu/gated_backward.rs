@@ -14,8 +14,6 @@ use crate::bags::Bags;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::kernels::{GatedBackward, GatedState, PoolGradient, Rule, flags};
-use crate::math::{power, sigmoid};
-use crate::normalise::{Link, Normalisation};
 use crate::ordered_sum;
 use crate::view::{Dtype, Element, View};
 use half::{bf16, f16};
@@ -26,19 +24,6 @@ const BLOCKS: usize = 8;
 
 /// Columns of V and U whose gradient one task sums.
 const STRETCH: usize = 64;
-
-/// Numerator's derivative by g. `e / g` of a power at 0 is a limit: 0 for exponents above 1, and no other is defined.
-fn derivative(normalisation: Normalisation, g: f32) -> f32 {
-    match normalisation {
-        Normalisation::SquaredAverage => 2.0 * g,
-        Normalisation::Sigmoid => {
-            let s = sigmoid(g);
-            s * (1.0 - s)
-        }
-        Normalisation::Power(p) if g != 0.0 => p * power(g, p) / g,
-        _ => 0.0,
-    }
-}
 
 /// What all blocks are given.
 struct Pass<'a> {
@@ -86,18 +71,8 @@ impl Pass<'_> {
         }
         let dz = &self.dz[bag * self.d..(bag + 1) * self.d];
         let gradient = dot(self.simd, row, dz) + self.dw.map_or(0.0, |dw| dw[at]);
-        let (g, by_link) = match self.rule.link {
-            Link::None => (a, 1.0),
-            Link::Sigmoid => {
-                let s = sigmoid(a);
-                (s, s * (1.0 - s))
-            }
-        };
-        let by_g = match self.rule.normalisation {
-            Normalisation::Softmax => w,
-            other => derivative(other, g) / self.sums[bag],
-        };
-        Some((by_g * (gradient - self.means[bag]) * by_link, w))
+        let apart = gradient - self.means[bag];
+        Some((self.rule.slope(a, w, self.sums[bag], apart), w))
     }
 
     fn run<T: Narrow>(&self, mut block: Block<'_, T>, scratch: &mut Scratch) {

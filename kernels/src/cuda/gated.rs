@@ -5,7 +5,7 @@ use super::weights::missing;
 use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
-use crate::kernels::{GatedBackward, GatedOut, PoolGradient, PoolState, Rule};
+use crate::kernels::{GatedBackward, GatedOut, GatedState, PoolGradient, Rule};
 use crate::view::View;
 
 pub(super) fn forward(
@@ -26,8 +26,7 @@ pub(super) fn backward(
     _: Rule,
     _: &GatedHead,
     _: View<'_, 2>,
-    _: View<'_, 1>,
-    _: PoolState<'_>,
+    _: GatedState<'_>,
     _: PoolGradient<'_>,
     _: GatedBackward<'_>,
 ) -> Result<(), KernelError> {

@@ -24,7 +24,7 @@ options = arguments.parse_args()
 FILTER = "squared-average f32 1x20000 d1024 -masked -l128 -l512 -pool.backward"
 POOL = "pool.forward squared-average f32 1x20000 d1024"
 GATED = "gated-pool.forward squared-average f32 1x20000 d1024 l256"
-BACKWARD = "gated-pool.backward squared-average f32 1x20000 d1024 l256"
+BACKWARD = "gated-pool.backward squared-average f32 1x20000 d1024 l256 kept"
 HERE = os.path.dirname(os.path.abspath(__file__))
 command = [options.bench] + (["bench", "kernels"] if os.path.basename(options.bench) == "weir" else [])
 

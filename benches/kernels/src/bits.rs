@@ -36,7 +36,10 @@ pub fn stable(
     let mut chosen = vec![bags - 1, bags / 2, 0];
     chosen.dedup();
     for bag in chosen.into_iter().take(alone) {
-        let single = work.alone(bag)?;
+        let mut single = work.alone(bag)?;
+        if work.case.kept {
+            single.prepare(kernels)?;
+        }
         let mut out = single.own_outputs();
         single.run(kernels, 0, &mut out)?;
         for ((name, whole, extent), (_, alone, _)) in first.iter().zip(&out) {

@@ -84,6 +84,8 @@ pub struct Case {
     pub d: usize,
     /// Hidden units of the head for (c), else 0.
     pub l: usize,
+    /// For (c)'s backward pass: the forward pass kept the hidden units, which else are made again.
+    pub kept: bool,
 }
 
 impl Case {
@@ -109,6 +111,9 @@ impl Case {
         }
         if self.l > 0 {
             words.push(format!("l{}", self.l));
+        }
+        if self.kept {
+            words.push("kept".into());
         }
         if self.masked {
             words.push("masked".into());
@@ -201,6 +206,7 @@ mod tests {
         masked: true,
         d: 512,
         l: 0,
+        kept: false,
     };
 
     #[test]

@@ -115,11 +115,17 @@ pub fn cost(case: &Case) -> Cost {
                 flops: product + members * (2.0 * d + 12.0 * l),
             }
         }
-        // The hidden units again, then the gradients by the features and by V and U: three products of the forward's size.
+        // The hidden units again unless they were kept, then the gradients by the features and by V and U: products of the
+        // forward's size.
         (Kernel::Gated, true) => {
-            let product = 3.0 * 2.0 * members * d * 2.0 * l;
+            let (products, kept) = if case.kept {
+                (2.0, 8.0 * members * l)
+            } else {
+                (3.0, 0.0)
+            };
+            let product = products * 2.0 * members * d * 2.0 * l;
             Cost {
-                read: features + 2.0 * l * d * size + 8.0 * members,
+                read: features + 2.0 * l * d * size + 8.0 * members + kept,
                 written: n * d * size + 8.0 * l * d,
                 products: product,
                 flops: product + members * (4.0 * d + 20.0 * l),
@@ -164,6 +170,7 @@ mod tests {
             masked: false,
             d: 1024,
             l: 0,
+            kept: false,
         };
         let floor = card.floor(&case, &cost(&case));
         assert!((floor - 0.125e-3).abs() < 0.002e-3, "{floor}");

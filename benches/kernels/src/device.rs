@@ -155,8 +155,10 @@ impl Resident {
         kernels: &dyn Kernels,
         set: usize,
     ) -> Result<(), KernelError> {
-        let set = &self.sets[set % self.sets.len()];
-        work.call(&work.case, kernels, set, &mut self.outputs.iter_mut())
+        let set = set % self.sets.len();
+        let inputs = &self.sets[set];
+        let outputs = &mut self.outputs.iter_mut();
+        work.call(&work.case, kernels, inputs, work.tape(set), None, outputs)
     }
 
     /// The outputs on the host.

@@ -58,7 +58,7 @@ impl Axes {
 }
 
 /// The whole-slide bag on which the project's figures of the processor are stated: pool, head and its backward pass.
-pub fn whole_slide() -> [Case; 3] {
+pub fn whole_slide() -> [Case; 4] {
     let pool = Case {
         kernel: Kernel::Pool,
         backward: false,
@@ -70,6 +70,7 @@ pub fn whole_slide() -> [Case; 3] {
         masked: false,
         d: 1024,
         l: 0,
+        kept: false,
     };
     let gated = Case {
         kernel: Kernel::Gated,
@@ -80,7 +81,11 @@ pub fn whole_slide() -> [Case; 3] {
         backward: true,
         ..gated
     };
-    [pool, gated, backward]
+    let kept = Case {
+        kept: true,
+        ..backward
+    };
+    [pool, gated, backward, kept]
 }
 
 /// All cases, nearest the middle first; kernels take turns.
@@ -110,46 +115,49 @@ fn of_kernel(kernel: Kernel, axes: &Axes) -> Vec<(usize, usize, Case)> {
         Kernel::TopK => (&axes.bags, &axes.rows, &axes.ends, &one, &vec![Dtype::F32]),
         Kernel::Tiles => (&axes.tiles, &axes.sides, &vec![3], &one, &axes.dtypes),
     };
-    let flags = |on: bool| if on { vec![false, true] } else { vec![false] };
+    // Each axis: which of its values, counted from the middle.
+    let flag = |on: bool| if on { 2 } else { 1 };
     let bagged = kernel != Kernel::Tiles;
-    let mut all = Vec::new();
-    for backward in flags(kernel.has_backward()) {
-        for (s, softmax) in flags(kernel.has_rule()).into_iter().enumerate() {
-            for (t, &dtype) in dtypes.iter().enumerate() {
-                for (b, &bags) in bags.iter().enumerate() {
-                    for (r, &rows) in rows.iter().enumerate() {
-                        for (e, ragged) in flags(bagged && bags > 1).into_iter().enumerate() {
-                            for (m, masked) in flags(bagged).into_iter().enumerate() {
-                                for (c, &d) in d.iter().enumerate() {
-                                    for (h, &l) in l.iter().enumerate() {
-                                        let steps = [s, t, b, r, e, m, c, h];
-                                        let off = steps.iter().filter(|s| **s > 0).count();
-                                        all.push((
-                                            off,
-                                            steps.iter().sum(),
-                                            Case {
-                                                kernel,
-                                                backward,
-                                                softmax,
-                                                dtype,
-                                                bags,
-                                                rows,
-                                                ragged,
-                                                masked,
-                                                d,
-                                                l,
-                                            },
-                                        ));
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    all
+    let axes = [
+        flag(kernel.has_backward()),
+        flag(kernel.has_rule()),
+        dtypes.len(),
+        bags.len(),
+        rows.len(),
+        flag(bagged),
+        flag(bagged),
+        d.len(),
+        l.len(),
+        flag(kernel == Kernel::Gated),
+    ];
+    let count: usize = axes.iter().product();
+    (0..count)
+        .filter_map(|number| {
+            let mut rest = number;
+            let at: [usize; 10] = std::array::from_fn(|axis| {
+                let place = rest % axes[axis];
+                rest /= axes[axis];
+                place
+            });
+            let case = Case {
+                kernel,
+                backward: at[0] == 1,
+                softmax: at[1] == 1,
+                dtype: dtypes[at[2]],
+                bags: bags[at[3]],
+                rows: rows[at[4]],
+                ragged: at[5] == 1,
+                masked: at[6] == 1,
+                d: d[at[7]],
+                l: l[at[8]],
+                kept: at[9] == 1,
+            };
+            // One bag is not ragged, and only a backward pass uses what was kept. A backward pass is as near the middle.
+            let sense = !(case.ragged && case.bags == 1) && (case.backward || !case.kept);
+            let off = at[1..].iter().filter(|step| **step > 0).count();
+            sense.then(|| (off, at.iter().sum(), case))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ fn shapes() -> Vec<Case> {
         masked: false,
         d: 1024,
         l: 0,
+        kept: false,
     };
     let of = |kernel, backward, bags, rows, d, l| Case {
         kernel,

@@ -64,6 +64,8 @@ pub struct Measured {
     pub d: usize,
     /// Hidden units.
     pub l: usize,
+    /// Whether the forward pass kept the hidden units.
+    pub kept: bool,
     /// Number of samples.
     pub samples: usize,
     /// The least time.
@@ -142,6 +144,7 @@ impl Measured {
             masked: case.masked,
             d: case.d,
             l: case.l,
+            kept: case.kept,
             bound: crate::oracle::bound(case),
             ..Measured::default()
         }

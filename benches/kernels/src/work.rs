@@ -5,10 +5,10 @@ use crate::case::{Case, Kernel};
 use crate::data::{Array, Random};
 use std::collections::BTreeMap;
 use weir_kernels::attention::AttentionHead;
-use weir_kernels::gated::GatedHead;
+use weir_kernels::gated::{GatedHead, GatedTape};
 use weir_kernels::kernels::{
-    Ends, GatedBackward, GatedOut, PoolBackward, PoolGradient, PoolOut, PoolState, TileForm,
-    TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, PoolBackward, PoolGradient, PoolOut, PoolState,
+    TileForm, TopKOut, WeightsOut,
 };
 use weir_kernels::linear::Linear;
 use weir_kernels::{Bags, Dtype, KernelError, Kernels, View, ViewMut};
@@ -103,6 +103,8 @@ pub struct Work {
     packed: Option<GatedHead>,
     /// Inputs, several sets of them, so that no cache holds the next one.
     pub sets: Vec<Arrays>,
+    /// What the forward pass over each set kept.
+    tapes: Vec<GatedTape>,
 }
 
 /// What (e) is asked to do: the usual means, mirrored, the channels turned, so that no part of it is left out.
@@ -145,6 +147,7 @@ impl Work {
             offsets,
             mask,
             head,
+            tapes: sets.iter().map(|_| GatedTape::new()).collect(),
             sets,
         })
     }
@@ -172,9 +175,18 @@ impl Work {
             ..self.case
         };
         for set in 0..self.sets.len() {
-            let mut made = outputs_of(&forward);
+            let mut made = shaped(&forward, self.bags.total(), self.bags.len());
+            let mut tape = self.case.kept.then(GatedTape::new);
             let outputs = &mut made.iter_mut().map(|(_, array, _)| array);
-            self.call(&forward, kernels, &self.sets[set], outputs)?;
+            self.call(
+                &forward,
+                kernels,
+                &self.sets[set],
+                None,
+                tape.as_mut(),
+                outputs,
+            )?;
+            self.tapes[set] = tape.unwrap_or_default();
             self.sets[set].extend(
                 made.into_iter()
                     .map(|(name, array, _)| (state_name(name), array)),
@@ -196,7 +208,13 @@ impl Work {
         out: &mut Outputs,
     ) -> Result<(), KernelError> {
         let outputs = &mut out.iter_mut().map(|(_, array, _)| array);
-        self.call(&self.case, kernels, &self.sets[set], outputs)
+        let tape = Some(&self.tapes[set]);
+        self.call(&self.case, kernels, &self.sets[set], tape, None, outputs)
+    }
+
+    /// What the forward pass over that set kept.
+    pub fn tape(&self, set: usize) -> Option<&GatedTape> {
+        self.tapes.get(set)
     }
 
     /// The call on inputs and outputs that lie anywhere.
@@ -205,6 +223,8 @@ impl Work {
         case: &Case,
         kernels: &dyn Kernels,
         set: &BTreeMap<&'static str, M>,
+        tape: Option<&GatedTape>,
+        keeps: Option<&mut GatedTape>,
         outputs: &mut dyn Iterator<Item = &'a mut M>,
     ) -> Result<(), KernelError> {
         let (bags, rule) = (&self.bags, case.rule());
@@ -261,6 +281,7 @@ impl Work {
                 let out = GatedOut {
                     logits: next()?.view_mut([n])?,
                     pool: pool_out(&mut next, n, b, d)?,
+                    tape: keeps,
                 };
                 kernels.gated_pool(
                     bags,
@@ -284,14 +305,17 @@ impl Work {
                     weights: None,
                 };
                 let features = set["features"].view([n, d])?;
-                let logits = set["state.logits"].view([n])?;
+                let state = GatedState {
+                    logits: set["state.logits"].view([n])?,
+                    pool: state()?,
+                    tape,
+                };
                 kernels.gated_pool_backward(
                     bags,
                     rule,
                     self.packed(case)?,
                     features,
-                    logits,
-                    state()?,
+                    state,
                     gradient,
                     out,
                 )

@@ -18,6 +18,7 @@ arguments.add_argument("cases")
 arguments.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
 arguments.add_argument("--threads", type=int, default=0, help="those of the cases where it is not given")
 arguments.add_argument("--seconds", type=float, default=1.0, help="for the samples of one case and peer")
+arguments.add_argument("--most", type=int, default=0, help="only the first so many cases; a bench runs the stated ones first")
 arguments.add_argument("--only", default="", help="peers whose name holds one of these words, comma-separated")
 arguments.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes seconds a case")
 options = arguments.parse_args()
@@ -340,7 +341,7 @@ def sample(call):
 
 
 wanted = [word for word in options.only.split(",") if word]
-for case in cases.values():
+for case in list(cases.values())[: options.most or None]:
     try:
         for name, call in peers(case):
             if wanted and not any(word in name for word in wanted):

@@ -6,7 +6,7 @@ use crate::ceilings::Processor;
 use crate::compare::Verdict;
 use crate::cost::cost;
 use crate::device::Card;
-use crate::grid::{Axes, cases, whole_slide};
+use crate::grid::{Axes, cases, full_card, whole_slide};
 use crate::machine::Machine;
 use crate::measure::Bench;
 use crate::nvtx::Ranges;
@@ -209,16 +209,13 @@ fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOu
     if options.check {
         all.extend(cases(&Axes::small()));
     } else {
-        all.extend(whole_slide());
-        let axes = match bench.card {
-            None => Axes::processor(),
-            Some(_) => Axes::device(),
+        let (first, axes) = match bench.card {
+            None => (whole_slide().to_vec(), Axes::processor()),
+            Some(_) => (full_card(), Axes::device()),
         };
-        for case in cases(&axes) {
-            if !whole_slide().contains(&case) {
-                all.push(case);
-            }
-        }
+        let rest = cases(&axes);
+        let rest = rest.into_iter().filter(|case| !first.contains(case));
+        all.extend(first.iter().copied().chain(rest));
     }
     all.retain(|case| case.matches(&options.filter));
     if all.is_empty() {

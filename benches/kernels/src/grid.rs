@@ -88,6 +88,42 @@ pub fn whole_slide() -> [Case; 4] {
     [pool, gated, backward, kept]
 }
 
+/// The shapes on which the project's figures of a card are stated: large equal bags, and 2,000 small ragged ones.
+pub fn full_card() -> Vec<Case> {
+    let [pool, ..] = whole_slide();
+    let of = |kernel, backward, bags, rows, ragged, d, l| Case {
+        kernel,
+        backward,
+        dtype: Dtype::Bf16,
+        bags,
+        rows,
+        ragged,
+        d,
+        l,
+        ..pool
+    };
+    let mut all = Vec::new();
+    for backward in [false, true] {
+        for ragged in [false, true] {
+            all.push(of(Kernel::Pool, backward, 64, 4096, ragged, 1024, 0));
+        }
+        all.push(of(Kernel::Gated, backward, 64, 4096, false, 1024, 256));
+        all.push(of(Kernel::Gated, backward, 64, 4096, false, 512, 256));
+        all.push(of(Kernel::Gated, backward, 2000, 128, true, 1024, 256));
+        all.push(Case {
+            dtype: Dtype::F32,
+            ..of(Kernel::Weights, backward, 2000, 4096, false, 0, 0)
+        });
+    }
+    all.push(of(Kernel::Pool, false, 2000, 128, true, 1024, 0));
+    all.push(of(Kernel::Tiles, false, 512, 256, false, 3, 0));
+    all.push(Case {
+        dtype: Dtype::F32,
+        ..of(Kernel::TopK, false, 2000, 4096, false, 64, 0)
+    });
+    all
+}
+
 /// All cases, nearest the middle first; kernels take turns.
 pub fn cases(axes: &Axes) -> Vec<Case> {
     let mut near: Vec<(usize, usize, usize, Case)> = Vec::new();

@@ -3,10 +3,10 @@
 mod avx2;
 mod features;
 mod gated;
-pub(crate) mod pool;
+mod pool;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
-pub(crate) mod weights;
+mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;

@@ -213,9 +213,9 @@ use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
 use weir_kernels::cuda::module::Images;
 use weir_kernels::cuda::{Gpu, Options};
 
-/// The emulated device: its driver has the kernels in itself.
+/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
 fn device() -> Gpu {
-    let images = Images::Fixed(vec![0]);
+    let images = Images::Fixed(b"\x7fELF".to_vec());
     let options = Options {
         images,
         cache: None,
@@ -339,11 +339,11 @@ fn selection_touches_only_its_own_memory() {
 #[test]
 fn planted_bugs_in_the_selection_are_seen() {
     const BUGS: [Patch; 5] = [
-        // Ties at the bound taken from the wrong end.
+        // The last of the ties at the bound left out.
         Patch {
             file: "cuda/top_k.cu",
-            find: "q[i] == bound && place <= test",
-            put: "q[i] == bound && place < test",
+            find: "(q[i] == bound && place <= last)",
+            put: "(q[i] == bound && place < last)",
         },
         // The bar of the merge off by one.
         Patch {

@@ -290,9 +290,9 @@ use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
 use weir_kernels::cuda::module::Images;
 use weir_kernels::cuda::{Gpu, Options};
 
-/// The emulated device: its driver has the kernels in itself.
+/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
 fn device() -> Gpu {
-    let images = Images::Fixed(vec![0]);
+    let images = Images::Fixed(b"\x7fELF".to_vec());
     Gpu::open_with(
         0,
         Options {
@@ -475,12 +475,12 @@ fn normalisation_touches_only_its_own_memory() {
 #[test]
 fn planted_bugs_in_the_normalisation_are_seen() {
     const BUGS: [(Patch, &str); 4] = [
-        // Loads that other lanes have not staged yet.
+        // Two warps that stage in the same place.
         (
             Patch {
                 file: "cuda/tiles.cu",
-                find: "    __syncwarp();\n",
-                put: "\n",
+                find: "threadIdx.x / 32 * (32 * UNIT_BYTES)",
+                put: "threadIdx.x / 64 * (32 * UNIT_BYTES)",
             },
             "case_units",
         ),
@@ -502,7 +502,7 @@ fn planted_bugs_in_the_normalisation_are_seen() {
             },
             "case_units",
         ),
-        // The last pixels of a block, twice.
+        // A mirrored row that begins a pixel too far.
         (
             Patch {
                 file: "cuda/tiles.cu",

@@ -3,10 +3,10 @@
 mod avx2;
 mod features;
 mod gated;
-mod pool;
+pub(crate) mod pool;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
-mod weights;
+pub(crate) mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;

@@ -27,6 +27,7 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
+//! | [`cuda`] | the device: driver, code, memory, streams, launches |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```
@@ -44,6 +45,7 @@ pub mod bags;
 pub mod check;
 pub mod classifier;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod gated;
 pub mod kernels;

@@ -232,6 +232,40 @@ fn mma_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
     run(PLAIN, &machine((8, 0), 3, true), "case_rules").passed();
 }
 
+/// Of a width whose rows stay in shared memory, and of one whose rows come again.
+const WIDE: [Shape; 2] = [
+    Shape {
+        d: 200,
+        hidden: 150,
+        gated: true,
+    },
+    Shape {
+        d: 520,
+        hidden: 9,
+        gated: false,
+    },
+];
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_wide() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &WIDE, &[Dtype::Bf16]);
+    }
+}
+
+#[test]
+fn wgmma_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
+    same_bits(PLAIN, (9, 0), "case_halves");
+    same_bits(PLAIN, (9, 0), "case_wide");
+    run(PLAIN, &machine((9, 0), 3, true), "case_rules").passed();
+}
+
+#[test]
+fn wgmma_touches_only_its_own_memory() {
+    run(SANITIZED, &machine((9, 0), 0, true), "case_small").passed();
+}
+
 #[test]
 fn refused_rows_leave_no_trace_and_a_bag_without_a_sum_is_uniform() {
     run(PLAIN, &machine((8, 0), 0, true), "case_refused_and_uniform").passed();

@@ -290,6 +290,18 @@ impl Gpu {
         result::mem_get_info().map_err(|error| CudaError::driver("ask for its free memory", error))
     }
 
+    /// The kernels that were loaded so far, by name.
+    pub fn functions(&self) -> Vec<Function> {
+        let loaded = self
+            .shared
+            .loaded
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut functions: Vec<Function> = loaded.functions.values().cloned().collect();
+        functions.sort_by_key(Function::name);
+        functions
+    }
+
     /// Kernel `name` of `cuda/SOURCE.cu`; the source is loaded the first time.
     pub fn function(
         &self,

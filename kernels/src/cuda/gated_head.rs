@@ -1,13 +1,14 @@
 //! A head's matrices as the kernels of (c) read them, packed once a device and type.
 
+use super::Gpu;
 use super::buffer::Buffer;
 use super::fault::CudaError;
-use super::Gpu;
 use crate::attention::AttentionHead;
 use crate::linear::Linear;
 use crate::view::Dtype;
 use half::{bf16, f16};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// Columns of a chunk: 128 units of V and the same of U, or 256 units of V. cuda/gated.cuh.
@@ -27,7 +28,6 @@ pub(super) enum Form {
 }
 
 /// On a device.
-#[derive(Debug)]
 pub(super) struct PlacedHead {
     pub matrix: Buffer<u8>,
     /// Per column.
@@ -108,6 +108,12 @@ fn core_place(column: usize, k: usize, steps: usize) -> usize {
     tile + (k / 8) * (CHUNK * 16) + (n / 8) * 128 + (n % 8) * 16 + (k % 8) * 2
 }
 
+impl fmt::Debug for PlacedHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} chunks, {} bytes", self.chunks, self.matrix.len())
+    }
+}
+
 impl PlacedHeads {
     /// The head on that device, packed and carried over the first time.
     pub(super) fn on(
@@ -153,7 +159,10 @@ mod tests {
             for k in 0..steps * WGMMA_STEP {
                 let place = core_place(column, k, steps);
                 assert_eq!(place % 2, 0);
-                assert!(!std::mem::replace(&mut seen[place / 2], true), "{column} {k}");
+                assert!(
+                    !std::mem::replace(&mut seen[place / 2], true),
+                    "{column} {k}"
+                );
             }
         }
         assert!(seen.into_iter().all(|seen| seen));
@@ -164,7 +173,8 @@ mod tests {
         let layer = |from: f32| Linear::new(&[from; 130], &vec![0.0; 130]);
         let head = AttentionHead::new(layer(1.0), Some(layer(2.0)), vec![1.0; 130], 0.0);
         assert_eq!(chunks(&head), 2);
-        let of = |column: usize| source(&head, column).map(|(layer, unit)| (layer.weight(0, 0), unit));
+        let of =
+            |column: usize| source(&head, column).map(|(layer, unit)| (layer.weight(0, 0), unit));
         assert_eq!(of(3), Some((1.0, 3)));
         assert_eq!(of(131), Some((2.0, 3)));
         assert_eq!(of(256 + 1), Some((1.0, 129)));

@@ -287,6 +287,7 @@ impl Function {
             .map(|argument| argument.words.as_ptr().cast_mut().cast())
             .collect();
         let ([bx, by, bz], [tx, ty, tz]) = (grid.blocks, grid.threads);
+        let open = stream.opened(self.name())?;
         // SAFETY: the function and the stream are alive, each pointer is to a value of at least its parameter's size (which
         // the driver copies before it returns and does not change), and the rest is the caller's promise.
         unsafe {
@@ -305,7 +306,8 @@ impl Function {
                 grid.shared
             );
             CudaError::driver(format!("launch `{}` ({shape})", self.name()), error)
-        })
+        })?;
+        stream.closed(open)
     }
 
     fn check(&self, grid: Grid, arguments: &[Argument]) -> Result<(), CudaError> {

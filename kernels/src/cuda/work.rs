@@ -201,8 +201,12 @@ impl<'a> Work<'a> {
     }
 
     fn carry(&mut self, bytes: &[u8], to: u64) -> Result<(), KernelError> {
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let carried = self.workshop.upload.copy(gpu, stream, bytes, to);
+        let stream = self.stream;
+        let ring = &mut self.workshop.upload;
+        let carried = stream.opened("to device").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), bytes, to)?;
+            stream.closed(open)
+        });
         carried.map_err(|error| self.failed(error))
     }
 
@@ -331,8 +335,12 @@ impl<'a> Work<'a> {
         if results.is_empty() {
             return Ok(());
         }
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let landed = self.workshop.download.copy(gpu, stream, results);
+        let stream = self.stream;
+        let ring = &mut self.workshop.download;
+        let landed = stream.opened("to host").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), results)?;
+            stream.closed(open)
+        });
         landed.map_err(|error| self.failed(error))
     }
 }

@@ -256,8 +256,8 @@ fn choose(
         &|case| Work::size(case) <= memory,
     );
     if let Some(ceilings) = bench.ceilings {
-        // Preparation, the check against f64, the runs for the bits and the least number of samples.
-        let takes = |case: &Case| 20.0 * ceilings.floor(case, &cost(case));
+        // Preparation, the runs for the bits and the least number of samples.
+        let takes = |case: &Case| 10.0 * ceilings.floor(case, &cost(case));
         let longest = options.budget / 4.0;
         drop(
             &mut all,

@@ -2,6 +2,7 @@
 
 use crate::attention::AttentionHead;
 use crate::cpu::PackedHead;
+use crate::cuda::PlacedHeads;
 use std::sync::OnceLock;
 
 /// Numeric contract of (c): within a tolerance of the head, normalisation and pool of `ordered-f32/1`, and the same bits for
@@ -13,6 +14,7 @@ pub const CONTRACT: &str = "fused/1";
 pub struct GatedHead {
     head: AttentionHead,
     cpu: OnceLock<PackedHead>,
+    cuda: PlacedHeads,
 }
 
 impl GatedHead {
@@ -21,12 +23,18 @@ impl GatedHead {
         GatedHead {
             head,
             cpu: OnceLock::new(),
+            cuda: PlacedHeads::default(),
         }
     }
 
     /// The head.
     pub fn head(&self) -> &AttentionHead {
         &self.head
+    }
+
+    /// As devices want it.
+    pub(crate) fn cuda(&self) -> &PlacedHeads {
+        &self.cuda
     }
 
     /// As the processor wants it; packed on first use.

@@ -48,6 +48,7 @@ pub mod buffer;
 pub mod cache;
 mod fault;
 mod gated;
+mod gated_head;
 mod kernels;
 pub mod launch;
 pub mod module;
@@ -66,6 +67,7 @@ mod weights;
 pub mod work;
 
 pub use fault::CudaError;
+pub(crate) use gated_head::PlacedHeads;
 pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 

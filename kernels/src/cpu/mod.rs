@@ -8,8 +8,6 @@ mod gated_arguments;
 mod gated_backward;
 pub(crate) mod pool;
 mod product;
-mod tiles;
-mod top_k;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
 pub(crate) mod weights;

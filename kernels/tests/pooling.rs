@@ -19,7 +19,7 @@ fn stream() -> Stream {
     let options = Options {
         images: Images::Fixed(vec![0]),
         cache: None,
-        separate_scratch: true,
+        ..Options::default()
     };
     Gpu::open_with(0, options).unwrap().stream().unwrap()
 }

@@ -118,7 +118,7 @@ fn nothing_is_read_or_written_beside_what_is_there() {
 }
 
 /// One change each to a kernel: the file, what stands there, and what then stands there.
-const BUGS: [Patch; 9] = [
+const BUGS: [Patch; 8] = [
     Patch {
         file: "cuda/pool.cu",
         find: "if (from + p + u < rows) {",
@@ -159,15 +159,10 @@ const BUGS: [Patch; 9] = [
         find: "if (w > 0.0f) part",
         put: "if (w >= 0.0f) part",
     },
-    Patch {
-        file: "cuda/rule.cuh",
-        find: "return 1e-18f < size && size < 1e18f;",
-        put: "return size < 1e18f;",
-    },
 ];
 
 #[test]
-fn each_of_nine_planted_bugs_changes_a_bit_that_is_compared() {
+fn each_of_eight_planted_bugs_changes_a_bit_that_is_compared() {
     for bug in &BUGS {
         println!("{}: {}", bug.file, bug.find);
         let variant = PLAIN.patched(std::slice::from_ref(bug));

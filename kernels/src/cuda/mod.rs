@@ -5,7 +5,8 @@
 //! | [`probe`] | is there a driver that works? a typed reason where not; never a panic |
 //! | [`report`] | what of it this machine has, for `weir doctor` |
 //! | [`nvrtc`], [`cache`], [`sources`], [`module`] | from a CUDA source to code on the device |
-//! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a piece of work with its inputs and results |
+//! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a call with its arguments and results |
+//! | [`trace`] | what a stream ran and when |
 //!
 //! A stream is the device's [`Kernels`](crate::kernels::Kernels): what is called on it runs in its order. A launcher is some
 //! lines: place the arguments, launch, bring the results back.
@@ -48,6 +49,7 @@ pub mod buffer;
 pub mod cache;
 mod fault;
 mod gated;
+mod gated_head;
 mod kernels;
 pub mod launch;
 pub mod module;
@@ -61,11 +63,13 @@ pub mod sources;
 pub mod stream;
 mod tiles;
 mod top_k;
+pub mod trace;
 mod unavailable;
 mod weights;
 pub mod work;
 
 pub use fault::CudaError;
+pub(crate) use gated_head::PlacedHeads;
 pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 
@@ -286,6 +290,18 @@ impl Gpu {
     pub fn memory(&self) -> Result<(usize, usize), CudaError> {
         self.bind()?;
         result::mem_get_info().map_err(|error| CudaError::driver("ask for its free memory", error))
+    }
+
+    /// The kernels that were loaded so far, by name.
+    pub fn functions(&self) -> Vec<Function> {
+        let loaded = self
+            .shared
+            .loaded
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut functions: Vec<Function> = loaded.functions.values().cloned().collect();
+        functions.sort_by_key(Function::name);
+        functions
     }
 
     /// Kernel `name` of `cuda/SOURCE.cu`; the source is loaded the first time.

@@ -2,13 +2,15 @@
 
 use super::buffer::{Number, Span, bytes_of, bytes_of_mut};
 use super::fault::CudaError;
+use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
 use super::stream::{Stream, Workshop};
 use crate::bags::{Bags, Item};
 use crate::error::{Cause, KernelError};
+use crate::gated::GatedHead;
 use crate::view::{Dtype, Layout, Place, View, ViewMut};
 use cudarc::driver::result;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 /// A call of a kernel that is being enqueued on a stream; its errors name the kernel and what it was asked to do.
 ///
@@ -90,7 +92,7 @@ impl Stream {
         room(values.len(), to)?;
         self.workshop()
             .upload
-            .copy(self.gpu(), self.cu(), bytes_of(values), to.address())
+            .copy(self.gpu(), self.cu(), [bytes_of(values)], to.address())
     }
 
     /// Copies device memory to the host, after what the stream has so far, and waits for it.
@@ -173,6 +175,16 @@ impl<'a> Work<'a> {
             .map_err(|error| self.failed(error))
     }
 
+    /// A head on this device, in that form.
+    pub(super) fn head(
+        &self,
+        head: &GatedHead,
+        form: Form,
+    ) -> Result<Arc<PlacedHead>, KernelError> {
+        let placed = head.cuda().on(self.stream.gpu(), head.head(), form);
+        placed.map_err(|error| self.failed(error))
+    }
+
     /// Scratch memory for `len` elements, of undefined content, at a multiple of 256 bytes.
     pub fn take<T: Number>(&mut self, len: usize) -> Result<Span<T>, KernelError> {
         let address = self.take_bytes(len.saturating_mul(size_of::<T>()))?;
@@ -196,13 +208,21 @@ impl<'a> Work<'a> {
     /// Scratch memory with these values, which are taken before this returns.
     pub fn upload<T: Number>(&mut self, values: &[T]) -> Result<Span<T>, KernelError> {
         let span = self.take(values.len())?;
-        self.carry(bytes_of(values), span.address())?;
+        self.carry([bytes_of(values)], span.address())?;
         Ok(span)
     }
 
-    fn carry(&mut self, bytes: &[u8], to: u64) -> Result<(), KernelError> {
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let carried = self.workshop.upload.copy(gpu, stream, bytes, to);
+    fn carry<'b>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'b [u8]>,
+        to: u64,
+    ) -> Result<(), KernelError> {
+        let stream = self.stream;
+        let ring = &mut self.workshop.upload;
+        let carried = stream.opened("to device").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), runs, to)?;
+            stream.closed(open)
+        });
         carried.map_err(|error| self.failed(error))
     }
 
@@ -232,13 +252,11 @@ impl<'a> Work<'a> {
         }
         let size = layout.dtype.bytes();
         let address = self.take_bytes(layout.len() * size)?;
-        let mut to = address;
-        for (from, bytes) in runs(&layout) {
+        let runs = runs(&layout).into_iter().map(|(from, bytes)| {
             // SAFETY: the view's layout says that these bytes are initialised and lie on the host while it is borrowed.
-            let run = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
-            self.carry(run, to)?;
-            to += bytes as u64;
-        }
+            unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }
+        });
+        self.carry(runs, address)?;
         Ok(Placed {
             address,
             dtype: layout.dtype,
@@ -361,8 +379,12 @@ impl<'a> Work<'a> {
         if results.is_empty() {
             return Ok(());
         }
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let landed = self.workshop.download.copy(gpu, stream, results);
+        let stream = self.stream;
+        let ring = &mut self.workshop.download;
+        let landed = stream.opened("to host").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), results)?;
+            stream.closed(open)
+        });
         landed.map_err(|error| self.failed(error))
     }
 }

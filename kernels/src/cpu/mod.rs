@@ -2,21 +2,27 @@
 
 mod avx2;
 mod features;
+mod gate;
 mod gated;
-mod pool;
+mod gated_arguments;
+mod gated_backward;
+pub(crate) mod pool;
+mod product;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
-mod weights;
+pub(crate) mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
-    TileForm, TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
 use crate::view::{View, ViewMut};
 use std::sync::Arc;
+
+pub(crate) use gated::PackedHead;
 
 /// The processor, with a number of threads. No result depends on it.
 #[derive(Clone, Debug)]
@@ -128,14 +134,11 @@ impl Kernels for Cpu {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
-        gated::backward(
-            self, bags, rule, head, features, logits, state, gradient, out,
-        )
+        gated_backward::backward(self, bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

@@ -1,13 +1,14 @@
 //! (d) on the processor: the highest and lowest of each bag, in one pass over the scores.
 //!
-//! A ranking is a list of 64-bit keys: the score's bits, turned so that they order as [`f32::total_cmp`] does, above the
-//! row's complement. No two keys are equal, so what is selected is a function of the scores alone: of no thread, slice or
-//! device. The highest key stands first: score descending, of two zeros the positive one, then row ascending.
+//! A ranking is a list of 64-bit keys, ascending: the score's bits, turned so that the greatest score in
+//! [`f32::total_cmp`]'s order comes first, above the row. No two keys are equal, so what is selected is a function of the
+//! scores alone: of no thread, slice or device. It is score descending, of two zeros the positive one first, then row
+//! ascending, as the pipeline's `top-k` ranks tiles.
 //!
-//! A pass keeps the best keys so far in a buffer of more than twice as many as are wanted. When it is full, all but the best
-//! are dropped (quickselect) and the last of those becomes the bar: a score that does not pass it costs two comparisons of a
-//! vector. Over n scores in random order about m ln(n / m) pass; in the worst order each one passes, and the buffer is
-//! cut once in m scores.
+//! Keys that may matter are held in one buffer for both ends. When it is full, all but the ends are dropped (two
+//! quickselects) and the last key of each end becomes a bar: from then on a block of scores of which none passes a bar costs
+//! its reading and two comparisons of vectors. A block in which one passes is appended without a branch on a score, so that
+//! no order of scores is bad: the buffer is cut at most once in as many members as it has room for over the ends.
 
 use super::Cpu;
 use crate::bags::Bags;
@@ -20,156 +21,140 @@ use std::ops::Range;
 /// Members that one thread takes at once. A longer bag is cut; the cuts do not show.
 const SLICE: usize = 1 << 16;
 
-/// Scores that are looked at together: when none passes the bars they cost nothing more.
+/// Scores that are looked at together.
 const BLOCK: usize = 32;
 
 /// A score's place in the total order: -NaN < -infinity < ... < -0 < +0 < ... < infinity < NaN, as [`f32::total_cmp`].
-#[inline]
+#[inline(always)]
 fn order(score: f32) -> i32 {
     let bits = score.to_bits() as i32;
     bits ^ (((bits >> 31) as u32) >> 1) as i32
 }
 
-const LEAST: i32 = -0x7F80_0001; // of -infinity
-const GREATEST: i32 = 0x7F80_0000; // of +infinity
+/// [`order`] of the infinities: a NaN stands outside.
+const LEAST: i32 = -0x7F80_0001;
+const GREATEST: i32 = 0x7F80_0000;
 
-/// The key of a member: greater stands before.
-#[inline]
+/// The key of a member: the smaller stands before.
+#[inline(always)]
 fn key(order: i32, row: u32) -> u64 {
-    (u64::from(order as u32 ^ 0x8000_0000) << 32) | u64::from(!row)
+    (u64::from((order ^ i32::MAX) as u32) << 32) | u64::from(row)
 }
 
-/// The row that [`key`] was made from.
-#[inline]
-fn row_of(key: u64) -> u32 {
-    !(key as u32)
+/// [`order`] of the score that a [`key`] was made from.
+fn order_of(key: u64) -> i32 {
+    (key >> 32) as i32 ^ i32::MAX
 }
 
-/// The greatest keys so far, of a stream.
+/// What may yet be at the ends of a stream of members, whose rows ascend.
 #[derive(Debug)]
-struct Best {
-    wanted: usize,
+struct Held {
+    ends: Ends,
+    room: usize,
     keys: Vec<u64>,
-    /// What a key's upper half, as an [`order`], must exceed; kept between the infinities, so that a NaN always stands out.
-    bar: i32,
-}
-
-impl Best {
-    fn new(wanted: usize) -> Best {
-        Best {
-            wanted,
-            keys: Vec::with_capacity(Self::room(wanted)),
-            bar: Self::open(wanted),
-        }
-    }
-
-    fn room(wanted: usize) -> usize {
-        if wanted == 0 { 0 } else { 2 * wanted + BLOCK }
-    }
-
-    fn open(wanted: usize) -> i32 {
-        if wanted == 0 { GREATEST } else { LEAST - 1 }
-    }
-
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.bar = Self::open(self.wanted);
-    }
-
-    #[inline]
-    fn put(&mut self, key: u64) {
-        if self.wanted == 0 {
-            return;
-        }
-        if self.keys.len() == Self::room(self.wanted) {
-            self.cut();
-        }
-        self.keys.push(key);
-    }
-
-    /// Drops all but the best.
-    fn cut(&mut self) {
-        if self.keys.len() <= self.wanted {
-            return;
-        }
-        let (_, last, _) = self
-            .keys
-            .select_nth_unstable_by(self.wanted - 1, |a, b| b.cmp(a));
-        self.bar = ((*last >> 32) as u32 ^ 0x8000_0000) as i32;
-        self.keys.truncate(self.wanted);
-    }
-
-    /// The best, best first.
-    fn finish(&mut self) -> &[u64] {
-        if self.wanted > 0 {
-            self.cut();
-            self.keys.sort_unstable_by(|a, b| b.cmp(a));
-        }
-        &self.keys
-    }
-}
-
-/// Both ends of a stream: the low one holds complements, so that the lowest are its greatest.
-#[derive(Debug)]
-struct Both {
-    high: Best,
-    low: Best,
+    len: usize,
+    /// A member stands before the last of the highest when its order is greater. At most [`GREATEST`], so that every NaN
+    /// passes a bar and is counted.
+    high: i32,
+    /// A member stands behind the first of the lowest when its order is this or less: of equal scores the later row is
+    /// the lower. At least that of the negative NaNs.
+    low: i32,
     nans: u32,
 }
 
-impl Both {
-    fn new(ends: Ends) -> Both {
-        Both {
-            high: Best::new(ends.highest),
-            low: Best::new(ends.lowest),
+impl Held {
+    fn new(ends: Ends) -> Held {
+        // Twice the ends, so that a cut at least halves; and not so few that cuts are many.
+        let mut held = Held {
+            ends,
+            room: (2 * (ends.highest + ends.lowest)).max(1024) + BLOCK,
+            keys: Vec::new(),
+            len: 0,
+            high: 0,
+            low: 0,
             nans: 0,
-        }
+        };
+        held.clear();
+        held
     }
 
     fn clear(&mut self) {
-        self.high.clear();
-        self.low.clear();
-        self.nans = 0;
+        self.keys.resize(self.room, 0);
+        (self.len, self.nans) = (0, 0);
+        let none = self.ends.highest + self.ends.lowest == 0;
+        (self.high, self.low) = (if none { GREATEST } else { LEAST - 1 }, LEAST - 1);
     }
 
-    /// One member, whatever the bars say.
-    #[inline]
-    fn put(&mut self, score: f32, row: u32) {
-        let order = order(score);
-        if !(LEAST..=GREATEST).contains(&order) {
-            self.nans += 1;
-            return;
+    /// At most a block of members, whose rows are `rows`.
+    #[inline(always)]
+    fn block(&mut self, scores: &[f32], rows: impl Iterator<Item = u32>) {
+        if self.len + BLOCK > self.keys.len() {
+            self.cut();
         }
-        let key = key(order, row);
-        // A later row of the same score stands behind the bar's at the top, but before it at the bottom.
-        if order > self.high.bar {
-            self.high.put(key);
+        let mut len = self.len;
+        for (&score, row) in scores.iter().zip(rows) {
+            let order = order(score);
+            let number = (LEAST..=GREATEST).contains(&order);
+            self.keys[len] = key(order, row);
+            len += usize::from(number & ((order > self.high) | (order <= self.low)));
+            self.nans += u32::from(!number);
         }
-        if !order >= self.low.bar {
-            self.low.put(!key);
-        }
+        self.len = len;
     }
 
     /// Members that lie side by side, the first of them in row `row`.
     fn extend(&mut self, scores: &[f32], row: u32) {
-        let mut at = 0;
-        let mut blocks = scores.chunks_exact(BLOCK);
-        for block in blocks.by_ref() {
-            let (high, low) = (self.high.bar, !self.low.bar);
-            let passes = block.iter().fold(0i32, |any, &score| {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has it.
+            unsafe { self.extend_avx2(scores, row) };
+            return;
+        }
+        self.extend_plain(scores, row);
+    }
+
+    /// The same with wider vectors.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn extend_avx2(&mut self, scores: &[f32], row: u32) {
+        self.extend_plain(scores, row);
+    }
+
+    #[inline(always)]
+    fn extend_plain(&mut self, scores: &[f32], row: u32) {
+        let mut row = row;
+        for block in scores.chunks(BLOCK) {
+            let (high, low) = (self.high, self.low);
+            let passes = block.iter().fold(0, |any, &score| {
                 let order = order(score);
                 any | -i32::from(order > high) | -i32::from(order <= low)
             });
             if passes != 0 {
-                for (i, &score) in block.iter().enumerate() {
-                    self.put(score, row + (at + i) as u32);
-                }
+                self.block(block, row..);
             }
-            at += BLOCK;
+            row += block.len() as u32;
         }
-        for (i, &score) in blocks.remainder().iter().enumerate() {
-            self.put(score, row + (at + i) as u32);
+    }
+
+    /// Drops all but the ends, and sets the bars by them.
+    fn cut(&mut self) {
+        let Ends { highest, lowest } = self.ends;
+        let keys = &mut self.keys[..self.len];
+        if keys.len() <= highest + lowest {
+            return;
         }
+        (self.high, self.low) = (GREATEST, LEAST - 1);
+        if highest > 0 {
+            let (_, last, _) = keys.select_nth_unstable(highest - 1);
+            self.high = order_of(*last);
+        }
+        if lowest > 0 {
+            let middle = keys.len() - highest - lowest;
+            let (_, first, _) = keys[highest..].select_nth_unstable(middle);
+            self.low = order_of(*first);
+            keys.copy_within(highest + middle.., highest);
+        }
+        self.len = highest + lowest;
     }
 
     /// The members at these places of a bag whose first row is `base`.
@@ -183,19 +168,22 @@ impl Both {
                     for (score, &row) in block.iter_mut().zip(rows) {
                         *score = scores[row as usize];
                     }
-                    for (&score, &row) in block.iter().zip(rows) {
-                        self.put(score, row - base as u32);
-                    }
+                    let rows = rows.iter().map(|&row| row - base as u32);
+                    self.block(&block[..rows.len()], rows);
                 }
             }
         }
     }
 
-    /// What another found, of later rows.
-    fn merge(&mut self, other: &Both) {
-        other.high.keys.iter().for_each(|&key| self.high.put(key));
-        other.low.keys.iter().for_each(|&key| self.low.put(key));
-        self.nans += other.nans;
+    /// What was held of all parts of a bag.
+    fn gather(&mut self, parts: &mut [Held]) {
+        self.keys.truncate(self.len);
+        for part in parts {
+            part.cut();
+            self.keys.extend_from_slice(&part.keys[..part.len]);
+            self.nans += part.nans;
+        }
+        self.len = self.keys.len();
     }
 
     /// Into the rows of the results; `members` are the bag's.
@@ -204,16 +192,23 @@ impl Both {
         let ranked = members - self.nans as usize;
         let top = ranked.min(highest.len());
         let bottom = (ranked - top).min(lowest.len());
-        let (chosen, rest) = highest.split_at_mut(top);
-        for (place, &key) in chosen.iter_mut().zip(self.high.finish()) {
-            *place = row_of(key) as i32;
+        self.cut();
+        // Where nothing was dropped the ends are one list.
+        let keys = &mut self.keys[..self.len];
+        if ranked == keys.len() {
+            keys.sort_unstable();
+        } else {
+            keys[..top].sort_unstable();
+            keys[top..].sort_unstable();
         }
-        rest.fill(-1);
-        let (chosen, rest) = lowest.split_at_mut(bottom);
-        for (place, &key) in chosen.iter_mut().rev().zip(self.low.finish()) {
-            *place = row_of(!key) as i32;
+        let (high, low) = (&keys[..top], &keys[ranked.min(keys.len()) - bottom..]);
+        for (list, keys) in [(highest, high), (lowest, low)] {
+            let (chosen, rest) = list.split_at_mut(keys.len());
+            for (place, &key) in chosen.iter_mut().zip(keys) {
+                *place = key as u32 as i32;
+            }
+            rest.fill(-1);
         }
-        rest.fill(-1);
     }
 }
 
@@ -257,19 +252,19 @@ pub(super) fn select(
             .zip(nans)
             .enumerate()
             .for_each_init(
-                || Both::new(ends),
-                |both, (bag, ((highest, lowest), nans))| {
+                || Held::new(ends),
+                |held, (bag, ((highest, lowest), nans))| {
                     let (places, base) = (bags.places(bag), bags.rows(bag).start);
-                    both.clear();
+                    held.clear();
                     if places.len() <= SLICE {
-                        both.take(bags, scores, places.clone(), base);
+                        held.take(bags, scores, places.clone(), base);
                     } else {
                         let cuts = places.len().div_ceil(SLICE);
-                        let parts: Vec<Both> = (0..cuts)
+                        let mut parts: Vec<Held> = (0..cuts)
                             .into_par_iter()
                             .map(|cut| {
                                 let start = places.start + cut * SLICE;
-                                let mut part = Both::new(ends);
+                                let mut part = Held::new(ends);
                                 part.take(
                                     bags,
                                     scores,
@@ -279,9 +274,9 @@ pub(super) fn select(
                                 part
                             })
                             .collect();
-                        parts.iter().for_each(|part| both.merge(part));
+                        held.gather(&mut parts);
                     }
-                    both.write(places.len(), highest, lowest, nans);
+                    held.write(places.len(), highest, lowest, nans);
                 },
             );
     });
@@ -299,14 +294,15 @@ fn rows_mut(data: &mut [i32], width: usize, rows: usize) -> Vec<&mut [i32]> {
 pub(crate) fn refuse(bags: &Bags, ends: Ends, cause: Cause) -> KernelError {
     KernelError {
         kernel: "top-k",
-        shape: format!(
-            "{}, {} highest, {} lowest",
-            bags.describe(),
-            ends.highest,
-            ends.lowest
-        ),
+        shape: describe(bags, ends),
         cause,
     }
+}
+
+/// As an error names the call.
+pub(crate) fn describe(bags: &Bags, ends: Ends) -> String {
+    let Ends { highest, lowest } = ends;
+    format!("{}, {highest} highest, {lowest} lowest", bags.describe())
 }
 
 /// What holds on every device: limits, types, shapes, and that the results lie without gaps.

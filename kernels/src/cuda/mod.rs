@@ -49,6 +49,7 @@ pub mod buffer;
 pub mod cache;
 mod fault;
 mod gated;
+mod gated_head;
 mod kernels;
 pub mod launch;
 pub mod module;
@@ -68,6 +69,7 @@ mod weights;
 pub mod work;
 
 pub use fault::CudaError;
+pub(crate) use gated_head::PlacedHeads;
 pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 
@@ -288,6 +290,18 @@ impl Gpu {
     pub fn memory(&self) -> Result<(usize, usize), CudaError> {
         self.bind()?;
         result::mem_get_info().map_err(|error| CudaError::driver("ask for its free memory", error))
+    }
+
+    /// The kernels that were loaded so far, by name.
+    pub fn functions(&self) -> Vec<Function> {
+        let loaded = self
+            .shared
+            .loaded
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut functions: Vec<Function> = loaded.functions.values().cloned().collect();
+        functions.sort_by_key(Function::name);
+        functions
     }
 
     /// Kernel `name` of `cuda/SOURCE.cu`; the source is loaded the first time.

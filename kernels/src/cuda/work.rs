@@ -342,6 +342,36 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Enqueues that every byte of the memory becomes `byte`.
+    pub fn fill<T: Number>(&mut self, span: Span<T>, byte: u8) -> Result<(), KernelError> {
+        let filled = self.stream.fill(span, byte);
+        filled.map_err(|error| self.failed(error))
+    }
+
+    /// Enqueues a copy within the device.
+    pub fn copy<T: Number>(&mut self, from: Span<T>, to: Span<T>) -> Result<(), KernelError> {
+        let copied = self.stream.copy(from, to);
+        copied.map_err(|error| self.failed(error))
+    }
+
+    /// The values that the memory has after what was enqueued so far, for which this waits.
+    pub fn read<T: Number>(&mut self, from: Span<T>) -> Result<Vec<T>, KernelError> {
+        let mut bytes = vec![0u8; from.bytes()];
+        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
+        let landed = self
+            .workshop
+            .download
+            .copy(gpu, stream, [(from.address(), &mut bytes[..])]);
+        landed.map_err(|error| self.failed(error))?;
+        Ok(bytes
+            .chunks_exact(size_of::<T>())
+            .map(|bytes| {
+                // SAFETY: any bytes are a number, and there are as many as it has.
+                unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+            })
+            .collect())
+    }
+
     /// Ends the call. Waits for it only where results go to the host; those on the device are there for whatever comes
     /// later in the stream.
     pub fn finish(mut self) -> Result<(), KernelError> {

@@ -69,11 +69,7 @@ fn a_barrier_in_a_branch_is_reported_with_both_places() {
     }]);
     let outcome =
         run(bug, &seed(1), "own::threads::case_reverse").failed_with("DIVERGENT __syncthreads");
-    assert!(
-        outcome.output.contains("basics.cu:1"),
-        "{}",
-        outcome.output
-    );
+    assert!(outcome.output.contains("basics.cu:1"), "{}", outcome.output);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A head's matrices as the kernels of (c) read them, packed once a device and type.
 
+use super::Gpu;
 use super::buffer::Buffer;
 use super::fault::CudaError;
-use super::Gpu;
 use crate::attention::AttentionHead;
 use crate::linear::Linear;
 use crate::view::Dtype;
@@ -153,7 +153,10 @@ mod tests {
             for k in 0..steps * WGMMA_STEP {
                 let place = core_place(column, k, steps);
                 assert_eq!(place % 2, 0);
-                assert!(!std::mem::replace(&mut seen[place / 2], true), "{column} {k}");
+                assert!(
+                    !std::mem::replace(&mut seen[place / 2], true),
+                    "{column} {k}"
+                );
             }
         }
         assert!(seen.into_iter().all(|seen| seen));
@@ -164,7 +167,8 @@ mod tests {
         let layer = |from: f32| Linear::new(&[from; 130], &vec![0.0; 130]);
         let head = AttentionHead::new(layer(1.0), Some(layer(2.0)), vec![1.0; 130], 0.0);
         assert_eq!(chunks(&head), 2);
-        let of = |column: usize| source(&head, column).map(|(layer, unit)| (layer.weight(0, 0), unit));
+        let of =
+            |column: usize| source(&head, column).map(|(layer, unit)| (layer.weight(0, 0), unit));
         assert_eq!(of(3), Some((1.0, 3)));
         assert_eq!(of(131), Some((2.0, 3)));
         assert_eq!(of(256 + 1), Some((1.0, 129)));

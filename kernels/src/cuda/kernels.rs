@@ -6,8 +6,8 @@ use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
-    TileForm, TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
 use crate::view::{View, ViewMut};
 

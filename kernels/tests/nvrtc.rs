@@ -153,6 +153,14 @@ fn may_be_fused(ptx: &str) -> Option<&str> {
     })
 }
 
+/// The lines of PTX without their order and their registers' numbers.
+fn instructions(ptx: &str) -> Vec<String> {
+    let plain = without_numbers(ptx);
+    let mut lines: Vec<String> = plain.lines().map(str::to_string).collect();
+    lines.sort_unstable();
+    lines
+}
+
 /// PTX without the numbers of its registers, which differ between targets where nothing else does.
 fn without_numbers(ptx: &str) -> String {
     let mut text = String::with_capacity(ptx.len());
@@ -302,7 +310,7 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
     let mut wrong = Vec::new();
     let mut files = vec!["resources.toml".to_string()];
     for source in SOURCES {
-        let mut earlier = String::new();
+        let mut earlier = Vec::new();
         for target in targets(source) {
             let code = match nvrtc.compile(source, target) {
                 Ok(code) => code,
@@ -312,7 +320,7 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
                 }
             };
             // A later target whose code is the same as the earlier one's adds nothing.
-            let plain = without_numbers(&code.ptx.replace(&format!(".target {target}"), ".target"));
+            let plain = instructions(&code.ptx.replace(&format!(".target {target}"), ".target"));
             if plain == earlier {
                 continue;
             }

@@ -21,7 +21,7 @@ const THREADS: u32 = 256;
 const POOL_THREADS: u32 = 128;
 
 /// `struct Rule` of cuda/rule.cuh.
-fn rule_argument(rule: Rule) -> Argument {
+pub(super) fn rule_argument(rule: Rule) -> Argument {
     let (normalisation, exponent) = match rule.normalisation {
         Normalisation::SquaredAverage => (0, 0.0),
         Normalisation::Power(p) => (1, p),
@@ -415,15 +415,4 @@ pub(super) fn backward(
     };
     slopes.run(&mut work, bags, rule)?;
     work.finish()
-}
-
-pub(super) fn missing(kernel: &'static str, bags: &Bags) -> KernelError {
-    KernelError {
-        kernel,
-        shape: bags.describe(),
-        cause: Cause::Unsupported {
-            what: "this kernel is not built for devices yet".into(),
-            help: "use the processor",
-        },
-    }
 }

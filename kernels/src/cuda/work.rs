@@ -92,7 +92,7 @@ impl Stream {
         room(values.len(), to)?;
         self.workshop()
             .upload
-            .copy(self.gpu(), self.cu(), bytes_of(values), to.address())
+            .copy(self.gpu(), self.cu(), [bytes_of(values)], to.address())
     }
 
     /// Copies device memory to the host, after what the stream has so far, and waits for it.
@@ -208,13 +208,21 @@ impl<'a> Work<'a> {
     /// Scratch memory with these values, which are taken before this returns.
     pub fn upload<T: Number>(&mut self, values: &[T]) -> Result<Span<T>, KernelError> {
         let span = self.take(values.len())?;
-        self.carry(bytes_of(values), span.address())?;
+        self.carry([bytes_of(values)], span.address())?;
         Ok(span)
     }
 
-    fn carry(&mut self, bytes: &[u8], to: u64) -> Result<(), KernelError> {
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let carried = self.workshop.upload.copy(gpu, stream, bytes, to);
+    fn carry<'b>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'b [u8]>,
+        to: u64,
+    ) -> Result<(), KernelError> {
+        let stream = self.stream;
+        let ring = &mut self.workshop.upload;
+        let carried = stream.opened("to device").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), runs, to)?;
+            stream.closed(open)
+        });
         carried.map_err(|error| self.failed(error))
     }
 
@@ -244,13 +252,11 @@ impl<'a> Work<'a> {
         }
         let size = layout.dtype.bytes();
         let address = self.take_bytes(layout.len() * size)?;
-        let mut to = address;
-        for (from, bytes) in runs(&layout) {
+        let runs = runs(&layout).into_iter().map(|(from, bytes)| {
             // SAFETY: the view's layout says that these bytes are initialised and lie on the host while it is borrowed.
-            let run = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
-            self.carry(run, to)?;
-            to += bytes as u64;
-        }
+            unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }
+        });
+        self.carry(runs, address)?;
         Ok(Placed {
             address,
             dtype: layout.dtype,
@@ -373,8 +379,12 @@ impl<'a> Work<'a> {
         if results.is_empty() {
             return Ok(());
         }
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let landed = self.workshop.download.copy(gpu, stream, results);
+        let stream = self.stream;
+        let ring = &mut self.workshop.download;
+        let landed = stream.opened("to host").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), results)?;
+            stream.closed(open)
+        });
         landed.map_err(|error| self.failed(error))
     }
 }

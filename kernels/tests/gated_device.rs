@@ -285,6 +285,7 @@ fn machine(capability: (u32, u32), seed: u64, late: bool) -> Setting {
 fn same_bits(variant: Variant, capability: (u32, u32), case: &str) {
     let bits = [(0, true), (1, false), (2, true)].map(|(seed, late)| {
         let outcome = run(variant, &machine(capability, seed, late), case).passed();
+        println!("{case}: {}", outcome.said("apart"));
         outcome.said("bits")
     });
     assert!(bits[0] == bits[1] && bits[1] == bits[2], "{bits:?}");
@@ -364,35 +365,88 @@ fn a_device_without_these_products_says_so() {
 }
 
 #[test]
-fn planted_bugs_in_mma_are_seen() {
-    const BUGS: [Patch; 4] = [
+fn planted_bugs_in_the_products_are_seen() {
+    const BUGS: [(Patch, (u32, u32), &str, &str); 7] = [
         // A stage read before its copies are there.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "cp_async_wait<STAGES - 2>();",
-            put: "cp_async_wait<STAGES - 1>();",
-        },
-        // Rows beyond the item are another's.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "const bool in = r < it.rows;",
-            put: "const bool in = r <= it.rows;",
-        },
-        // A copy into a stage that is still read.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "load(i + STAGES - 1);",
-            put: "load(i + STAGES);",
-        },
+        (
+            Patch {
+                file: "cuda/gated_product.cuh",
+                find: "cp_async_wait<STAGES - 2>();",
+                put: "cp_async_wait<STAGES - 1>();",
+            },
+            (8, 0),
+            "case_small",
+            "far from f64",
+        ),
+        // A copy into a stage that is still read, of a step too far.
+        (
+            Patch {
+                file: "cuda/gated_product.cuh",
+                find: "load(i + STAGES - 1);",
+                put: "load(i + STAGES);",
+            },
+            (8, 0),
+            "case_small",
+            "far from f64",
+        ),
         // V's bias for U.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "u0 = bias[HALF_CHUNK + l]",
-            put: "u0 = bias[l]",
-        },
+        (
+            Patch {
+                file: "cuda/gated_mma.cu",
+                find: "u0 = bias[HALF_CHUNK + l]",
+                put: "u0 = bias[l]",
+            },
+            (8, 0),
+            "case_small",
+            "far from f64",
+        ),
+        // A stage given back while the product still reads it.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "release(i - 1);",
+                put: "release(i);",
+            },
+            (9, 0),
+            "case_wide",
+            "",
+        ),
+        // The wrong half of the head for both blocks of the pair.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "const u32 half = rank * (COLUMNS_BYTES / 2);",
+                put: "const u32 half = (1 - rank) * (COLUMNS_BYTES / 2) * 0;",
+            },
+            (9, 0),
+            "case_small",
+            "far from f64",
+        ),
+        // The ring's turn forgotten.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "mbarrier_wait(full + i % stages, (i / stages) & 1);",
+                put: "mbarrier_wait(full + i % stages, 1);",
+            },
+            (9, 0),
+            "case_small",
+            "far from f64",
+        ),
+        // A refused row's features in a product.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "if (!refused[row]) b =",
+                put: "b =",
+            },
+            (8, 0),
+            "case_backward_refused",
+            "leaves a trace",
+        ),
     ];
-    for bug in [&BUGS[0], &BUGS[2], &BUGS[3]] {
-        let variant = PLAIN.patched(Box::leak(vec![*bug].into_boxed_slice()));
-        run(variant, &machine((8, 0), 3, true), "case_small").failed_with("f64");
+    for (bug, capability, case, report) in BUGS {
+        let variant = PLAIN.patched(Box::leak(vec![bug].into_boxed_slice()));
+        run(variant, &machine(capability, 3, true), case).failed_with(report);
     }
 }

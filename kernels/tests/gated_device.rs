@@ -376,7 +376,7 @@ fn planted_bugs_in_the_products_are_seen() {
             },
             (8, 0),
             "case_small",
-            "far from f64",
+            "is no number",
         ),
         // A copy into a stage that is still read, of a step too far.
         (
@@ -387,7 +387,7 @@ fn planted_bugs_in_the_products_are_seen() {
             },
             (8, 0),
             "case_small",
-            "far from f64",
+            "is no number",
         ),
         // V's bias for U.
         (
@@ -409,7 +409,7 @@ fn planted_bugs_in_the_products_are_seen() {
             },
             (9, 0),
             "case_wide",
-            "",
+            "DEADLOCK",
         ),
         // The wrong half of the head for both blocks of the pair.
         (
@@ -420,7 +420,7 @@ fn planted_bugs_in_the_products_are_seen() {
             },
             (9, 0),
             "case_small",
-            "far from f64",
+            "is no number",
         ),
         // The ring's turn forgotten.
         (
@@ -431,7 +431,7 @@ fn planted_bugs_in_the_products_are_seen() {
             },
             (9, 0),
             "case_small",
-            "far from f64",
+            "before the copy was waited for",
         ),
         // A refused row's features in a product.
         (

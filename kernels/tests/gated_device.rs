@@ -204,6 +204,71 @@ fn case_too_old() {
     }
 }
 
+fn backward_of(device: &Stream, rules: &[Rule], shape: Shape, lengths: &[usize], dtype: Dtype) {
+    for (seed, &rule) in rules.iter().enumerate() {
+        let case = Case::random(70 + seed as u64, shape, lengths, dtype);
+        let dz = case.random_gradient();
+        let dw = (seed % 2 == 0).then(|| case.random_weights_gradient());
+        let truth = Truth::new(&case, rule, &dz, dw.as_deref());
+        let got = case.backward(device, rule, &dz, dw.as_deref(), true, false);
+        let apart = truth.gradients(&got);
+        say("apart", format!("{dtype} {rule:?} {shape:?} {apart:?}"));
+        for (name, apart) in apart {
+            assert!(
+                apart <= allowed(dtype),
+                "far from f64: {rule:?} {shape:?} {dtype}: {name} {apart:e}"
+            );
+        }
+        let hash = got.bits().iter().fold(0u64, |hash, &bits| {
+            (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3)
+        });
+        say("bits", format!("{hash:016x}"));
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward() {
+    if emulated::inside() {
+        let rules = [SQUARED, rule(Normalisation::Softmax, Link::None)];
+        backward_of(&device(), &rules, SHAPES[1], &[131, 0, 1, 21], Dtype::F32);
+        backward_of(
+            &device(),
+            &rules[..1],
+            SHAPES[2],
+            &[131, 0, 1, 21],
+            Dtype::Bf16,
+        );
+        backward_of(&device(), &rules[..1], SHAPES[2], &[5, 20], Dtype::F16);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_small() {
+    if emulated::inside() {
+        backward_of(&device(), &[SQUARED], SHAPES[2], &[21], Dtype::Bf16);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_refused() {
+    if !emulated::inside() {
+        return;
+    }
+    let shape = Shape {
+        d: 24,
+        hidden: 8,
+        gated: true,
+    };
+    let case = Case::random(3, shape, &[40, 9], Dtype::F32).with_row(3, f32::NAN, true);
+    let dz = case.random_gradient();
+    let got = case.backward(&device(), SQUARED, &dz, None, true, false);
+    assert!(got.all_finite(), "a refused row leaves a trace");
+    assert!(got.features[3 * 24..4 * 24].iter().all(|&g| g == 0.0));
+}
+
 /// A device of this capability, whose threads run in the order of `seed`.
 fn machine(capability: (u32, u32), seed: u64, late: bool) -> Setting {
     Setting {
@@ -220,6 +285,7 @@ fn machine(capability: (u32, u32), seed: u64, late: bool) -> Setting {
 fn same_bits(variant: Variant, capability: (u32, u32), case: &str) {
     let bits = [(0, true), (1, false), (2, true)].map(|(seed, late)| {
         let outcome = run(variant, &machine(capability, seed, late), case).passed();
+        println!("{case}: {}", outcome.said("apart"));
         outcome.said("bits")
     });
     assert!(bits[0] == bits[1] && bits[1] == bits[2], "{bits:?}");
@@ -267,6 +333,18 @@ fn wgmma_touches_only_its_own_memory() {
 }
 
 #[test]
+fn backward_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
+    same_bits(PLAIN, (8, 0), "case_backward");
+    run(PLAIN, &machine((9, 0), 1, true), "case_backward_small").passed();
+    run(PLAIN, &machine((8, 0), 0, true), "case_backward_refused").passed();
+}
+
+#[test]
+fn backward_touches_only_its_own_memory() {
+    run(SANITIZED, &machine((8, 0), 0, true), "case_backward_small").passed();
+}
+
+#[test]
 fn refused_rows_leave_no_trace_and_a_bag_without_a_sum_is_uniform() {
     run(PLAIN, &machine((8, 0), 0, true), "case_refused_and_uniform").passed();
 }
@@ -287,35 +365,88 @@ fn a_device_without_these_products_says_so() {
 }
 
 #[test]
-fn planted_bugs_in_mma_are_seen() {
-    const BUGS: [Patch; 4] = [
+fn planted_bugs_in_the_products_are_seen() {
+    const BUGS: [(Patch, (u32, u32), &str, &str); 7] = [
         // A stage read before its copies are there.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "cp_async_wait<STAGES - 2>();",
-            put: "cp_async_wait<STAGES - 1>();",
-        },
-        // Rows beyond the item are another's.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "const bool in = r < it.rows;",
-            put: "const bool in = r <= it.rows;",
-        },
-        // A copy into a stage that is still read.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "load(i + STAGES - 1);",
-            put: "load(i + STAGES);",
-        },
+        (
+            Patch {
+                file: "cuda/gated_product.cuh",
+                find: "cp_async_wait<STAGES - 2>();",
+                put: "cp_async_wait<STAGES - 1>();",
+            },
+            (8, 0),
+            "case_small",
+            "is no number",
+        ),
+        // A copy into a stage that is still read, of a step too far.
+        (
+            Patch {
+                file: "cuda/gated_product.cuh",
+                find: "load(i + STAGES - 1);",
+                put: "load(i + STAGES);",
+            },
+            (8, 0),
+            "case_small",
+            "is no number",
+        ),
         // V's bias for U.
-        Patch {
-            file: "cuda/gated_mma.cu",
-            find: "u0 = bias[HALF_CHUNK + l]",
-            put: "u0 = bias[l]",
-        },
+        (
+            Patch {
+                file: "cuda/gated_mma.cu",
+                find: "u0 = bias[HALF_CHUNK + l]",
+                put: "u0 = bias[l]",
+            },
+            (8, 0),
+            "case_small",
+            "far from f64",
+        ),
+        // A stage given back while the product still reads it.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "release(i - 1);",
+                put: "release(i);",
+            },
+            (9, 0),
+            "case_wide",
+            "DEADLOCK",
+        ),
+        // The wrong half of the head for both blocks of the pair.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "const u32 half = rank * (COLUMNS_BYTES / 2);",
+                put: "const u32 half = (1 - rank) * (COLUMNS_BYTES / 2) * 0;",
+            },
+            (9, 0),
+            "case_small",
+            "is no number",
+        ),
+        // The ring's turn forgotten.
+        (
+            Patch {
+                file: "cuda/gated_wgmma.cu",
+                find: "mbarrier_wait(full + i % stages, (i / stages) & 1);",
+                put: "mbarrier_wait(full + i % stages, 1);",
+            },
+            (9, 0),
+            "case_small",
+            "before the copy was waited for",
+        ),
+        // A refused row's features in a product.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "if (!refused[row]) b =",
+                put: "b =",
+            },
+            (8, 0),
+            "case_backward_refused",
+            "leaves a trace",
+        ),
     ];
-    for bug in [&BUGS[0], &BUGS[2], &BUGS[3]] {
-        let variant = PLAIN.patched(Box::leak(vec![*bug].into_boxed_slice()));
-        run(variant, &machine((8, 0), 3, true), "case_small").failed_with("f64");
+    for (bug, capability, case, report) in BUGS {
+        let variant = PLAIN.patched(Box::leak(vec![bug].into_boxed_slice()));
+        run(variant, &machine(capability, 3, true), case).failed_with(report);
     }
 }

@@ -4,19 +4,19 @@ use super::buffer::Span;
 use super::gated_head::{Form, PlacedHead, WGMMA_STEP};
 use super::launch::{Argument, Grid};
 use super::stream::Stream;
+use super::weights::rule_argument;
 use super::work::{Placed, Work};
 use crate::bags::Bags;
 use crate::check::{Asked, FEATURES};
 use crate::cpu::weights::check_out;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
-use crate::kernels::{GatedBackward, GatedOut, GatedState, PoolGradient, Rule};
-use crate::normalise::{Link, Normalisation};
+use crate::kernels::{GatedOut, Rule};
 use crate::view::{Dtype, View};
 
 /// Threads of a block, and its shared memory, in cuda/gated_mma.cu: three stages of 128 rows and 256 columns, 80 bytes each.
-const MMA_THREADS: u32 = 256;
-const MMA_SHARED: u32 = 3 * (128 + 256) * 80;
+pub(super) const MMA_THREADS: u32 = 256;
+pub(super) const MMA_SHARED: u32 = 3 * (128 + 256) * 80;
 /// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers and logits; stages where
 /// rows stay, and where they come with the columns; and the most steps whose rows stay (all fit 227 KiB).
 const WGMMA_THREADS: u32 = 384;
@@ -28,26 +28,12 @@ const WGMMA_RESIDENT: u32 = 8;
 /// Threads and components of a block of cuda/gated_finish.cu.
 const FINISH_THREADS: u32 = 256;
 
-/// The rule as `struct Rule` of cuda/rule.cuh.
-fn rule_argument(rule: Rule) -> Argument {
-    let (normalisation, exponent) = match rule.normalisation {
-        Normalisation::SquaredAverage => (0, 0.0),
-        Normalisation::Power(exponent) => (1, exponent),
-        Normalisation::Sigmoid => (2, 0.0),
-        Normalisation::Softmax => (3, 0.0),
-        // `Rule::check` has refused the others.
-        Normalisation::Mean | Normalisation::Max | Normalisation::Sparsemax => (4, 0.0),
-    };
-    let link = i32::from(rule.link == Link::Sigmoid);
-    [normalisation, link, f32::to_bits(exponent) as i32, 0].into()
-}
-
 fn words(address: u64) -> [i32; 2] {
     [address as u32 as i32, (address >> 32) as u32 as i32]
 }
 
 /// The features as `struct Features` of cuda/gated.cuh.
-fn features_argument(features: &Placed<2>) -> Argument {
+pub(super) fn features_argument(features: &Placed<2>) -> Argument {
     let size = features.dtype.bytes() as u64;
     let (pitch, width) = (features.strides[0] as u64 * size, features.shape[1]);
     let whole = [features.address, pitch, width as u64 * size];
@@ -57,7 +43,7 @@ fn features_argument(features: &Placed<2>) -> Argument {
 }
 
 /// The head as `struct Head` of cuda/gated.cuh.
-fn head_argument(placed: &PlacedHead, head: &GatedHead) -> Argument {
+pub(super) fn head_argument(placed: &PlacedHead, head: &GatedHead) -> Argument {
     let ([a, b], [c, d]) = (
         words(placed.bias.span().address()),
         words(placed.weight.span().address()),
@@ -68,7 +54,7 @@ fn head_argument(placed: &PlacedHead, head: &GatedHead) -> Argument {
 }
 
 /// Refuses what cannot work.
-fn check(
+pub(super) fn check(
     stream: &Stream,
     asked: &Asked,
     bags: &Bags,
@@ -265,24 +251,4 @@ fn launch_items(
     // SAFETY: the caller's arguments are of these bags; the head is of the features' width, and stays until the stream is
     // done with it because the head keeps it.
     unsafe { work.launch(&function, grid, &all) }
-}
-
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward(
-    stream: &Stream,
-    bags: &Bags,
-    rule: Rule,
-    head: &GatedHead,
-    features: View<'_, 2>,
-    _: GatedState<'_>,
-    _: PoolGradient<'_>,
-    _: GatedBackward<'_>,
-) -> Result<(), KernelError> {
-    let place = stream.gpu().place();
-    let asked = Asked::features("gated pool backward", bags, features.layout(), place);
-    check(stream, &asked, bags, rule, head, &features)?;
-    Err(asked.refuse(Cause::Unsupported {
-        what: "the gradient of a head on a device".into(),
-        help: "use the processor",
-    }))
 }

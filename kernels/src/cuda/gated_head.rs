@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 pub(super) const CHUNK: usize = 256;
 /// Bytes of a column that one step of cuda/gated_mma.cu takes.
 const STEP_BYTES: usize = 64;
+/// Components of a tile of cuda/gated_backward.cu.
+pub(super) const TILE: usize = 128;
 /// Components that one step of cuda/gated_wgmma.cu takes.
 pub(super) const WGMMA_STEP: usize = 64;
 
@@ -23,6 +25,8 @@ pub(super) const WGMMA_STEP: usize = 64;
 pub(super) enum Form {
     /// Column by column, each padded with zeros to whole steps: cuda/gated_mma.cu.
     Columns(Dtype),
+    /// Column by column in f32, each padded with zeros to whole tiles: `rows` of cuda/gated_backward.cu.
+    Tiles,
     /// Step by step, as core matrices of 8 columns of 16 bytes: cuda/gated_wgmma.cu. The type is a half.
     Cores(Dtype),
 }
@@ -80,6 +84,7 @@ fn pack(head: &AttentionHead, form: Form) -> Vec<u8> {
             let bytes = (d * dtype.bytes()).next_multiple_of(STEP_BYTES);
             (dtype, bytes)
         }
+        Form::Tiles => (Dtype::F32, d.next_multiple_of(TILE) * 4),
         Form::Cores(dtype) => (dtype, d.next_multiple_of(WGMMA_STEP) * dtype.bytes()),
     };
     let mut packed = vec![0u8; columns * column_bytes];
@@ -90,7 +95,7 @@ fn pack(head: &AttentionHead, form: Form) -> Vec<u8> {
         for k in 0..d {
             let (bytes, size) = bytes(dtype, layer.weight(unit, k));
             let at = match form {
-                Form::Columns(_) => column * column_bytes + k * size,
+                Form::Columns(_) | Form::Tiles => column * column_bytes + k * size,
                 Form::Cores(_) => core_place(column, k, d.div_ceil(WGMMA_STEP)),
             };
             packed[at..at + size].copy_from_slice(&bytes[..size]);

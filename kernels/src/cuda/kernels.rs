@@ -1,7 +1,7 @@
 //! The kernels on a device: a stream runs them in its order.
 
 use super::stream::Stream;
-use super::{gated, pool, tiles, top_k, weights};
+use super::{gated, gated_backward, pool, tiles, top_k, weights};
 use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
@@ -95,7 +95,7 @@ impl Kernels for Stream {
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
-        gated::backward(self, bags, rule, head, features, state, gradient, out)
+        gated_backward::backward(self, bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

@@ -49,6 +49,7 @@ pub mod buffer;
 pub mod cache;
 mod fault;
 mod gated;
+mod gated_backward;
 mod gated_head;
 mod kernels;
 pub mod launch;

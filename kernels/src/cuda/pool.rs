@@ -4,7 +4,7 @@ use super::buffer::Span;
 use super::launch::Grid;
 use super::stream::Stream;
 use super::weights::{Features, Out, Slopes, in_pieces, passes, span};
-use super::work::Placed;
+use super::work::{Placed, Work};
 use crate::bags::Bags;
 use crate::check::Asked;
 use crate::cpu::pool::{check_forward, check_gradient};
@@ -65,7 +65,6 @@ pub(super) fn backward(
     )?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
     let placed = work.input("features", features)?;
-    let features = Features::of(&placed);
     let vectors = work.input("pooled vectors' gradient", gradient.pooled)?;
     let direct = match gradient.weights {
         Some(view) => span(&work.input("weights' gradient", view)?),
@@ -85,45 +84,68 @@ pub(super) fn backward(
         refused: work.take::<u8>(bags.total())?,
         out: work.output("logits' gradient", out.logits)?,
     };
-    let size = placed.dtype.bytes();
-    if let Some(to) = to
-        && bags.members() < bags.total()
-    {
-        // Rows that are no members have no gradient.
-        let kernel = work.function("pool", "weir_clear_rows")?;
-        let blocks = bags.total().min(CLEARING) as u32;
-        let arguments = [
-            to.into(),
-            ((to.strides[0] * size) as u64).into(),
-            ((to.shape[1] * size) as u64).into(),
-            (bags.total() as u32).into(),
-        ];
-        // SAFETY: the rows are those of the array.
-        unsafe { work.launch(&kernel, Grid::new(blocks, THREADS), &arguments) }?;
-    }
-    if !bags.items().is_empty() {
-        let whole = features.whole && to.as_ref().is_none_or(in_pieces);
-        let kernel = work.function("pool", backward_kernel(features.dtype, whole))?;
-        let (address, stride) = to.map_or((0, 0), |to| (to.address, to.strides[0] as u64));
-        let arguments = [
-            features.address.into(),
-            features.stride.into(),
-            features.width.into(),
-            slopes.logits.into(),
-            slopes.lists.members.into(),
-            slopes.lists.items.into(),
-            slopes.weights.into(),
-            vectors.into(),
-            direct.into(),
-            slopes.gradient.into(),
-            slopes.refused.into(),
-            address.into(),
-            stride.into(),
-        ];
-        let grid = Grid::new(bags.items().len() as u32, THREADS);
-        // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check_gradient` holds.
-        unsafe { work.launch(&kernel, grid, &arguments) }?;
-    }
+    clear_masked(&mut work, bags, to.as_ref())?;
+    along(&mut work, bags, &placed, vectors, direct, to, &slopes)?;
     slopes.run(&mut work, bags, rule)?;
     work.finish()
+}
+
+/// Rows that are no members have no gradient.
+pub(super) fn clear_masked(
+    work: &mut Work<'_>,
+    bags: &Bags,
+    to: Option<&Placed<2>>,
+) -> Result<(), KernelError> {
+    let Some(to) = to.filter(|_| bags.members() < bags.total()) else {
+        return Ok(());
+    };
+    let size = to.dtype.bytes();
+    let kernel = work.function("pool", "weir_clear_rows")?;
+    let blocks = bags.total().min(CLEARING) as u32;
+    let arguments = [
+        to.address.into(),
+        ((to.strides[0] * size) as u64).into(),
+        ((to.shape[1] * size) as u64).into(),
+        (bags.total() as u32).into(),
+    ];
+    // SAFETY: the rows are those of the array.
+    unsafe { work.launch(&kernel, Grid::new(blocks, THREADS), &arguments) }
+}
+
+/// <h, dL/dz> of each member and which are refused; with `to` also w dL/dz.
+pub(super) fn along(
+    work: &mut Work<'_>,
+    bags: &Bags,
+    placed: &Placed<2>,
+    vectors: Placed<2>,
+    direct: Span<f32>,
+    to: Option<Placed<2>>,
+    slopes: &Slopes,
+) -> Result<(), KernelError> {
+    let features = Features::of(placed);
+    if bags.items().is_empty() {
+        return Ok(());
+    }
+    let whole = features.whole && to.as_ref().is_none_or(in_pieces);
+    let kernel = work.function("pool", backward_kernel(features.dtype, whole))?;
+    let (address, stride) = to.map_or((0, 0), |to| (to.address, to.strides[0] as u64));
+    let arguments = [
+        features.address.into(),
+        features.stride.into(),
+        features.width.into(),
+        slopes.logits.into(),
+        slopes.lists.members.into(),
+        slopes.lists.items.into(),
+        slopes.weights.into(),
+        vectors.into(),
+        direct.into(),
+        slopes.gradient.into(),
+        slopes.refused.into(),
+        address.into(),
+        stride.into(),
+    ];
+    let grid = Grid::new(bags.items().len() as u32, THREADS);
+    // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check_gradient` holds.
+    unsafe { work.launch(&kernel, grid, &arguments) }?;
+    Ok(())
 }

@@ -21,7 +21,7 @@ const THREADS: u32 = 256;
 const POOL_THREADS: u32 = 128;
 
 /// `struct Rule` of cuda/rule.cuh.
-fn rule_argument(rule: Rule) -> Argument {
+pub(super) fn rule_argument(rule: Rule) -> Argument {
     let (normalisation, exponent) = match rule.normalisation {
         Normalisation::SquaredAverage => (0, 0.0),
         Normalisation::Power(p) => (1, p),

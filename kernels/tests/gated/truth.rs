@@ -307,10 +307,13 @@ struct Moved {
     features: Vec<f64>,
 }
 
+/// The part of the head, or the features, that a gradient is by.
+type Part = fn(&mut Moved) -> &mut [f64];
+
 /// Holds some of each gradient against central differences.
 pub fn finite_differences(case: &Case, rule: Rule, dz: &[f32], got: &Gradients) {
     const STEP: f64 = 1e-6;
-    let parts: [(&'static str, &[f32], fn(&mut Moved) -> &mut [f64]); 7] = [
+    let parts: [(&'static str, &[f32], Part); 7] = [
         ("value", &got.value, |at| &mut at.value.0),
         ("value bias", &got.value_bias, |at| &mut at.value.1),
         ("gate", &got.gate, |at| &mut at.gate.0),

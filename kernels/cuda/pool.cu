@@ -23,6 +23,9 @@
 
 #define THREADS 128
 #define BACK_THREADS 256
+/// Blocks of a multiprocessor that registers are shared among: as many as leave none to spill.
+#define BACK_BLOCKS(WHOLE) (WHOLE ? 2 : 1)
+#define BLOCKS(WHOLE) (WHOLE ? 6 : 4)
 /// Rows whose loads are in flight.
 #define FLIGHT 8
 /// Partial sums of a column that the merge has in flight.
@@ -186,7 +189,9 @@ template <class T>
 DEVICE bool add_elements(const PoolArguments& a, u32 slice, u32 rows, float (&e)[EACH_LANE], u32 (&row)[EACH_LANE],
                          float (&acc)[T::PIECE], float& sum) {
     bool good = true;
+#pragma unroll 1
     for (u32 from = 0; from < rows; from += WARP) {
+#pragma unroll 4
         for (u32 p = 0; p < WARP && from + p < rows; p++) {
             const float x = __shfl_sync(FULL_WARP, e[0], (int)p);
             const u32 at = __shfl_sync(FULL_WARP, row[0], (int)p);
@@ -229,21 +234,28 @@ DEVICE void pool_item(const PoolArguments& a, const float* logits, const u32* li
     if (item >= item_count) return;
     const Item it = items[item];
     const float shift = from_ordered_bits(greatest[it.bag]);
-    float e[EACH_LANE];
-    u32 row[EACH_LANE];
+    float e[EACH_LANE] = {};
+    u32 row[EACH_LANE] = {};
     u32 notice = 0;
-#pragma unroll
-    for (u32 k = 0; k < EACH_LANE; k++) {
-        const u32 p = k * WARP + lane_id();
+    // Not unrolled, as the rules are long: each turn moves the others to the front.
+#pragma unroll 1
+    for (u32 from = 0; from < ROWS; from += WARP) {
+        const u32 p = from + lane_id();
         const bool valid = p < it.rows;
-        row[k] = row_of(list, it.first + (valid ? p : 0));
-        const float logit = logits[row[k]];
+        const u32 at = row_of(list, it.first + (valid ? p : 0));
+        const float logit = logits[at];
         const float g = linked(rule, logit);
-        e[k] = numerator(rule, g, shift);
+#pragma unroll
+        for (u32 k = 0; k + 1 < EACH_LANE; k++) {
+            e[k] = e[k + 1];
+            row[k] = row[k + 1];
+        }
+        e[EACH_LANE - 1] = numerator(rule, g, shift);
+        row[EACH_LANE - 1] = at;
         if (valid && !in_domain(rule, g)) notice |= OUT_OF_DOMAIN;
         if (valid && !is_finite(logit)) {
             notice |= REFUSED;
-            if (slice == 0) refused[row[k]] = 1;
+            if (slice == 0) refused[at] = 1;
         }
     }
     float acc[T::PIECE], sum = 0.0f;
@@ -304,7 +316,7 @@ DEVICE void pool_item(const PoolArguments& a, const float* logits, const u32* li
 }
 
 #define POOL(name, T, WHOLE, LIST)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS(WHOLE))                                                \
         name(const void* __restrict__ features, u64 stride, u32 width, u32 slices, const float* __restrict__ logits,           \
              const u32* __restrict__ list, const Item* __restrict__ items, u32 item_count, const u32* __restrict__ first,      \
              Rule rule, const u32* __restrict__ greatest, float* partials, float* partial_sums, u32* count, float* pooled,     \
@@ -371,6 +383,7 @@ DEVICE void back_rows(const PoolArguments& a, const u32* list, u32 place, u32 ro
     for (u32 r = 0; r < STEP; r++)
 #pragma unroll
         for (u32 j = 0; j < T::PIECE; j++) acc[r][j] = 0.0f;
+#pragma unroll 1
     for (u32 from = 0; from < a.width; from += WARP * T::PIECE) {
         const u32 c = from + lane_id() * T::PIECE;
         float u[T::PIECE];
@@ -421,7 +434,7 @@ DEVICE void back_item(const PoolArguments& a, const float* logits, const u32* li
 }
 
 #define BACK(name, T, WHOLE)                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(BACK_THREADS)                                                                  \
+    extern "C" __global__ void __launch_bounds__(BACK_THREADS, BACK_BLOCKS(WHOLE))                                      \
         name(const void* __restrict__ features, u64 stride, u32 width, const float* __restrict__ logits,                       \
              const u32* __restrict__ list, const Item* __restrict__ items, const float* __restrict__ weights,                  \
              const float* __restrict__ vectors, const float* __restrict__ direct, float* along, u8* refused, void* out,        \

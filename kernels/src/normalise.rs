@@ -119,6 +119,12 @@ pub trait Normalise: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether the order of the members alone decides. A link keeps it, but rounds: where the sigmoid is flat, two logits
+    /// become one number. So such a rule is given the logits themselves.
+    fn by_order(&self) -> bool {
+        false
+    }
+
     /// Whether `g` lies where its numerator keeps f32's precision.
     fn in_domain(&self, _g: f32) -> bool {
         true
@@ -233,6 +239,9 @@ impl Normalise for Max {
     }
     fn proportional(&self) -> bool {
         false
+    }
+    fn by_order(&self) -> bool {
+        true
     }
 }
 

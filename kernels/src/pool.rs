@@ -42,6 +42,15 @@ pub fn admissible(logit: f32, features: &[f32]) -> bool {
     logit.is_finite() && features.iter().all(|h| h.abs() < FEATURE_LIMIT)
 }
 
+/// g of a logit, or the logit itself where its order is all that the rule looks at.
+fn linked(rule: &dyn Normalise, link: Link, logit: f32) -> f32 {
+    if rule.by_order() {
+        logit
+    } else {
+        link.apply(logit)
+    }
+}
+
 /// Pools `members` (in TileId order, all of one width) by their attention `logits`.
 pub fn pool(rule: &dyn Normalise, link: Link, logits: &[f32], members: &[&[f32]]) -> Pooled {
     debug_assert_eq!(logits.len(), members.len());
@@ -71,7 +80,7 @@ pub fn pool(rule: &dyn Normalise, link: Link, logits: &[f32], members: &[&[f32]]
     }
     let g: Vec<f32> = kept
         .iter()
-        .map(|&place| link.apply(logits[place]))
+        .map(|&place| linked(rule, link, logits[place]))
         .collect();
     flags.out_of_domain = g.iter().any(|&g| !rule.in_domain(g));
     let rows: Vec<&[f32]> = kept.iter().map(|&place| members[place]).collect();
@@ -173,7 +182,10 @@ pub fn leave_one_out(
             let mut e: Vec<f32> = if uniform {
                 vec![1.0; others.len()]
             } else {
-                let g: Vec<f32> = others.iter().map(|&k| link.apply(logits[k])).collect();
+                let g: Vec<f32> = others
+                    .iter()
+                    .map(|&k| linked(rule, link, logits[k]))
+                    .collect();
                 rule.numerators(&g)
             };
             let mut sum = ordered_sum(e.iter().copied());

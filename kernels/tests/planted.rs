@@ -4,6 +4,7 @@
 #[path = "emulated/mod.rs"]
 mod emulated;
 
+mod bags;
 #[path = "planted/cases.rs"]
 mod cases;
 
@@ -26,6 +27,9 @@ struct Bug {
 /// What a case prints where a result is not the processor's.
 const DIFFERS: &str = "is not the processor's";
 
+const BAGS: &str = "cuda/bags.cuh";
+const POOL: &str = "cuda/pool.cu";
+const WEIGHTS: &str = "cuda/weights.cu";
 const TOP_K: &str = "cuda/top_k.cu";
 const TILES: &str = "cuda/tiles.cu";
 
@@ -50,7 +54,7 @@ fn caught(bugs: &'static [Bug]) {
 
 #[test]
 fn without_bugs_the_cases_pass() {
-    for case in ["case_top_k", "case_tiles"] {
+    for case in ["case_pool", "case_top_k", "case_tiles"] {
         for (seed, sanitized) in [(0, false), (3, false), (3, true)] {
             let variant = if sanitized { PLAIN.sanitized() } else { PLAIN };
             let setting = Setting {
@@ -60,6 +64,109 @@ fn without_bugs_the_cases_pass() {
             run(variant, &setting, &format!("cases::{case}")).passed();
         }
     }
+}
+
+#[test]
+fn bugs_in_weights_and_pool_are_caught() {
+    static BUGS: [Bug; 8] = [
+        Bug {
+            name: "an item one row too long",
+            patch: Patch {
+                file: POOL,
+                find: "if (from + p + u < rows) {",
+                put: "if (from + p + u <= rows) {",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: false,
+            report: DIFFERS,
+        },
+        Bug {
+            name: "rows loaded beyond the last",
+            patch: Patch {
+                file: POOL,
+                find: "const u32 q = min(from + p + u, rows - 1) - from;",
+                put: "const u32 q = p + u;",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: true,
+            report: "heap-buffer-overflow",
+        },
+        Bug {
+            name: "the list of members off by one",
+            patch: Patch {
+                file: BAGS,
+                find: "return list ? list[place] : place;",
+                put: "return list ? list[place + 1] : place;",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: true,
+            report: "heap-buffer-overflow",
+        },
+        Bug {
+            name: "fused where the contract says mul, then add",
+            patch: Patch {
+                file: POOL,
+                find: "acc[j] = __fadd_rn(acc[j], __fmul_rn(x, h[j]));\n                }\n            }\n        }\n        // The next",
+                put: "acc[j] = __fmaf_rn(x, h[j], acc[j]);\n                }\n            }\n        }\n        // The next",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: false,
+            report: DIFFERS,
+        },
+        Bug {
+            name: "items merged from the last to the first",
+            patch: Patch {
+                file: POOL,
+                find: "min(k + m, of - 1) * apart",
+                put: "(of - 1 - min(k + m, of - 1)) * apart",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: false,
+            report: DIFFERS,
+        },
+        Bug {
+            name: "the first to come merges, not the last",
+            patch: Patch {
+                file: BAGS,
+                find: "return before == warps - 1;",
+                put: "return before == 0;",
+            },
+            case: "case_pool",
+            seed: 1,
+            sanitized: false,
+            report: DIFFERS,
+        },
+        Bug {
+            name: "a weight where there is no row",
+            patch: Patch {
+                file: WEIGHTS,
+                find: "square[k] = part[k] = 0.0f;\n        if (p >= it.rows) continue;",
+                put: "square[k] = part[k] = 0.0f;\n        if (p > it.rows) continue;",
+            },
+            case: "case_pool",
+            seed: 0,
+            sanitized: false,
+            report: "MEMORY OVERRUN: byte 0 behind the end",
+        },
+        Bug {
+            name: "a shuffle that not all lanes reach",
+            patch: Patch {
+                file: BAGS,
+                find: "before = __shfl_sync(FULL_WARP, before, 0);",
+                put: "if (lane_id() < 31) before = __shfl_sync(FULL_WARP, before, 0);",
+            },
+            case: "case_pool",
+            seed: 1,
+            sanitized: false,
+            report: "DEADLOCK in kernel weir_",
+        },
+    ];
+    caught(&BUGS);
 }
 
 #[test]

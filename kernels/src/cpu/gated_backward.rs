@@ -331,7 +331,7 @@ fn typed<T: Narrow>(
         dh.fill(T::default());
     }
     let wanted = dh.is_some();
-    let mut dh_rest = dh.as_deref_mut();
+    let mut dh_rest = dh;
     let mut dh_from = 0;
     for first in (0..members).step_by(chunk_rows) {
         let rows = chunk_rows.min(members - first);

@@ -168,6 +168,12 @@ pub struct Buffer<T> {
     span: Span<T>,
 }
 
+impl<T: Number> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.span.fmt(f)
+    }
+}
+
 impl<T: Number> Buffer<T> {
     pub(crate) fn new(gpu: &Gpu, len: usize) -> Result<Buffer<T>, CudaError> {
         let bytes = len.saturating_mul(size_of::<T>());

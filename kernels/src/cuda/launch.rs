@@ -334,6 +334,7 @@ impl Function {
         let mut log = self.log();
         log.times += 1;
         log.last = Some(grid);
+        drop(log);
         stream.closed(open)
     }
 

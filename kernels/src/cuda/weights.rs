@@ -416,14 +416,3 @@ pub(super) fn backward(
     slopes.run(&mut work, bags, rule)?;
     work.finish()
 }
-
-pub(super) fn missing(kernel: &'static str, bags: &Bags) -> KernelError {
-    KernelError {
-        kernel,
-        shape: bags.describe(),
-        cause: Cause::Unsupported {
-            what: "this kernel is not built for devices yet".into(),
-            help: "use the processor",
-        },
-    }
-}

@@ -1,10 +1,12 @@
 //! Each kernel on small ragged input, against the processor's bits.
 
+use crate::bags::{Case, Odd, Type, pooled, weights};
 use crate::emulated::inside;
 use weir_kernels::cuda::module::Images;
 use weir_kernels::cuda::stream::Stream;
 use weir_kernels::cuda::{Gpu, Options};
-use weir_kernels::kernels::{Ends, Kernels, TileForm, TopKOut};
+use weir_kernels::kernels::{Ends, Kernels, Rule, TileForm, TopKOut};
+use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::view::Element;
 use weir_kernels::{Bags, Cpu, View, ViewMut};
 
@@ -43,6 +45,43 @@ fn same<T: PartialEq>(what: &str, device: &[T], processor: &[T]) {
         wrong.is_none(),
         "{what} is not the processor's: first at {wrong:?}"
     );
+}
+
+/// Empty, small, of several items, and an odd one last; whole pieces and single elements; masked rows full of NaN.
+#[test]
+#[ignore = "a case"]
+fn case_pool() {
+    if !inside() {
+        return;
+    }
+    let (stream, cpu) = both();
+    let rule = Rule {
+        normalisation: Normalisation::SquaredAverage,
+        link: Link::None,
+    };
+    for (width, kind, masked) in [
+        (40, Type::Bf16, false),
+        (36, Type::F32, true),
+        (37, Type::F32, false),
+    ] {
+        // Rows side by side, so that the last ends where the memory does.
+        let case = (0..)
+            .map(|seed| Case::with(seed, &[0, 5, 530, 77], width, kind, masked, &[Odd::Nothing]))
+            .find(|case| case.stride == width)
+            .expect("most strides are the width");
+        for again in 0..2 {
+            let (device, processor) = (pooled(&stream, &case, rule), pooled(&cpu, &case, rule));
+            assert!(
+                device == processor,
+                "the pool of width {width} is not the processor's, pass {again}"
+            );
+            let (device, processor) = (weights(&stream, &case, rule), weights(&cpu, &case, rule));
+            assert!(
+                device == processor,
+                "a weight is not the processor's, pass {again}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! (a) and (b) on the emulated device: the same bits as on the processor, in any order of threads and blocks, for any number
+//! of multiprocessors, whichever way features are loaded; and bugs planted in the kernels are seen.
+#![allow(clippy::unwrap_used)]
+
+mod bags;
+#[path = "emulated/mod.rs"]
+mod emulated;
+
+use bags::{Case, RULES, Random, Type, pooled, slopes, weights, weights_slopes};
+use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
+use weir_kernels::cuda::{Gpu, Options, module::Images};
+use weir_kernels::kernels::Rule;
+use weir_kernels::normalise::Link;
+use weir_kernels::{Cpu, cuda::stream::Stream};
+
+const TYPES: [Type; 3] = [Type::F32, Type::F16, Type::Bf16];
+
+fn stream() -> Stream {
+    let options = Options {
+        images: Images::Fixed(vec![0]),
+        cache: None,
+        ..Options::default()
+    };
+    Gpu::open_with(0, options).unwrap().stream().unwrap()
+}
+
+/// All kernels on a case, on both.
+fn same_as_the_twin(stream: &Stream, cpu: &Cpu, case: &Case, rule: Rule) {
+    let what = format!(
+        "{rule:?} on {} x {} of {:?}",
+        case.rows(),
+        case.width,
+        case.features.kind()
+    );
+    assert_eq!(
+        weights(stream, case, rule),
+        weights(cpu, case, rule),
+        "{what}"
+    );
+    let state = pooled(cpu, case, rule);
+    assert_eq!(pooled(stream, case, rule), state, "{what}");
+    let (got, truth) = (
+        weights_slopes(stream, case, rule),
+        weights_slopes(cpu, case, rule),
+    );
+    assert_eq!(bits(&got), bits(&truth), "{what}");
+    for direct in [false, true] {
+        let (got, truth) = (
+            slopes(stream, case, rule, direct),
+            slopes(cpu, case, rule, direct),
+        );
+        assert_eq!(bits(&got.logits), bits(&truth.logits), "{what}");
+        assert_eq!(bits(&got.features), bits(&truth.features), "{what}");
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn any_rule(r: &mut Random) -> Rule {
+    Rule {
+        normalisation: RULES[r.below(RULES.len())],
+        link: [Link::None, Link::Sigmoid][r.below(2)],
+    }
+}
+
+/// Cases of every type, load path and oddity; as many as the environment says.
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_any_bags() {
+    if !emulated::inside() {
+        return;
+    }
+    let seed: u64 = std::env::var("CASE_SEED").unwrap().parse().unwrap();
+    let count: u64 = std::env::var("CASE_COUNT").unwrap().parse().unwrap();
+    let (stream, cpu) = (stream(), Cpu::new(1).unwrap());
+    for number in 0..count {
+        let mut r = Random(seed * 1000 + number);
+        let rule = any_rule(&mut r);
+        let width = [1, 5, 16, 64, 136, 264, 300][r.below(7)];
+        let size = |r: &mut Random| [0, 1, 3, 40, 128, 129, 300][r.below(7)];
+        let mut sizes: Vec<usize> = (0..r.below(4)).map(|_| size(&mut r)).collect();
+        sizes.push(2 * r.below(70) + 1);
+        let masked = r.one_in(2);
+        let case = Case::new(r.bits(), &sizes, width, TYPES[r.below(3)], masked);
+        same_as_the_twin(&stream, &cpu, &case, rule);
+    }
+}
+
+fn setting(seed: u64, count: u64) -> Setting {
+    Setting {
+        seed,
+        environment: vec![
+            ("CASE_SEED", seed.to_string()),
+            ("CASE_COUNT", count.to_string()),
+        ],
+        ..Setting::default()
+    }
+}
+
+#[test]
+fn the_device_gives_the_processors_bits_in_any_order() {
+    for seed in 0..4 {
+        let setting = Setting {
+            lazy: seed % 2 == 1,
+            multiprocessors: [132, 1, 7, 46][seed as usize],
+            workers: 1 + seed as u32 % 2,
+            ..setting(seed, 12)
+        };
+        run(PLAIN, &setting, "case_any_bags").passed();
+    }
+}
+
+#[test]
+fn nothing_is_read_or_written_beside_what_is_there() {
+    run(SANITIZED, &setting(9, 8), "case_any_bags").passed();
+}
+
+/// One change each to a kernel: the file, what stands there, and what then stands there.
+const BUGS: [Patch; 8] = [
+    Patch {
+        file: "cuda/pool.cu",
+        find: "if (from + p + u < rows) {",
+        put: "if (true) {",
+    },
+    Patch {
+        file: "cuda/pool.cu",
+        find: "if (k + m < of) acc",
+        put: "acc",
+    },
+    Patch {
+        file: "cuda/pool.cu",
+        find: "LIST ? __shfl_sync(FULL_WARP, row[0], (int)q) : first",
+        put: "first",
+    },
+    Patch {
+        file: "cuda/pool.cu",
+        find: "sum = __fadd_rn(sum, x);\n                    good = good && fine(h);",
+        put: "sum = __fadd_rn(sum, x);",
+    },
+    Patch {
+        file: "cuda/pool.cu",
+        find: "for (int d = WARP / 2; d > 0; d /= 2) sum",
+        put: "for (int d = WARP / 4; d > 0; d /= 2) sum",
+    },
+    Patch {
+        file: "cuda/bags.cuh",
+        find: "if (before == warps - 1) *count = 0;",
+        put: "",
+    },
+    Patch {
+        file: "cuda/weights.cu",
+        find: "if (rows == ROWS) {",
+        put: "if (rows == ROWS + 1) {",
+    },
+    Patch {
+        file: "cuda/weights.cu",
+        find: "if (w > 0.0f) part",
+        put: "if (w >= 0.0f) part",
+    },
+];
+
+#[test]
+fn each_of_eight_planted_bugs_changes_a_bit_that_is_compared() {
+    for bug in &BUGS {
+        println!("{}: {}", bug.file, bug.find);
+        let variant = PLAIN.patched(std::slice::from_ref(bug));
+        run(variant, &setting(3, 60), "case_any_bags")
+            .failed_with("assertion `left == right` failed");
+    }
+}

@@ -44,6 +44,9 @@ macro_rules! owned {
     };
 }
 
+/// A rate that bounds nothing, for a card of which none is known; JSON has no infinity.
+const UNKNOWN: f64 = 1e18;
+
 /// An array that lies on the device.
 pub struct Held {
     owned: Owned,
@@ -277,8 +280,8 @@ impl Card {
         let known = crate::cards::CARDS
             .iter()
             .find(|card| name.contains(card.name));
-        ceilings.product = known.map_or(f64::INFINITY, |card| card.product);
-        ceilings.product_half = known.map_or(f64::INFINITY, |card| card.product_half);
+        ceilings.product = known.map_or(UNKNOWN, |card| card.product);
+        ceilings.product_half = known.map_or(UNKNOWN, |card| card.product_half);
         Ok((ceilings, Some(why)))
     }
 

@@ -119,7 +119,7 @@ impl Bench<'_> {
             Ok(took)
         })?;
         if !reads.is_empty() {
-            found.of_read = Some(samples.median() / Samples::new(reads).median());
+            found.of_read = Some(samples.least() / Samples::new(reads).least());
         }
         Ok(samples)
     }

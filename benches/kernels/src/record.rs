@@ -90,7 +90,7 @@ pub struct Measured {
     pub floor: f64,
     /// Median over floor.
     pub gap: f64,
-    /// Median over a plain read of the same features, in turns with it.
+    /// Least time over that of a plain read of the same features, in turns with it: a neighbour on the machine only adds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_read: Option<f64>,
     /// Time of the processor for a case of a device.

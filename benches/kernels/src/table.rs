@@ -46,7 +46,11 @@ impl Table {
             .collect();
         let width = |c: usize| {
             let cells = self.rows.iter().map(|row| row[c].chars().count());
-            cells.max().unwrap_or(0).max(self.head[c].chars().count())
+            cells
+                .max()
+                .unwrap_or(0)
+                .max(self.head[c].chars().count())
+                .max(2)
         };
         let widths: Vec<usize> = columns.iter().map(|&c| width(c)).collect();
         let mut line = |row: &[String]| -> Result<(), Fault> {

@@ -56,7 +56,7 @@ pub fn run(
         machine = card.machine(machine);
     }
     let mut sink = Sink::new(options.json.as_deref())?;
-    sink.write(&Record::Machine(machine.clone()))?;
+    sink.write(&Record::Machine(Box::new(machine.clone())))?;
     let ceilings = if options.check {
         None
     } else {

@@ -128,13 +128,11 @@ pub fn full_card() -> Vec<Case> {
 pub fn cases(axes: &Axes) -> Vec<Case> {
     let mut near: Vec<(usize, usize, usize, Case)> = Vec::new();
     for (place, kernel) in Kernel::ALL.into_iter().enumerate() {
-        let mut count = 0;
         let mut all = of_kernel(kernel, axes);
         all.sort_by_key(|(off, steps, _)| (*off, *steps));
-        for (off, _, case) in all {
-            // What a kernel's own grid has more of does not push the others out of the budget.
+        // What a kernel's own grid has more of does not push the others out of the budget.
+        for (count, (off, _, case)) in all.into_iter().enumerate() {
             near.push((off, count, place, case));
-            count += 1;
         }
     }
     near.sort_by_key(|(off, count, place, _)| (*off, *count, *place));

@@ -12,7 +12,7 @@ use std::path::Path;
 #[serde(tag = "record", rename_all = "kebab-case")]
 pub enum Record {
     /// On what.
-    Machine(Machine),
+    Machine(Box<Machine>),
     /// What it can do at best.
     Ceilings(Ceilings),
     /// A case.

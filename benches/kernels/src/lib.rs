@@ -20,7 +20,7 @@
 //! | [`table`], [`plot`], [`trace`] | for a person: a table, a roofline, a timeline |
 //! | [`compare`], [`peers`] | against an earlier run; beside other libraries |
 //! | [`cards`], [`predict`] | limits of named cards; floors without one |
-//! | [`bench`] | all of it in order |
+//! | [`mod@bench`] | all of it in order |
 
 pub mod bench;
 pub mod bits;

@@ -94,7 +94,9 @@ fn write_table(tiles: &Tiles, classes: &Classes, to: &mut dyn Write) -> io::Resu
             tile.y().to_string(),
             footprint.clone(),
             footprint,
-            grid.map_or_else(String::new, |grid| number64(grid.mpp)),
+            // A file of features need not say it.
+            grid.filter(|grid| grid.mpp > 0.0)
+                .map_or_else(String::new, |grid| number64(grid.mpp)),
             tiles
                 .scores
                 .get(&tile)

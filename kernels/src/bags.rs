@@ -79,23 +79,47 @@ impl Bags {
             });
         }
         let mask = mask.filter(|mask| mask.contains(&false));
+        let offsets = offsets.iter().map(|&offset| offset as u32).collect();
+        Ok(match mask {
+            None => Bags::cut(offsets, None),
+            Some(mask) => Bags::cut(offsets, Some(&|row| mask[row])),
+        })
+    }
+
+    /// Those of the members that `keep` says, by bag and row; the bags stay, some of them empty.
+    pub(crate) fn keep(&self, keep: impl Fn(usize, usize) -> bool) -> Bags {
+        let mut kept = vec![false; self.total()];
+        for bag in 0..self.len() {
+            for row in self.places(bag).map(|place| self.row(place)) {
+                kept[row] = keep(bag, row);
+            }
+        }
+        Bags::cut(self.offsets.clone(), Some(&|row| kept[row]))
+    }
+
+    /// Of offsets that were checked.
+    fn cut(offsets: Vec<u32>, member: Option<&dyn Fn(usize) -> bool>) -> Bags {
+        let rows = offsets.last().map_or(0, |&offset| offset as usize);
         let mut bags = Bags {
-            offsets: offsets.iter().map(|&offset| offset as u32).collect(),
-            members: mask.map(|mask| {
-                let member = |&row: &u32| mask[row as usize];
+            members: member.map(|member| {
+                let member = |&row: &u32| member(row as usize);
                 (0..rows as u32).filter(member).collect()
             }),
             starts: Vec::with_capacity(offsets.len()),
             items: Vec::with_capacity(rows / ROWS + offsets.len()),
             first: Vec::with_capacity(offsets.len()),
+            offsets,
         };
         bags.starts.push(0);
         bags.first.push(0);
         for bag in 0..bags.len() {
             let start = bags.starts[bag];
-            let members = match mask {
+            let members = match &bags.members {
                 None => bags.offsets[bag + 1] - bags.offsets[bag],
-                Some(mask) => mask[bags.rows(bag)].iter().filter(|m| **m).count() as u32,
+                Some(list) => {
+                    let rest = &list[start as usize..];
+                    rest.partition_point(|&row| row < bags.offsets[bag + 1]) as u32
+                }
             };
             for (slot, first) in (0..members).step_by(ROWS).enumerate() {
                 bags.items.push(Item {
@@ -108,7 +132,7 @@ impl Bags {
             bags.starts.push(start + members);
             bags.first.push(bags.items.len() as u32);
         }
-        Ok(bags)
+        bags
     }
 
     /// One bag of `rows` rows.

@@ -27,6 +27,7 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
+//! | [`cuda`] | the device: driver, code, memory, streams, launches |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```
@@ -41,8 +42,10 @@
 
 pub mod attention;
 pub mod bags;
+pub mod check;
 pub mod classifier;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod gated;
 pub mod kernels;
@@ -51,6 +54,7 @@ pub mod math;
 pub mod normalise;
 pub mod pool;
 pub mod reference;
+mod rule;
 pub mod view;
 
 pub use bags::Bags;

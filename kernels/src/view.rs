@@ -359,3 +359,24 @@ impl<'a, const N: usize> ViewMut<'a, N> {
         })
     }
 }
+
+impl ViewMut<'_, 2> {
+    /// The rows from the first on, when the view lies on the host, is of this type, and the elements of a row lie side by
+    /// side.
+    pub fn rows<T: Element>(&mut self) -> Option<impl Iterator<Item = &mut [T]>> {
+        let layout = self.layout;
+        let fits = layout.place == Place::Host
+            && layout.dtype == T::DTYPE
+            && (layout.strides[1] == 1 || layout.shape[1] <= 1);
+        let row = move |row: usize| {
+            if layout.shape[1] == 0 {
+                return &mut [][..];
+            }
+            let address = layout.address + (row * layout.strides[0] * size_of::<T>()) as u64;
+            // SAFETY: the row lies inside the layout, which holds while `self` is borrowed, exclusively, and no two places
+            // of it are one element, so that no two rows overlap.
+            unsafe { std::slice::from_raw_parts_mut(address as *mut T, layout.shape[1]) }
+        };
+        fits.then(|| (0..layout.shape[0]).map(row))
+    }
+}

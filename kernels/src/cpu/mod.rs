@@ -1,10 +1,12 @@
 //! The kernels on the processor: twins of the CUDA ones, the features read once.
 
+mod avx2;
+mod features;
 mod gated;
-mod pool;
+pub(crate) mod pool;
 mod tiles;
 mod top_k;
-mod weights;
+pub(crate) mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;

@@ -1,38 +1,490 @@
-//! (a) on the processor.
+//! (a) on the processor, and the passes over a bag that (b) makes too.
+//!
+//! A pass over the members makes numerators, their sum and what else [`Totals`] adds up, item by item, whichever thread
+//! comes to it; then the items of each bag are merged in order. A bag in which a member is refused is passed again without
+//! it, one whose sums are zero or out of range with the numerator 1.
 
 use super::Cpu;
-use crate::bags::Bags;
-use crate::error::{Cause, KernelError};
-use crate::kernels::{Rule, WeightsOut};
-use crate::view::{View, ViewMut};
+use crate::bags::{Bags, Item};
+use crate::check::Asked;
+use crate::error::KernelError;
+use crate::kernels::{Rule, WeightsOut, flags};
+use crate::math::ln;
+use crate::ordered_sum;
+use crate::view::{Dtype, Place, View, ViewMut};
+use rayon::prelude::*;
+
+/// What is added up beside the numerators.
+pub(super) trait Totals: Sync {
+    /// Number of sums.
+    fn width(&self) -> usize;
+
+    /// Adds e_i h_i of an item's members to `total`, in order; false when a member must be refused.
+    fn add(&self, bags: &Bags, item: Item, e: &[f32], total: &mut [f32]) -> bool;
+
+    /// Whether a row may be a member, by what is added up.
+    fn admissible(&self, row: usize) -> bool;
+}
+
+/// Nothing but the numerators.
+struct Nothing;
+
+impl Totals for Nothing {
+    fn width(&self) -> usize {
+        0
+    }
+    fn add(&self, _: &Bags, _: Item, _: &[f32], _: &mut [f32]) -> bool {
+        true
+    }
+    fn admissible(&self, _: usize) -> bool {
+        true
+    }
+}
+
+/// The results as slices.
+pub(super) struct Out<'a> {
+    pub(super) weights: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
+    pub(super) squares: &'a mut [f32],
+    pub(super) entropy: &'a mut [f32],
+    pub(super) flags: &'a mut [u32],
+    /// `[bags, width]`
+    pub(super) pooled: &'a mut [f32],
+}
+
+/// Arguments of (a)'s forward pass, the same on both devices.
+pub(crate) fn check_out(
+    asked: &Asked,
+    bags: &Bags,
+    out: &WeightsOut<'_>,
+) -> Result<(), KernelError> {
+    let f32s = |argument, view: &ViewMut<'_, 1>, len| {
+        asked.dense(argument, view.layout(), Dtype::F32, [len])
+    };
+    f32s("weights", &out.weights, bags.total())?;
+    f32s("sums", &out.sums, bags.len())?;
+    f32s("squares", &out.squares, bags.len())?;
+    f32s("entropy", &out.entropy, bags.len())?;
+    asked.dense("flags", out.flags.layout(), Dtype::U32, [bags.len()])
+}
+
+/// The elements of a view that was checked.
+pub(super) fn read<'a, T: crate::view::Element>(
+    asked: &Asked,
+    argument: &'static str,
+    view: View<'a, 1>,
+) -> Result<&'a [T], KernelError> {
+    view.slice().ok_or_else(|| not_dense(asked, argument))
+}
+
+fn not_dense(asked: &Asked, argument: &'static str) -> KernelError {
+    asked.refuse(crate::error::Cause::Strides {
+        argument,
+        expected: "on the host, in order and without gaps",
+    })
+}
+
+/// The elements of a view that was checked, to write.
+pub(super) fn write<'a, T: crate::view::Element, const N: usize>(
+    asked: &Asked,
+    argument: &'static str,
+    view: &'a mut ViewMut<'_, N>,
+) -> Result<&'a mut [T], KernelError> {
+    view.slice().ok_or_else(|| not_dense(asked, argument))
+}
 
 pub(super) fn forward(
-    _: &Cpu,
+    cpu: &Cpu,
     bags: &Bags,
-    _: Rule,
-    _: View<'_, 1>,
-    _: WeightsOut<'_>,
+    rule: Rule,
+    logits: View<'_, 1>,
+    mut out: WeightsOut<'_>,
 ) -> Result<(), KernelError> {
-    Err(missing("weights", bags))
+    let asked = Asked::rows("weights", bags, Place::Host);
+    rule.check(asked.kernel(), asked.shape())?;
+    asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
+    check_out(&asked, bags, &out)?;
+    let out = Out {
+        weights: write(&asked, "weights", &mut out.weights)?,
+        sums: write(&asked, "sums", &mut out.sums)?,
+        squares: write(&asked, "squares", &mut out.squares)?,
+        entropy: write(&asked, "entropy", &mut out.entropy)?,
+        flags: write(&asked, "flags", &mut out.flags)?,
+        pooled: &mut [],
+    };
+    run(
+        cpu,
+        bags,
+        rule,
+        read(&asked, "logits", logits)?,
+        &Nothing,
+        out,
+    );
+    Ok(())
+}
+
+/// One item of a pass.
+struct Part<'a> {
+    item: Item,
+    /// Numerators, then weights, of its members.
+    e: &'a mut [f32],
+    total: &'a mut [f32],
+    sum: f32,
+    squares: f32,
+    entropy: f32,
+    /// A member must be refused.
+    refused: bool,
+    /// A g lies outside of its domain.
+    outside: bool,
+}
+
+/// How a pass makes numerators.
+#[derive(Clone, Copy, PartialEq)]
+enum Numerators {
+    ByRule,
+    One,
+}
+
+/// What became of a bag in a pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Done,
+    Refused,
+    Uniform,
+}
+
+struct Passes<'a, T> {
+    cpu: &'a Cpu,
+    rule: Rule,
+    logits: &'a [f32],
+    totals: &'a T,
+}
+
+/// Elements below which a pass runs on the caller's thread: another thread would take longer to wake.
+pub(super) const ALONE: usize = 1 << 16;
+
+/// All passes over all bags.
+pub(super) fn run<T: Totals>(
+    cpu: &Cpu,
+    bags: &Bags,
+    rule: Rule,
+    logits: &[f32],
+    totals: &T,
+    mut out: Out<'_>,
+) {
+    let passes = Passes {
+        cpu,
+        rule,
+        logits,
+        totals,
+    };
+    out.weights.fill(0.0);
+    out.flags.fill(0);
+    let all: Vec<usize> = (0..bags.len()).collect();
+    let mut refused = Vec::new();
+    let mut outcomes = passes.pass(bags, &all, Numerators::ByRule, &mut out, &mut refused);
+    let mut bad = vec![false; if refused.is_empty() { 0 } else { bags.total() }];
+    refused.iter().for_each(|&row| bad[row] = true);
+    let kept = |row: usize| bad.get(row).is_none_or(|bad| !bad);
+    let again = Outcome::Refused;
+    if outcomes.contains(&again) {
+        let of: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|&bag| outcomes[bag] == again)
+            .collect();
+        let without = bags.keep(|bag, row| outcomes[bag] == again && kept(row));
+        for &bag in &of {
+            out.flags[bag] |= flags::REFUSED;
+        }
+        let second = passes.pass(&without, &of, Numerators::ByRule, &mut out, &mut refused);
+        for (bag, outcome) in of.into_iter().zip(second) {
+            outcomes[bag] = outcome;
+        }
+    }
+    let again = Outcome::Uniform;
+    if outcomes.contains(&again) {
+        let of: Vec<usize> = all
+            .into_iter()
+            .filter(|&bag| outcomes[bag] == again)
+            .collect();
+        let uniform = bags.keep(|bag, row| outcomes[bag] == again && kept(row));
+        passes.pass(&uniform, &of, Numerators::One, &mut out, &mut refused);
+    }
+}
+
+impl<T: Totals> Passes<'_, T> {
+    /// One pass over the bags `of`, the only ones of `bags` with members; the outcome of each. Rows that must be refused
+    /// are added to `refused`.
+    fn pass(
+        &self,
+        bags: &Bags,
+        of: &[usize],
+        numerators: Numerators,
+        out: &mut Out<'_>,
+        refused: &mut Vec<usize>,
+    ) -> Vec<Outcome> {
+        let width = self.totals.width();
+        let alone = bags.members() * (width + 16) < ALONE || self.cpu.threads() == 1;
+        let greatest = self.greatest(bags, of, numerators);
+        let mut e = vec![0f32; bags.members()];
+        let mut totals = vec![0f32; bags.items().len() * width];
+        let mut parts = parts(bags.items(), &mut e, &mut totals, width);
+        self.each(alone, &mut parts, |part| {
+            self.numerators(bags, greatest[part.item.bag as usize], numerators, part);
+            part.refused |= !self.totals.add(bags, part.item, part.e, part.total);
+        });
+        let outcomes: Vec<Outcome> = of
+            .iter()
+            .map(|&bag| self.merge(bags, bag, numerators, &parts, width, out))
+            .collect();
+        for part in &parts {
+            if part.refused {
+                let first = part.item.first as usize;
+                let rows = (first..first + part.item.rows as usize).map(|place| bags.row(place));
+                refused.extend(
+                    rows.filter(|&row| {
+                        !(self.logits[row].is_finite() && self.totals.admissible(row))
+                    }),
+                );
+            }
+        }
+        let sums = &*out.sums;
+        self.each(alone, &mut parts, |part| {
+            spread(part, sums[part.item.bag as usize]);
+        });
+        for (&bag, outcome) in of.iter().zip(&outcomes) {
+            if *outcome == Outcome::Done {
+                let own = &parts[bags.first()[bag] as usize..bags.first()[bag + 1] as usize];
+                out.squares[bag] = merged(own.iter().map(|part| part.squares));
+                out.entropy[bag] = merged(own.iter().map(|part| part.entropy));
+                for part in own {
+                    let first = part.item.first as usize;
+                    for (place, &w) in part.e.iter().enumerate() {
+                        out.weights[bags.row(first + place)] = w;
+                    }
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn each<'p>(
+        &self,
+        alone: bool,
+        parts: &mut [Part<'p>],
+        what: impl Fn(&mut Part<'p>) + Send + Sync,
+    ) {
+        if alone {
+            parts.iter_mut().for_each(what);
+        } else {
+            self.cpu
+                .threads
+                .install(|| parts.par_iter_mut().for_each(what));
+        }
+    }
+
+    /// Each bag's greatest g, where the rule asks for it. A maximum has no rounding: its order is free.
+    fn greatest(&self, bags: &Bags, of: &[usize], numerators: Numerators) -> Vec<f32> {
+        let mut greatest = vec![f32::NEG_INFINITY; bags.len()];
+        if self.rule.shifted() && numerators == Numerators::ByRule {
+            for &bag in of {
+                greatest[bag] = bags
+                    .places(bag)
+                    .map(|place| self.rule.link.apply(self.logits[bags.row(place)]))
+                    .fold(f32::NEG_INFINITY, f32::max);
+            }
+        }
+        greatest
+    }
+
+    fn numerators(&self, bags: &Bags, greatest: f32, numerators: Numerators, part: &mut Part<'_>) {
+        let first = part.item.first as usize;
+        if numerators == Numerators::One {
+            part.e.fill(1.0);
+        } else {
+            for (place, e) in part.e.iter_mut().enumerate() {
+                let logit = self.logits[bags.row(first + place)];
+                part.refused |= !logit.is_finite();
+                let g = self.rule.link.apply(logit);
+                part.outside |= !self.rule.in_domain(g);
+                *e = self.rule.numerator(g, greatest);
+            }
+        }
+        part.sum = part.e.iter().fold(0.0, |sum, e| sum + e);
+    }
+
+    /// Merges a bag's items in order into S and z, and says what became of it.
+    fn merge(
+        &self,
+        bags: &Bags,
+        bag: usize,
+        numerators: Numerators,
+        parts: &[Part<'_>],
+        width: usize,
+        out: &mut Out<'_>,
+    ) -> Outcome {
+        let own = &parts[bags.first()[bag] as usize..bags.first()[bag + 1] as usize];
+        let pooled = &mut out.pooled[bag * width..(bag + 1) * width];
+        if own.iter().any(|part| part.refused) {
+            return Outcome::Refused;
+        }
+        pooled.fill(0.0);
+        let sum = merged(own.iter().map(|part| part.sum));
+        (out.sums[bag], out.squares[bag], out.entropy[bag]) = (sum, 0.0, 0.0);
+        if own.is_empty() {
+            out.flags[bag] |= flags::EMPTY;
+            return Outcome::Done;
+        }
+        if own.iter().any(|part| part.outside) {
+            out.flags[bag] |= flags::OUT_OF_DOMAIN;
+        }
+        for part in own {
+            for (total, &item) in pooled.iter_mut().zip(&*part.total) {
+                *total += item;
+            }
+        }
+        let in_range = sum.is_finite() && pooled.iter().all(|total| total.is_finite());
+        if numerators == Numerators::ByRule && (sum == 0.0 || !in_range) {
+            out.flags[bag] |= flags::UNIFORM;
+            if !in_range {
+                out.flags[bag] |= flags::OUT_OF_DOMAIN;
+            }
+            return Outcome::Uniform;
+        }
+        pooled.iter_mut().for_each(|total| *total /= sum);
+        Outcome::Done
+    }
+}
+
+/// The sum of the items' sums.
+fn merged(items: impl Iterator<Item = f32>) -> f32 {
+    items.fold(0.0, |total, item| total + item)
+}
+
+fn parts<'a>(
+    items: &[Item],
+    mut e: &'a mut [f32],
+    mut totals: &'a mut [f32],
+    width: usize,
+) -> Vec<Part<'a>> {
+    items
+        .iter()
+        .map(|&item| {
+            let (own, rest) = std::mem::take(&mut e).split_at_mut(item.rows as usize);
+            e = rest;
+            let (total, rest) = std::mem::take(&mut totals).split_at_mut(width);
+            totals = rest;
+            Part {
+                item,
+                e: own,
+                total,
+                sum: 0.0,
+                squares: 0.0,
+                entropy: 0.0,
+                refused: false,
+                outside: false,
+            }
+        })
+        .collect()
+}
+
+/// Turns an item's numerators into weights, and adds up their squares and entropy.
+fn spread(part: &mut Part<'_>, sum: f32) {
+    let (mut squares, mut entropy) = (0.0, 0.0);
+    for e in part.e.iter_mut() {
+        let w = *e / sum;
+        *e = w;
+        squares += w * w;
+        entropy += if w > 0.0 { -(w * ln(w)) } else { 0.0 };
+    }
+    (part.squares, part.entropy) = (squares, entropy);
+}
+
+/// (a)'s backward pass, as slices: from `gradient`, dL/dw of each row, to dL/da. A row of which `refused` says so, or
+/// whose logit is not finite, is none of its bag.
+#[derive(Clone, Copy)]
+pub(super) struct Slopes<'a> {
+    pub(super) bags: &'a Bags,
+    pub(super) rule: Rule,
+    pub(super) logits: &'a [f32],
+    pub(super) weights: &'a [f32],
+    pub(super) sums: &'a [f32],
+    pub(super) flags: &'a [u32],
+    pub(super) gradient: &'a [f32],
+}
+
+impl Slopes<'_> {
+    /// Writes every row.
+    pub(super) fn run(&self, refused: impl Fn(usize) -> bool, out: &mut [f32]) {
+        out.fill(0.0);
+        let mut kept = Vec::new();
+        for bag in 0..self.bags.len() {
+            if self.flags[bag] & (flags::UNIFORM | flags::EMPTY) != 0 {
+                continue;
+            }
+            let rows = self.bags.places(bag).map(|place| self.bags.row(place));
+            kept.clear();
+            kept.extend(rows.filter(|&row| self.logits[row].is_finite() && !refused(row)));
+            let mean = ordered_sum(kept.iter().map(|&k| self.weights[k] * self.gradient[k]));
+            for &k in &kept {
+                let apart = self.gradient[k] - mean;
+                out[k] = self
+                    .rule
+                    .slope(self.logits[k], self.weights[k], self.sums[bag], apart);
+            }
+        }
+    }
 }
 
 pub(super) fn backward(
     _: &Cpu,
     bags: &Bags,
-    _: Rule,
-    _: View<'_, 1>,
-    _: (View<'_, 1>, View<'_, 1>, View<'_, 1>),
-    _: View<'_, 1>,
-    _: ViewMut<'_, 1>,
+    rule: Rule,
+    logits: View<'_, 1>,
+    (weights, sums, flags): (View<'_, 1>, View<'_, 1>, View<'_, 1>),
+    gradient: View<'_, 1>,
+    mut out: ViewMut<'_, 1>,
 ) -> Result<(), KernelError> {
-    Err(missing("weights backward", bags))
+    let asked = Asked::rows("weights backward", bags, Place::Host);
+    rule.check(asked.kernel(), asked.shape())?;
+    check_backward(&asked, bags, logits, weights, sums, flags, &out)?;
+    asked.dense("gradient", gradient.layout(), Dtype::F32, [bags.total()])?;
+    let slopes = Slopes {
+        bags,
+        rule,
+        logits: read(&asked, "logits", logits)?,
+        weights: read(&asked, "weights", weights)?,
+        sums: read(&asked, "sums", sums)?,
+        flags: read(&asked, "flags", flags)?,
+        gradient: read(&asked, "gradient", gradient)?,
+    };
+    slopes.run(|_| false, write(&asked, "out", &mut out)?);
+    Ok(())
+}
+
+/// Arguments that (a)'s and (b)'s backward passes have in common.
+pub(crate) fn check_backward(
+    asked: &Asked,
+    bags: &Bags,
+    logits: View<'_, 1>,
+    weights: View<'_, 1>,
+    sums: View<'_, 1>,
+    flags: View<'_, 1>,
+    out: &ViewMut<'_, 1>,
+) -> Result<(), KernelError> {
+    asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
+    asked.dense("weights", weights.layout(), Dtype::F32, [bags.total()])?;
+    asked.dense("sums", sums.layout(), Dtype::F32, [bags.len()])?;
+    asked.dense("flags", flags.layout(), Dtype::U32, [bags.len()])?;
+    asked.dense("logits' gradient", out.layout(), Dtype::F32, [bags.total()])
 }
 
 pub(super) fn missing(kernel: &'static str, bags: &Bags) -> KernelError {
     KernelError {
         kernel,
         shape: bags.describe(),
-        cause: Cause::Unsupported {
+        cause: crate::error::Cause::Unsupported {
             what: "this kernel is not built yet".into(),
             help: "use the loops of weir_kernels::pool",
         },

@@ -1,0 +1,210 @@
+//! The loops of [`super::features`] for processors with AVX2 and F16C; elsewhere they are not there, and the portable ones
+//! run. The memory is the limit: wider vectors would not be faster.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use there::{Eight, accumulate, products};
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use missing::{Eight, accumulate, products};
+
+#[cfg(not(target_arch = "x86_64"))]
+mod missing {
+    use super::super::features::Feature;
+
+    pub trait Eight {}
+    impl<T> Eight for T {}
+
+    pub fn accumulate<T: Feature>(_: &[&[T]], _: &[f32], _: &mut [f32]) -> Option<i32> {
+        None
+    }
+    pub fn products<T: Feature>(_: &[T], _: &[f32], _: &mut [f32]) -> Option<i32> {
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod there {
+    use super::super::features::Feature;
+    use half::{bf16, f16};
+    use std::arch::x86_64::*;
+
+    /// Rows that one sweep over the total takes.
+    const SWEEP: usize = 8;
+
+    /// A type of which eight become a vector of f32.
+    pub trait Eight: Sized {
+        /// Eight of them, exactly.
+        ///
+        /// # Safety
+        /// Eight elements can be read at `from`, and the processor has AVX2 and F16C.
+        unsafe fn eight(from: *const Self) -> __m256;
+    }
+
+    impl Eight for f32 {
+        #[inline(always)]
+        unsafe fn eight(from: *const f32) -> __m256 {
+            // SAFETY: the caller's.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+    }
+
+    impl Eight for f16 {
+        #[inline(always)]
+        unsafe fn eight(from: *const f16) -> __m256 {
+            // SAFETY: the caller's.
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        }
+    }
+
+    impl Eight for bf16 {
+        #[inline(always)]
+        unsafe fn eight(from: *const bf16) -> __m256 {
+            // SAFETY: the caller's.
+            unsafe {
+                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32(words, 16))
+            }
+        }
+    }
+
+    fn vectors() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+    }
+
+    /// As [`super::super::features::accumulate`]; the greatest feature's bits without the sign. Every row is as long as
+    /// `total`, and there is an `e` for each.
+    pub fn accumulate<T: Feature>(rows: &[&[T]], e: &[f32], total: &mut [f32]) -> Option<i32> {
+        assert!(rows.len() == e.len() && rows.iter().all(|row| row.len() == total.len()));
+        // SAFETY: the processor has what the function is compiled for, and the rows are as long as `total`.
+        vectors().then(|| unsafe { accumulate_vectors(rows, e, total) })
+    }
+
+    /// The places of <row, u>; the greatest feature's bits without the sign. `u` is as long as `row`, and `places`, all zero,
+    /// as long as a stretch.
+    pub fn products<T: Feature>(row: &[T], u: &[f32], places: &mut [f32]) -> Option<i32> {
+        assert!(row.len() == u.len() && places.len().is_multiple_of(32));
+        // SAFETY: the processor has what the function is compiled for; `u` is as long as `row`.
+        vectors().then(|| unsafe { places_vectors(row, u, places) })
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and F16C, and every row is as long as `total`.
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn accumulate_vectors<T: Feature>(rows: &[&[T]], e: &[f32], total: &mut [f32]) -> i32 {
+        let mut greatest = 0;
+        let mut at = 0;
+        while at < rows.len() {
+            // SAFETY: the caller's, and the rows exist.
+            greatest = greatest.max(unsafe {
+                if rows.len() - at >= SWEEP {
+                    at += SWEEP;
+                    sweep::<T, SWEEP>(&rows[at - SWEEP..], &e[at - SWEEP..], total)
+                } else {
+                    at += 1;
+                    sweep::<T, 1>(&rows[at - 1..], &e[at - 1..], total)
+                }
+            });
+        }
+        greatest
+    }
+
+    /// One sweep over `total` with the first `N` rows; the `N` after them are asked for ahead of time.
+    ///
+    /// # Safety
+    /// The processor has AVX2 and F16C, there are `N` rows, and every row is as long as `total`.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn sweep<T: Feature, const N: usize>(
+        rows: &[&[T]],
+        e: &[f32],
+        total: &mut [f32],
+    ) -> i32 {
+        let from: [*const T; N] = std::array::from_fn(|k| rows[k].as_ptr());
+        // The rows after these, or these again: a line that is there costs nothing.
+        let ahead: [*const T; N] =
+            std::array::from_fn(|k| rows.get(N + k).unwrap_or(&rows[k]).as_ptr());
+        let factor: [__m256; N] = std::array::from_fn(|k| _mm256_set1_ps(e[k]));
+        let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+        let mut greatest = _mm256_setzero_si256();
+        let width = total.len();
+        let sums = total.as_mut_ptr();
+        let mut c = 0;
+        // Half a line of f32, a quarter of the others.
+        while c + 16 <= width {
+            // SAFETY: c + 16 components exist in `total` and in each row; asking ahead reads nothing.
+            unsafe {
+                let mut low = _mm256_loadu_ps(sums.add(c));
+                let mut high = _mm256_loadu_ps(sums.add(c + 8));
+                for k in 0..N {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead[k].wrapping_add(c).cast());
+                    let (h, j) = (T::eight(from[k].add(c)), T::eight(from[k].add(c + 8)));
+                    low = _mm256_add_ps(low, _mm256_mul_ps(factor[k], h));
+                    high = _mm256_add_ps(high, _mm256_mul_ps(factor[k], j));
+                    let h = _mm256_and_si256(_mm256_castps_si256(h), magnitude);
+                    let j = _mm256_and_si256(_mm256_castps_si256(j), magnitude);
+                    greatest = _mm256_max_epi32(greatest, _mm256_max_epi32(h, j));
+                }
+                _mm256_storeu_ps(sums.add(c), low);
+                _mm256_storeu_ps(sums.add(c + 8), high);
+            }
+            c += 16;
+        }
+        let mut all = [0i32; 8];
+        // SAFETY: `all` has room for eight.
+        unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), greatest) };
+        let mut greatest = all.into_iter().fold(0, i32::max);
+        for (c, total) in total.iter_mut().enumerate().skip(c) {
+            for k in 0..N {
+                let h = rows[k][c].wide();
+                greatest = greatest.max(h.abs().to_bits() as i32);
+                *total += e[k] * h;
+            }
+        }
+        greatest
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and F16C, and `u` is as long as `row`.
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn places_vectors<T: Feature>(row: &[T], u: &[f32], places: &mut [f32]) -> i32 {
+        let magnitude = _mm256_set1_epi32(0x7fff_ffff);
+        let mut greatest = _mm256_setzero_si256();
+        let stretch = places.len();
+        let whole = row.len() - row.len() % 8;
+        // Four vectors of places at a time stay in registers over all stretches.
+        for from in (0..stretch).step_by(32) {
+            let mut sums = [_mm256_setzero_ps(); 4];
+            let mut c = from;
+            while c < whole {
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    let c = c + 8 * k;
+                    if c < whole {
+                        // SAFETY: c + 8 components exist in both.
+                        unsafe {
+                            let h = T::eight(row.as_ptr().add(c));
+                            let u = _mm256_loadu_ps(u.as_ptr().add(c));
+                            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(h, u));
+                            let h = _mm256_and_si256(_mm256_castps_si256(h), magnitude);
+                            greatest = _mm256_max_epi32(greatest, h);
+                        }
+                    }
+                }
+                c += stretch;
+            }
+            for (k, sum) in sums.into_iter().enumerate() {
+                // SAFETY: a stretch is a whole number of 32 places.
+                unsafe { _mm256_storeu_ps(places.as_mut_ptr().add(from + 8 * k), sum) };
+            }
+        }
+        let mut all = [0i32; 8];
+        // SAFETY: `all` has room for eight.
+        unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), greatest) };
+        let mut greatest = all.into_iter().fold(0, i32::max);
+        for c in whole..row.len() {
+            let h = row[c].wide();
+            greatest = greatest.max(h.abs().to_bits() as i32);
+            places[c % stretch] += h * u[c];
+        }
+        greatest
+    }
+}

@@ -1,0 +1,211 @@
+//! Pinned memory of the host, in rings of a bounded number of chunks, through which all copies go.
+//!
+//! Copies from and to ordinary memory are staged by the driver in a way that makes the host wait. Through a ring the host
+//! copies into a chunk and goes on; it waits only when the ring is full. Uploads use write-combined memory, which the
+//! device reads fastest and the host only writes; results use plain pinned memory, which the host reads.
+
+use super::Gpu;
+use super::fault::CudaError;
+use super::stream::Event;
+use cudarc::driver::{result, sys};
+
+/// Bytes of a chunk: some 80 us of a PCIe 5 link, so a ring of four hides the host's copying.
+const CHUNK: usize = 4 << 20;
+
+/// Chunks of a ring.
+const CHUNKS: usize = 4;
+
+/// `CU_MEMHOSTALLOC_WRITECOMBINED`.
+const WRITE_COMBINED: u32 = 4;
+
+/// Pinned memory, and the event after which it is free again.
+struct Chunk {
+    host: *mut u8,
+    free: Event,
+    pending: bool,
+    gpu: Gpu,
+}
+
+// SAFETY: the chunk owns its memory; the driver's pinned memory may be used from any thread.
+unsafe impl Send for Chunk {}
+
+impl Chunk {
+    fn new(gpu: &Gpu, flags: u32) -> Result<Chunk, CudaError> {
+        let free = Event::new(gpu, false)?;
+        // SAFETY: the context is bound (by the event); the size is not 0.
+        let host = unsafe { result::malloc_host(CHUNK, flags) }.map_err(|error| {
+            CudaError::driver(format!("pin {CHUNK} bytes of the host's memory"), error)
+        })?;
+        Ok(Chunk {
+            host: host.cast(),
+            free,
+            pending: false,
+            gpu: gpu.clone(),
+        })
+    }
+
+    fn wait(&mut self) -> Result<(), CudaError> {
+        if self.pending {
+            self.free.synchronize()?;
+            self.pending = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.gpu.bind().is_ok() && self.wait().is_ok() {
+            // SAFETY: made by `Chunk::new`, freed once, and no copy uses it any more.
+            let _ = unsafe { result::free_host(self.host.cast()) };
+        }
+    }
+}
+
+/// The ring for uploads.
+#[derive(Default)]
+pub(crate) struct Upload {
+    chunks: Vec<Chunk>,
+    at: usize,
+    used: usize,
+}
+
+impl Upload {
+    /// Enqueues the copy of `bytes` to `address`. The bytes are taken before this returns.
+    pub(crate) fn copy(
+        &mut self,
+        gpu: &Gpu,
+        stream: sys::CUstream,
+        bytes: &[u8],
+        address: u64,
+    ) -> Result<(), CudaError> {
+        gpu.bind()?;
+        let mut done = 0;
+        while done < bytes.len() {
+            if self.chunks.is_empty() {
+                self.chunks.push(Chunk::new(gpu, WRITE_COMBINED)?);
+            }
+            if self.used == CHUNK {
+                self.turn(gpu, stream)?;
+            }
+            let size = (CHUNK - self.used).min(bytes.len() - done);
+            let chunk = &self.chunks[self.at];
+            // SAFETY: `used + size` is at most the chunk's size, nothing reads that part of it now (`turn` waited), and the
+            // source has `size` bytes from `done` on.
+            let part = unsafe {
+                let part = chunk.host.add(self.used);
+                std::ptr::copy_nonoverlapping(bytes.as_ptr().add(done), part, size);
+                std::slice::from_raw_parts(part, size)
+            };
+            // SAFETY: the pinned part stays unchanged until the event behind the copy, and the caller gives an address of
+            // as many bytes.
+            unsafe { result::memcpy_htod_async(address + done as u64, part, stream) }.map_err(
+                |error| CudaError::driver(format!("copy {size} bytes to the device"), error),
+            )?;
+            // Copies begin at multiples of 64 bytes, as the bus carries them.
+            self.used = (self.used + size).next_multiple_of(64).min(CHUNK);
+            done += size;
+        }
+        Ok(())
+    }
+
+    /// Goes to the next chunk, when it is free.
+    fn turn(&mut self, gpu: &Gpu, stream: sys::CUstream) -> Result<(), CudaError> {
+        let full = &mut self.chunks[self.at];
+        full.free.record_on(stream)?;
+        full.pending = true;
+        // The ring grows to its bound only when chunks are still in use.
+        let next = (self.at + 1) % self.chunks.len();
+        let grow = self.chunks.len() < CHUNKS && !self.chunks[next].free.reached()?;
+        if grow {
+            self.chunks
+                .insert(self.at + 1, Chunk::new(gpu, WRITE_COMBINED)?);
+            self.at += 1;
+        } else {
+            self.at = next;
+        }
+        self.used = 0;
+        self.chunks[self.at].wait()
+    }
+}
+
+/// The ring for results.
+#[derive(Default)]
+pub(crate) struct Download {
+    chunks: Vec<Chunk>,
+}
+
+/// A part of a chunk, and where it goes on the host.
+struct Landing<'a> {
+    from: usize,
+    to: &'a mut [u8],
+}
+
+impl Download {
+    /// Copies each address's bytes to the host, after what the stream has so far, and waits for them.
+    pub(crate) fn copy<'a>(
+        &mut self,
+        gpu: &Gpu,
+        stream: sys::CUstream,
+        parts: impl IntoIterator<Item = (u64, &'a mut [u8])>,
+    ) -> Result<(), CudaError> {
+        gpu.bind()?;
+        let mut landings: Vec<Vec<Landing<'a>>> = Vec::new();
+        landings.resize_with(CHUNKS, Vec::new);
+        let (mut at, mut used) = (0, 0);
+        for (mut address, mut rest) in parts {
+            while !rest.is_empty() {
+                if used == CHUNK {
+                    self.close(at, stream)?;
+                    at = (at + 1) % CHUNKS;
+                    used = 0;
+                    self.land(at, &mut landings[at])?;
+                }
+                if self.chunks.len() <= at {
+                    self.chunks.push(Chunk::new(gpu, 0)?);
+                }
+                let size = (CHUNK - used).min(rest.len());
+                let (to, after) = rest.split_at_mut(size);
+                // SAFETY: `used + size` is at most the chunk's size; nothing else uses that part of it until `land`.
+                let part =
+                    unsafe { std::slice::from_raw_parts_mut(self.chunks[at].host.add(used), size) };
+                // SAFETY: the caller gives an address of as many bytes; the pinned part stays until the event behind it.
+                unsafe { result::memcpy_dtoh_async(part, address, stream) }.map_err(|error| {
+                    CudaError::driver(format!("copy {size} bytes from the device"), error)
+                })?;
+                landings[at].push(Landing { from: used, to });
+                used = (used + size).next_multiple_of(64).min(CHUNK);
+                address += size as u64;
+                rest = after;
+            }
+        }
+        if used > 0 {
+            self.close(at, stream)?;
+        }
+        // The oldest first.
+        for place in (at + 1..CHUNKS).chain(0..=at) {
+            self.land(place, &mut landings[place])?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, at: usize, stream: sys::CUstream) -> Result<(), CudaError> {
+        let chunk = &mut self.chunks[at];
+        chunk.free.record_on(stream)?;
+        chunk.pending = true;
+        Ok(())
+    }
+
+    fn land(&mut self, at: usize, landings: &mut Vec<Landing<'_>>) -> Result<(), CudaError> {
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            return Ok(());
+        };
+        chunk.wait()?;
+        for Landing { from, to } in landings.drain(..) {
+            // SAFETY: the copy into this part is done, and the part has as many bytes as its landing.
+            let part = unsafe { std::slice::from_raw_parts(chunk.host.add(from), to.len()) };
+            to.copy_from_slice(part);
+        }
+        Ok(())
+    }
+}

@@ -4,8 +4,8 @@ mod avx2;
 mod features;
 mod gated;
 pub(crate) mod pool;
-mod tiles;
-mod top_k;
+pub(crate) mod tiles;
+pub(crate) mod top_k;
 pub(crate) mod weights;
 
 use crate::bags::Bags;

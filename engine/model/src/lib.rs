@@ -28,6 +28,7 @@ pub mod network;
 pub mod onnx;
 pub mod scorer;
 pub mod weights;
+pub mod whole;
 
 pub use bag::{BagModel, Pooled, Pooling, Verdict};
 pub use burn_net::{BatchStatistics, Net};

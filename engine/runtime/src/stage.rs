@@ -497,6 +497,10 @@ pub trait Reduce {
     /// and again when an ended domain was reopened and ended anew.
     fn complete(&mut self, port: usize, slide: SlideId, done: &Completed, cx: &mut Cx);
 
+    /// Every slide of which something became complete was told of: a stage that works on several at once does so now.
+    /// Before any of them is closed.
+    fn settled(&mut self, _cx: &mut Cx) {}
+
     /// The slide's state may be dropped.
     fn closed(&mut self, slide: SlideId);
 }

@@ -41,6 +41,7 @@ mod heatmap_picture;
 pub mod heatmap_sink;
 pub mod image_sink;
 pub mod inputs;
+mod kernels;
 pub mod null_sink;
 mod palette;
 mod prediction_file;

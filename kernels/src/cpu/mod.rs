@@ -3,6 +3,7 @@
 mod avx2;
 mod features;
 mod gated;
+mod logits;
 pub(crate) mod pool;
 pub(crate) mod tiles;
 pub(crate) mod top_k;

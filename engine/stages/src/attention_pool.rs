@@ -150,6 +150,9 @@ model = \"b\"
 ",
 };
 
+/// `whole-slide-from` where nobody says it.
+const WHOLE_SLIDE: usize = 1024;
+
 /// A member's place in the set, beside its feature vector, bytes.
 const MEMBER_BYTES: u64 = 96;
 
@@ -177,7 +180,7 @@ fn pooling(values: &Values) -> Result<Pooling, StageError> {
         link: text("link")?,
         power,
         accumulate: text("accumulate")?,
-        fused: values.text("head")? == "fused",
+        fused: text("head")?.as_deref() == Some("fused"),
     })
 }
 
@@ -300,7 +303,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         stage: cx.node.name.clone(),
         model,
         kernels,
-        whole: values.integer("whole-slide-from")?.max(1) as usize,
+        whole: match values.has("whole-slide-from") {
+            true => values.integer("whole-slide-from")?.max(1) as usize,
+            false => WHOLE_SLIDE,
+        },
         selects: selecting_stage(cx.plan, &cx.node.name),
     });
     Ok(Prepared::Reduce(Arc::new(move || {
@@ -549,16 +555,17 @@ mod tests {
     use crate::collected::Collected;
     use proptest::prelude::*;
     use std::sync::OnceLock;
+    use weir_kernels::Cpu;
     use weir_model::Weights;
     use weir_model::folder::{parameters, save};
     use weir_pipeline::model::{ModelHeader, ModelInput};
-    use weir_record::Prediction;
+    use weir_record::{Feature, Prediction};
 
     const FEATURE: usize = 6;
 
     /// A bag model with random weights, for features of six numbers.
-    fn model() -> Arc<BagModel> {
-        static MODEL: OnceLock<Arc<BagModel>> = OnceLock::new();
+    fn model() -> BagModel {
+        static MODEL: OnceLock<(tempfile::TempDir, ModelHeader)> = OnceLock::new();
         let make = || {
             let folder = tempfile::tempdir().unwrap();
             let header = ModelHeader {
@@ -586,9 +593,36 @@ mod tests {
             };
             let weights = Weights::start(&parameters(&header).unwrap(), 3);
             let header = save(folder.path(), &header, &weights).unwrap();
-            Arc::new(BagModel::load(&header, &Pooling::default()).unwrap())
+            (folder, header)
         };
-        MODEL.get_or_init(make).clone()
+        let (_, header) = MODEL.get_or_init(make);
+        BagModel::load(header, &Pooling::default()).unwrap()
+    }
+
+    /// What workers share, with bags of `whole` tiles and more pooled by the kernels.
+    fn shared(selects: Option<&str>, whole: usize) -> Arc<Pooler> {
+        Arc::new(Pooler {
+            stage: "pool".into(),
+            model: model(),
+            kernels: Arc::new(Auto::cpu(Cpu::new(2).unwrap())),
+            whole,
+            selects: selects.map(str::to_owned),
+        })
+    }
+
+    /// The bag of a set by the loops, member by member.
+    fn truth(
+        held: &BTreeMap<TileId, Arc<Feature>>,
+        about: Circumstances,
+    ) -> (Bag, Vec<(TileId, Attention)>) {
+        let mut members = Members::default();
+        for (tile, feature) in held {
+            members.insert(*tile, feature);
+        }
+        let features: Vec<&[f32]> = held.values().map(|feature| &***feature).collect();
+        let (model, matrix) = (model(), members.in_order());
+        let pooled = model.pool(&features);
+        bag(&model, &members, &matrix, pooled, about)
     }
 
     fn slide() -> SlideId {
@@ -613,14 +647,14 @@ mod tests {
     }
 
     fn opened(selects: Option<&str>) -> (Pool, Collected) {
-        let mut stage = Pool::new(model(), selects.map(str::to_owned));
+        let mut stage = Pool::new(shared(selects, 4));
         let mut out = Collected::new(slide());
         let info = out.info.clone();
         stage.opened(slide(), &info, &mut out.cx());
         (stage, out)
     }
 
-    fn bag(out: &Collected) -> Bag {
+    fn published(out: &Collected) -> Bag {
         match out.held(BAG).get(&TileId::SLIDE) {
             Some(Body::Bag(bag)) => (**bag).clone(),
             other => panic!("{other:?}"),
@@ -659,7 +693,7 @@ mod tests {
         #[test]
         fn a_bag_is_a_function_of_its_set(schedule in prop::collection::vec(happens(), 0..80)) {
             let (mut stage, mut out) = opened(None);
-            let mut held = Members::new();
+            let mut held: BTreeMap<TileId, Arc<Feature>> = BTreeMap::new();
             let mut whole = false;
             let mut rev = 0;
             for step in &schedule {
@@ -678,6 +712,7 @@ mod tests {
                     }
                     Happens::Whole => {
                         stage.complete(0, slide(), &done(rev, None), &mut out.cx());
+                        stage.settled(&mut out.cx());
                         rev += 1;
                         whole = true;
                     }
@@ -691,15 +726,16 @@ mod tests {
                 }
             }
             stage.complete(0, slide(), &done(rev, Some(End::Complete)), &mut out.cx());
+                        stage.settled(&mut out.cx());
             let about = Circumstances {
                 coverage: Coverage::default(),
                 selection: rev,
                 ended: Some(End::Complete),
                 state: if held.is_empty() { State::NoTissue } else { State::Final },
             };
-            let (truth, parts) = pool(&model(), &held, about);
+            let (truth, parts) = truth(&held, about);
             // Debug shows each bit of an f32: two that differ have different texts.
-            prop_assert_eq!(format!("{:?}", bag(&out)), format!("{truth:?}"));
+            prop_assert_eq!(format!("{:?}", published(&out)), format!("{truth:?}"));
             prop_assert_eq!(attention(&out), parts.into_iter().collect::<BTreeMap<_, _>>());
             prop_assert_eq!((out.ended(BAG), out.ended(ATTENTION)), (Some(End::Complete), Some(End::Complete)));
             prop_assert_eq!(truth.exact.map(|sums| sums.n), Some(held.len() as i64));
@@ -717,6 +753,7 @@ mod tests {
             };
             stage.row(0, key, Some(Body::Feature(feature(1))), &mut out.cx());
             stage.complete(0, slide(), &done(0, None), &mut out.cx());
+                        stage.settled(&mut out.cx());
             stage.tick(&mut out.cx());
             assert_eq!(attention(&out).len(), 1);
             if failed {
@@ -730,7 +767,8 @@ mod tests {
                 stage.event(slide(), &Event::SlideFailed(failure), &mut out.cx());
             }
             stage.complete(0, slide(), &done(1, Some(End::Aborted)), &mut out.cx());
-            let bag = bag(&out);
+                        stage.settled(&mut out.cx());
+            let bag = published(&out);
             assert_eq!(
                 (bag.state, bag.n, bag.ended),
                 (state, 0, Some(End::Aborted))
@@ -770,6 +808,7 @@ mod tests {
         };
         stage.event(slide(), &event, &mut out.cx());
         stage.complete(0, slide(), &done(0, Some(End::Complete)), &mut out.cx());
+                        stage.settled(&mut out.cx());
         assert!(out.rows.is_empty());
         assert_eq!(
             (out.ended(BAG), out.ended(ATTENTION)),
@@ -810,7 +849,8 @@ mod tests {
             ..done(2, Some(End::Complete))
         };
         stage.complete(0, slide(), &done, &mut out.cx());
-        let bag = bag(&out);
+                        stage.settled(&mut out.cx());
+        let bag = published(&out);
         assert_eq!(bag.coverage.source, source);
         assert_eq!(
             (bag.coverage.selected.fail, bag.coverage.selected.gone),

@@ -22,7 +22,14 @@ pub const SCHEMA: Schema = Schema {
     deliver: Deliver::Arrival,
     place: Place::Home,
     params: &[],
-    ins: &[SCORES, ATTENTION],
+    ins: &[
+        Port {
+            // Bags of stored features have none.
+            optional: true,
+            ..SCORES
+        },
+        ATTENTION,
+    ],
     outs: &[],
     state_bytes,
     example: "[stage.table]\nuse = \"tiles-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",

@@ -1,6 +1,7 @@
 # make demo   install what is missing, build, classify the slide in tests/fixtures, say where the results are
 # make test   install what is missing, run every test
 # make demo-weights DATA=folder   train the demo's two models again
+# make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,15 +10,21 @@ SHELL := /bin/bash
 PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
+# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one, so that drivers from CUDA 12.4 on take it.
+CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
+CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
+CUDA_PTXAS := nvidia-cuda-nvcc==13.0.88
+CUDA_NVDISASM := nvidia-cuda-nvdisasm==13.5.37
+CUDA_TOOLS := .cuda/12/libnvrtc.so.12 .cuda/13/libnvrtc.so.13 .cuda/bin/ptxas .cuda/bin/nvdisasm
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 
-.PHONY: demo test build setup packages demo-weights bench clean
+.PHONY: demo test build setup packages demo-weights kernels bench clean
 
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml
 
-test: setup
+test: setup $(CUDA_TOOLS)
 	cargo test --release --workspace --exclude cubecl-llvm
 
 build: setup
@@ -44,6 +51,28 @@ $(ONNXRUNTIME): | packages
 	mv .onnxruntime/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
 	rm -r .onnxruntime/wheel
 
+# 1: package, 2: what of it, 3: folder
+wheel = rm -rf .cuda/wheel && mkdir -p $(3) && \
+  python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d .cuda/wheel '$(1)' && \
+  unzip -q -o -j .cuda/wheel/*.whl $(2) -d $(3) && rm -r .cuda/wheel
+
+# One after the other, since they share the folder of the wheel; the touch keeps the wheel's times from asking again.
+.cuda/12/libnvrtc.so.12: | packages
+	$(call wheel,$(CUDA_NVRTC_12),'*/libnvrtc.so.12' '*/libnvrtc-builtins.so.*' '*License.txt',.cuda/12) && touch $@
+
+.cuda/13/libnvrtc.so.13: | packages .cuda/12/libnvrtc.so.12
+	$(call wheel,$(CUDA_NVRTC_13),'*/libnvrtc.so.13' '*/libnvrtc-builtins.so.*' '*License.txt',.cuda/13) && touch $@
+
+.cuda/bin/ptxas: | packages .cuda/13/libnvrtc.so.13
+	$(call wheel,$(CUDA_PTXAS),'*/bin/ptxas' '*License.txt',.cuda/bin) && chmod +x $@ && touch $@
+
+.cuda/bin/nvdisasm: | packages .cuda/bin/ptxas
+	$(call wheel,$(CUDA_NVDISASM),'*/bin/nvdisasm' '*License.txt',.cuda/bin) && chmod +x $@ && touch $@
+
+# The test of kernels/ptx writes what it else holds the folder against. What was removed is not left behind.
+kernels: setup $(CUDA_TOOLS)
+	WEIR_WRITE_PTX=1 cargo test --release -p weir-kernels --test nvrtc
+
 # `weir` is built too, so that both have their dependencies in common. The slides are made once, 150 MB; PEERS=1 measures
 # OpenSlide and libvips on them as well (Python packages from PyPI, in .venv).
 bench: setup
@@ -68,5 +97,5 @@ demo-weights: build
 demo demo-weights bench: export WEIR_ONNXRUNTIME ?= $(abspath $(ONNXRUNTIME))
 
 clean:
-	rm -rf out .onnxruntime
+	rm -rf out .onnxruntime .cuda
 	cargo clean

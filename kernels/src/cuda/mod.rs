@@ -3,6 +3,7 @@
 //! | module | idea |
 //! |---|---|
 //! | [`probe`] | is there a driver that works? a typed reason where not; never a panic |
+//! | [`report`] | what of it this machine has, for `weir doctor` |
 //! | [`nvrtc`], [`cache`], [`sources`], [`module`] | from a CUDA source to code on the device |
 //! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a piece of work with its inputs and results |
 //!
@@ -53,16 +54,20 @@ pub mod module;
 pub mod nvrtc;
 mod pool;
 pub mod probe;
+pub mod report;
 mod ring;
+mod search;
 pub mod sources;
 pub mod stream;
 mod tiles;
 mod top_k;
+mod unavailable;
 mod weights;
 pub mod work;
 
 pub use fault::CudaError;
-pub use probe::{Unavailable, Version};
+pub use probe::Version;
+pub use unavailable::{Reason, Unavailable};
 
 use crate::view::Place;
 use buffer::{Buffer, Number};
@@ -71,7 +76,7 @@ use cudarc::driver::{result, sys};
 use launch::Function;
 use module::{Images, Module};
 use nvrtc::Nvrtc;
-use probe::{Device, Reason};
+use probe::Device;
 use sources::Architecture;
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -230,7 +235,10 @@ impl Gpu {
 
     /// NVRTC, looked for once, where something has to be compiled.
     pub(crate) fn nvrtc(&self) -> Result<&Nvrtc, &nvrtc::Missing> {
-        self.shared.nvrtc.get_or_init(Nvrtc::find).as_ref()
+        self.shared
+            .nvrtc
+            .get_or_init(|| Nvrtc::find(Some(self.driver())))
+            .as_ref()
     }
 
     pub(crate) fn cache(&self) -> Option<&Cache> {

@@ -5,27 +5,13 @@
 //! loader's folders; so that one is opened first, by its full path, for all the program to see.
 
 use super::probe::{Version, origin};
+use super::search::{NAMES, builtins, look};
 use super::sources::{Architecture, OPTIONS, Source};
 use libloading::Library;
 use libloading::os::unix::{Library as Unix, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// The library's names, by CUDA version, the newest first.
-const NAMES: [&str; 5] = [
-    "libnvrtc.so.13",
-    "libnvrtc.so.12",
-    "libnvrtc.so.11.2",
-    "libnvrtc.so.11.1",
-    "libnvrtc.so",
-];
-
-/// The folders of a pip environment's packages that hold it.
-const WHEELS: [&str; 2] = ["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"];
-
-/// The folder in a checkout into which `make kernels` unpacks it.
-const UNPACKED: &str = ".cuda";
 
 /// NVRTC, loaded.
 pub struct Nvrtc {
@@ -133,10 +119,13 @@ struct Functions {
 }
 
 impl Nvrtc {
-    /// The library that WEIR_NVRTC names, else the first that loads of: beside the program, `.cuda` in the checkout that
-    /// it was built in, CUDA_PATH and CUDA_HOME, the packages of the Python environment VIRTUAL_ENV, and the loader's
-    /// folders.
-    pub fn find() -> Result<Nvrtc, Missing> {
+    /// The library that WEIR_NVRTC names, else the first that loads of: beside the program, `.cuda` beside it and in the
+    /// checkout that it was built in, CUDA_PATH and CUDA_HOME, the packages of the Python environment VIRTUAL_ENV, the
+    /// toolkit's usual folders, and the loader's.
+    ///
+    /// One of a later major version than the driver's is taken only where there is no other: the driver may not take its
+    /// code.
+    pub fn find(driver: Option<Version>) -> Result<Nvrtc, Missing> {
         let variable = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -146,23 +135,28 @@ impl Nvrtc {
             return Nvrtc::load(&path);
         }
         let program = std::env::current_exe().ok();
-        let (files, tried) = look(program.as_deref(), variable);
-        let mut first = None;
-        for path in files {
-            match Nvrtc::load(&path) {
-                Ok(nvrtc) => return Ok(nvrtc),
-                Err(missing) => first = first.or(Some(missing)),
-            }
-        }
-        for name in NAMES {
+        let found = look(program.as_deref(), variable);
+        let of_loader = NAMES.iter().filter_map(|name| {
             // SAFETY: NVIDIA's library of that name, in the folders that the loader trusts; only its constructors run.
-            if let Ok(library) = unsafe { Library::new(name) }
-                && let Some(path) = origin(&library, "nvrtcVersion")
-            {
-                return Nvrtc::load(&path);
+            let library = unsafe { Library::new(*name) }.ok()?;
+            origin(&library, "nvrtcVersion")
+        });
+        let (mut later, mut broken) = (None, None);
+        for path in found.files.into_iter().chain(of_loader) {
+            match Nvrtc::load(&path) {
+                Ok(nvrtc) if driver.is_none_or(|driver| nvrtc.version.major <= driver.major) => {
+                    return Ok(nvrtc);
+                }
+                Ok(nvrtc) => later = later.or(Some(nvrtc)),
+                Err(missing) => broken = broken.or(Some(missing)),
             }
         }
-        Err(first.unwrap_or(Missing { tried, what: None }))
+        later.ok_or_else(|| {
+            broken.unwrap_or(Missing {
+                tried: found.tried,
+                what: None,
+            })
+        })
     }
 
     /// The library at that path.
@@ -394,46 +388,7 @@ impl Functions {
     }
 }
 
-/// The builtins beside a library: `libnvrtc-builtins.so.12.4` of `libnvrtc.so.12`.
-fn builtins(library: &Path) -> Option<PathBuf> {
-    // The library's own folder first, then that of what a link leads to.
-    let folders = [
-        library.parent().map(Path::to_path_buf),
-        library
-            .canonicalize()
-            .ok()
-            .and_then(|path| path.parent().map(Path::to_path_buf)),
-    ];
-    folders.into_iter().flatten().find_map(|folder| {
-        let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
-            .ok()?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| {
-                path.file_name()
-                    .and_then(|name| name.to_str())
-                    .is_some_and(|name| name.starts_with("libnvrtc-builtins.so."))
-            })
-            .collect();
-        // Several versions may lie in one folder: the one of the library's major version.
-        let major = library
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix("libnvrtc.so."))
-            .and_then(|version| version.split('.').next())
-            .map(|major| format!("libnvrtc-builtins.so.{major}."));
-        found.sort();
-        let of_major = |path: &&PathBuf| {
-            let name = path.file_name().map(|name| name.to_string_lossy());
-            match (&major, name) {
-                (Some(major), Some(name)) => name.starts_with(major.as_str()),
-                _ => true,
-            }
-        };
-        found.iter().rev().find(of_major).cloned()
-    })
-}
-
-/// The size and time of the file, which differ between builds of one version.
+/// The size of the file, which differs between builds of one version.
 fn stamp(path: &Path) -> String {
     let Ok(file) = std::fs::metadata(path) else {
         return String::new();
@@ -441,57 +396,31 @@ fn stamp(path: &Path) -> String {
     file.len().to_string()
 }
 
-/// The files to load, those that are there, and all that were looked for.
-fn look(
-    program: Option<&Path>,
-    variable: impl Fn(&str) -> Option<PathBuf>,
-) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let mut folders = Vec::new();
-    if let Some(program) = program {
-        // Beside the program, and in the checkout that it was built in (target/release/weir, target/release/deps/test):
-        // never in a folder that is only above it or worked in, where anybody may have put a library.
-        let built_in = |folder: &&Path| folder.join("Cargo.lock").is_file();
-        let above = || program.ancestors().skip(1);
-        folders.extend(above().next().map(Path::to_path_buf));
-        let of_program = above()
-            .next()
-            .into_iter()
-            .chain(above().take(4).find(built_in));
-        for folder in of_program {
-            folders.push(folder.join(UNPACKED).join("13"));
-            folders.push(folder.join(UNPACKED).join("12"));
-        }
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_nvrtc_is_an_error_that_names_it_and_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libnvrtc.so.12");
+        let absent = Nvrtc::load(&path).err().unwrap();
+        assert!(absent.to_string().contains("there is no such file"));
+        std::fs::write(&path, "not a library").unwrap();
+        let broken = Nvrtc::load(&path).err().unwrap();
+        assert_eq!(broken.tried, std::slice::from_ref(&path));
+        assert!(broken.to_string().contains("WEIR_NVRTC"), "{broken}");
+
+        let source = folder.path().join("other.c");
+        std::fs::write(&source, "int other(void) { return 1; }").unwrap();
+        let made = std::process::Command::new("gcc")
+            .args(["-shared", "-o"])
+            .args([&path, &source])
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let other = Nvrtc::load(&path).err().unwrap();
+        assert!(other.to_string().contains("it is no NVRTC"), "{other}");
     }
-    for name in ["CUDA_PATH", "CUDA_HOME"] {
-        if let Some(folder) = variable(name) {
-            folders
-                .extend(["lib64", "lib", "targets/x86_64-linux/lib"].map(|lib| folder.join(lib)));
-        }
-    }
-    if let Some(environment) = variable("VIRTUAL_ENV") {
-        // lib/python3.11/site-packages
-        let mut pythons: Vec<PathBuf> = std::fs::read_dir(environment.join("lib"))
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path().join("site-packages")))
-            .filter(|path| path.is_dir())
-            .collect();
-        pythons.sort();
-        for packages in pythons {
-            folders.extend(WHEELS.map(|wheel| packages.join(wheel)));
-        }
-    }
-    for folder in ["/usr/local/cuda/lib64", "/opt/cuda/lib64"] {
-        folders.push(PathBuf::from(folder));
-    }
-    let tried: Vec<PathBuf> = folders
-        .iter()
-        .flat_map(|folder| NAMES.map(|name| folder.join(name)))
-        .collect();
-    let files = tried
-        .iter()
-        .filter(|path| path.is_file())
-        .cloned()
-        .collect();
-    (files, tried)
 }

@@ -4,9 +4,11 @@
 //! [`driver`] has opened the very library that cudarc will open, found every symbol that weir's paths through cudarc call,
 //! and initialised it.
 
+use super::unavailable::{Reason, Unavailable};
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 /// The oldest CUDA version of a driver that does: cudarc is built for 12.0's symbols.
@@ -106,169 +108,6 @@ impl fmt::Display for Version {
     }
 }
 
-/// Why no device can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unavailable {
-    /// The reason.
-    pub reason: Reason,
-}
-
-/// Why no device can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The driver's library is not there, or does not load.
-    NoLibrary {
-        /// What the loader said of the last name.
-        what: String,
-    },
-    /// A library is there but lacks what a driver has.
-    NoSymbol {
-        /// The library.
-        library: PathBuf,
-        /// The first missing symbol.
-        symbol: String,
-    },
-    /// The library is a toolkit's stub, made for linking.
-    Stub {
-        /// The library.
-        library: PathBuf,
-    },
-    /// The driver is older than weir's oldest.
-    TooOld {
-        /// The library.
-        library: PathBuf,
-        /// The CUDA version that the driver takes.
-        found: Version,
-        /// The oldest that does.
-        needed: Version,
-    },
-    /// The driver did not start.
-    Init {
-        /// The library.
-        library: PathBuf,
-        /// The driver's number for why.
-        code: i32,
-    },
-    /// The driver works and sees no device.
-    NoDevice {
-        /// The library.
-        library: PathBuf,
-    },
-    /// There is no device of that number.
-    NoSuchDevice {
-        /// What was asked for.
-        ordinal: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// The device's context could not be had.
-    Context {
-        /// The device.
-        ordinal: usize,
-        /// What the driver said.
-        what: String,
-    },
-}
-
-impl From<Reason> for Unavailable {
-    fn from(reason: Reason) -> Unavailable {
-        Unavailable { reason }
-    }
-}
-
-impl Unavailable {
-    /// What to do about it.
-    pub fn remedy(&self) -> String {
-        match &self.reason {
-            Reason::NoLibrary { .. } => "install NVIDIA's driver (in a container: start it with the GPU, as `docker run --gpus all`), or use the CPU".to_string(),
-            Reason::NoSymbol { library, .. } | Reason::Stub { library } => format!(
-                "the driver's own library must be found before {}: take its folder out of LD_LIBRARY_PATH",
-                library.display()
-            ),
-            Reason::TooOld { needed, .. } => {
-                format!("update NVIDIA's driver to one for CUDA {needed} or later (`nvidia-smi` shows its version)")
-            }
-            Reason::Init { code, .. } => match code {
-                3 => "the driver is being unloaded: start the program again".to_string(),
-                100 => "the driver sees no device: check `nvidia-smi`, and CUDA_VISIBLE_DEVICES".to_string(),
-                101 => "CUDA_VISIBLE_DEVICES names a device that is not there".to_string(),
-                802 => "the machine's NVSwitch is not set up: start nvidia-fabricmanager".to_string(),
-                803 => "the driver's library and its kernel module have different versions: restart the machine after a driver update, or take the library of the module's version".to_string(),
-                804 => "this card does not take CUDA's forward compatibility: take the `compat` folder out of LD_LIBRARY_PATH".to_string(),
-                999 => "check `nvidia-smi` and the rights on /dev/nvidia*; after a suspend, load the module nvidia_uvm again".to_string(),
-                _ => "check `nvidia-smi`".to_string(),
-            },
-            Reason::NoDevice { .. } => "check `nvidia-smi`, and that CUDA_VISIBLE_DEVICES is not empty".to_string(),
-            Reason::NoSuchDevice { .. } => "name a device that is there (`weir doctor` lists them)".to_string(),
-            Reason::Context { .. } => "check with `nvidia-smi` that the device is free and has memory, and is not in prohibited mode".to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            Reason::NoLibrary { what } => {
-                write!(f, "the CUDA driver (libcuda.so.1) was not found: {what}")
-            }
-            Reason::NoSymbol { library, symbol } => write!(
-                f,
-                "{} is no whole CUDA driver: it lacks {symbol}",
-                library.display()
-            ),
-            Reason::Stub { library } => write!(
-                f,
-                "{} is a stub for linking, not a CUDA driver",
-                library.display()
-            ),
-            Reason::TooOld {
-                library,
-                found,
-                needed,
-            } => write!(
-                f,
-                "the CUDA driver {} is for CUDA {found}, and {needed} is needed",
-                library.display()
-            ),
-            Reason::Init { library, code } => write!(
-                f,
-                "the CUDA driver {} did not start: {} ({code})",
-                library.display(),
-                init_error(*code)
-            ),
-            Reason::NoDevice { library } => {
-                write!(f, "the CUDA driver {} sees no device", library.display())
-            }
-            Reason::NoSuchDevice { ordinal, count } => {
-                write!(f, "there is no CUDA device {ordinal}: there are {count}")
-            }
-            Reason::Context { ordinal, what } => {
-                write!(f, "CUDA device {ordinal} could not be opened: {what}")
-            }
-        }?;
-        write!(f, "; {}", self.remedy())
-    }
-}
-
-impl std::error::Error for Unavailable {}
-
-/// The names of what cuInit answers; asked before it is sure that the library can name them.
-fn init_error(code: i32) -> &'static str {
-    match code {
-        2 => "CUDA_ERROR_OUT_OF_MEMORY",
-        3 => "CUDA_ERROR_DEINITIALIZED",
-        34 => "CUDA_ERROR_STUB_LIBRARY",
-        100 => "CUDA_ERROR_NO_DEVICE",
-        101 => "CUDA_ERROR_INVALID_DEVICE",
-        802 => "CUDA_ERROR_SYSTEM_NOT_READY",
-        803 => "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
-        804 => "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
-        999 => "CUDA_ERROR_UNKNOWN",
-        _ => "an error of cuInit",
-    }
-}
-
 /// A driver that works.
 pub struct Driver {
     /// The library's file.
@@ -277,7 +116,8 @@ pub struct Driver {
     pub version: Version,
     /// How many devices there are, at least one.
     pub devices: usize,
-    handle: Library,
+    // A driver that was started may have threads of its own: it stays loaded.
+    handle: ManuallyDrop<Library>,
 }
 
 /// What is known of a device without opening it.
@@ -309,10 +149,15 @@ pub struct Device {
 
 /// The driver of this machine, checked and started.
 pub fn driver() -> Result<Driver, Unavailable> {
+    first_of(&NAMES.map(Path::new))
+}
+
+/// The first library that loads, as cudarc takes it.
+fn first_of(names: &[&Path]) -> Result<Driver, Unavailable> {
     let mut last = String::new();
-    for name in NAMES {
-        match open(Path::new(name)) {
-            Ok(handle) => return check(handle, Path::new(name)),
+    for name in names {
+        match open(name) {
+            Ok(handle) => return check(handle, name),
             Err(what) => last = what,
         }
     }
@@ -337,7 +182,7 @@ fn check(handle: Library, asked: &Path) -> Result<Driver, Unavailable> {
         library,
         version: Version { major: 0, minor: 0 },
         devices: 0,
-        handle,
+        handle: ManuallyDrop::new(handle),
     };
     type Init = unsafe extern "C" fn(c_uint) -> c_int;
     type Number = unsafe extern "C" fn(*mut c_int) -> c_int;
@@ -478,4 +323,135 @@ pub(crate) fn origin(library: &Library, symbol: &str) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
     Some(path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::process::Command;
+
+    /// A library as the driver's, with every symbol but `without`; `cuInit` answers `init`, `cuDriverGetVersion` says
+    /// `version`, and there are `devices` devices.
+    fn library(folder: &Path, without: &[&str], init: i32, version: i32, devices: i32) -> PathBuf {
+        let mut text = String::from("#include <string.h>\n");
+        for symbol in SYMBOLS.iter().filter(|symbol| !without.contains(symbol)) {
+            let body = match *symbol {
+                "cuInit" => format!("(unsigned flags) {{ return flags ? 1 : {init}; }}"),
+                "cuDriverGetVersion" => format!("(int* v) {{ *v = {version}; return 0; }}"),
+                "cuDeviceGetCount" => format!("(int* n) {{ *n = {devices}; return 0; }}"),
+                "cuDeviceGet" => "(int* d, int n) { *d = n; return 0; }".to_string(),
+                "cuDeviceGetName" => {
+                    "(char* s, int n, int d) { strncpy(s, \"A device\", n); return 0; }".to_string()
+                }
+                "cuDeviceTotalMem_v2" => {
+                    "(unsigned long* n, int d) { *n = 80ul << 30; return 0; }".to_string()
+                }
+                "cuDeviceGetAttribute" => {
+                    "(int* v, int a, int d) { *v = a == 75 ? 9 : a == 76 ? 0 : a; return 0; }"
+                        .to_string()
+                }
+                _ => "(void) { return 999; }".to_string(),
+            };
+            text += &format!("int {symbol}{body}\n");
+        }
+        let (source, library) = (folder.join("driver.c"), folder.join("libcuda.so.1"));
+        std::fs::write(&source, text).unwrap();
+        let made = Command::new("gcc")
+            .args(["-shared", "-fPIC", "-w", "-o"])
+            .args([&library, &source])
+            .status()
+            .unwrap();
+        assert!(made.success());
+        library
+    }
+
+    fn reason(path: &Path) -> Reason {
+        let error = first_of(&[path]).err().unwrap();
+        assert!(!error.remedy().is_empty());
+        assert!(error.to_string().ends_with(&error.remedy()), "{error}");
+        error.reason
+    }
+
+    #[test]
+    fn the_probe_opens_the_library_that_cudarc_will_open() {
+        let theirs = cudarc::get_lib_name_candidates("cuda");
+        assert_eq!(theirs, NAMES);
+    }
+
+    #[test]
+    fn a_whole_driver_is_taken_and_its_devices_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = library(folder.path(), &[], 0, 12080, 2);
+        let driver = first_of(&[Path::new("libnothing.so.1"), &path])
+            .ok()
+            .unwrap();
+        assert_eq!(driver.library, path.canonicalize().unwrap());
+        assert_eq!(
+            (driver.version.to_string(), driver.devices),
+            ("12.8".into(), 2)
+        );
+        let device = driver.device(1).unwrap();
+        assert_eq!(
+            (device.name.as_str(), device.capability),
+            ("A device", (9, 0))
+        );
+        assert_eq!(device.memory, 80 << 30);
+        let none = driver.device(2).err().unwrap();
+        let reason = Reason::NoSuchDevice {
+            ordinal: 2,
+            count: 2,
+        };
+        assert_eq!(none.reason, reason);
+    }
+
+    #[test]
+    fn no_library_an_empty_file_and_a_library_of_something_else_are_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("libcuda.so.1");
+        assert!(matches!(reason(&nowhere), Reason::NoLibrary { .. }));
+        std::fs::write(&nowhere, "").unwrap();
+        assert!(matches!(reason(&nowhere), Reason::NoLibrary { .. }));
+        let all: Vec<&str> = SYMBOLS.to_vec();
+        let empty = library(folder.path(), &all, 0, 0, 0);
+        let symbol = "cuInit".to_string();
+        let library = empty.clone();
+        assert_eq!(reason(&empty), Reason::NoSymbol { library, symbol });
+    }
+
+    #[test]
+    fn each_missing_symbol_is_found_before_anything_is_called() {
+        for symbol in ["cuGetErrorString", "cuLaunchKernel", "cuModuleLoadDataEx"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = library(folder.path(), &[symbol], 0, 12080, 1);
+            let symbol = symbol.to_string();
+            let Reason::NoSymbol {
+                symbol: missing, ..
+            } = reason(&path)
+            else {
+                panic!("{symbol} was not missed");
+            };
+            assert_eq!(missing, symbol);
+        }
+    }
+
+    #[test]
+    fn an_old_driver_a_stub_no_device_and_a_failed_start_are_told_apart() {
+        let of = |init, version, devices| {
+            let folder = tempfile::tempdir().unwrap();
+            reason(&library(folder.path(), &[], init, version, devices))
+        };
+        match of(0, 11080, 1) {
+            Reason::TooOld { found, needed, .. } => {
+                assert_eq!((found.to_string(), needed), ("11.8".into(), OLDEST_DRIVER));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(of(34, 12080, 1), Reason::Stub { .. }));
+        assert!(matches!(of(100, 12080, 0), Reason::NoDevice { .. }));
+        assert!(matches!(of(0, 12080, 0), Reason::NoDevice { .. }));
+        for code in [3, 101, 802, 803, 804, 999, 7] {
+            assert!(matches!(of(code, 12080, 1), Reason::Init { code: said, .. } if said == code));
+        }
+    }
 }

@@ -46,7 +46,10 @@ impl Auto {
         for (line, kernels) in lines.iter_mut().zip(both) {
             let mut points = [(0.0, 0.0); 2];
             for (point, rows) in points.iter_mut().zip(ROWS) {
-                *point = ((rows * WIDTH * 4) as f64, time(kernels, rows)?.as_secs_f64());
+                *point = (
+                    (rows * WIDTH * 4) as f64,
+                    time(kernels, rows)?.as_secs_f64(),
+                );
             }
             let slope = (points[1].1 - points[0].1).max(0.0) / (points[1].0 - points[0].0);
             *line = (points[0].1 - slope * points[0].0, slope);
@@ -78,7 +81,9 @@ impl Auto {
     /// Where calls whose bits do not hang on it run: `bytes` of input that lie on the host.
     pub fn at(&self, bytes: usize) -> &dyn Kernels {
         match &self.device {
-            Some(device) if device.from.is_some_and(|from| bytes >= from) => device.kernels.as_ref(),
+            Some(device) if device.from.is_some_and(|from| bytes >= from) => {
+                device.kernels.as_ref()
+            }
             _ => &self.cpu,
         }
     }
@@ -128,7 +133,10 @@ fn time(kernels: &dyn Kernels, rows: usize) -> Result<Duration, KernelError> {
                 flags: ViewMut::new(&mut flags, [1])?,
             },
         };
-        let (features, logits) = (View::new(&features, [rows, WIDTH])?, View::new(&logits, [rows])?);
+        let (features, logits) = (
+            View::new(&features, [rows, WIDTH])?,
+            View::new(&logits, [rows])?,
+        );
         kernels.pool(&bags, rule, features, logits, out)?;
         if turn > 0 {
             fastest = fastest.min(since.elapsed());

@@ -108,7 +108,10 @@ pub fn npy(
         Dtype::F16 => "<f2",
         Dtype::Bf16 => return Err(io::Error::other("numpy has no bf16")),
     };
-    std::fs::write(path, array(descr, [rows.len(), width], &numbers(dtype, rows)))?;
+    std::fs::write(
+        path,
+        array(descr, [rows.len(), width], &numbers(dtype, rows)),
+    )?;
     if let Some(corners) = corners {
         let beside = path.with_extension("coords.npy");
         std::fs::write(beside, array("<i8", [corners.len(), 2], &places(corners)))?;

@@ -85,7 +85,9 @@ fn prediction(out: &Path, slide: &str) -> Value {
 /// Numbers of a prediction, as they are written: two that differ in a bit have other texts.
 fn logits(out: &Path, slide: &str) -> String {
     let prediction = prediction(out, slide);
-    let logits = prediction.pointer("/prediction/logits").or(prediction.get("logits"));
+    let logits = prediction
+        .pointer("/prediction/logits")
+        .or(prediction.get("logits"));
     logits.unwrap().to_string()
 }
 
@@ -138,7 +140,15 @@ fn stored_features_give_the_same_tables_for_any_workers_processes_path_and_kerne
     let one = path.join("shard-1");
     let two = path.join("shard-2");
     for (out, shard) in [(&one, "1/2"), (&two, "2/2")] {
-        weir(["run", &file, "--out", out.to_str().unwrap(), "--shard", shard]).exits(0);
+        weir([
+            "run",
+            &file,
+            "--out",
+            out.to_str().unwrap(),
+            "--shard",
+            shard,
+        ])
+        .exits(0);
     }
     for (name, _) in COUNTS {
         let name = format!("{name}/tiles.csv");
@@ -147,10 +157,7 @@ fn stored_features_give_the_same_tables_for_any_workers_processes_path_and_kerne
     }
     let record = record(&path.join("w1"));
     let executor = &record["executors"]["pool"];
-    assert!(
-        executor.to_string().contains("ordered-f32/1"),
-        "{record:#}"
-    );
+    assert!(executor.to_string().contains("ordered-f32/1"), "{record:#}");
 }
 
 #[test]
@@ -165,10 +172,34 @@ fn every_form_of_file_and_order_of_rows_gives_the_same_prediction() {
         .map(|k| (numbers[*k].clone(), corners[*k]))
         .unzip();
     let at = |name: &str| path.join(name);
-    safetensors(&at("f32.safetensors"), "features", Dtype::F32, &numbers, Some(&corners), &[]).unwrap();
-    safetensors(&at("f16.safetensors"), "feats", Dtype::F16, &mixed, Some(&places), &[]).unwrap();
+    safetensors(
+        &at("f32.safetensors"),
+        "features",
+        Dtype::F32,
+        &numbers,
+        Some(&corners),
+        &[],
+    )
+    .unwrap();
+    safetensors(
+        &at("f16.safetensors"),
+        "feats",
+        Dtype::F16,
+        &mixed,
+        Some(&places),
+        &[],
+    )
+    .unwrap();
     let words = [("tile_size", "256"), ("mpp", "0.5")];
-    safetensors(&at("bf16.safetensors"), "embeddings", Dtype::Bf16, &numbers, Some(&corners), &words).unwrap();
+    safetensors(
+        &at("bf16.safetensors"),
+        "embeddings",
+        Dtype::Bf16,
+        &numbers,
+        Some(&corners),
+        &words,
+    )
+    .unwrap();
     npy(&at("npy32.npy"), Dtype::F32, &mixed, Some(&places)).unwrap();
     npy(&at("npy16.npy"), Dtype::F16, &numbers, Some(&corners)).unwrap();
     let file = pipeline(path, &["*.safetensors", "*.npy"], "", "");
@@ -210,11 +241,21 @@ fn the_encoder_s_features_from_a_file_say_what_they_said_in_the_run() {
     let (mut numbers, mut corners) = (Vec::new(), Vec::new());
     for tile in tiling.tiles() {
         let mut pixels = vec![0; 64 * 64 * 3];
-        reader.read(tiling.region(tile), 0, 64, 64, &mut pixels).unwrap();
+        reader
+            .read(tiling.region(tile), 0, 64, 64, &mut pixels)
+            .unwrap();
         numbers.extend(encoder.encode(&[&pixels]).unwrap());
         corners.push((tile.x(), tile.y()));
     }
-    safetensors(&path.join("s.safetensors"), "features", Dtype::F32, &numbers, Some(&corners), &[]).unwrap();
+    safetensors(
+        &path.join("s.safetensors"),
+        "features",
+        Dtype::F32,
+        &numbers,
+        Some(&corners),
+        &[],
+    )
+    .unwrap();
     let file = pipeline(path, &["s.safetensors"], "", "");
     let stored = path.join("stored");
     run(&file, &stored, &[]);
@@ -232,7 +273,13 @@ fn a_damaged_file_fails_its_slide_with_its_place_and_the_others_go_on() {
     std::fs::write(path.join("text.npy"), "no numbers at all, and no header").unwrap();
     let (mut numbers, corners) = rows(200, 4);
     numbers[7][3] = f32::NAN;
-    npy(&path.join("holed.npy"), Dtype::F32, &numbers, Some(&corners)).unwrap();
+    npy(
+        &path.join("holed.npy"),
+        Dtype::F32,
+        &numbers,
+        Some(&corners),
+    )
+    .unwrap();
     let wide: Vec<Vec<f32>> = vec![vec![1.0; FEATURE + 1]; 3];
     npy(&path.join("wide.npy"), Dtype::F32, &wide, None).unwrap();
     let out = path.join("out");
@@ -316,7 +363,9 @@ fn memory_stays_within_the_budget_however_large_the_files_are() {
     let out = path.join("out");
     run(&file, &out, &[]);
     let record = record(&out);
-    let peak = record.pointer("/memory/budget_peak").and_then(Value::as_u64);
+    let peak = record
+        .pointer("/memory/budget_peak")
+        .and_then(Value::as_u64);
     if let Some(peak) = peak {
         assert!(peak <= 8 << 20, "{peak}");
     }
@@ -342,7 +391,15 @@ fn fixture_of_the_demo_s_own_features() {
     let folder = tempfile::tempdir().unwrap();
     let demo = root().join("pipelines/demo.weir.toml");
     let out = folder.path().join("out");
-    weir(["run", demo.to_str().unwrap(), "--out", out.to_str().unwrap(), "--executor", "burn"]).exits(0);
+    weir([
+        "run",
+        demo.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--executor",
+        "burn",
+    ])
+    .exits(0);
     let table = std::fs::read_to_string(out.join("slide-14082/tiles.csv")).unwrap();
     let mut lines = table.lines();
     let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
@@ -366,12 +423,22 @@ fn fixture_of_the_demo_s_own_features() {
         let (x, y) = (cells[x].parse().unwrap(), cells[y].parse().unwrap());
         let tile = weir_record::TileId::new(0, 0, x, y).unwrap();
         let mut pixels = vec![0; 50 * 50 * 3];
-        reader.read(tiling.region(tile), 0, 50, 50, &mut pixels).unwrap();
+        reader
+            .read(tiling.region(tile), 0, 50, 50, &mut pixels)
+            .unwrap();
         numbers.extend(encoder.encode(&[&pixels]).unwrap());
         corners.push((x, y));
     }
     let to = fixture("features");
     std::fs::create_dir_all(&to).unwrap();
     let words = [("tile_size", "50"), ("mpp", "4")];
-    safetensors(&to.join("slide-14082.safetensors"), "features", Dtype::F32, &numbers, Some(&corners), &words).unwrap();
+    safetensors(
+        &to.join("slide-14082.safetensors"),
+        "features",
+        Dtype::F32,
+        &numbers,
+        Some(&corners),
+        &words,
+    )
+    .unwrap();
 }

@@ -140,12 +140,7 @@ impl BagModel {
     }
 
     /// A pooled bag with its exact sums, which stand in for the pool where the model says so.
-    pub(crate) fn finish(
-        &self,
-        logits: Vec<f32>,
-        bag: pool::Pooled,
-        members: &[&[f32]],
-    ) -> Pooled {
+    pub(crate) fn finish(&self, logits: Vec<f32>, bag: pool::Pooled, members: &[&[f32]]) -> Pooled {
         let mut flags = BagFlags::default();
         for (set, flag) in [
             (bag.flags.empty, BagFlags::EMPTY),
@@ -359,7 +354,10 @@ fn rules(
     if pooling.fused {
         if matches!(kind, Normalisation::Sparsemax | Normalisation::Max) {
             return error(
-                format!("`{}` needs all logits at once, which the fused head never has", kind.rule().name()),
+                format!(
+                    "`{}` needs all logits at once, which the fused head never has",
+                    kind.rule().name()
+                ),
                 "set head = \"portable\", or another normalisation".to_string(),
             );
         }

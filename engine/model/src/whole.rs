@@ -3,8 +3,8 @@
 //! The portable head's bags have the same bits as [`BagModel::pool`]'s, whatever ran them, alone or with others.
 
 use crate::bag::{BagModel, Pooled};
-use weir_kernels::normalise::Normalisation;
 use weir_kernels::kernels::{GatedOut, PoolOut, WeightsOut, flags};
+use weir_kernels::normalise::Normalisation;
 use weir_kernels::pool::{self, Flags, admissible};
 use weir_kernels::view::{View, ViewMut};
 use weir_kernels::{Auto, Bags, KernelError, Kernels, Rule};

@@ -228,10 +228,7 @@ impl Wanted {
 }
 
 /// Reads until it succeeds, or `retries` times more.
-fn again(
-    retries: u32,
-    mut read: impl FnMut() -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
+fn again(retries: u32, mut read: impl FnMut() -> Result<(), ReadError>) -> Result<(), ReadError> {
     let mut result = read();
     for _ in 0..retries {
         if matches!(result, Err(ReadError::Damaged(_))) {

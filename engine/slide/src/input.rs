@@ -255,7 +255,11 @@ fn folder(input: &str, path: &Path, kind: &Files) -> Found {
         errors.push(InputError {
             place: input.into(),
             what: format!("the folder holds no {}", kind.name),
-            help: format!("{}s in folders end in {}", kind.name, kind.endings.join(", ")),
+            help: format!(
+                "{}s in folders end in {}",
+                kind.name,
+                kind.endings.join(", ")
+            ),
         });
     }
     if errors.is_empty() {

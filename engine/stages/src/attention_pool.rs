@@ -200,7 +200,11 @@ struct Members {
 impl Members {
     fn insert(&mut self, tile: TileId, feature: &[f32]) {
         self.width = feature.len();
-        let new = || self.free.pop().unwrap_or(self.matrix.len() / feature.len().max(1));
+        let mut new = || {
+            self.free
+                .pop()
+                .unwrap_or(self.matrix.len() / feature.len().max(1))
+        };
         let row = match self.rows.get(&tile) {
             Some(row) => *row,
             None => new(),
@@ -753,7 +757,7 @@ mod tests {
             };
             stage.row(0, key, Some(Body::Feature(feature(1))), &mut out.cx());
             stage.complete(0, slide(), &done(0, None), &mut out.cx());
-                        stage.settled(&mut out.cx());
+            stage.settled(&mut out.cx());
             stage.tick(&mut out.cx());
             assert_eq!(attention(&out).len(), 1);
             if failed {
@@ -767,7 +771,7 @@ mod tests {
                 stage.event(slide(), &Event::SlideFailed(failure), &mut out.cx());
             }
             stage.complete(0, slide(), &done(1, Some(End::Aborted)), &mut out.cx());
-                        stage.settled(&mut out.cx());
+            stage.settled(&mut out.cx());
             let bag = published(&out);
             assert_eq!(
                 (bag.state, bag.n, bag.ended),
@@ -808,7 +812,7 @@ mod tests {
         };
         stage.event(slide(), &event, &mut out.cx());
         stage.complete(0, slide(), &done(0, Some(End::Complete)), &mut out.cx());
-                        stage.settled(&mut out.cx());
+        stage.settled(&mut out.cx());
         assert!(out.rows.is_empty());
         assert_eq!(
             (out.ended(BAG), out.ended(ATTENTION)),
@@ -849,7 +853,7 @@ mod tests {
             ..done(2, Some(End::Complete))
         };
         stage.complete(0, slide(), &done, &mut out.cx());
-                        stage.settled(&mut out.cx());
+        stage.settled(&mut out.cx());
         let bag = published(&out);
         assert_eq!(bag.coverage.source, source);
         assert_eq!(

@@ -163,20 +163,13 @@ struct Layout {
 
 /// Lays out `count` rows at `corners`, or in a square; `said` is the side of a tile, where somebody says it. An error is what is
 /// wrong with the places.
-fn lay(
-    count: usize,
-    corners: Option<&[(i64, i64)]>,
-    said: Option<f64>,
-) -> Result<Layout, String> {
+fn lay(count: usize, corners: Option<&[(i64, i64)]>, said: Option<f64>) -> Result<Layout, String> {
     let side = said.unwrap_or_else(|| corners.and_then(smallest_distance).unwrap_or(SIDE));
     let columns = (count as f64).sqrt().ceil().max(1.0) as usize;
     let step = side.round().max(1.0) as i64;
     let corner = |row: usize| match corners {
         Some(corners) => corners[row],
-        None => (
-            (row % columns) as i64 * step,
-            (row / columns) as i64 * step,
-        ),
+        None => ((row % columns) as i64 * step, (row / columns) as i64 * step),
     };
     let mut tiles = Vec::with_capacity(count);
     let mut extent = (0, 0);
@@ -212,7 +205,10 @@ fn smallest_distance(corners: &[(i64, i64)]) -> Option<f64> {
         let mut values: Vec<i64> = corners.iter().map(of).collect();
         values.sort_unstable();
         values.dedup();
-        values.windows(2).map(|pair| pair[1].abs_diff(pair[0])).min()
+        values
+            .windows(2)
+            .map(|pair| pair[1].abs_diff(pair[0]))
+            .min()
     };
     let (x, y) = (axis(|corner| corner.0), axis(|corner| corner.1));
     x.into_iter().chain(y).min().map(|distance| distance as f64)
@@ -355,7 +351,9 @@ struct Vectors {
 
 impl TileReader for Vectors {
     fn read(&self, _: TileId, _: u32, _: &mut [u8]) -> Result<(), ReadError> {
-        Err(ReadError::Damaged("a file of features has no pixels".into()))
+        Err(ReadError::Damaged(
+            "a file of features has no pixels".into(),
+        ))
     }
 
     fn feature(&self, tile: TileId, _: u32, into: &mut [f32]) -> Result<(), ReadError> {
@@ -380,7 +378,11 @@ mod tests {
     #[test]
     fn rows_without_places_are_laid_out_in_a_square_in_the_order_of_the_file() {
         let layout = lay(5, None, Some(10.0)).unwrap();
-        let places: Vec<_> = layout.tiles.iter().map(|tile| (tile.x(), tile.y())).collect();
+        let places: Vec<_> = layout
+            .tiles
+            .iter()
+            .map(|tile| (tile.x(), tile.y()))
+            .collect();
         assert_eq!(places, [(0, 0), (10, 0), (20, 0), (0, 10), (10, 10)]);
         assert_eq!(layout.extent, (30, 20));
         assert_eq!(lay(0, None, None).unwrap().tiles, []);

@@ -33,7 +33,8 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Auto>, StageError> {
     })
 }
 
-const DOCTOR: &str = "`weir doctor` says what of CUDA was found; the processor is run = { device = \"cpu\" }";
+const DOCTOR: &str =
+    "`weir doctor` says what of CUDA was found; the processor is run = { device = \"cpu\" }";
 
 fn refused(error: KernelError) -> StageError {
     StageError::new(error.to_string(), DOCTOR)

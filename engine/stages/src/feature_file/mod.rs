@@ -115,7 +115,8 @@ impl Array {
                 Err(Fault::new(path, length, what).help("the file was cut off: write it again"))
             }
             _ => {
-                let what = format!("`{name}` has {rows} rows of {width} numbers, too many to count");
+                let what =
+                    format!("`{name}` has {rows} rows of {width} numbers, too many to count");
                 Err(Fault::new(path, None, what))
             }
         }
@@ -364,13 +365,20 @@ mod tests {
     fn a_row_with_no_number_says_where_it_stands() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.npy");
-        let rows = vec![vec![1.0, 2.0], vec![3.0, f32::NAN], vec![f32::INFINITY, 0.0]];
+        let rows = vec![
+            vec![1.0, 2.0],
+            vec![3.0, f32::NAN],
+            vec![f32::INFINITY, 0.0],
+        ];
         npy(&path, Dtype::F32, &rows, None).unwrap();
         let file = FeatureFile::open(&path, None).unwrap();
         let mut into = [0.0; 2];
         file.row(0, &mut into).unwrap();
         let text = file.row(1, &mut into).unwrap_err().to_string();
-        assert!(text.contains("byte 140: number 1 of row 1 is NaN"), "{text}");
+        assert!(
+            text.contains("byte 140: number 1 of row 1 is NaN"),
+            "{text}"
+        );
         let text = file.row(2, &mut into).unwrap_err().to_string();
         assert!(text.contains("number 0 of row 2 is inf"), "{text}");
     }
@@ -397,6 +405,9 @@ mod tests {
         assert!(FeatureFile::open(&path, Some("other")).is_ok());
         safetensors(&path, "features", Dtype::F32, &rows, Some(&[(0, 0)]), &[]).unwrap();
         let text = FeatureFile::open(&path, None).unwrap_err().to_string();
-        assert!(text.contains("has the shape [1, 2], and `features` has 3 rows"), "{text}");
+        assert!(
+            text.contains("has the shape [1, 2], and `features` has 3 rows"),
+            "{text}"
+        );
     }
 }

@@ -37,8 +37,7 @@ fn array(path: &Path, name: &str) -> Result<Array, Fault> {
     let mut head = [0; 12];
     file.read_exact_at(&mut head, 0).map_err(cut)?;
     if &head[..6] != MAGIC {
-        return Err(Fault::new(path, None, "this is no npy file")
-            .help("write it with numpy.save"));
+        return Err(Fault::new(path, None, "this is no npy file").help("write it with numpy.save"));
     }
     let (at, size) = match head[6] {
         1 => (10, usize::from(u16::from_le_bytes([head[8], head[9]]))),
@@ -77,7 +76,10 @@ fn header(text: &str) -> Result<(Number, Vec<usize>), (String, &'static str)> {
             .find_map(|quote| text.split_once(&format!("{quote}{key}{quote}:")));
         match begin {
             Some((_, rest)) => Ok(rest.trim_start()),
-            None => Err((format!("its header has no `{key}`"), "write it with numpy.save")),
+            None => Err((
+                format!("its header has no `{key}`"),
+                "write it with numpy.save",
+            )),
         }
     };
     let descr = value("descr")?;
@@ -148,11 +150,23 @@ mod tests {
     #[test]
     fn what_is_not_read_says_how_to_save_it() {
         for (text, told) in [
-            ("{'descr': '>f4', 'fortran_order': False, 'shape': (1, 2)}", "newbyteorder"),
-            ("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2)}", "ascontiguousarray"),
-            ("{'descr': '|O', 'fortran_order': False, 'shape': (1, 2)}", "float32"),
+            (
+                "{'descr': '>f4', 'fortran_order': False, 'shape': (1, 2)}",
+                "newbyteorder",
+            ),
+            (
+                "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2)}",
+                "ascontiguousarray",
+            ),
+            (
+                "{'descr': '|O', 'fortran_order': False, 'shape': (1, 2)}",
+                "float32",
+            ),
             ("{'descr': '<f4', 'shape': (1, 2)}", "numpy.save"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, -2)}", "numpy.save"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, -2)}",
+                "numpy.save",
+            ),
         ] {
             let (_, help) = header(text).unwrap_err();
             assert!(help.contains(told), "{text}: {help}");

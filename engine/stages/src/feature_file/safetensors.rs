@@ -39,9 +39,8 @@ pub(super) fn open(path: &Path, array: Option<&str>) -> Result<FeatureFile, Faul
     file.read_exact_at(&mut json, 8)
         .map_err(|_| cut("the file ends in its header"))?;
     // The crate checks that the arrays lie behind each other without gaps and that each has the length of its shape.
-    let header: Metadata = serde_json::from_slice(&json).map_err(|error| {
-        Fault::new(path, 8, format!("this is no safetensors header: {error}"))
-    })?;
+    let header: Metadata = serde_json::from_slice(&json)
+        .map_err(|error| Fault::new(path, 8, format!("this is no safetensors header: {error}")))?;
     let data = 8 + size;
     let end = (header.data_len() as u64).saturating_add(data);
     if end > length {
@@ -82,7 +81,9 @@ pub(super) fn open(path: &Path, array: Option<&str>) -> Result<FeatureFile, Faul
             wanted.join("` or `"),
             names.join(", ")
         );
-        return Err(Fault::new(path, None, what).help("say which one holds the features: array = \"NAME\""));
+        return Err(
+            Fault::new(path, None, what).help("say which one holds the features: array = \"NAME\"")
+        );
     };
     let features = Array::new(file, path, features?)?;
     let coords = match describe(COORDS) {
@@ -102,10 +103,7 @@ pub(super) fn open(path: &Path, array: Option<&str>) -> Result<FeatureFile, Faul
 fn metadata(path: &Path, words: &Option<HashMap<String, String>>) -> Result<Said, Fault> {
     let number = |keys: &[&str]| -> Result<Option<f64>, Fault> {
         let words = words.as_ref();
-        let Some((key, text)) = keys
-            .iter()
-            .find_map(|key| Some((key, words?.get(*key)?)))
-        else {
+        let Some((key, text)) = keys.iter().find_map(|key| Some((key, words?.get(*key)?))) else {
             return Ok(None);
         };
         match text.trim().parse::<f64>() {

@@ -19,10 +19,8 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Auto>, StageError> {
             Device::Cpu => Ok(Auto::cpu(cpu)),
             Device::Cuda(number) => {
                 let gpu = Gpu::open(number as usize).map_err(|unavailable| {
-                    StageError::new(
-                        format!("device `{device}` cannot be used: {unavailable}"),
-                        unavailable.remedy(),
-                    )
+                    let what = format!("device `{device}` cannot be used: {unavailable}");
+                    StageError::new(what, "")
                 })?;
                 let stream = gpu.stream().map_err(|error| {
                     StageError::new(format!("device `{device}`: {error}"), DOCTOR)

@@ -4,6 +4,7 @@
 
 use super::{Finding, Judgement, finding, good};
 use crate::shown;
+use weir_kernels::cuda::Unavailable;
 use weir_kernels::cuda::report::{Image, Report};
 
 /// All findings; on a machine without a device, why.
@@ -36,12 +37,21 @@ fn driver(report: &Report) -> Finding {
         Err(why) => Finding {
             name: NAME,
             judgement: Judgement::Note,
-            what: format!("not used: {why}"),
+            what: format!("not used: {}", plain(why)),
             remedy: format!(
                 "none is needed: the processor is used. With an NVIDIA GPU: {}",
                 why.remedy()
             ),
         },
+    }
+}
+
+/// The reason without its remedy, which stands in a line of its own.
+fn plain(why: &Unavailable) -> String {
+    let text = why.to_string();
+    match text.strip_suffix(&format!("; {}", why.remedy())) {
+        Some(plain) => plain.to_owned(),
+        None => text,
     }
 }
 
@@ -69,7 +79,7 @@ fn devices(report: &Report) -> Vec<Finding> {
             Err(why) => Finding {
                 name: NAME,
                 judgement: Judgement::Note,
-                what: format!("cuda:{number}: {why}"),
+                what: format!("cuda:{number}: {}", plain(why)),
                 remedy: why.remedy(),
             },
         });

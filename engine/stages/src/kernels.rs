@@ -1,10 +1,20 @@
 //! The kernels of a run's stages: the processor's, and those of the device that the plan names.
+//!
+//! All stages of a process share one stream of a device, so its calls run in one order, and each call returns when its
+//! results lie on the host: a reduce waits for its own pool and for nothing else. What an encoder made reaches the pool
+//! through the host, since neither library hands over what lies on the device: ONNX Runtime gives a session's outputs as host
+//! memory and waits for its own stream first, and burn's streams cannot be had. Where a tensor does lie on
+//! the device, the launchers take it there ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event.
+//! With `--trace` each call's upload, kernel and download stand on the device's row, by the device's own clock.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use weir_kernels::cuda::Gpu;
+use weir_kernels::cuda::watch::{Took, Watch};
 use weir_kernels::{Auto, Cpu, KernelError, Kernels, gated};
 use weir_model::Device;
+use weir_runtime::DeviceSpans;
 use weir_runtime::stage::{Prepare, StageError};
 
 use crate::executors::{Executors, Used, choice};
@@ -25,10 +35,40 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Auto>, StageError> {
                 let stream = gpu.stream().map_err(|error| {
                     StageError::new(format!("device `{device}`: {error}"), DOCTOR)
                 })?;
+                let spans = cx.shared.get::<DeviceSpans>();
+                if spans.wanted() {
+                    let device = device.to_string();
+                    stream.watch(Arc::new(Traced { device, spans }));
+                }
                 Auto::measured(cpu, Box::new(stream)).map_err(refused)
             }
         }
     })
+}
+
+/// Tells the trace what the device ran.
+struct Traced {
+    device: String,
+    spans: Arc<DeviceSpans>,
+}
+
+impl Watch for Traced {
+    fn ran(&self, kernel: &'static str, took: Took) {
+        let mut end = Instant::now();
+        for (part, milliseconds) in [
+            ("download", took.download),
+            ("kernel", took.kernel),
+            ("upload", took.upload),
+        ] {
+            let took = Duration::from_secs_f32(milliseconds.max(0.0) / 1000.0);
+            let Some(since) = end.checked_sub(took) else {
+                return;
+            };
+            let what = format!("{kernel}, {part}");
+            self.spans.add(&self.device, &what, since, took);
+            end = since;
+        }
+    }
 }
 
 const DOCTOR: &str =

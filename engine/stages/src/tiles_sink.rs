@@ -13,7 +13,7 @@ use crate::tiles::{self, Classes, Tiles, number, number64};
 pub const SCHEMA: Schema = Schema {
     name: "tiles-sink",
     summary: "writes tiles.csv for each slide: scores, and attention of the selected tiles",
-    doc: "Writes `OUT/SLIDE/tiles.csv`, one row a scored tile, sorted by grid, plane, y and x: `x`, `y`, `width`, `height` in \
+    doc: "Writes `OUT/SLIDE/tiles.csv`, one row a scored tile or member of the bag, sorted by grid, plane, y and x: `x`, `y`, `width`, `height` in \
           level-0 px, `mpp` of the tile's pixels in um/px, `score`, `selected` (`high`, `low` or empty), and for the members \
           of the bag `class` (the slide's predicted class), `logit` and `weight` of the attention, and the tile's \
           `contribution` to that class's logit and `leave_one_out`, its change when the tile is left out. Tiles that could \

@@ -62,6 +62,7 @@ pub mod stream;
 mod tiles;
 mod top_k;
 mod unavailable;
+pub mod watch;
 mod weights;
 pub mod work;
 

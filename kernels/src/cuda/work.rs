@@ -4,6 +4,7 @@ use super::buffer::{Number, Span, bytes_of, bytes_of_mut};
 use super::fault::CudaError;
 use super::launch::{Argument, Function, Grid};
 use super::stream::{Stream, Workshop};
+use super::watch::Marks;
 use crate::bags::{Bags, Item};
 use crate::error::{Cause, KernelError};
 use crate::view::{Dtype, Layout, Place, View, ViewMut};
@@ -21,6 +22,8 @@ pub struct Work<'a> {
     kernel: &'static str,
     shape: String,
     results: Vec<(u64, &'a mut [u8])>,
+    /// Where somebody watches.
+    marks: Option<Marks>,
 }
 
 /// Where an argument lies on the device.
@@ -73,6 +76,7 @@ impl Stream {
             .map_err(|error| error.of(kernel, &shape))?;
         Ok(Work {
             stream: self,
+            marks: Marks::begin(self, workshop.watch.as_ref()),
             workshop,
             kernel,
             shape,
@@ -309,8 +313,12 @@ impl<'a> Work<'a> {
         grid: Grid,
         arguments: &[Argument],
     ) -> Result<(), KernelError> {
-        // SAFETY: the caller's promise.
-        unsafe { function.launch(self.stream, grid, arguments) }.map_err(|error| self.failed(error))
+        let stream = self.stream;
+        let launched = Marks::around(&mut self.marks, stream, || {
+            // SAFETY: the caller's promise.
+            unsafe { function.launch(stream, grid, arguments) }
+        });
+        launched.map_err(|error| self.failed(error))
     }
 
     /// Asks that the memory be in `values` when [`Work::finish`] returns.
@@ -333,7 +341,11 @@ impl<'a> Work<'a> {
         }
         let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
         let landed = self.workshop.download.copy(gpu, stream, results);
-        landed.map_err(|error| self.failed(error))
+        landed.map_err(|error| self.failed(error))?;
+        if let Some(marks) = self.marks.take() {
+            marks.end(self.stream, self.kernel);
+        }
+        Ok(())
     }
 }
 

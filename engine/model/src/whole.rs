@@ -207,3 +207,128 @@ impl BagModel {
         self.finish(logits, pooled, members)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::folder::{parameters, save};
+    use crate::{Pooling, Weights};
+    use weir_kernels::Cpu;
+    use weir_pipeline::model::{ModelHeader, ModelInput, ModelKind};
+
+    const WIDTH: usize = 7;
+
+    fn model(normalise: &str, link: &str, accumulate: Option<&str>) -> BagModel {
+        let folder = tempfile::tempdir().unwrap();
+        let header = ModelHeader {
+            format: 1,
+            kind: ModelKind::Bag,
+            arch: "small".into(),
+            feature: WIDTH as u32,
+            hidden: 5,
+            gated: true,
+            classes: vec!["no".into(), "yes".into()],
+            positive: "yes".into(),
+            input: ModelInput {
+                size: 16,
+                mpp: 1.0,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            },
+            normalise: normalise.into(),
+            link: link.into(),
+            power: Some(1.7),
+            contract: "ordered-f32/1".into(),
+            sha256: String::new(),
+            training: None,
+            folder: Default::default(),
+        };
+        let weights = Weights::start(&parameters(&header).unwrap(), 3);
+        let header = save(folder.path(), &header, &weights).unwrap();
+        let pooling = Pooling {
+            accumulate: accumulate.map(str::to_owned),
+            ..Pooling::default()
+        };
+        BagModel::load(&header, &pooling).unwrap()
+    }
+
+    fn matrix(rows: usize, seed: u64, holed: bool) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut matrix: Vec<f32> = (0..rows * WIDTH)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect();
+        if holed && rows > 2 {
+            matrix[WIDTH + 2] = f32::NAN;
+            matrix[rows * WIDTH - 1] = 1e19;
+        }
+        matrix
+    }
+
+    /// Debug shows each bit of an f32: two that differ have different texts.
+    fn text(pooled: &Pooled) -> String {
+        format!("{pooled:?}")
+    }
+
+    #[test]
+    fn loops_kernels_and_batches_of_bags_have_the_same_bits() {
+        let sizes = [0, 1, 2, 5, 127, 128, 129, 300, 1025];
+        for (normalise, link, accumulate) in [
+            ("squared-average", "none", None),
+            ("squared-average", "sigmoid", None),
+            ("squared-average", "sigmoid", Some("exact")),
+            ("softmax", "none", None),
+            ("sigmoid", "none", None),
+            ("mean", "none", None),
+            ("power", "sigmoid", None),
+            ("max", "none", None),
+            ("sparsemax", "none", None),
+        ] {
+            let model = model(normalise, link, accumulate);
+            for holed in [false, true] {
+                let bags: Vec<Vec<f32>> = sizes
+                    .iter()
+                    .map(|rows| matrix(*rows, *rows as u64 + 1, holed))
+                    .collect();
+                let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
+                for threads in [1, 3] {
+                    let kernels = Auto::cpu(Cpu::new(threads).unwrap());
+                    let batch = model.pool_matrices(&kernels, 1, &views).unwrap();
+                    for (matrix, together) in views.iter().zip(&batch) {
+                        let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();
+                        let truth = text(&model.pool(&members));
+                        let alone = model.pool_matrices(&kernels, 1, &[matrix]).unwrap();
+                        let about = format!("{normalise} {link} {} {holed}", members.len());
+                        assert_eq!(text(together), truth, "{about}, together");
+                        assert_eq!(text(&alone[0]), truth, "{about}, alone");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bags_larger_than_a_gathering_keep_their_places() {
+        let model = model("squared-average", "sigmoid", None);
+        let kernels = Auto::cpu(Cpu::new(2).unwrap());
+        let large = GATHERED / (WIDTH * 4) + 10;
+        let bags = [
+            matrix(10, 1, false),
+            matrix(large, 2, false),
+            matrix(large / 2, 3, false),
+            matrix(large * 2 / 3, 4, false),
+            matrix(20, 5, false),
+        ];
+        let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
+        let pooled = model.pool_matrices(&kernels, 1, &views).unwrap();
+        for (matrix, pooled) in views.iter().zip(&pooled) {
+            let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();
+            assert_eq!(text(pooled), text(&model.pool(&members)));
+        }
+    }
+}

@@ -3,6 +3,8 @@
 # make demo-weights DATA=folder   train the demo's two models again
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
+# make bench-kernels  the kernels on the processor, and beside PyTorch, numpy and ONNX Runtime
+# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers; under 8 minutes
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -81,6 +83,19 @@ bench: setup
 	@for bench in decoders reader engine; do \
 	  $(TARGET)/release/$$bench | tee benches/results/$$bench.md; echo; done
 	@if [[ -n "$${PEERS:-}" ]]; then benches/peers/run | tee benches/results/peers.md; fi
+
+# The small program has no engine in it and builds in a minute; `weir bench kernels` is the same. WEIR_PEERS names a Python that
+# has torch, numpy, onnx and onnxruntime; else one is made in .venv, several GB.
+KERNELS := $(TARGET)/release/weir-bench-kernels
+bench-kernels:
+	cargo build --release -p weir-bench-kernels
+	$(KERNELS) --check
+	$(KERNELS) --plot benches/results/roofline.png | tee benches/results/kernels.md
+	benches/peers/kernels $(KERNELS) figures | tee benches/results/kernels-peers.md
+
+bench-gpu:
+	[ -x $(KERNELS) ] || cargo build --release -p weir-bench-kernels
+	benches/peers/gpu.sh $(KERNELS)
 
 # About half an hour on two cores. A stopped run goes on with the same command; `make clean` forgets it.
 DEMO := pipelines/models/demo

@@ -24,7 +24,8 @@ typedef long long i64;
 
 #define DEVICE static __device__ __forceinline__
 
-/// `DYNAMIC_SHARED(name)` declares `char* name`, the block's dynamic shared memory, 128-byte aligned.
+/// `DYNAMIC_SHARED(name)` declares `char* name`, the block's dynamic shared memory, 128-byte aligned. In the kernel itself, with
+/// the same name in all kernels of a file; functions get the pointer.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) char name[]
 
 // ---- lanes --------------------------------------------------------------------------------------------------------------

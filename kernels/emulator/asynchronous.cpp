@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "block.h"
 #include "settings.h"
 
 namespace emu {
@@ -27,7 +28,7 @@ static void check_shared(const Block& block, const void* p, size_t bytes, const 
 
 void cp_async16(void* to, const void* from, bool valid, const Where& where) {
     if ((uintptr_t)to % 16 || (valid && (uintptr_t)from % 16)) report(where, "MISALIGNED cp.async: both ends must be 16-byte aligned");
-    check_shared(*self().block, to, 16, "cp.async", where);
+    check_shared(*self().home, to, 16, "cp.async", where);
     const PendingCopy copy{(char*)to, (const char*)from, valid};
     if (!settings().late) happen(copy);
     self().open_copies.push_back(copy);
@@ -82,7 +83,7 @@ static void arrive(Block& block, void* barrier, int64_t bytes, const Where& wher
 }
 
 static Block& neighbour(uint32_t rank, const char* what, const Where& where) {
-    Cluster& cluster = *self().block->cluster;
+    Cluster& cluster = *self().home->cluster;
     if (rank >= cluster.blocks.size()) report(where, "%s: the cluster has %zu blocks, none is %u", what, cluster.blocks.size(), rank);
     Block& block = cluster.blocks[rank];
     if (block.alive == 0) report(where, "%s: block %u of the cluster has exited", what, rank);
@@ -90,7 +91,7 @@ static Block& neighbour(uint32_t rank, const char* what, const Where& where) {
 }
 
 void mbarrier_init(void* barrier, uint32_t arrivals, const Where& where) {
-    Block& block = *self().block;
+    Block& block = *self().home;
     check_shared(block, barrier, 8, "mbarrier.init", where);
     if ((uintptr_t)barrier % 8) report(where, "MISALIGNED mbarrier: 8-byte alignment is wanted");
     if (arrivals == 0) report(where, "mbarrier.init: no arrivals");
@@ -101,18 +102,18 @@ void mbarrier_init(void* barrier, uint32_t arrivals, const Where& where) {
 }
 
 void mbarrier_arrive(void* barrier, int64_t bytes, const Where& where) {
-    arrive(*self().block, barrier, bytes, where);
+    arrive(*self().home, barrier, bytes, where);
 }
 
 void mbarrier_arrive_remote(void* barrier, uint32_t rank, const Where& where) {
     Block& there = neighbour(rank, "mbarrier.arrive.cluster", where);
-    arrive(there, there.shared + ((char*)barrier - self().block->shared), 0, where);
+    arrive(there, there.shared + ((char*)barrier - self().home->shared), 0, where);
 }
 
 void mbarrier_wait(void* barrier, uint32_t parity, const Where& where) {
     Thread& me = self();
     if (parity > 1) report(where, "mbarrier.try_wait: a parity is 0 or 1, not %u", parity);
-    if (passed(find(*me.block, barrier, "mbarrier.try_wait", where), parity)) return;
+    if (passed(find(*me.home, barrier, "mbarrier.try_wait", where), parity)) return;
     me.barrier = barrier;
     me.parity = parity;
     suspend(Waits::MBarrier, where);
@@ -128,7 +129,7 @@ static void happen(const PendingBulk& c) {
 }
 
 void bulk_copy(void* to, const void* from, uint32_t bytes, void* barrier, uint16_t blocks, const Where& where) {
-    Block& mine = *self().block;
+    Block& mine = *self().home;
     if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16)
         report(where, "MISALIGNED cp.async.bulk: both ends and the size must be multiples of 16");
     for (uint32_t rank = 0; rank < 16; rank++) {
@@ -167,7 +168,7 @@ static void settle(Cluster& cluster) {
 
 void cluster_arrive(const Where& where) {
     Thread& me = self();
-    Cluster& cluster = *me.block->cluster;
+    Cluster& cluster = *me.home->cluster;
     if (me.cluster_arrived) report(where, "barrier.cluster.arrive: this thread has arrived and not waited");
     me.cluster_arrived = true;
     me.cluster_phase = cluster.phase;
@@ -179,7 +180,7 @@ void cluster_wait(const Where& where) {
     Thread& me = self();
     if (!me.cluster_arrived) report(where, "barrier.cluster.wait: this thread has not arrived");
     me.cluster_arrived = false;
-    if (me.block->cluster->phase == me.cluster_phase) suspend(Waits::Cluster, where);
+    if (me.home->cluster->phase == me.cluster_phase) suspend(Waits::Cluster, where);
 }
 
 void cluster_exited(Cluster& cluster) {

@@ -1,8 +1,12 @@
 // What goes on behind a thread's back: cp.async, mbarriers, bulk copies, the cluster's barrier, wgmma.
 #pragma once
-#include "block.h"
+#include "thread.h"
 
 namespace emu {
+
+struct Block;
+struct Cluster;
+struct Thread;
 
 void cp_async16(void* to, const void* from, bool valid, const Where& where);
 void cp_async_commit();

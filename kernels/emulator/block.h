@@ -6,12 +6,7 @@
 #include <vector>
 
 #include "fiber.h"
-#include "report.h"
-
-struct dim3 {
-    unsigned x, y, z;
-    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
+#include "thread.h"
 
 namespace emu {
 
@@ -43,11 +38,9 @@ struct HeldAccumulators {
     unsigned products = 0;
 };
 
-struct Thread {
+struct Thread : Place {
     Context context;
-    Block* block = nullptr;
-    dim3 index;
-    unsigned linear = 0;  // place in the block
+    Block* home = nullptr;
     Waits waits = Waits::Ready;
     Where where;          // of the last wait
     const void* barrier = nullptr;  // of Waits::MBarrier
@@ -85,9 +78,6 @@ struct Warp {
     }
 };
 
-/// What __syncthreads_count and its like say.
-enum class Sum : uint8_t { None, Count, And, Or };
-
 /// bar.sync with an id, or __syncthreads (id 0).
 struct NamedBarrier {
     unsigned arrived = 0, wanted = 0;
@@ -121,7 +111,7 @@ struct Block {
     std::vector<Warp> warps;
     unsigned alive = 0;
     NamedBarrier barriers[16];
-    char* shared = nullptr;  // exact size, poisoned
+    char* shared = nullptr;
     size_t shared_size = 0;
     std::map<const void*, MBarrier> mbarriers;
 };
@@ -155,10 +145,8 @@ struct Launch {
 /// Runs all blocks of a launch to their end, in the order of the seed.
 void run(const Launch& launch);
 
-/// The thread that runs, on this OS thread; none outside a kernel.
-extern thread_local Thread* running;
 inline Thread& self() {
-    return *running;
+    return static_cast<Thread&>(*running);
 }
 
 /// Lets others run until `self().waits` is Ready again.

@@ -15,7 +15,7 @@ static void complete(Rendezvous& r, Block& block, unsigned warp) {
 
 Rendezvous* meet(uint32_t mask, const Slot& slot, const char* operation, bool aligned, const Where& where) {
     Thread& me = self();
-    Warp& warp = me.block->warps[me.linear / 32];
+    Warp& warp = me.home->warps[me.linear / 32];
     const unsigned lane = me.linear % 32;
     if (!(mask >> lane & 1)) report(where, "%s: the mask %08x leaves this lane (%u) out", operation, mask, lane);
     if (aligned && warp.alive != ~0u) report(where, "%s: a lane of the warp has exited, or the warp is not whole", operation);
@@ -44,7 +44,7 @@ Rendezvous* meet(uint32_t mask, const Slot& slot, const char* operation, bool al
     r->arrived |= 1u << lane;
     const uint32_t wanted = mask & warp.alive;
     if ((r->arrived & wanted) == wanted) {
-        complete(*r, *me.block, me.linear / 32);
+        complete(*r, *me.home, me.linear / 32);
     } else {
         while (!r->complete) suspend(Waits::Warp, where);
     }
@@ -55,9 +55,21 @@ void leave(Rendezvous* r) {
     Thread& me = self();
     r->left |= 1u << me.linear % 32;
     if (r->left != r->arrived) return;
-    Warp& warp = me.block->warps[me.linear / 32];
+    Warp& warp = me.home->warps[me.linear / 32];
     std::erase(warp.open, r);
     warp.spare.push_back(r);
+}
+
+uint64_t shuffle(uint32_t mask, uint64_t bits, unsigned source, const char* operation, const Where& where) {
+    Rendezvous* r = meet(mask, slot_of(bits), operation, false, where);
+    if (!(r->arrived >> source & 1)) report(where, "%s reads lane %u, which takes no part", operation, source);
+    const uint64_t result = from_slot<uint64_t>(r->slot[source]);
+    leave(r);
+    return result;
+}
+
+void sync_warp(uint32_t mask, const Where& where) {
+    leave(meet(mask, Slot(), "__syncwarp", false, where));
 }
 
 uint32_t ballot(uint32_t mask, bool yes, const char* operation, const Where& where) {
@@ -81,7 +93,7 @@ static void release(NamedBarrier& b, Block& block) {
 
 int barrier(unsigned id, unsigned threads, bool yes, Sum sum, const Where& where) {
     Thread& me = self();
-    Block& block = *me.block;
+    Block& block = *me.home;
     if (id >= 16) report(where, "bar.sync: there is no barrier %u, only 0..15", id);
     if (threads % 32 != 0) report(where, "bar.sync: %u threads are not whole warps", threads);
     NamedBarrier& b = block.barriers[id];
@@ -113,7 +125,7 @@ int barrier(unsigned id, unsigned threads, bool yes, Sum sum, const Where& where
 }
 
 void exited(Thread& me) {
-    Block& block = *me.block;
+    Block& block = *me.home;
     Warp& warp = block.warps[me.linear / 32];
     warp.alive &= ~(1u << me.linear % 32);
     for (Rendezvous* r : warp.open)

@@ -10,7 +10,8 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if !defined(__x86_64__)
+// WEIR_EMU_UCONTEXT: the other way here too.
+#if !defined(__x86_64__) || defined(WEIR_EMU_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -50,7 +51,7 @@ void Stacks::reserve(size_t wanted) {
 #endif
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(WEIR_EMU_UCONTEXT)
 
 extern "C" void weir_emu_switch(void** from, void* to);
 

@@ -1,14 +1,8 @@
 // Fibers: one a CUDA thread, switched by hand. x86-64 in twelve instructions, ucontext elsewhere; the address sanitizer is
-// told of every switch.
+// told of every switch, where -DWEIR_EMU_ASAN=1 says that it is there.
 #pragma once
 #include <cstddef>
 #include <cstdint>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define WEIR_EMU_ASAN 1
-#else
-#define WEIR_EMU_ASAN 0
-#endif
 
 namespace emu {
 

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "collective.h"
+#include "thread.h"
 
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(8) int2 { int x, y; };
@@ -41,10 +41,10 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 #define __cluster_dims__(...)
 #endif
 
-#define threadIdx (emu::self().index)
-#define blockIdx (emu::self().block->index)
-#define blockDim (emu::self().block->cluster->launch->block)
-#define gridDim (emu::self().block->cluster->launch->grid)
+#define threadIdx (emu::running->thread)
+#define blockIdx (emu::running->block)
+#define blockDim (emu::running->block_size)
+#define gridDim (emu::running->grid_size)
 #define warpSize 32
 
 #define WEIR_WHERE const emu::Where& where = emu::Where::current()
@@ -56,7 +56,7 @@ inline int __syncthreads_count(int yes, WEIR_WHERE) { return emu::barrier(0, 0, 
 inline int __syncthreads_and(int yes, WEIR_WHERE) { return emu::barrier(0, 0, yes != 0, emu::Sum::And, where); }
 inline int __syncthreads_or(int yes, WEIR_WHERE) { return emu::barrier(0, 0, yes != 0, emu::Sum::Or, where); }
 
-inline void __syncwarp(unsigned mask = ~0u, WEIR_WHERE) { emu::leave(emu::meet(mask, emu::Slot(), "__syncwarp", false, where)); }
+inline void __syncwarp(unsigned mask = ~0u, WEIR_WHERE) { emu::sync_warp(mask, where); }
 inline unsigned __ballot_sync(unsigned mask, int yes, WEIR_WHERE) { return emu::ballot(mask, yes != 0, "__ballot_sync", where); }
 inline int __any_sync(unsigned mask, int yes, WEIR_WHERE) { return emu::ballot(mask, yes != 0, "__any_sync", where) != 0; }
 inline int __all_sync(unsigned mask, int yes, WEIR_WHERE) { return emu::ballot(mask, yes == 0, "__all_sync", where) == 0; }
@@ -65,10 +65,15 @@ namespace emu {
 /// Shuffles within parts of `width` lanes: a lane outside the part means the own value.
 template <class T>
 T shuffle_within(unsigned mask, T v, int source, int width, const char* operation, const Where& where) {
-    const int lane = (int)(self().linear % 32), first = lane / width * width;
-    return shuffle(mask, v, (unsigned)(source < first || source >= first + width ? lane : source), operation, where);
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+    const int lane = (int)(running->linear % 32), first = lane / width * width;
+    uint64_t bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = shuffle(mask, bits, (unsigned)(source < first || source >= first + width ? lane : source), operation, where);
+    memcpy(&v, &bits, sizeof v);
+    return v;
 }
-inline int lane() { return (int)(self().linear % 32); }
+inline int lane() { return (int)(running->linear % 32); }
 }  // namespace emu
 
 template <class T>

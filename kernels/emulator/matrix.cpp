@@ -6,7 +6,7 @@
 namespace emu {
 
 void ldmatrix_x4(uint32_t* r, const void* row, bool transposed, const Where& where) {
-    const Block& block = *self().block;
+    const Block& block = *self().home;
     if ((uintptr_t)row % 16) report(where, "MISALIGNED ldmatrix: a row's address must be 16-byte aligned");
     if ((const char*)row < block.shared || (const char*)row + 16 > block.shared + block.shared_size)
         report(where, "SHARED MEMORY OVERRUN: ldmatrix reads byte %td of a block's %zu", (const char*)row - block.shared,

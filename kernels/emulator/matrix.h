@@ -1,6 +1,6 @@
 // ldmatrix and mma.sync, lane by lane from PTX's fragment layouts, so that a kernel's layout error shows.
 #pragma once
-#include "block.h"
+#include "thread.h"
 
 namespace emu {
 

@@ -6,11 +6,11 @@
 #include "numbers.h"
 
 #define DEVICE static inline
-#define DYNAMIC_SHARED(name) char* name = emu::self().block->shared
+#define DYNAMIC_SHARED(name) char* name = emu::running->shared
 
 // ---- lanes --------------------------------------------------------------------------------------------------------------
 
-DEVICE u32 lane_id() { return emu::self().linear % 32; }
+DEVICE u32 lane_id() { return emu::running->linear % 32; }
 DEVICE void named_barrier_sync(u32 id, u32 threads, WEIR_WHERE) { emu::barrier(id, threads, false, emu::Sum::None, where); }
 
 // ---- memory -------------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity, WEIR_WHERE) { emu::m
 
 // ---- clusters -----------------------------------------------------------------------------------------------------------
 
-DEVICE u32 cluster_rank() { return emu::self().block->rank; }
+DEVICE u32 cluster_rank() { return emu::running->rank; }
 DEVICE void cluster_arrive(WEIR_WHERE) { emu::cluster_arrive(where); }
 DEVICE void cluster_wait(WEIR_WHERE) { emu::cluster_wait(where); }
 DEVICE void cluster_sync(WEIR_WHERE) {
@@ -77,7 +77,7 @@ DEVICE void cluster_sync(WEIR_WHERE) {
 
 DEVICE void fence_proxy_async() {}
 DEVICE void bulk_copy(void* shared, const void* global, u32 bytes, u64* barrier, WEIR_WHERE) {
-    emu::bulk_copy(shared, global, bytes, barrier, (u16)(1u << emu::self().block->rank), where);
+    emu::bulk_copy(shared, global, bytes, barrier, (u16)(1u << emu::running->rank), where);
 }
 DEVICE void bulk_copy_multicast(void* shared, const void* global, u32 bytes, u64* barrier, u16 blocks, WEIR_WHERE) {
     emu::bulk_copy(shared, global, bytes, barrier, blocks, where);

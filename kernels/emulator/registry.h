@@ -3,7 +3,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "block.h"
+#include "thread.h"
 
 namespace emu {
 

@@ -7,13 +7,12 @@
 #include <thread>
 
 #include "asynchronous.h"
-#include "block.h"
 #include "collective.h"
 #include "settings.h"
 
 namespace emu {
 
-thread_local Thread* running = nullptr;
+thread_local Place* running = nullptr;
 
 static void describe(const Where* where, const char* format, va_list arguments) {
     // One write, so that two OS threads' reports do not mix.
@@ -22,10 +21,9 @@ static void describe(const Where* where, const char* format, va_list arguments) 
     n += vsnprintf(text + n, sizeof text - n, format, arguments);
     if (n > 1500) n = 1500;
     if (running) {
-        const Thread& t = *running;
+        const Thread& t = self();
         n += snprintf(text + n, sizeof text - n, "\n  kernel %s, block (%u,%u,%u), thread (%u,%u,%u)",
-                      t.block->cluster->launch->name, t.block->index.x, t.block->index.y, t.block->index.z, t.index.x, t.index.y,
-                      t.index.z);
+                      t.home->cluster->launch->name, t.block.x, t.block.y, t.block.z, t.thread.x, t.thread.y, t.thread.z);
     }
     if (where) n += snprintf(text + n, sizeof text - n, "\n  at %s:%u", where->file_name(), where->line());
     fprintf(stderr, "%s\n", text);
@@ -63,11 +61,11 @@ void suspend(Waits what, const Where& where) {
     Thread& me = self();
     me.waits = what;
     me.where = where;
-    switch_to(me.context, me.block->cluster->scheduler);
+    switch_to(me.context, me.home->cluster->scheduler);
 }
 
 static void entry() {
-    Cluster& cluster = *self().block->cluster;
+    Cluster& cluster = *self().home->cluster;
     arrived(cluster.scheduler);
     cluster.launch->body(cluster.launch->arguments);
     Thread& me = self();
@@ -76,7 +74,7 @@ static void entry() {
     me.waits = Waits::Done;
     cluster.alive--;
     cluster_exited(cluster);
-    if (me.block->alive == 0) block_finished(*me.block);
+    if (me.home->alive == 0) block_finished(*me.home);
     switch_to(me.context, cluster.scheduler, true);
     abort();
 }
@@ -108,7 +106,7 @@ static void deadlock(const Cluster& cluster) {
             }
             bool known = false;
             for (Place& p : places)
-                if (p.example->where.line() == t.where.line() && p.example->waits == t.waits && p.example->block == t.block) {
+                if (p.example->where.line() == t.where.line() && p.example->waits == t.waits && p.example->home == t.home) {
                     p.threads++;
                     known = true;
                 }
@@ -119,8 +117,8 @@ static void deadlock(const Cluster& cluster) {
     for (const Place& p : places)
         if (n < 1100)
             n += snprintf(text + n, sizeof text - n, "\n  %u threads, the first (%u,%u,%u) of block (%u,%u,%u), wait %s at %s:%u",
-                          p.threads, p.example->index.x, p.example->index.y, p.example->index.z, p.example->block->index.x,
-                          p.example->block->index.y, p.example->block->index.z, named(p.example->waits),
+                          p.threads, p.example->thread.x, p.example->thread.y, p.example->thread.z, p.example->block.x,
+                          p.example->block.y, p.example->block.z, named(p.example->waits),
                           p.example->where.file_name(), p.example->where.line());
     if (done) snprintf(text + n, sizeof text - n, "\n  %u threads have exited", done);
     report("DEADLOCK in kernel %s: no thread can go on%s", cluster.launch->name, text);
@@ -161,9 +159,14 @@ static void start(Cluster& cluster, dim3 first) {
             const Context context = t.context;
             t = Thread();
             t.context = context;
-            t.block = &block;
+            t.home = &block;
             t.linear = i;
-            t.index = dim3(i % launch.block.x, i / launch.block.x % launch.block.y, i / (launch.block.x * launch.block.y));
+            t.rank = (unsigned)rank;
+            t.shared = block.shared;
+            t.block = block.index;
+            t.block_size = launch.block;
+            t.grid_size = launch.grid;
+            t.thread = dim3(i % launch.block.x, i / launch.block.x % launch.block.y, i / (launch.block.x * launch.block.y));
             prepare(t.context, cluster.stacks.stack(rank * threads + i), entry);
         }
     }

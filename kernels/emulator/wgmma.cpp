@@ -11,7 +11,7 @@
 namespace emu {
 
 uint64_t wgmma_descriptor(const void* shared, uint32_t next_k, uint32_t next_rows, const Where& where) {
-    const Block& block = *self().block;
+    const Block& block = *self().home;
     const ptrdiff_t start = (const char*)shared - block.shared;
     if (start < 0 || (size_t)start >= block.shared_size)
         report(where, "wgmma descriptor: the operand starts at byte %td of a block's %zu", start, block.shared_size);
@@ -39,7 +39,7 @@ static void multiply(const Thread& me, const PendingProduct& p, float* d, const 
     float rows[2][16];
     for (unsigned r = 0; r < 2; r++) {
         if (p.a_shared) {
-            read_row(*me.block, p.a_descriptor, warp * 16 + g + 8 * r, p.f16, rows[r], where);
+            read_row(*me.home, p.a_descriptor, warp * 16 + g + 8 * r, p.f16, rows[r], where);
         } else {
             for (unsigned k = 0; k < 16; k++) rows[r][k] = from_16((uint16_t)(p.a[r][k / 2] >> (k % 2 * 16)), p.f16);
         }
@@ -47,7 +47,7 @@ static void multiply(const Thread& me, const PendingProduct& p, float* d, const 
     for (unsigned j = 0; j < 32; j++)
         for (unsigned c = 0; c < 2; c++) {
             float column[16];
-            read_row(*me.block, p.b_descriptor, 8 * j + 2 * q + c, p.f16, column, where);
+            read_row(*me.home, p.b_descriptor, 8 * j + 2 * q + c, p.f16, column, where);
             for (unsigned r = 0; r < 2; r++) {
                 float& sum = d[4 * j + 2 * r + c];
                 float s = p.accumulate ? sum : 0.0f;
@@ -64,7 +64,7 @@ void wgmma_fence() {
 void wgmma_m64n256k16(float* d, const uint32_t* a, uint64_t a_descriptor, uint64_t b, bool accumulate, bool f16, const Where& where) {
     Thread& me = self();
     if (!me.fenced) report(where, "wgmma: no wgmma_fence before this batch of products");
-    if (me.block->threads.size() < (me.linear / 128 + 1) * 128) report(where, "wgmma: the warpgroup is not whole");
+    if (me.home->threads.size() < (me.linear / 128 + 1) * 128) report(where, "wgmma: the warpgroup is not whole");
     PendingProduct p;
     memset(&p, 0, sizeof p);
     p.d = d;

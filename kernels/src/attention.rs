@@ -37,6 +37,26 @@ impl AttentionHead {
         self.value.inputs()
     }
 
+    /// V and its bias.
+    pub fn value(&self) -> &Linear {
+        &self.value
+    }
+
+    /// U and its bias, where the head has a gate.
+    pub fn gate(&self) -> Option<&Linear> {
+        self.gate.as_ref()
+    }
+
+    /// w.
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// b.
+    pub fn bias(&self) -> f32 {
+        self.bias
+    }
+
     /// The logit of each member.
     pub fn logits(&self, members: &[&[f32]]) -> Vec<f32> {
         let (mut hidden, mut gate) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@
 
 use crate::bags::Bags;
 use crate::error::KernelError;
-use crate::gated::GatedHead;
+use crate::gated::{GatedHead, GatedTape};
 use crate::normalise::{Link, Normalisation};
 use crate::view::{View, ViewMut};
 use std::fmt;
@@ -97,6 +97,19 @@ pub struct GatedOut<'a> {
     pub logits: ViewMut<'a, 1>,
     /// The rest.
     pub pool: PoolOut<'a>,
+    /// Keeps what the backward pass would make again; `None`: nothing is kept.
+    pub tape: Option<&'a mut GatedTape>,
+}
+
+/// What (c)'s backward is given of its forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct GatedState<'a> {
+    /// a, f32 `[rows]`.
+    pub logits: View<'a, 1>,
+    /// Of the pool.
+    pub pool: PoolState<'a>,
+    /// The tape of that pass; `None`, or an empty one: the hidden units are made again.
+    pub tape: Option<&'a GatedTape>,
 }
 
 /// Gradient of the loss by (c)'s arguments; sums over all members of all bags, in one fixed order.
@@ -236,7 +249,7 @@ pub trait Kernels: fmt::Debug + Send + Sync {
         out: GatedOut<'_>,
     ) -> Result<(), KernelError>;
 
-    /// (c) backward; the hidden units are made again, not kept. `logits` are the forward pass's.
+    /// (c) backward; the hidden units are made again where the forward pass kept no tape.
     #[allow(clippy::too_many_arguments)]
     fn gated_pool_backward(
         &self,
@@ -244,8 +257,7 @@ pub trait Kernels: fmt::Debug + Send + Sync {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError>;

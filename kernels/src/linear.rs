@@ -56,6 +56,12 @@ impl Linear {
             .collect()
     }
 
+    /// The weight of one input for one output.
+    #[inline]
+    pub fn weight(&self, output: usize, input: usize) -> f32 {
+        self.transposed[input * self.outputs + output]
+    }
+
     /// Bias of one output.
     pub fn bias(&self, output: usize) -> f32 {
         self.bias[output]

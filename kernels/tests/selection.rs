@@ -205,3 +205,179 @@ fn what_cannot_be_selected_is_refused_by_name_and_shape() {
         }
     ));
 }
+
+#[path = "emulated/mod.rs"]
+mod emulated;
+
+use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
+use weir_kernels::cuda::module::Images;
+use weir_kernels::cuda::{Gpu, Options};
+
+/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
+fn device() -> Gpu {
+    let images = Images::Fixed(b"\x7fELF".to_vec());
+    let options = Options {
+        images,
+        cache: None,
+    };
+    Gpu::open_with(0, options).unwrap()
+}
+
+/// Ragged bags: empty, of one member, of a slice and one more, of several slices; an odd one last.
+const OFFSETS: [usize; 9] = [0, 0, 1, 41, 341, 4437, 8534, 8534, 17_431];
+
+fn same_as_the_twin(offsets: &[usize], scores: &[f32], mask: Option<&[bool]>, ends: Ends) {
+    let bags = Bags::new(offsets, mask).unwrap();
+    let stream = device().stream().unwrap();
+    let expected = select(&Cpu::new(1).unwrap(), &bags, ends, scores).unwrap();
+    let got = select(&stream, &bags, ends, scores).unwrap();
+    assert!(got == expected, "{ends:?} of {offsets:?}");
+}
+
+/// Masked rows hold what would win if it were read.
+fn masked(scores: &[f32]) -> (Vec<f32>, Vec<bool>) {
+    let mask: Vec<bool> = (0..scores.len()).map(|row| row % 11 != 5).collect();
+    let tempting = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let scores = scores.iter().zip(&mask).enumerate();
+    let scores =
+        scores.map(|(row, (&score, &in_bag))| if in_bag { score } else { tempting[row % 3] });
+    (scores.collect(), mask)
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_ragged() {
+    if !emulated::inside() {
+        return;
+    }
+    let rows = OFFSETS[8];
+    let mut special = scattered(rows, 50);
+    let values = [
+        0.0,
+        -0.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        -f32::NAN,
+        f32::from_bits(u32::MAX),
+        f32::from_bits(1),
+    ];
+    for (row, score) in special
+        .iter_mut()
+        .enumerate()
+        .filter(|(row, _)| row % 7 == 0)
+    {
+        *score = values[row / 7 % values.len()];
+    }
+    for scores in [scattered(rows, 1 << 24), special] {
+        for (highest, lowest) in [(32, 32), (1, 0), (0, 7), (300, 1024)] {
+            let ends = Ends { highest, lowest };
+            same_as_the_twin(&OFFSETS, &scores, None, ends);
+            let (scores, mask) = masked(&scores);
+            same_as_the_twin(&OFFSETS, &scores, Some(&mask), ends);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_one_order() {
+    if !emulated::inside() {
+        return;
+    }
+    // Two slices and a little: all equal, ascending, descending, all NaN, and equal but for one member.
+    let rows = 8199;
+    let ascending: Vec<f32> = (0..rows).map(|row| row as f32).collect();
+    let descending: Vec<f32> = ascending.iter().rev().copied().collect();
+    let mut one = vec![0.25; rows];
+    one[5000] = 0.5;
+    let equal = vec![-0.0; rows];
+    for scores in [ascending, descending, one, equal, vec![f32::NAN; rows]] {
+        for (highest, lowest) in [(5, 3), (1024, 1023)] {
+            let ends = Ends { highest, lowest };
+            same_as_the_twin(&[0, 4096, rows], &scores, None, ends);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_small() {
+    if !emulated::inside() {
+        return;
+    }
+    let scores = scattered(OFFSETS[8], 40);
+    let ends = Ends {
+        highest: 9,
+        lowest: 5,
+    };
+    same_as_the_twin(&OFFSETS, &scores, None, ends);
+    let (scores, mask) = masked(&scores);
+    same_as_the_twin(&OFFSETS, &scores, Some(&mask), ends);
+}
+
+#[test]
+fn a_device_selects_what_the_twin_selects_in_any_order_of_threads() {
+    for (seed, multiprocessors, lazy) in [(0, 132, false), (1, 1, true), (2, 16, false)] {
+        let setting = Setting {
+            seed,
+            multiprocessors,
+            lazy,
+            workers: 2,
+            ..Setting::default()
+        };
+        run(PLAIN, &setting, "case_ragged").passed();
+        run(PLAIN, &setting, "case_one_order").passed();
+    }
+}
+
+#[test]
+fn selection_touches_only_its_own_memory() {
+    run(SANITIZED, &Setting::default(), "case_small").passed();
+}
+
+#[test]
+fn planted_bugs_in_the_selection_are_seen() {
+    const BUGS: [Patch; 5] = [
+        // The last of the ties at the bound left out.
+        Patch {
+            file: "cuda/top_k.cu",
+            find: "(q[i] == bound && place <= last)",
+            put: "(q[i] == bound && place < last)",
+        },
+        // The bar of the merge off by one.
+        Patch {
+            file: "cuda/top_k.cu",
+            find: "if (next[0] >= keys[wanted - 1]) continue;",
+            put: "if (next[0] >= keys[wanted / 2]) continue;",
+        },
+        // A step of the network that does not wait for the one before.
+        Patch {
+            file: "cuda/top_k.cu",
+            find: "if (apart > 32 || next_apart > 32)",
+            put: "if (apart > 64 || next_apart > 64)",
+        },
+        // A NaN of one sign taken for a number.
+        Patch {
+            file: "cuda/top_k.cu",
+            find: "if (rank >= FIRST_RANK && rank <= LAST_RANK) {",
+            put: "if (rank <= LAST_RANK) {",
+        },
+        // The row counted from the launch's first.
+        Patch {
+            file: "cuda/top_k.cu",
+            find: "(list ? list[place] : place) - base;",
+            put: "(list ? list[place] : place) - first;",
+        },
+    ];
+    let setting = Setting {
+        seed: 3,
+        ..Setting::default()
+    };
+    for bug in &BUGS {
+        let patches = std::slice::from_ref(bug);
+        // The library of a variant lives as long as the program.
+        let variant = PLAIN.patched(Box::leak(patches.to_vec().into_boxed_slice()));
+        run(variant, &setting, "case_ragged").failed_with("of [0, 0, 1, 41");
+    }
+}

@@ -1,5 +1,5 @@
 //! (a) and (b) on the processor against the loops of `pool::pool`, to the bit, against f64, and METHOD 2's identities.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
 
 mod bags;
 

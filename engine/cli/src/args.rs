@@ -85,6 +85,12 @@ pub enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Measure what this machine and weir on it can do.
+    Bench {
+        /// What.
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Train a scorer and a bag model from slide labels.
     Train(Train),
     /// Write a new file to start from.
@@ -242,4 +248,57 @@ pub enum New {
         #[arg(long, default_value = "pipelines/models/demo")]
         models: PathBuf,
     },
+}
+
+/// What `weir bench` measures.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// The kernels: time, share of the machine's limit, error against f64, whether bits stay; forward and backward.
+    Kernels(Kernels),
+}
+
+/// Arguments of `weir bench kernels`.
+#[derive(Args, Clone, Debug)]
+pub struct Kernels {
+    /// Only cases with all these words in their name, as `pool.forward f32 d1024`; `-ragged` leaves a word out.
+    #[arg(
+        long,
+        value_name = "WORDS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub filter: String,
+    /// cpu, cuda:0.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of the processor; 0 for one a core.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub threads: usize,
+    /// For how long; cases nearest the middle of the grid come first.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "quick")]
+    pub budget: Option<f64>,
+    /// A quarter of a minute instead of one and a half.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only whether results are right and their bits stay, over small shapes; exits with 1 where not.
+    #[arg(long)]
+    pub check: bool,
+    /// Print what cards' limits allow, without a card: h200, h100, b200, a100, l40s, l4, rtx4090; all when none is named.
+    #[arg(long, value_name = "CARD", num_args = 0.., value_delimiter = ',')]
+    pub predict: Option<Vec<String>>,
+    /// Write JSON lines; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Compare with the JSON lines of an earlier run; exits with 1 where something became slower.
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Show beside it what other libraries took: the file that benches/peers/pool.py wrote.
+    #[arg(long, value_name = "FILE")]
+    pub peers: Option<PathBuf>,
+    /// Write a trace of the cases for Perfetto or chrome://tracing; NVTX ranges go out where NVIDIA's library is.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Draw the roofline: a .png or .svg.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }

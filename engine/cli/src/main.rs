@@ -12,6 +12,7 @@
 //! | 130 | interrupted |
 
 mod args;
+mod bench;
 mod cases;
 mod doctor;
 mod graph;
@@ -84,6 +85,7 @@ fn run(command: Command, manner: &Manner) -> Done {
             Ok(exit::DONE)
         }
         Command::Man { command } => man(command.as_deref(), out),
+        Command::Bench { what } => bench::bench(what, manner, out),
         Command::Train(arguments) => train::train(&arguments, manner, out),
     }
 }

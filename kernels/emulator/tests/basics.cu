@@ -1,9 +1,9 @@
-// Small kernels that each use one thing of the machine: what the emulator is held against.
+// The smallest kernel that needs shared memory and a barrier.
 #include "device.cuh"
 
 #define THREADS 128
 
-/// Sums `n` floats in order of arrival at a shared table: right only with its barrier.
+/// Turns each block's row of 128 floats round; past the end of `in` stand zeros.
 extern "C" __global__ void __launch_bounds__(THREADS) emu_reverse(const float* in, float* out, int n) {
     DYNAMIC_SHARED(shared);
     float* row = (float*)shared;

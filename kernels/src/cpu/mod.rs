@@ -2,9 +2,13 @@
 
 mod avx2;
 mod features;
+mod gate;
 mod gated;
+mod gated_arguments;
+mod gated_backward;
 mod logits;
 pub(crate) mod pool;
+mod product;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
 pub(crate) mod weights;
@@ -13,11 +17,13 @@ use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
-    TileForm, TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
 use crate::view::{View, ViewMut};
 use std::sync::Arc;
+
+pub(crate) use gated::PackedHead;
 
 /// The processor, with a number of threads. No result depends on it.
 #[derive(Clone, Debug)]
@@ -129,14 +135,11 @@ impl Kernels for Cpu {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
-        gated::backward(
-            self, bags, rule, head, features, logits, state, gradient, out,
-        )
+        gated_backward::backward(self, bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

@@ -287,12 +287,17 @@ pub(crate) fn refuse(
     out: &ViewMut<'_, 4>,
     cause: Cause,
 ) -> KernelError {
-    let [y, x] = form.corner;
     KernelError {
         kernel: "tiles",
-        shape: format!("{tiles} from row {y}, column {x} to {out:?}"),
+        shape: describe(tiles, form, out),
         cause,
     }
+}
+
+/// As an error names the call.
+pub(crate) fn describe(tiles: &View<'_, 4>, form: &TileForm, out: &ViewMut<'_, 4>) -> String {
+    let [y, x] = form.corner;
+    format!("{tiles} from row {y}, column {x} to {out:?}")
 }
 
 /// What holds on every device: types, shapes, that the part lies inside the tiles, and that the form is one.

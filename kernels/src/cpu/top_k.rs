@@ -294,14 +294,15 @@ fn rows_mut(data: &mut [i32], width: usize, rows: usize) -> Vec<&mut [i32]> {
 pub(crate) fn refuse(bags: &Bags, ends: Ends, cause: Cause) -> KernelError {
     KernelError {
         kernel: "top-k",
-        shape: format!(
-            "{}, {} highest, {} lowest",
-            bags.describe(),
-            ends.highest,
-            ends.lowest
-        ),
+        shape: describe(bags, ends),
         cause,
     }
+}
+
+/// As an error names the call.
+pub(crate) fn describe(bags: &Bags, ends: Ends) -> String {
+    let Ends { highest, lowest } = ends;
+    format!("{}, {highest} highest, {lowest} lowest", bags.describe())
 }
 
 /// What holds on every device: limits, types, shapes, and that the results lie without gaps.

@@ -25,6 +25,9 @@ impl Arena {
     /// (which waits for the device, once).
     pub(crate) fn begin(&mut self, gpu: &Gpu) -> Result<(), CudaError> {
         self.used = 0;
+        if gpu.separate_scratch() {
+            self.blocks.clear();
+        }
         if self.blocks.len() > 1 {
             let bytes = self.blocks.iter().map(Memory::bytes).sum();
             self.blocks.clear();
@@ -35,6 +38,12 @@ impl Arena {
 
     /// The address of `bytes` bytes, undefined in content, at a multiple of 256.
     pub(crate) fn take(&mut self, gpu: &Gpu, bytes: usize) -> Result<u64, CudaError> {
+        if gpu.separate_scratch() {
+            let block = Memory::new(gpu, bytes)?;
+            let address = block.address();
+            self.blocks.push(block);
+            return Ok(address);
+        }
         let size = bytes
             .checked_next_multiple_of(ALIGNMENT)
             .unwrap_or(usize::MAX)

@@ -6,8 +6,8 @@ use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
-    TileForm, TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
 use crate::view::{View, ViewMut};
 
@@ -91,14 +91,11 @@ impl Kernels for Stream {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
-        gated::backward(
-            self, bags, rule, head, features, logits, state, gradient, out,
-        )
+        gated::backward(self, bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

@@ -8,8 +8,8 @@ use super::stream::Stream;
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Shared memory that a kernel may have without asking for it, bytes.
 const SHARED_UNASKED: u32 = 48 << 10;
@@ -156,7 +156,17 @@ pub(crate) struct Loaded {
     resources: Resources,
     /// Dynamic shared memory that the function may have now.
     allowed: AtomicU32,
+    launched: Mutex<Launched>,
     module: Arc<Module>,
+}
+
+/// What a function was launched for so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Launched {
+    /// How often.
+    pub times: u64,
+    /// The shape of the last time.
+    pub last: Option<Grid>,
 }
 
 // SAFETY: the driver's functions may be used from any thread whose current context is theirs.
@@ -189,6 +199,7 @@ impl Function {
                 raw,
                 resources,
                 allowed: AtomicU32::new(SHARED_UNASKED.saturating_sub(resources.shared)),
+                launched: Mutex::default(),
                 module,
             }),
         })
@@ -202,6 +213,19 @@ impl Function {
     /// What it uses.
     pub fn resources(&self) -> Resources {
         self.inner.resources
+    }
+
+    /// How often it was launched, by any stream, and with what shape the last time.
+    pub fn launched(&self) -> Launched {
+        *self.log()
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Launched> {
+        // A count and a shape are whole whenever a panic comes.
+        self.inner
+            .launched
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Where its code came from, as `CUBIN for sm_90a by NVRTC 12.4`.
@@ -305,7 +329,11 @@ impl Function {
                 grid.shared
             );
             CudaError::driver(format!("launch `{}` ({shape})", self.name()), error)
-        })
+        })?;
+        let mut log = self.log();
+        log.times += 1;
+        log.last = Some(grid);
+        Ok(())
     }
 
     fn check(&self, grid: Grid, arguments: &[Argument]) -> Result<(), CudaError> {

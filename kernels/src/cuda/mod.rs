@@ -48,6 +48,7 @@ pub mod buffer;
 pub mod cache;
 mod fault;
 mod gated;
+mod gated_head;
 mod kernels;
 pub mod launch;
 pub mod module;
@@ -67,6 +68,7 @@ mod weights;
 pub mod work;
 
 pub use fault::CudaError;
+pub(crate) use gated_head::PlacedHeads;
 pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 
@@ -78,7 +80,7 @@ use launch::Function;
 use module::{Images, Module};
 use nvrtc::Nvrtc;
 use probe::Device;
-use sources::Architecture;
+use sources::{Architecture, Source};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -94,14 +96,15 @@ struct Shared {
     context: Arc<Context>,
     images: Images,
     cache: Option<Cache>,
+    separate_scratch: bool,
     nvrtc: OnceLock<Result<Nvrtc, nvrtc::Missing>>,
     loaded: Mutex<Loaded>,
 }
 
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<&'static str, Arc<Module>>,
-    functions: HashMap<(&'static str, &'static str), Function>,
+    modules: HashMap<usize, Arc<Module>>,
+    functions: HashMap<(usize, &'static str), Function>,
 }
 
 /// The device's primary context, retained. Code on the device holds it too, so it is not the [`Gpu`], which holds the code.
@@ -174,6 +177,9 @@ pub struct Options {
     pub images: Images,
     /// The folder of compiled code; `None` for none.
     pub cache: Option<Cache>,
+    /// Every piece of scratch memory is an allocation of its own, of its very size, so that a memory checker sees where it
+    /// ends. Slow. The default asks WEIR_CHECK_MEMORY.
+    pub separate_scratch: bool,
 }
 
 impl Default for Options {
@@ -181,6 +187,7 @@ impl Default for Options {
         Options {
             images: Images::Found,
             cache: Cache::find(),
+            separate_scratch: std::env::var_os("WEIR_CHECK_MEMORY").is_some_and(|set| set == "1"),
         }
     }
 }
@@ -198,6 +205,7 @@ impl Gpu {
                 context: Arc::new(Context::of(ordinal)?),
                 images: options.images,
                 cache: options.cache,
+                separate_scratch: options.separate_scratch,
                 nvrtc: OnceLock::new(),
                 loaded: Mutex::default(),
             }),
@@ -242,6 +250,10 @@ impl Gpu {
             .as_ref()
     }
 
+    pub(crate) fn separate_scratch(&self) -> bool {
+        self.shared.separate_scratch
+    }
+
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.shared.cache.as_ref()
     }
@@ -279,10 +291,34 @@ impl Gpu {
         result::mem_get_info().map_err(|error| CudaError::driver("ask for its free memory", error))
     }
 
+    /// The kernels that were loaded so far, by name.
+    pub fn functions(&self) -> Vec<Function> {
+        let loaded = self
+            .shared
+            .loaded
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut functions: Vec<Function> = loaded.functions.values().cloned().collect();
+        functions.sort_by_key(Function::name);
+        functions
+    }
+
     /// Kernel `name` of `cuda/SOURCE.cu`; the source is loaded the first time.
     pub fn function(
         &self,
         source: &'static str,
+        name: &'static str,
+    ) -> Result<Function, CudaError> {
+        let found = sources::source(source).ok_or_else(|| CudaError::NoSource {
+            source: source.to_string(),
+        })?;
+        self.function_of(found, name)
+    }
+
+    /// Kernel `name` of a source that need not be this crate's.
+    pub fn function_of(
+        &self,
+        source: &'static Source,
         name: &'static str,
     ) -> Result<Function, CudaError> {
         // Held while loading, so that two threads do not compile it twice. A panic leaves both maps whole.
@@ -291,22 +327,21 @@ impl Gpu {
             .loaded
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(function) = loaded.functions.get(&(source, name)) {
+        // Sources are told apart by where their text lies: two may have one name.
+        let key = source.text.as_ptr().addr();
+        if let Some(function) = loaded.functions.get(&(key, name)) {
             return Ok(function.clone());
         }
-        let module = match loaded.modules.get(source) {
+        let module = match loaded.modules.get(&key) {
             Some(module) => module.clone(),
             None => {
-                let text = sources::source(source).ok_or_else(|| CudaError::NoSource {
-                    source: source.to_string(),
-                })?;
-                let module = Arc::new(Module::load(self, text, &self.shared.images)?);
-                loaded.modules.insert(source, module.clone());
+                let module = Arc::new(Module::load(self, source, &self.shared.images)?);
+                loaded.modules.insert(key, module.clone());
                 module
             }
         };
         let function = Function::load(module, name)?;
-        loaded.functions.insert((source, name), function.clone());
+        loaded.functions.insert((key, name), function.clone());
         Ok(function)
     }
 }

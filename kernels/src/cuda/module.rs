@@ -31,7 +31,12 @@ struct Image {
     /// Ended by 0 where it is PTX.
     bytes: Vec<u8>,
     from: String,
+    /// The kernels' parameters, where PTX says them.
+    parameters: Parameters,
 }
+
+/// Kernels, with the sizes of their parameters in bytes.
+type Parameters = HashMap<String, Vec<usize>>;
 
 /// A way to an image of a source for a device.
 type Way = fn(&Gpu, &Source) -> Result<Image, String>;
@@ -41,7 +46,7 @@ pub(crate) struct Module {
     raw: sys::CUmodule,
     image: String,
     context: Arc<Context>,
-    parameters: HashMap<String, Vec<usize>>,
+    parameters: Parameters,
 }
 
 // SAFETY: the driver's modules may be used from any thread whose current context is theirs.
@@ -82,11 +87,12 @@ impl Module {
             let image = Image {
                 bytes: bytes.clone(),
                 from: "fixed".to_string(),
+                parameters: parameters(&String::from_utf8_lossy(bytes)),
             };
-            return Module::of(gpu, source, image).map_err(|why| no_image(vec![why]));
+            return Module::of(gpu, image).map_err(|why| no_image(vec![why]));
         }
         for way in ways {
-            match way(gpu, source).and_then(|image| Module::of(gpu, source, image)) {
+            match way(gpu, source).and_then(|image| Module::of(gpu, image)) {
                 Ok(module) => return Ok(module),
                 Err(why) => tried.push(why),
             }
@@ -94,18 +100,13 @@ impl Module {
         Err(no_image(tried))
     }
 
-    fn of(gpu: &Gpu, source: &Source, image: Image) -> Result<Module, String> {
+    fn of(gpu: &Gpu, image: Image) -> Result<Module, String> {
         let raw = load(&image.bytes).map_err(|why| format!("{}: {why}", image.from))?;
         Ok(Module {
             raw,
             image: image.from,
             context: gpu.context().clone(),
-            parameters: source
-                .ptx
-                .iter()
-                .find(|ptx| ptx.made_of() == Some(source.hash().as_str()))
-                .map(|ptx| parameters(ptx.text))
-                .unwrap_or_default(),
+            parameters: image.parameters,
         })
     }
 
@@ -160,6 +161,13 @@ fn cached(gpu: &Gpu, source: &Source) -> Result<Image, String> {
             nvrtc.version(),
             cache.folder().display()
         ),
+        // The PTX in the program has the same parameters where it is of the same source.
+        parameters: source
+            .ptx
+            .iter()
+            .find(|ptx| ptx.made_of() == Some(source.hash().as_str()))
+            .map(|ptx| parameters(ptx.text))
+            .unwrap_or_default(),
     })
 }
 
@@ -174,6 +182,7 @@ fn compiled(gpu: &Gpu, source: &Source) -> Result<Image, String> {
         let _ = cache.write(&key(source, device, nvrtc), &code.cubin);
     }
     Ok(Image {
+        parameters: parameters(&code.ptx),
         bytes: code.cubin,
         from: format!("CUBIN for {device} by NVRTC {}", nvrtc.version()),
     })
@@ -185,6 +194,7 @@ fn carried(gpu: &Gpu, source: &Source) -> Result<Image, String> {
     bytes.push(0);
     Ok(Image {
         bytes,
+        parameters: parameters(ptx.text),
         from: format!("PTX for {} in the program", ptx.target),
     })
 }
@@ -237,7 +247,7 @@ fn load(image: &[u8]) -> Result<sys::CUmodule, String> {
 }
 
 /// The kernels of a PTX text, with the sizes of their parameters in bytes.
-pub(crate) fn parameters(ptx: &str) -> HashMap<String, Vec<usize>> {
+pub(crate) fn parameters(ptx: &str) -> Parameters {
     let mut found = HashMap::new();
     for entry in ptx.split(".entry ").skip(1) {
         let Some((name, rest)) = entry.split_once('(') else {

@@ -2,14 +2,16 @@
 
 use super::buffer::{Number, Span, bytes_of, bytes_of_mut};
 use super::fault::CudaError;
+use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
 use super::stream::{Stream, Workshop};
 use super::watch::Marks;
 use crate::bags::{Bags, Item};
 use crate::error::{Cause, KernelError};
+use crate::gated::GatedHead;
 use crate::view::{Dtype, Layout, Place, View, ViewMut};
 use cudarc::driver::result;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 /// A call of a kernel that is being enqueued on a stream; its errors name the kernel and what it was asked to do.
 ///
@@ -175,6 +177,16 @@ impl<'a> Work<'a> {
             .gpu()
             .function(source, name)
             .map_err(|error| self.failed(error))
+    }
+
+    /// A head on this device, in that form.
+    pub(super) fn head(
+        &self,
+        head: &GatedHead,
+        form: Form,
+    ) -> Result<Arc<PlacedHead>, KernelError> {
+        let placed = head.cuda().on(self.stream.gpu(), head.head(), form);
+        placed.map_err(|error| self.failed(error))
     }
 
     /// Scratch memory for `len` elements, of undefined content, at a multiple of 256 bytes.

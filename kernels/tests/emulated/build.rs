@@ -21,7 +21,6 @@ type Texts = BTreeMap<String, String>;
 /// If g++ is missing or refuses a source, with its words, or a patch does not match exactly once.
 pub fn library(variant: Variant) -> PathBuf {
     let texts = patched(read_sources(), &variant);
-    let flags = flags(variant.sanitized);
     let kernels = match variant.sources {
         Sources::Kernels => "cuda/",
         Sources::OfTheEmulator => "emulator/tests/",
@@ -39,9 +38,20 @@ pub fn library(variant: Variant) -> PathBuf {
         .collect();
     let hashes: Vec<u64> = sources
         .iter()
-        .map(|path| hash(&(path, &texts[*path], &headers, &flags, compiler())))
+        .map(|path| {
+            hash(&(
+                path,
+                &texts[*path],
+                &headers,
+                flags(path, variant.sanitized),
+                compiler(),
+            ))
+        })
         .collect();
-    let library = root().join(format!("library-{:016x}", hash(&(&hashes, &flags))));
+    let library = root().join(format!(
+        "library-{:016x}",
+        hash(&(&hashes, variant.sanitized))
+    ));
     let _lock = lock(&library);
     if library.exists() {
         return library;
@@ -57,7 +67,7 @@ pub fn library(variant: Variant) -> PathBuf {
                         "{:016x}.o",
                         hashes[sources.iter().position(|p| p == path).unwrap_or(0)]
                     ));
-                    if let Err(error) = compile(&tree, path, &flags, &object) {
+                    if let Err(error) = compile(&tree, path, variant.sanitized, &object) {
                         failed.lock().expect("no thread panics with it").push(error);
                     }
                 }
@@ -105,8 +115,9 @@ fn root() -> PathBuf {
     root
 }
 
-fn flags(sanitized: bool) -> Vec<String> {
-    let mut flags: Vec<&str> = vec![
+/// Kernels get everything; the emulator's own sources need no more than to know of the address sanitizer.
+fn flags(path: &str, sanitized: bool) -> Vec<&'static str> {
+    let mut flags = vec![
         "-std=c++20",
         "-fPIC",
         "-ffp-contract=off",
@@ -120,18 +131,23 @@ fn flags(sanitized: bool) -> Vec<String> {
         "-Wno-unused-function",
         "-Wno-unused-parameter",
     ]);
+    flags.push("-DWEIR_EMU");
+    let kernel = path.ends_with(".cu");
     if sanitized {
         flags.extend([
+            "-DWEIR_EMU_ASAN=1",
             "-O1",
-            "-g",
+            "-g1",
             "-fno-omit-frame-pointer",
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=all",
+            "-fsanitize=address",
         ]);
+        if kernel {
+            flags.extend(["-fsanitize=undefined", "-fno-sanitize-recover=all"]);
+        }
     } else {
-        flags.push("-O2");
+        flags.extend(["-DWEIR_EMU_ASAN=0", if kernel { "-O2" } else { "-O1" }]);
     }
-    flags.into_iter().map(str::to_owned).collect()
+    flags
 }
 
 fn compiler() -> &'static str {
@@ -206,7 +222,7 @@ fn source_tree(texts: &Texts, variant: &Variant) -> PathBuf {
     tree
 }
 
-fn compile(tree: &Path, path: &str, flags: &[String], object: &Path) -> Result<(), String> {
+fn compile(tree: &Path, path: &str, sanitized: bool, object: &Path) -> Result<(), String> {
     let _lock = lock(object);
     if object.exists() {
         return Ok(());
@@ -216,8 +232,7 @@ fn compile(tree: &Path, path: &str, flags: &[String], object: &Path) -> Result<(
     let gpp = || {
         let mut command = Command::new("g++");
         command
-            .args(flags)
-            .arg("-DWEIR_EMU")
+            .args(flags(path, sanitized))
             .arg(format!("-ffile-prefix-map={}/=", tree.display()))
             .arg("-I")
             .arg(tree.join("cuda"))

@@ -1,0 +1,222 @@
+//! The grid of cases: every kernel over every shape, those nearest the middle first, so that a time budget cuts its rim.
+
+use crate::case::{Case, Kernel};
+use weir_kernels::Dtype;
+
+/// The values of each axis, the middle first, then outward.
+#[derive(Clone, Debug)]
+pub struct Axes {
+    bags: Vec<usize>,
+    rows: Vec<usize>,
+    d: Vec<usize>,
+    l: Vec<usize>,
+    dtypes: Vec<Dtype>,
+    ends: Vec<usize>,
+    tiles: Vec<usize>,
+    sides: Vec<usize>,
+}
+
+impl Axes {
+    /// What a processor pools: a handful of bags, f32.
+    pub fn processor() -> Axes {
+        Axes {
+            bags: vec![8, 1, 64, 2000],
+            rows: vec![1024, 20_000, 128, 32, 4096],
+            d: vec![1024, 512, 1536, 128],
+            l: vec![256, 128, 512],
+            dtypes: vec![Dtype::F32, Dtype::Bf16, Dtype::F16],
+            ends: vec![64, 8, 512],
+            tiles: vec![64, 1, 512],
+            sides: vec![256, 224],
+        }
+    }
+
+    /// What fills a device: many bags, bf16.
+    pub fn device() -> Axes {
+        Axes {
+            bags: vec![64, 2000, 1, 8],
+            rows: vec![4096, 128, 20_000, 1024, 32],
+            dtypes: vec![Dtype::Bf16, Dtype::F32, Dtype::F16],
+            tiles: vec![512, 64, 1],
+            ..Axes::processor()
+        }
+    }
+
+    /// Shapes of every kind, few and small: what `--check` proves.
+    pub fn small() -> Axes {
+        Axes {
+            bags: vec![8, 1],
+            rows: vec![129, 1, 40],
+            d: vec![96, 131],
+            l: vec![24],
+            dtypes: vec![Dtype::F32, Dtype::Bf16, Dtype::F16],
+            ends: vec![5, 64],
+            tiles: vec![3],
+            sides: vec![37, 64],
+        }
+    }
+}
+
+/// The whole-slide bag on which the project's figures of the processor are stated: pool, head and its backward pass.
+pub fn whole_slide() -> [Case; 4] {
+    let pool = Case {
+        kernel: Kernel::Pool,
+        backward: false,
+        softmax: false,
+        dtype: Dtype::F32,
+        bags: 1,
+        rows: 20_000,
+        ragged: false,
+        masked: false,
+        d: 1024,
+        l: 0,
+        kept: false,
+    };
+    let gated = Case {
+        kernel: Kernel::Gated,
+        l: 256,
+        ..pool
+    };
+    let backward = Case {
+        backward: true,
+        ..gated
+    };
+    let kept = Case {
+        kept: true,
+        ..backward
+    };
+    [pool, gated, backward, kept]
+}
+
+/// The shapes on which the project's figures of a card are stated: large equal bags, and 2,000 small ragged ones.
+pub fn full_card() -> Vec<Case> {
+    let [pool, ..] = whole_slide();
+    let of = |kernel, backward, bags, rows, ragged, d, l| Case {
+        kernel,
+        backward,
+        dtype: Dtype::Bf16,
+        bags,
+        rows,
+        ragged,
+        d,
+        l,
+        ..pool
+    };
+    let mut all = Vec::new();
+    for backward in [false, true] {
+        for ragged in [false, true] {
+            all.push(of(Kernel::Pool, backward, 64, 4096, ragged, 1024, 0));
+        }
+        all.push(of(Kernel::Gated, backward, 64, 4096, false, 1024, 256));
+        all.push(of(Kernel::Gated, backward, 64, 4096, false, 512, 256));
+        all.push(of(Kernel::Gated, backward, 2000, 128, true, 1024, 256));
+        all.push(Case {
+            dtype: Dtype::F32,
+            ..of(Kernel::Weights, backward, 2000, 4096, false, 0, 0)
+        });
+    }
+    all.push(of(Kernel::Pool, false, 2000, 128, true, 1024, 0));
+    all.push(of(Kernel::Tiles, false, 512, 256, false, 3, 0));
+    all.push(Case {
+        dtype: Dtype::F32,
+        ..of(Kernel::TopK, false, 2000, 4096, false, 64, 0)
+    });
+    all
+}
+
+/// All cases, nearest the middle first; kernels take turns.
+pub fn cases(axes: &Axes) -> Vec<Case> {
+    let mut near: Vec<(usize, usize, usize, Case)> = Vec::new();
+    for (place, kernel) in Kernel::ALL.into_iter().enumerate() {
+        let mut count = 0;
+        let mut all = of_kernel(kernel, axes);
+        all.sort_by_key(|(off, steps, _)| (*off, *steps));
+        for (off, _, case) in all {
+            // What a kernel's own grid has more of does not push the others out of the budget.
+            near.push((off, count, place, case));
+            count += 1;
+        }
+    }
+    near.sort_by_key(|(off, count, place, _)| (*off, *count, *place));
+    near.into_iter().map(|(.., case)| case).collect()
+}
+
+/// Axes off the middle, steps off it, case.
+fn of_kernel(kernel: Kernel, axes: &Axes) -> Vec<(usize, usize, Case)> {
+    let one = vec![0];
+    let (bags, rows, d, l, dtypes) = match kernel {
+        Kernel::Weights => (&axes.bags, &axes.rows, &one, &one, &vec![Dtype::F32]),
+        Kernel::Pool => (&axes.bags, &axes.rows, &axes.d, &one, &axes.dtypes),
+        Kernel::Gated => (&axes.bags, &axes.rows, &axes.d, &axes.l, &axes.dtypes),
+        Kernel::TopK => (&axes.bags, &axes.rows, &axes.ends, &one, &vec![Dtype::F32]),
+        Kernel::Tiles => (&axes.tiles, &axes.sides, &vec![3], &one, &axes.dtypes),
+    };
+    // Each axis: which of its values, counted from the middle.
+    let flag = |on: bool| if on { 2 } else { 1 };
+    let bagged = kernel != Kernel::Tiles;
+    let axes = [
+        flag(kernel.has_backward()),
+        flag(kernel.has_rule()),
+        dtypes.len(),
+        bags.len(),
+        rows.len(),
+        flag(bagged),
+        flag(bagged),
+        d.len(),
+        l.len(),
+        flag(kernel == Kernel::Gated),
+    ];
+    let count: usize = axes.iter().product();
+    (0..count)
+        .filter_map(|number| {
+            let mut rest = number;
+            let at: [usize; 10] = std::array::from_fn(|axis| {
+                let place = rest % axes[axis];
+                rest /= axes[axis];
+                place
+            });
+            let case = Case {
+                kernel,
+                backward: at[0] == 1,
+                softmax: at[1] == 1,
+                dtype: dtypes[at[2]],
+                bags: bags[at[3]],
+                rows: rows[at[4]],
+                ragged: at[5] == 1,
+                masked: at[6] == 1,
+                d: d[at[7]],
+                l: l[at[8]],
+                kept: at[9] == 1,
+            };
+            // One bag is not ragged, and only a backward pass uses what was kept. A backward pass is as near the middle.
+            let sense = !(case.ragged && case.bags == 1) && (case.backward || !case.kept);
+            let off = at[1..].iter().filter(|step| **step > 0).count();
+            sense.then(|| (off, at.iter().sum(), case))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_case_has_its_own_name() {
+        for axes in [Axes::processor(), Axes::device(), Axes::small()] {
+            let names: Vec<String> = cases(&axes).iter().map(Case::name).collect();
+            let unique: HashSet<&String> = names.iter().collect();
+            assert_eq!(unique.len(), names.len());
+        }
+    }
+
+    #[test]
+    fn the_first_cases_are_the_middle_of_every_kernel() {
+        let first: HashSet<&str> = cases(&Axes::processor())
+            .iter()
+            .take(8)
+            .map(|case| case.kernel.name())
+            .collect();
+        assert_eq!(first.len(), 5);
+    }
+}

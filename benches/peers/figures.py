@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""The processor's figures that the kernels must hold, in one table: weir and its peers in turns.
+
+    figures.py BENCH [--rounds N] [--threads 1,2]
+
+BENCH is the program: `weir` or `weir-bench-kernels`. Each round runs the bench on the whole-slide bag (20,000 x 1,024 f32,
+L 256), then pool.py on the same cases. A time is the least of the rounds' medians, since a neighbour on the machine only ever
+adds; the spread is that of weir's own medians, so a ratio nearer to its bound than that says nothing yet.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+arguments.add_argument("bench")
+arguments.add_argument("--rounds", type=int, default=3)
+arguments.add_argument("--threads", default="1,2")
+options = arguments.parse_args()
+
+FILTER = "squared-average f32 1x20000 d1024 -masked -l128 -l512 -pool.backward"
+POOL = "pool.forward squared-average f32 1x20000 d1024"
+GATED = "gated-pool.forward squared-average f32 1x20000 d1024 l256"
+BACKWARD = "gated-pool.backward squared-average f32 1x20000 d1024 l256 kept"
+HERE = os.path.dirname(os.path.abspath(__file__))
+command = [options.bench] + (["bench", "kernels"] if os.path.basename(options.bench) == "weir" else [])
+
+
+def cases(path):
+    with open(path) as lines:
+        return [r for r in map(json.loads, lines) if r["record"] == "case"]
+
+
+def measure(threads, folder):
+    """One round: weir, then its peers."""
+    ours, theirs = os.path.join(folder, "weir.jsonl"), os.path.join(folder, "peers.jsonl")
+    subprocess.run(
+        command + ["--filter", FILTER, "--threads", str(threads), "--budget", "100", "--json", ours],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with open(theirs, "w") as out:
+        script = [sys.executable, os.path.join(HERE, "pool.py"), ours, "--threads", str(threads), "--seconds", "2"]
+        subprocess.run(script + ["--no-compile"], check=True, stdout=out)
+    with open(ours) as lines:
+        machine = next(r for r in map(json.loads, lines) if r["record"] == "machine")
+    return machine, cases(ours), cases(theirs)
+
+
+def ms(seconds):
+    return f"{seconds * 1e3:.2f} ms"
+
+
+rows, machine = [], None
+for threads in map(int, options.threads.split(",")):
+    times, of_read, refused = {}, [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(options.rounds):
+            print(f"figures.py: {threads} threads, round {round_ + 1} of {options.rounds}", file=sys.stderr)
+            machine, ours, theirs = measure(threads, folder)
+            for found in ours + theirs:
+                if found.get("refused"):
+                    refused[found["case"]] = found["refused"]
+                elif found.get("median"):
+                    times.setdefault((found["case"], found["by"]), []).append(found["median"])
+                if found.get("of_read"):
+                    of_read.append(found["of_read"])
+
+    def least(case, by):
+        return min(times[case, by]) if (case, by) in times else None
+
+    def spread(case):
+        mine = times.get((case, "weir"), [1.0])
+        return f"{100 * (max(mine) / min(mine) - 1):.0f} %"
+
+    def add(case, what, other, ratio, bound):
+        verdict = "open" if ratio is None else "holds" if ratio <= bound else "DOES NOT HOLD"
+        mine = least(case, "weir")
+        said = "" if ratio is None else f"{ratio:.2f}"
+        limit = f"<= {bound:.2f}" if bound < 1e9 else ""
+        verdict = verdict if bound < 1e9 else ""
+        rows.append([what, threads, ms(mine) if mine else "refused", other, said, limit, verdict, spread(case)])
+
+    best = min(of_read) if of_read else None
+    add(POOL, "pool / plain read, in turns", "", best, 1.25)
+    for by in ("torch product", "torch (w*h).sum", "numpy"):
+        mine, peer = least(POOL, "weir"), least(POOL, by)
+        if peer:
+            add(POOL, f"pool / {by}", ms(peer), mine and mine / peer, 1e9)
+    for case, what, bound in ((GATED, "head and pool", 1.15), (BACKWARD, "head and pool, backward", 0.8)):
+        peers = {by: min(t) for (c, by), t in times.items() if c == case and by != "weir"}
+        mine = least(case, "weir")
+        for by, peer in sorted(peers.items(), key=lambda item: item[1]):
+            first = peer == min(peers.values())
+            name = f"{what} / {by}" + (" (the best)" if first else "")
+            add(case, name, ms(peer), mine and mine / peer, bound if first else 1e9)
+
+head = ["figure", "threads", "weir", "other", "ratio", "must be", "", "weir's spread"]
+print(f"{machine['name']}, {machine['cores']} cores, load {machine['load']}, weir {machine['version']}")
+print(f"({machine['program']}), {machine['date']}; 20,000 x 1,024 f32, L 256, {options.rounds} rounds in turns\n")
+text = [head] + [[str(cell) for cell in row] for row in rows]
+widths = [max(len(row[c]) for row in text) for c in range(len(head))]
+for number, row in enumerate(text):
+    print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |")
+    if number == 0:
+        print("| " + " | ".join("-" * width for width in widths) + " |")

@@ -10,8 +10,8 @@ use crate::cpu::Cpu;
 use crate::error::KernelError;
 use crate::gated::GatedHead;
 use crate::kernels::{
-    Ends, GatedBackward, GatedOut, Kernels, PoolBackward, PoolGradient, PoolOut, PoolState, Rule,
-    TileForm, TopKOut, WeightsOut,
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
 use crate::normalise::{Link, Normalisation};
 use crate::view::{Layout, Place, View, ViewMut};
@@ -227,13 +227,12 @@ impl Kernels for Auto {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        logits: View<'_, 1>,
-        state: PoolState<'_>,
+        state: GatedState<'_>,
         gradient: PoolGradient<'_>,
         out: GatedBackward<'_>,
     ) -> Result<(), KernelError> {
         let on = self.fused();
-        on.gated_pool_backward(bags, rule, head, features, logits, state, gradient, out)
+        on.gated_pool_backward(bags, rule, head, features, state, gradient, out)
     }
 
     fn top_k(

@@ -157,6 +157,7 @@ impl BagModel {
                 let out = GatedOut {
                     logits: ViewMut::new(&mut to.logits, [rows])?,
                     pool: out,
+                    tape: None,
                 };
                 kernels.gated_pool(bags, rule, head, features, out)
             }

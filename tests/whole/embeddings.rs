@@ -442,3 +442,45 @@ fn fixture_of_the_demo_s_own_features() {
     )
     .unwrap();
 }
+
+/// WEIR_TEST_CUDA=FOLDER cargo test --test whole -- --ignored emulated_device; the folder holds the emulated libcuda.so that the
+/// tests of kernels/ build. On a machine with a device, any folder does.
+#[test]
+#[ignore = "needs a device, or an emulated libcuda.so in the folder WEIR_TEST_CUDA"]
+fn a_device_or_an_emulated_device_gives_the_same_tables_and_stands_in_the_trace() {
+    let library = std::env::var_os("WEIR_TEST_CUDA").expect("WEIR_TEST_CUDA names a folder");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (seed, (name, count)) in [("one", 1), ("small", 17), ("middle", 300)]
+        .iter()
+        .enumerate()
+    {
+        let (numbers, corners) = rows(*count, seed as u64 + 1);
+        let file = path.join(format!("{name}.safetensors"));
+        safetensors(&file, "features", Dtype::F32, &numbers, Some(&corners), &[]).unwrap();
+    }
+    let file = pipeline(path, &["*.safetensors"], "whole-slide-from = 1", "");
+    let truth = run(&file, &path.join("cpu"), &[]);
+    let (out, trace) = (path.join("cuda"), path.join("trace.json"));
+    let mut command = crate::program::command(["run", &file, "--device", "cuda:0"]);
+    command
+        .args(["--out".as_ref(), out.as_os_str()])
+        .args(["--trace".as_ref(), trace.as_os_str()])
+        .env("LD_LIBRARY_PATH", library);
+    crate::program::said(command).exits(0);
+    assert_eq!(answers(&out), truth);
+    let record = record(&out);
+    assert_eq!(
+        record["executors"]["pool"]["device"], "cuda:0",
+        "{record:#}"
+    );
+    let trace = std::fs::read_to_string(trace).unwrap();
+    for span in [
+        "\"cuda:0\"",
+        "pool, upload",
+        "pool, kernel",
+        "pool, download",
+    ] {
+        assert!(trace.contains(span), "{span}");
+    }
+}

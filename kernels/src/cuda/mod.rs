@@ -63,7 +63,6 @@ pub mod stream;
 mod tiles;
 mod top_k;
 mod unavailable;
-pub mod watch;
 mod weights;
 pub mod work;
 

@@ -4,7 +4,6 @@ use super::Gpu;
 use super::arena::Arena;
 use super::fault::CudaError;
 use super::ring::{Download, Upload};
-use super::watch::Watch;
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
@@ -36,7 +35,6 @@ pub(crate) struct Workshop {
     pub(crate) arena: Arena,
     pub(crate) upload: Upload,
     pub(crate) download: Download,
-    pub(crate) watch: Option<Arc<dyn Watch>>,
 }
 
 // SAFETY: the driver's streams may be used from any thread whose current context is the stream's; every call binds it first.
@@ -82,11 +80,6 @@ impl Stream {
                 workshop: Mutex::default(),
             }),
         }
-    }
-
-    /// Has `watch` told what each call's parts took; three events a call.
-    pub fn watch(&self, watch: Arc<dyn Watch>) {
-        self.workshop().watch = Some(watch);
     }
 
     /// The device.

@@ -5,7 +5,6 @@ use super::fault::CudaError;
 use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
 use super::stream::{Stream, Workshop};
-use super::watch::Marks;
 use crate::bags::{Bags, Item};
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
@@ -24,8 +23,6 @@ pub struct Work<'a> {
     kernel: &'static str,
     shape: String,
     results: Vec<(u64, &'a mut [u8])>,
-    /// Where somebody watches.
-    marks: Option<Marks>,
 }
 
 /// Where an argument lies on the device.
@@ -78,7 +75,6 @@ impl Stream {
             .map_err(|error| error.of(kernel, &shape))?;
         Ok(Work {
             stream: self,
-            marks: Marks::begin(self, workshop.watch.as_ref()),
             workshop,
             kernel,
             shape,
@@ -325,12 +321,8 @@ impl<'a> Work<'a> {
         grid: Grid,
         arguments: &[Argument],
     ) -> Result<(), KernelError> {
-        let stream = self.stream;
-        let launched = Marks::around(&mut self.marks, stream, || {
-            // SAFETY: the caller's promise.
-            unsafe { function.launch(stream, grid, arguments) }
-        });
-        launched.map_err(|error| self.failed(error))
+        // SAFETY: the caller's promise.
+        unsafe { function.launch(self.stream, grid, arguments) }.map_err(|error| self.failed(error))
     }
 
     /// Asks that the memory be in `values` when [`Work::finish`] returns.
@@ -353,11 +345,7 @@ impl<'a> Work<'a> {
         }
         let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
         let landed = self.workshop.download.copy(gpu, stream, results);
-        landed.map_err(|error| self.failed(error))?;
-        if let Some(marks) = self.marks.take() {
-            marks.end(self.stream, self.kernel);
-        }
-        Ok(())
+        landed.map_err(|error| self.failed(error))
     }
 }
 

@@ -109,8 +109,9 @@ DEVICE float unit(float v, float u, float w, float second_w, bool gated) {
 /// in shared memory: one a row. Writes total and part, and which members are refused.
 ///
 /// `scratch`: POOL_SCRATCH(threads) bytes of shared memory.
-template <int KIND>
-DEVICE void pool_item(const Features& h, const u32* list, const Item& it, u32 item, Rule rule, const float* logits, char* scratch,
+/// `piece_of(r, c)`: the piece of the item's row r that begins at component c.
+template <int KIND, class Pieces>
+DEVICE void pool_item(Pieces piece_of, const Features& h, const Item& it, u32 item, Rule rule, const float* logits, char* scratch,
                       u32 threads, u32 barrier, float* total, Part* parts, u8* refused) {
     constexpr u32 COUNT = Piece<KIND>::COUNT;
     float* e = (float*)scratch;
@@ -146,7 +147,7 @@ DEVICE void pool_item(const Features& h, const u32* list, const Item& it, u32 it
 #pragma unroll 4
                 for (u32 r = group; r < it.rows; r += groups) {
                     float x[COUNT];
-                    widen<KIND>(load_piece<KIND>(h, row_of(list, it.first + r), piece * COUNT), x);
+                    widen<KIND>(piece_of(r, piece * COUNT), x);
                     u32 fine = 1;
 #pragma unroll
                     for (u32 k = 0; k < COUNT; k++) fine &= magnitude(x[k]) < FEATURE_LIMIT ? 1u : 0u;

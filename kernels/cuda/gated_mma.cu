@@ -188,7 +188,8 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
         if (t < it.rows) logits[row_of(list, it.first + t)] = own[t];
     }
     __syncthreads();
-    pool_item<KIND>(h, list, it, blockIdx.x, rule, own, (char*)(own + ROWS), THREADS, 1, totals, parts, refused);
+    auto piece_of = [&](u32 r, u32 c) { return load_piece<KIND>(h, row_of(list, it.first + r), c); };
+    pool_item<KIND>(piece_of, h, it, blockIdx.x, rule, own, (char*)(own + ROWS), THREADS, 1, totals, parts, refused);
 }
 
 #define GATED_POOL(name, kind)                                                                                                    \

@@ -110,81 +110,80 @@ DEVICE u32 chosen_of(u32 members, u32 highest, u32 lowest, u32 flip) {
     return flip ? min(members - top, lowest) : top;
 }
 
+/// Whether member `i` of this thread stands at place `last` of the slice or before it, counted from the end where `flip`.
+DEVICE bool within(int i, u32 last, u32 flip) {
+    // One comparison with a constant for each i: places are not kept in registers.
+    const u32 from = flip ? SLICE - 1 - min(last, SLICE - 1u) : 0;
+    return threadIdx.x - from + i * THREADS <= min(last, SLICE - 1u);
+}
+
 /// Selects and sorts the `wanted` best keys of the slice and returns how many stand in `keys`: fewer where it has fewer, and all
-/// where they are FEW. `flip` is 0 for the highest, all ones for the lowest.
-DEVICE u32 select_end(const u32 (&ranks)[EACH], u32 members, u32 least, u32 greatest, u32 wanted, u32 flip, const u32* list,
-                      u32 first, u32 base, u64* keys, u32* sums, u32* gathered, u32& turn) {
-    u32 q[EACH];
-#pragma unroll
-    for (int i = 0; i < EACH; i++) q[i] = ranks[i] == NO_RANK ? NO_RANK : ranks[i] ^ flip;
+/// where they are FEW. `ranks` lie between `least` and `greatest`, or are NO_RANK. `flip` is 0 for the highest; for the lowest it
+/// is all ones, and ranks are complements.
+DEVICE u32 select_end(const u32 (&ranks)[EACH], u32 members, u32 least, u32 greatest, u32 wanted, u32 flip, const Slice& slice,
+                      const u32* list, u32 base, u64* keys, u32* sums, u32* gathered, u32& turn) {
     // Selected are ranks below `bound`, and those equal to it up to place `last`.
-    u32 bound = NO_RANK, last = 0;
+    u32 bound = NO_RANK - 1, last = SLICE;
     if (members > wanted && members > FEW) {
-        const u32 start = flip ? ~greatest : least, end = flip ? ~least : greatest;
-        const u32 differ = start ^ end;
+        const u32 differ = least ^ greatest;
         u32 below = 0;
         bool exact = false;
         u32 bit = differ ? 1u << (31 - __clz((int)differ)) : 0;
-        bound = bit ? start & ~(2 * bit - 1) : start;
+        bound = bit ? least & ~(2 * bit - 1) : least;
         for (; bit > 0 && !exact; bit /= 2) {
             const u32 test = bound | (bit - 1);
             u32 mine = 0;
 #pragma unroll
-            for (int i = 0; i < EACH; i++) mine += q[i] <= test;
+            for (int i = 0; i < EACH; i++) mine += ranks[i] <= test;
             const u32 count = block_sum(mine, sums, turn);
             if (count == wanted) {
                 exact = true;
                 bound = test;
-                last = NO_RANK;
             } else if (count < wanted) {
                 below = count;
                 bound |= bit;
             }
         }
         if (!exact) {
+            last = 0;
             for (u32 step = SLICE / 2; step > 0; step /= 2) {
                 const u32 test = last | (step - 1);
                 u32 mine = 0;
 #pragma unroll
-                for (int i = 0; i < EACH; i++) {
-                    const u32 place = (threadIdx.x + i * THREADS) ^ (flip & (SLICE - 1));
-                    mine += q[i] == bound && place <= test;
-                }
+                for (int i = 0; i < EACH; i++) mine += ranks[i] == bound && within(i, test, flip);
                 if (below + block_sum(mine, sums, turn) < wanted) last |= step;
             }
         }
     }
-    u32 mine = 0;
-    const auto selected = [&](int i) {
-        const u32 place = (threadIdx.x + i * THREADS) ^ (flip & (SLICE - 1));
-        return q[i] != NO_RANK && (q[i] < bound || (q[i] == bound && place <= last));
-    };
+    u32 chosen = 0;
 #pragma unroll
-    for (int i = 0; i < EACH; i++) mine += selected(i);
+    for (int i = 0; i < EACH; i++) chosen |= (u32)(ranks[i] < bound || (ranks[i] == bound && within(i, last, flip))) << i;
     if (threadIdx.x == 0) *gathered = 0;
     __syncthreads();
-    if (mine > 0) {
-        u32 to = atomicAdd(gathered, mine);
+    if (chosen) {
+        u32 to = atomicAdd(gathered, (u32)__popc(chosen));
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            if (selected(i)) {
-                const u32 place = first + threadIdx.x + i * THREADS;
-                const u32 row = (list ? list[place] : place) - base;
-                keys[to++] = ((u64)q[i] << 32) | (row ^ flip);
-            }
-        }
+        for (int i = 0; i < EACH; i++)
+            if (chosen & (1u << i)) keys[to++] = ((u64)ranks[i] << 32) | ((threadIdx.x + i * THREADS) ^ flip);
     }
     __syncthreads();
     const u32 count = *gathered, size = power_of_two(count);
     for (u32 j = count + threadIdx.x; j < size; j += THREADS) keys[j] = NO_KEY;
     __syncthreads();
     sort_keys(keys, size);
+    // Rows ascend with places, so they take their places only now, when few are left.
+    for (u32 j = threadIdx.x; j < count; j += THREADS) {
+        const u64 key = keys[j];
+        const u32 place = slice.first + ((u32)key ^ flip);
+        keys[j] = (key & 0xFFFFFFFF00000000ull) | (((list ? list[place] : place) - base) ^ flip);
+    }
+    __syncthreads();
     return count;
 }
 
 /// A block a slice. `list` gives the rows of the members, null: all rows are. `offsets` are those of the bags' rows. A bag of
 /// one slice is done with; the others' slices leave `highest` + `lowest` keys in `slots` and their NaNs in `slot_nans`.
-extern "C" __global__ void __launch_bounds__(THREADS) weir_top_k_slices(
+extern "C" __global__ void __launch_bounds__(THREADS, 3) weir_top_k_slices(
     const float* __restrict__ scores, const u32* __restrict__ list, const u32* __restrict__ offsets,
     const Slice* __restrict__ slices, u32 highest, u32 lowest, i32* __restrict__ high_rows, i32* __restrict__ low_rows,
     u32* __restrict__ nans, u64* __restrict__ slots, u32* __restrict__ slot_nans) {
@@ -196,25 +195,30 @@ extern "C" __global__ void __launch_bounds__(THREADS) weir_top_k_slices(
 
     const Slice slice = slices[blockIdx.x];
     const u32 base = offsets[slice.bag];
-    float score[EACH];
-#pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const u32 place = threadIdx.x + i * THREADS;
-        if (place < slice.members) score[i] = scores[list ? list[slice.first + place] : slice.first + place];
-    }
+    // First the rows, then the scores, then their ranks: each step's loads are under way together.
     u32 ranks[EACH];
+    if (list) {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const u32 place = threadIdx.x + i * THREADS;
+            ranks[i] = place < slice.members ? list[slice.first + place] : 0;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) ranks[i] = slice.first + threadIdx.x + i * THREADS;
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        ranks[i] = threadIdx.x + i * THREADS < slice.members ? rank_of(scores[ranks[i]]) : NO_RANK;
     u32 mine = 0, least = NO_RANK, greatest = 0;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
-        ranks[i] = NO_RANK;
-        if (threadIdx.x + i * THREADS < slice.members) {
-            const u32 rank = rank_of(score[i]);
-            if (rank >= FIRST_RANK && rank <= LAST_RANK) {
-                ranks[i] = rank;
-                least = min(least, rank);
-                greatest = max(greatest, rank);
-                mine += 1;
-            }
+        if (ranks[i] >= FIRST_RANK && ranks[i] <= LAST_RANK) {
+            least = min(least, ranks[i]);
+            greatest = max(greatest, ranks[i]);
+            mine += 1;
+        } else {
+            ranks[i] = NO_RANK;
         }
     }
     const u32 members = block_sum(mine, sums, turn);
@@ -238,10 +242,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) weir_top_k_slices(
 
     const bool alone = slice.slot == NO_RANK;
     if (threadIdx.x == 0) (alone ? nans + slice.bag : slot_nans + slice.slot)[0] = slice.members - members;
-    for (u32 flip = 0, end = 0; end < 2; end++, flip = ~flip) {
-        const u32 wanted = end ? lowest : highest;
+#pragma unroll 1
+    for (u32 end = 0; end < 2; end++) {
+        const u32 flip = end ? ~0u : 0u, wanted = end ? lowest : highest;
+        if (end) {
+            const u32 first = ~greatest;
+            greatest = ~least;
+            least = first;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) ranks[i] = ranks[i] == NO_RANK ? NO_RANK : ~ranks[i];
+        }
         if (wanted == 0) continue;
-        const u32 count = select_end(ranks, members, least, greatest, wanted, flip, list, slice.first, base, keys, sums, gathered, turn);
+        const u32 count =
+            select_end(ranks, members, least, greatest, wanted, flip, slice, list, base, keys, sums, gathered, turn);
         if (alone) {
             i32* rows = (end ? low_rows : high_rows) + (u64)slice.bag * wanted;
             write_rows(rows, wanted, keys, chosen_of(members, highest, lowest, flip), flip);

@@ -1,4 +1,6 @@
 // Who runs when: threads and blocks in the order of the seed, late copies last of all, a report when nobody can go on.
+#include <csignal>
+
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
@@ -44,6 +46,36 @@ void report(const char* format, ...) {
     describe(nullptr, format, arguments);
     abort();
 }
+
+#if !WEIR_EMU_ASAN
+
+/// A kernel's access to memory that is not there.
+static void illegal(int, siginfo_t* about, void*) {
+    signal(SIGABRT, SIG_DFL);
+    if (!running) report("ILLEGAL ADDRESS %p, outside any kernel", about->si_addr);
+    report("ILLEGAL ADDRESS %p in kernel %s", about->si_addr, self().home->cluster->launch->name);
+}
+
+/// Reports accesses to memory that is not there; the address sanitizer does it by itself. A stack of its own, since a fiber's
+/// may be what has run out.
+static void watch_addresses() {
+    static thread_local char stack[64 * 1024];
+    stack_t own{};
+    own.ss_sp = stack;
+    own.ss_size = sizeof stack;
+    sigaltstack(&own, nullptr);
+    struct sigaction action{};
+    action.sa_sigaction = illegal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
+}
+
+#else
+
+static void watch_addresses() {}
+
+#endif
 
 static uint64_t next(uint64_t& state) {
     state += 0x9E3779B97F4A7C15ull;
@@ -222,6 +254,7 @@ void run(const Launch& launch) {
         for (size_t i = count; i > 1; i--) std::swap(order[i - 1], order[next(random) % i]);
     std::atomic<size_t> taken{0};
     auto work = [&] {
+        watch_addresses();
         Cluster cluster;
         cluster.launch = &launch;
         cluster.blocks = std::vector<Block>((size_t)launch.cluster.x * launch.cluster.y * launch.cluster.z);

@@ -8,7 +8,7 @@ use crate::ROWS;
 use crate::error::{Cause, KernelError};
 use std::ops::Range;
 
-/// At most [`ROWS`] members of a bag. The layout is that of `struct Item` in cuda/device.cuh.
+/// At most [`ROWS`] members of a bag. The layout is that of `struct Item` in cuda/bags.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {

@@ -445,6 +445,22 @@ fn case_times() {
     let event = stream.record().unwrap();
     event.synchronize().unwrap();
     assert!(event.reached().unwrap());
+    // A traced stream says what it ran and when.
+    assert!(stream.take_trace().unwrap().is_empty());
+    let before = std::time::Instant::now();
+    stream.trace().unwrap();
+    let (values, mut out) = (numbers(300), vec![0.0; 300]);
+    let view = View::new(&values, [300]).unwrap();
+    reverse(&stream, view, ViewMut::new(&mut out, [300]).unwrap()).unwrap();
+    let ran = stream.take_trace().unwrap();
+    let names: Vec<&str> = ran.iter().map(|ran| ran.what).collect();
+    assert_eq!(names, ["to device", "emu_reverse", "to host"]);
+    for pair in ran.windows(2) {
+        assert!(pair[0].start <= pair[1].start, "{ran:?}");
+    }
+    assert!(ran[0].start >= before && ran[2].start <= std::time::Instant::now());
+    assert!(stream.take_trace().unwrap().is_empty());
+
     // What is not timed has no time.
     let other = Event::new(&gpu, true).unwrap();
     other.record(&stream).unwrap();

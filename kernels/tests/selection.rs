@@ -219,6 +219,7 @@ fn device() -> Gpu {
     let options = Options {
         images,
         cache: None,
+        ..Options::default()
     };
     Gpu::open_with(0, options).unwrap()
 }
@@ -342,8 +343,8 @@ fn planted_bugs_in_the_selection_are_seen() {
         // The last of the ties at the bound left out.
         Patch {
             file: "cuda/top_k.cu",
-            find: "(q[i] == bound && place <= last)",
-            put: "(q[i] == bound && place < last)",
+            find: "(ranks[i] == bound && within(i, last, flip))",
+            put: "(ranks[i] == bound && within(i, last - 1, flip))",
         },
         // The bar of the merge off by one.
         Patch {
@@ -360,14 +361,14 @@ fn planted_bugs_in_the_selection_are_seen() {
         // A NaN of one sign taken for a number.
         Patch {
             file: "cuda/top_k.cu",
-            find: "if (rank >= FIRST_RANK && rank <= LAST_RANK) {",
-            put: "if (rank <= LAST_RANK) {",
+            find: "if (ranks[i] >= FIRST_RANK && ranks[i] <= LAST_RANK) {",
+            put: "if (ranks[i] <= LAST_RANK) {",
         },
         // The row counted from the launch's first.
         Patch {
             file: "cuda/top_k.cu",
-            find: "(list ? list[place] : place) - base;",
-            put: "(list ? list[place] : place) - first;",
+            find: "((list ? list[place] : place) - base)",
+            put: "((list ? list[place] : place) - slice.first)",
         },
     ];
     let setting = Setting {

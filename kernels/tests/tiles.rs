@@ -298,6 +298,7 @@ fn device() -> Gpu {
         Options {
             images,
             cache: None,
+            ..Options::default()
         },
     )
     .unwrap()

@@ -47,6 +47,7 @@ pub fn run(
     let then = options.compare.as_deref().map(record::read).transpose()?;
     let others = options.peers.as_deref().map(record::read).transpose()?;
     let card = device(&options.device)?;
+    let all = asked(options, card.is_some())?;
     let cpu = Cpu::new(threads)?;
     let other = Cpu::new(if threads == 1 { 2 } else { 1 })?;
     let mut machine = Machine::processor(threads, &options.command);
@@ -90,7 +91,7 @@ pub fn run(
         limit: (options.budget / 40.0).max(0.3),
         begun: Instant::now(),
     };
-    let (chosen, mut left) = choose(options, &bench)?;
+    let (chosen, mut left) = choose(options, &bench, all)?;
     let measured = cases_of(&bench, &chosen, options, &mut sink, &mut left, progress)?;
     for left in &left {
         sink.write(&Record::LeftOut(left.clone()))?;
@@ -203,15 +204,16 @@ fn device(name: &str) -> Result<Option<Card>, Fault> {
     }
 }
 
-/// The cases that the filter, memory and time allow.
-fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOut>), Fault> {
+/// The cases of the grid that the filter lets through.
+fn asked(options: &Options, card: bool) -> Result<Vec<Case>, Fault> {
     let mut all: Vec<Case> = Vec::new();
     if options.check {
         all.extend(cases(&Axes::small()));
     } else {
-        let (first, axes) = match bench.card {
-            None => (whole_slide().to_vec(), Axes::processor()),
-            Some(_) => (full_card(), Axes::device()),
+        let (first, axes) = if card {
+            (full_card(), Axes::device())
+        } else {
+            (whole_slide().to_vec(), Axes::processor())
         };
         let rest = cases(&axes);
         let rest = rest.into_iter().filter(|case| !first.contains(case));
@@ -224,6 +226,15 @@ fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOu
             "a name is like `pool.forward squared-average f32 64x1024 ragged d1024 masked`",
         ));
     }
+    Ok(all)
+}
+
+/// Those of them that memory and time allow.
+fn choose(
+    options: &Options,
+    bench: &Bench<'_>,
+    mut all: Vec<Case>,
+) -> Result<(Vec<Case>, Vec<LeftOut>), Fault> {
     let mut memory = memory();
     if let Some(card) = bench.card {
         memory = memory.min(card.gpu().memory()?.0 / 8);
@@ -245,8 +256,8 @@ fn choose(options: &Options, bench: &Bench<'_>) -> Result<(Vec<Case>, Vec<LeftOu
         &|case| Work::size(case) <= memory,
     );
     if let Some(ceilings) = bench.ceilings {
-        // Preparation, the check against f64, the runs for the bits and the least number of samples.
-        let takes = |case: &Case| 20.0 * ceilings.floor(case, &cost(case));
+        // Preparation, the runs for the bits and the least number of samples.
+        let takes = |case: &Case| 10.0 * ceilings.floor(case, &cost(case));
         let longest = options.budget / 4.0;
         drop(
             &mut all,

@@ -182,8 +182,12 @@ pub struct Card {
 impl Card {
     /// Device `ordinal`.
     pub fn open(ordinal: usize) -> Result<Card, Fault> {
-        let gpu = Gpu::open(ordinal)
-            .map_err(|reason| Fault::failed(reason.to_string(), reason.remedy()))?;
+        let gpu = Gpu::open(ordinal).map_err(|reason| {
+            Fault::failed(
+                reason.to_string(),
+                "`weir doctor` says what was found; --device cpu measures the processor",
+            )
+        })?;
         let l2 = usize::try_from(gpu.device().l2).unwrap_or(64 << 20);
         Ok(Card {
             flush: gpu.allocate((2 * l2).max(128 << 20))?,

@@ -143,7 +143,7 @@ pub fn print(measured: &[Measured], timed: bool, out: &mut dyn Write) -> Result<
             continue;
         }
         writeln!(out, "({}) {}\n", kernel.letter(), kernel.name())?;
-        cases(&of).print(out)?;
+        cases(&once_refused(&of)).print(out)?;
         for found in of {
             if let Some(why) = &found.wrong {
                 writeln!(out, "\n{}: WRONG: {why}", found.case)?;
@@ -155,7 +155,7 @@ pub fn print(measured: &[Measured], timed: bool, out: &mut dyn Write) -> Result<
     let mut told: Vec<(&str, String, usize)> = Vec::new();
     for found in measured {
         let Some(why) = &found.refused else { continue };
-        let reason = why.split_once("): ").map_or(why.as_str(), |(_, why)| why);
+        let reason = reason(why);
         let key = format!("{}.{}", found.kernel, found.direction);
         match told.iter_mut().find(|(r, k, _)| *r == reason && *k == key) {
             Some((.., count)) => *count += 1,
@@ -223,6 +223,28 @@ fn summary(measured: &[Measured]) -> Table {
         ]);
     }
     table
+}
+
+/// The cases, but of those that are refused in the same words only the first: why is said below the tables.
+fn once_refused<'a>(of: &[&'a Measured]) -> Vec<&'a Measured> {
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    let mut kept = Vec::new();
+    for found in of {
+        if let Some(why) = &found.refused {
+            let reason = (found.direction.as_str(), reason(why));
+            if told.contains(&reason) {
+                continue;
+            }
+            told.push(reason);
+        }
+        kept.push(*found);
+    }
+    kept
+}
+
+/// A refusal without its shape.
+fn reason(why: &str) -> &str {
+    why.split_once("): ").map_or(why, |(_, why)| why)
 }
 
 fn cases(of: &[&Measured]) -> Table {

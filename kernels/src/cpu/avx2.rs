@@ -30,6 +30,8 @@ mod there {
 
     /// Rows that one sweep over the total takes.
     const SWEEP: usize = 8;
+    /// Bytes that a row is asked for ahead of time.
+    const AHEAD: usize = 256;
 
     /// A type of which eight become a vector of f32.
     pub trait Eight: Sized {
@@ -108,7 +110,11 @@ mod there {
         greatest
     }
 
-    /// One sweep over `total` with the first `N` rows; the `N` after them are asked for ahead of time.
+    /// One sweep over `total` with the first `N` rows.
+    ///
+    /// What a row needs next is asked for [`AHEAD`] bytes before, in the row itself, and at its end in the row that follows
+    /// it in the next sweep: were whole rows asked for ahead of time, rows of a power of two would push each other out of
+    /// the nearest cache, whose places they share.
     ///
     /// # Safety
     /// The processor has AVX2 and F16C, there are `N` rows, and every row is as long as `total`.
@@ -120,34 +126,41 @@ mod there {
         total: &mut [f32],
     ) -> i32 {
         let from: [*const T; N] = std::array::from_fn(|k| rows[k].as_ptr());
-        // The rows after these, or these again: a line that is there costs nothing.
-        let ahead: [*const T; N] =
+        let next: [*const T; N] =
             std::array::from_fn(|k| rows.get(N + k).unwrap_or(&rows[k]).as_ptr());
         let factor: [__m256; N] = std::array::from_fn(|k| _mm256_set1_ps(e[k]));
         let magnitude = _mm256_set1_epi32(0x7fff_ffff);
         let mut greatest = _mm256_setzero_si256();
         let width = total.len();
         let sums = total.as_mut_ptr();
+        let ahead = AHEAD / size_of::<T>();
+        let own = width.saturating_sub(ahead);
         let mut c = 0;
-        // Half a line of f32, a quarter of the others.
-        while c + 16 <= width {
-            // SAFETY: c + 16 components exist in `total` and in each row; asking ahead reads nothing.
-            unsafe {
-                let mut low = _mm256_loadu_ps(sums.add(c));
-                let mut high = _mm256_loadu_ps(sums.add(c + 8));
-                for k in 0..N {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead[k].wrapping_add(c).cast());
-                    let (h, j) = (T::eight(from[k].add(c)), T::eight(from[k].add(c + 8)));
-                    low = _mm256_add_ps(low, _mm256_mul_ps(factor[k], h));
-                    high = _mm256_add_ps(high, _mm256_mul_ps(factor[k], j));
-                    let h = _mm256_and_si256(_mm256_castps_si256(h), magnitude);
-                    let j = _mm256_and_si256(_mm256_castps_si256(j), magnitude);
-                    greatest = _mm256_max_epi32(greatest, _mm256_max_epi32(h, j));
+        for (until, ahead_of, skip) in [
+            (own, &from, ahead),
+            (width, &next, 0usize.wrapping_sub(own)),
+        ] {
+            while c < until && c + 16 <= width {
+                // SAFETY: c + 16 components exist in `total` and in each row; asking ahead reads nothing.
+                unsafe {
+                    let mut low = _mm256_loadu_ps(sums.add(c));
+                    let mut high = _mm256_loadu_ps(sums.add(c + 8));
+                    for k in 0..N {
+                        let at = c.wrapping_add(skip);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead_of[k].wrapping_add(at).cast());
+                        let h = T::eight(from[k].add(c));
+                        let j = T::eight(from[k].add(c + 8));
+                        low = _mm256_add_ps(low, _mm256_mul_ps(factor[k], h));
+                        high = _mm256_add_ps(high, _mm256_mul_ps(factor[k], j));
+                        let h = _mm256_and_si256(_mm256_castps_si256(h), magnitude);
+                        let j = _mm256_and_si256(_mm256_castps_si256(j), magnitude);
+                        greatest = _mm256_max_epi32(greatest, _mm256_max_epi32(h, j));
+                    }
+                    _mm256_storeu_ps(sums.add(c), low);
+                    _mm256_storeu_ps(sums.add(c + 8), high);
                 }
-                _mm256_storeu_ps(sums.add(c), low);
-                _mm256_storeu_ps(sums.add(c + 8), high);
+                c += 16;
             }
-            c += 16;
         }
         let mut all = [0i32; 8];
         // SAFETY: `all` has room for eight.

@@ -479,14 +479,3 @@ pub(crate) fn check_backward(
     asked.dense("flags", flags.layout(), Dtype::U32, [bags.len()])?;
     asked.dense("logits' gradient", out.layout(), Dtype::F32, [bags.total()])
 }
-
-pub(super) fn missing(kernel: &'static str, bags: &Bags) -> KernelError {
-    KernelError {
-        kernel,
-        shape: bags.describe(),
-        cause: crate::error::Cause::Unsupported {
-            what: "this kernel is not built yet".into(),
-            help: "use the loops of weir_kernels::pool",
-        },
-    }
-}

@@ -17,6 +17,14 @@ use crate::view::{Dtype, View};
 /// Threads of a block, and its shared memory, in cuda/gated_mma.cu: three stages of 128 rows and 256 columns, 80 bytes each.
 const MMA_THREADS: u32 = 256;
 const MMA_SHARED: u32 = 3 * (128 + 256) * 80;
+/// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers and logits; stages where
+/// rows stay, and where they come with the columns; and the most steps whose rows stay (all fit 227 KiB).
+const WGMMA_THREADS: u32 = 384;
+const WGMMA_COLUMNS: u32 = 256 * 64 * 2;
+const WGMMA_ROWS: u32 = 128 * 64 * 2;
+const WGMMA_FIXED: u32 = 640;
+const WGMMA_STAGES: (u32, u32) = (3, 4);
+const WGMMA_RESIDENT: u32 = 8;
 /// Threads and components of a block of cuda/gated_finish.cu.
 const FINISH_THREADS: u32 = 256;
 
@@ -143,7 +151,7 @@ pub(super) fn forward(
     let totals = work.take::<f32>(items * d)?;
     let parts = work.take::<f32>(items * 4)?;
     let refused = work.take::<u8>(bags.members())?;
-    let by = if stream.gpu().device().capability == (9, 0) && dtype != Dtype::F32 && false {
+    let by = if stream.gpu().device().capability == (9, 0) && dtype != Dtype::F32 {
         By::Wgmma
     } else {
         By::Mma
@@ -228,7 +236,6 @@ fn launch_items(
         (By::Wgmma, _) => ("gated_wgmma", "weir_gated_pool_wgmma_bf16"),
     };
     let function = work.function(source, name)?;
-    let grid = Grid::new(items as u32, MMA_THREADS).shared(MMA_SHARED);
     let [features, members, list, rule, rest @ ..] = *arguments;
     let mut all = vec![
         features,
@@ -239,7 +246,22 @@ fn launch_items(
         rule,
     ];
     all.extend(rest);
-    let _ = WGMMA_STEP;
+    let items = items as u32;
+    let grid = match by {
+        By::Mma => Grid::new(items, MMA_THREADS).shared(MMA_SHARED),
+        By::Wgmma => {
+            let steps = head.head().inputs().div_ceil(WGMMA_STEP) as u32;
+            let resident = steps <= WGMMA_RESIDENT;
+            all.extend([Argument::from(items), u32::from(resident).into()]);
+            let shared = if resident {
+                WGMMA_STAGES.0 * WGMMA_COLUMNS + steps * WGMMA_ROWS
+            } else {
+                WGMMA_STAGES.1 * (WGMMA_COLUMNS + WGMMA_ROWS)
+            };
+            // A pair of blocks shares what it fetches of the head.
+            Grid::new(items.next_multiple_of(2), WGMMA_THREADS).shared(WGMMA_FIXED + shared)
+        }
+    };
     // SAFETY: the caller's arguments are of these bags; the head is of the features' width, and stays until the stream is
     // done with it because the head keeps it.
     unsafe { work.launch(&function, grid, &all) }

@@ -8,6 +8,7 @@ use crate::linear::Linear;
 use crate::view::Dtype;
 use half::{bf16, f16};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// Columns of a chunk: 128 units of V and the same of U, or 256 units of V. cuda/gated.cuh.
@@ -27,7 +28,6 @@ pub(super) enum Form {
 }
 
 /// On a device.
-#[derive(Debug)]
 pub(super) struct PlacedHead {
     pub matrix: Buffer<u8>,
     /// Per column.
@@ -106,6 +106,12 @@ fn core_place(column: usize, k: usize, steps: usize) -> usize {
     let (step, k) = (k / WGMMA_STEP, k % WGMMA_STEP);
     let tile = (chunk * steps + step) * CHUNK * WGMMA_STEP * 2;
     tile + (k / 8) * (CHUNK * 16) + (n / 8) * 128 + (n % 8) * 16 + (k % 8) * 2
+}
+
+impl fmt::Debug for PlacedHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} chunks, {} bytes", self.chunks, self.matrix.len())
+    }
 }
 
 impl PlacedHeads {

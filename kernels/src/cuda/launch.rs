@@ -311,6 +311,7 @@ impl Function {
             .map(|argument| argument.words.as_ptr().cast_mut().cast())
             .collect();
         let ([bx, by, bz], [tx, ty, tz]) = (grid.blocks, grid.threads);
+        let open = stream.opened(self.name())?;
         // SAFETY: the function and the stream are alive, each pointer is to a value of at least its parameter's size (which
         // the driver copies before it returns and does not change), and the rest is the caller's promise.
         unsafe {
@@ -333,7 +334,7 @@ impl Function {
         let mut log = self.log();
         log.times += 1;
         log.last = Some(grid);
-        Ok(())
+        stream.closed(open)
     }
 
     fn check(&self, grid: Grid, arguments: &[Argument]) -> Result<(), CudaError> {

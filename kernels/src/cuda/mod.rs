@@ -5,7 +5,8 @@
 //! | [`probe`] | is there a driver that works? a typed reason where not; never a panic |
 //! | [`report`] | what of it this machine has, for `weir doctor` |
 //! | [`nvrtc`], [`cache`], [`sources`], [`module`] | from a CUDA source to code on the device |
-//! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a piece of work with its inputs and results |
+//! | [`stream`], [`buffer`], [`launch`], [`work`] | order, memory, kernels, and a call with its arguments and results |
+//! | [`trace`] | what a stream ran and when |
 //!
 //! A stream is the device's [`Kernels`](crate::kernels::Kernels): what is called on it runs in its order. A launcher is some
 //! lines: place the arguments, launch, bring the results back.
@@ -62,6 +63,7 @@ pub mod sources;
 pub mod stream;
 mod tiles;
 mod top_k;
+pub mod trace;
 mod unavailable;
 mod weights;
 pub mod work;

@@ -87,7 +87,10 @@ impl Module {
             let image = Image {
                 bytes: bytes.clone(),
                 from: "fixed".to_string(),
-                parameters: parameters(&String::from_utf8_lossy(bytes)),
+                parameters: match parameters(&String::from_utf8_lossy(bytes)) {
+                    none if none.is_empty() => carried_parameters(source),
+                    said => said,
+                },
             };
             return Module::of(gpu, image).map_err(|why| no_image(vec![why]));
         }
@@ -161,13 +164,7 @@ fn cached(gpu: &Gpu, source: &Source) -> Result<Image, String> {
             nvrtc.version(),
             cache.folder().display()
         ),
-        // The PTX in the program has the same parameters where it is of the same source.
-        parameters: source
-            .ptx
-            .iter()
-            .find(|ptx| ptx.made_of() == Some(source.hash().as_str()))
-            .map(|ptx| parameters(ptx.text))
-            .unwrap_or_default(),
+        parameters: carried_parameters(source),
     })
 }
 
@@ -197,6 +194,16 @@ fn carried(gpu: &Gpu, source: &Source) -> Result<Image, String> {
         parameters: parameters(ptx.text),
         from: format!("PTX for {} in the program", ptx.target),
     })
+}
+
+/// What the PTX in the program says of the kernels' parameters, where it is of this version of the source.
+fn carried_parameters(source: &Source) -> Parameters {
+    let hash = source.hash();
+    let fresh = source
+        .ptx
+        .iter()
+        .find(|ptx| ptx.made_of() == Some(hash.as_str()));
+    fresh.map(|ptx| parameters(ptx.text)).unwrap_or_default()
 }
 
 /// The key of compiled code: everything that makes it what it is.

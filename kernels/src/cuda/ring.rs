@@ -71,41 +71,63 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Enqueues the copy of `bytes` to `address`. The bytes are taken before this returns.
-    pub(crate) fn copy(
+    /// Enqueues the copy of `runs`, one after the other, to `address`. The bytes are taken before this returns.
+    pub(crate) fn copy<'a>(
         &mut self,
         gpu: &Gpu,
         stream: sys::CUstream,
-        bytes: &[u8],
-        address: u64,
+        runs: impl IntoIterator<Item = &'a [u8]>,
+        mut address: u64,
     ) -> Result<(), CudaError> {
         gpu.bind()?;
-        let mut done = 0;
-        while done < bytes.len() {
-            if self.chunks.is_empty() {
-                self.chunks.push(Chunk::new(gpu, WRITE_COMBINED)?);
-            }
-            if self.used == CHUNK {
-                self.turn(gpu, stream)?;
-            }
-            let size = (CHUNK - self.used).min(bytes.len() - done);
-            let chunk = &self.chunks[self.at];
-            // SAFETY: `used + size` is at most the chunk's size, nothing reads that part of it now (`turn` waited), and the
-            // source has `size` bytes from `done` on.
-            let part = unsafe {
-                let part = chunk.host.add(self.used);
-                std::ptr::copy_nonoverlapping(bytes.as_ptr().add(done), part, size);
-                std::slice::from_raw_parts(part, size)
-            };
-            // SAFETY: the pinned part stays unchanged until the event behind the copy, and the caller gives an address of
-            // as many bytes.
-            unsafe { result::memcpy_htod_async(address + done as u64, part, stream) }.map_err(
-                |error| CudaError::driver(format!("copy {size} bytes to the device"), error),
-            )?;
-            // Copies begin at multiples of 64 bytes, as the bus carries them.
-            self.used = (self.used + size).next_multiple_of(64).min(CHUNK);
-            done += size;
+        if self.chunks.is_empty() {
+            self.chunks.push(Chunk::new(gpu, WRITE_COMBINED)?);
         }
+        // Where what is in the chunk and not yet enqueued begins: short runs make one copy.
+        let mut from = self.used;
+        for mut run in runs {
+            while !run.is_empty() {
+                if self.used == CHUNK {
+                    self.enqueue(from, &mut address, stream)?;
+                    self.turn(gpu, stream)?;
+                    from = 0;
+                }
+                let (part, rest) = run.split_at((CHUNK - self.used).min(run.len()));
+                // SAFETY: `used` and the part's bytes are at most the chunk's size, and nothing reads that part of it now
+                // (`turn` waited).
+                unsafe {
+                    let to = self.chunks[self.at].host.add(self.used);
+                    std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+                }
+                self.used += part.len();
+                run = rest;
+            }
+        }
+        self.enqueue(from, &mut address, stream)?;
+        // Copies begin at multiples of 64 bytes, as the bus carries them.
+        self.used = self.used.next_multiple_of(64).min(CHUNK);
+        Ok(())
+    }
+
+    /// Enqueues the copy of what the chunk holds from `from` on.
+    fn enqueue(
+        &self,
+        from: usize,
+        address: &mut u64,
+        stream: sys::CUstream,
+    ) -> Result<(), CudaError> {
+        let size = self.used - from;
+        if size == 0 {
+            return Ok(());
+        }
+        // SAFETY: these bytes of the chunk were written, and stay unchanged until the event behind the copy; the caller of
+        // `copy` gives an address of as many bytes.
+        unsafe {
+            let part = std::slice::from_raw_parts(self.chunks[self.at].host.add(from), size);
+            result::memcpy_htod_async(*address, part, stream)
+        }
+        .map_err(|error| CudaError::driver(format!("copy {size} bytes to the device"), error))?;
+        *address += size as u64;
         Ok(())
     }
 
@@ -141,6 +163,14 @@ struct Landing<'a> {
     to: &'a mut [u8],
 }
 
+/// Memory of the device that goes to a chunk.
+struct Stretch {
+    chunk: usize,
+    from: usize,
+    address: u64,
+    bytes: usize,
+}
+
 impl Download {
     /// Copies each address's bytes to the host, after what the stream has so far, and waits for them.
     pub(crate) fn copy<'a>(
@@ -153,9 +183,12 @@ impl Download {
         let mut landings: Vec<Vec<Landing<'a>>> = Vec::new();
         landings.resize_with(CHUNKS, Vec::new);
         let (mut at, mut used) = (0, 0);
+        // What is to be copied and not yet enqueued: neighbours on the device make one copy.
+        let mut open: Option<Stretch> = None;
         for (mut address, mut rest) in parts {
             while !rest.is_empty() {
                 if used == CHUNK {
+                    self.enqueue(open.take(), stream)?;
                     self.close(at, stream)?;
                     at = (at + 1) % CHUNKS;
                     used = 0;
@@ -164,22 +197,32 @@ impl Download {
                 if self.chunks.len() <= at {
                     self.chunks.push(Chunk::new(gpu, 0)?);
                 }
+                let follows = |open: &Stretch| open.address + open.bytes as u64 == address;
+                if !open.as_ref().is_some_and(follows) {
+                    self.enqueue(open.take(), stream)?;
+                    used = used.next_multiple_of(64);
+                    if used >= CHUNK {
+                        used = CHUNK;
+                        continue;
+                    }
+                }
                 let size = (CHUNK - used).min(rest.len());
                 let (to, after) = rest.split_at_mut(size);
-                // SAFETY: `used + size` is at most the chunk's size; nothing else uses that part of it until `land`.
-                let part =
-                    unsafe { std::slice::from_raw_parts_mut(self.chunks[at].host.add(used), size) };
-                // SAFETY: the caller gives an address of as many bytes; the pinned part stays until the event behind it.
-                unsafe { result::memcpy_dtoh_async(part, address, stream) }.map_err(|error| {
-                    CudaError::driver(format!("copy {size} bytes from the device"), error)
-                })?;
+                open.get_or_insert(Stretch {
+                    chunk: at,
+                    from: used,
+                    address,
+                    bytes: 0,
+                })
+                .bytes += size;
                 landings[at].push(Landing { from: used, to });
-                used = (used + size).next_multiple_of(64).min(CHUNK);
+                used += size;
                 address += size as u64;
                 rest = after;
             }
         }
         if used > 0 {
+            self.enqueue(open, stream)?;
             self.close(at, stream)?;
         }
         // The oldest first.
@@ -187,6 +230,25 @@ impl Download {
             self.land(place, &mut landings[place])?;
         }
         Ok(())
+    }
+
+    fn enqueue(&self, open: Option<Stretch>, stream: sys::CUstream) -> Result<(), CudaError> {
+        let Some(Stretch {
+            chunk,
+            from,
+            address,
+            bytes,
+        }) = open
+        else {
+            return Ok(());
+        };
+        // SAFETY: `from` and `bytes` are within the chunk, and nothing else uses that part of it until it lands; the caller
+        // of `copy` gives an address of as many bytes.
+        unsafe {
+            let part = std::slice::from_raw_parts_mut(self.chunks[chunk].host.add(from), bytes);
+            result::memcpy_dtoh_async(part, address, stream)
+        }
+        .map_err(|error| CudaError::driver(format!("copy {bytes} bytes from the device"), error))
     }
 
     fn close(&mut self, at: usize, stream: sys::CUstream) -> Result<(), CudaError> {

@@ -4,6 +4,7 @@ use super::Gpu;
 use super::arena::Arena;
 use super::fault::CudaError;
 use super::ring::{Download, Upload};
+use super::trace::Recorder;
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     gpu: Gpu,
     /// What the stream's work needs, used again by the next: the lock makes one thread at a time enqueue.
     workshop: Mutex<Workshop>,
+    recorder: Mutex<Option<Recorder>>,
 }
 
 /// Scratch memory and pinned rings of a stream.
@@ -78,6 +80,7 @@ impl Stream {
                 owned,
                 gpu: gpu.clone(),
                 workshop: Mutex::default(),
+                recorder: Mutex::default(),
             }),
         }
     }
@@ -100,6 +103,14 @@ impl Stream {
         // A panic between two enqueued operations leaves the rings and the arena consistent: they are changed last.
         self.inner
             .workshop
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn recorder(&self) -> MutexGuard<'_, Option<Recorder>> {
+        // A panic leaves the list as it was.
+        self.inner
+            .recorder
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -1,31 +1,420 @@
-//! (a) on a device.
+//! (a) on a device, and the passes over a bag that (b) makes too.
+//!
+//! (a) is (b) of vectors without a component. What was noticed of the bags is read after each pass, so a call waits for the
+//! device; a bag in which a member is refused is passed again without it, one without a sum with the numerator 1.
 
+use super::buffer::{Number, Span};
+use super::launch::{Argument, Grid};
 use super::stream::Stream;
+use super::work::{Placed, PlacedBags, Work};
 use crate::bags::Bags;
+use crate::check::Asked;
+use crate::cpu::weights::{check_backward, check_out};
 use crate::error::{Cause, KernelError};
-use crate::kernels::{Rule, WeightsOut};
-use crate::view::{View, ViewMut};
+use crate::kernels::{Rule, WeightsOut, flags};
+use crate::normalise::{Link, Normalisation};
+use crate::view::{Dtype, View, ViewMut};
+
+/// Threads of a block of weights.cu's kernels; a warp takes an item.
+const THREADS: u32 = 256;
+/// The same of the pool's.
+const POOL_THREADS: u32 = 128;
+
+/// `struct Rule` of cuda/rule.cuh.
+fn rule_argument(rule: Rule) -> Argument {
+    let (normalisation, exponent) = match rule.normalisation {
+        Normalisation::SquaredAverage => (0, 0.0),
+        Normalisation::Power(p) => (1, p),
+        Normalisation::Sigmoid => (2, 0.0),
+        Normalisation::Softmax => (3, 0.0),
+        // `Rule::check` has refused the last two.
+        Normalisation::Mean | Normalisation::Max | Normalisation::Sparsemax => (4, 0.0),
+    };
+    let link = i32::from(rule.link == Link::Sigmoid);
+    [normalisation, link, exponent.to_bits() as i32, 0].into()
+}
+
+/// What stands in where a bag has no sum.
+const ONE: Rule = Rule {
+    normalisation: Normalisation::Mean,
+    link: Link::None,
+};
+
+/// The features of a pass, as pool.cu reads them.
+#[derive(Clone, Copy)]
+pub(super) struct Features {
+    pub(super) address: u64,
+    /// Elements from row to row.
+    pub(super) stride: u64,
+    pub(super) width: u32,
+    pub(super) dtype: Dtype,
+    /// Rows are made of whole pieces of 16 bytes.
+    pub(super) whole: bool,
+}
+
+impl Features {
+    const NONE: Features = Features {
+        address: 0,
+        stride: 0,
+        width: 0,
+        dtype: Dtype::F32,
+        whole: false,
+    };
+
+    pub(super) fn of(placed: &Placed<2>) -> Features {
+        let width = placed.shape[1];
+        Features {
+            address: placed.address,
+            stride: placed.strides[0] as u64,
+            width: width as u32,
+            dtype: placed.dtype,
+            whole: width > 0 && in_pieces(placed),
+        }
+    }
+
+    /// Columns of a slice: a piece a lane.
+    fn columns(&self) -> usize {
+        32 * 16 / self.dtype.bytes()
+    }
+
+    fn kernel(&self, listed: bool) -> &'static str {
+        match (self.dtype, self.whole, listed) {
+            (Dtype::F16, true, false) => "weir_pool_f16",
+            (Dtype::F16, true, true) => "weir_pool_f16_list",
+            (Dtype::F16, false, _) => "weir_pool_f16_scalar",
+            (Dtype::Bf16, true, false) => "weir_pool_bf16",
+            (Dtype::Bf16, true, true) => "weir_pool_bf16_list",
+            (Dtype::Bf16, false, _) => "weir_pool_bf16_scalar",
+            (_, true, false) => "weir_pool_f32",
+            (_, true, true) => "weir_pool_f32_list",
+            (_, false, _) => "weir_pool_f32_scalar",
+        }
+    }
+}
+
+/// Whether every row begins at a multiple of 16 bytes and is a whole number of them.
+pub(super) fn in_pieces(placed: &Placed<2>) -> bool {
+    let size = placed.dtype.bytes();
+    let whole = |elements: usize| (elements * size).is_multiple_of(16);
+    placed.address.is_multiple_of(16)
+        && whole(placed.shape[1])
+        && (whole(placed.strides[0]) || placed.shape[0] <= 1)
+}
+
+/// Where the results lie on the device.
+pub(super) struct Out {
+    weights: Placed<1>,
+    sums: Placed<1>,
+    squares: Placed<1>,
+    entropy: Placed<1>,
+    flags: Placed<1>,
+    pooled: Span<f32>,
+}
+
+impl Out {
+    pub(super) fn place<'a>(
+        work: &mut Work<'a>,
+        out: WeightsOut<'a>,
+        pooled: Span<f32>,
+    ) -> Result<Out, KernelError> {
+        Ok(Out {
+            weights: work.output("weights", out.weights)?,
+            sums: work.output("sums", out.sums)?,
+            squares: work.output("squares", out.squares)?,
+            entropy: work.output("entropy", out.entropy)?,
+            flags: work.output("flags", out.flags)?,
+            pooled,
+        })
+    }
+}
+
+/// The memory of a placed array that is dense, as `check` holds.
+pub(super) fn span<T: Number, const N: usize>(placed: &Placed<N>) -> Span<T> {
+    Span::of(placed.address, placed.shape.iter().product())
+}
+
+/// Blocks of `threads` threads with a warp for each of `units`.
+fn blocks(work: &Work<'_>, units: usize, threads: u32) -> Result<u32, KernelError> {
+    let blocks = units.div_ceil(threads as usize / 32);
+    let limit = i32::MAX as usize;
+    if blocks > limit {
+        return Err(work.refuse(Cause::Limit {
+            what: "blocks of a launch",
+            limit,
+            got: blocks,
+        }));
+    }
+    Ok(blocks as u32)
+}
 
 pub(super) fn forward(
-    _: &Stream,
+    stream: &Stream,
     bags: &Bags,
-    _: Rule,
-    _: View<'_, 1>,
-    _: WeightsOut<'_>,
+    rule: Rule,
+    logits: View<'_, 1>,
+    out: WeightsOut<'_>,
 ) -> Result<(), KernelError> {
-    Err(missing("weights", bags))
+    let asked = Asked::rows("weights", bags, stream.gpu().place());
+    rule.check(asked.kernel(), asked.shape())?;
+    asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
+    check_out(&asked, bags, &out)?;
+    let mut work = stream.begin(asked.kernel(), asked.shape())?;
+    let logits = work.input("logits", logits)?;
+    let out = Out::place(&mut work, out, Span::none())?;
+    passes(&mut work, bags, rule, logits, Features::NONE, &out)?;
+    work.finish()
+}
+
+/// All passes over all bags.
+pub(super) fn passes(
+    work: &mut Work<'_>,
+    bags: &Bags,
+    rule: Rule,
+    logits: Placed<1>,
+    features: Features,
+    out: &Out,
+) -> Result<(), KernelError> {
+    let refused = work.zeroed::<u8>(bags.total())?;
+    for placed in [&out.weights, &out.sums, &out.squares, &out.entropy] {
+        work.fill(span::<f32, 1>(placed), 0)?;
+    }
+    work.fill(out.pooled, 0)?;
+    let pass = |work: &mut Work<'_>, bags: &Bags, rule| {
+        one_pass(work, bags, rule, logits, features, out, refused)
+    };
+    let mut noticed = pass(work, bags, rule)?;
+    let again = |noticed: &[u32], bit| noticed.iter().any(|bits| bits & bit != 0);
+    let mut of: Vec<u32> = (0..bags.len())
+        .map(|bag| {
+            if bags.places(bag).is_empty() {
+                flags::EMPTY
+            } else {
+                0
+            }
+        })
+        .collect();
+    let mut kept = None;
+    if again(&noticed, flags::REFUSED) {
+        let bad = work.read(refused)?;
+        let without = bags.keep(|bag, row| noticed[bag] & flags::REFUSED != 0 && bad[row] == 0);
+        let second = pass(work, &without, rule)?;
+        for bag in 0..bags.len() {
+            if noticed[bag] & flags::REFUSED == 0 {
+                continue;
+            }
+            of[bag] |= flags::REFUSED;
+            noticed[bag] = second[bag];
+            if without.places(bag).is_empty() {
+                of[bag] |= flags::EMPTY;
+                let width = features.width as usize;
+                // The pass in which it still had members has written these.
+                for part in [
+                    out.pooled.part(bag * width, width),
+                    span::<f32, 1>(&out.sums).part(bag, 1),
+                ] {
+                    work.fill(part.unwrap_or(Span::none()), 0)?;
+                }
+            }
+        }
+        kept = Some(bad);
+    }
+    for (of, noticed) in of.iter_mut().zip(&noticed) {
+        *of |= noticed & (flags::UNIFORM | flags::OUT_OF_DOMAIN);
+    }
+    if again(&noticed, flags::UNIFORM) {
+        let uniform = bags.keep(|bag, row| {
+            noticed[bag] & flags::UNIFORM != 0 && kept.as_ref().is_none_or(|bad| bad[row] == 0)
+        });
+        pass(work, &uniform, ONE)?;
+    }
+    let of = work.upload(&of)?;
+    work.copy(of, span(&out.flags))
+}
+
+/// One pass; what was noticed of each bag.
+fn one_pass(
+    work: &mut Work<'_>,
+    bags: &Bags,
+    rule: Rule,
+    logits: Placed<1>,
+    features: Features,
+    out: &Out,
+    refused: Span<u8>,
+) -> Result<Vec<u32>, KernelError> {
+    let items = bags.items().len();
+    if items == 0 {
+        return Ok(vec![0; bags.len()]);
+    }
+    let lists = work.bags(bags)?;
+    let greatest = work.zeroed::<u32>(bags.len())?;
+    let own = rule_argument(rule);
+    let item_blocks = blocks(work, items, THREADS)?;
+    let item_count = items as u32;
+    if rule.shifted() {
+        let kernel = work.function("weights", "weir_greatest")?;
+        let arguments = [
+            logits.into(),
+            lists.members.into(),
+            lists.items.into(),
+            item_count.into(),
+            own,
+            greatest.into(),
+        ];
+        // SAFETY: the members' rows lie inside the logits, as `Bags` and `check` hold; `greatest` has one a bag.
+        unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }?;
+    }
+    let columns = features.columns();
+    let slices = (features.width as usize).div_ceil(columns).max(1);
+    let partials = work.take::<f32>(items.saturating_mul(slices * columns))?;
+    let partial_sums = work.take::<f32>(items * slices)?;
+    let count = work.zeroed::<u32>(bags.len() * slices)?;
+    let noticed = work.zeroed::<u32>(bags.len())?;
+    let kernel = work.function("pool", features.kernel(bags.list().is_some()))?;
+    let units = blocks(work, items.saturating_mul(slices), POOL_THREADS)?;
+    let arguments = [
+        features.address.into(),
+        features.stride.into(),
+        features.width.into(),
+        (slices as u32).into(),
+        logits.into(),
+        lists.members.into(),
+        lists.items.into(),
+        item_count.into(),
+        lists.first.into(),
+        own,
+        greatest.into(),
+        partials.into(),
+        partial_sums.into(),
+        count.into(),
+        out.pooled.into(),
+        out.sums.into(),
+        noticed.into(),
+        refused.into(),
+    ];
+    // SAFETY: as above; features have `width` columns in each of the rows, pooled vectors too, scratch memory is of the sizes
+    // that cuda/pool.cu names.
+    unsafe { work.launch(&kernel, Grid::new(units, POOL_THREADS), &arguments) }?;
+    let squares = work.take::<f32>(items)?;
+    let entropies = work.take::<f32>(items)?;
+    let kernel = work.function("weights", "weir_weights")?;
+    let arguments = [
+        logits.into(),
+        lists.members.into(),
+        lists.items.into(),
+        item_count.into(),
+        lists.first.into(),
+        own,
+        greatest.into(),
+        out.sums.into(),
+        noticed.into(),
+        squares.into(),
+        entropies.into(),
+        count.into(),
+        out.weights.into(),
+        out.squares.into(),
+        out.entropy.into(),
+    ];
+    // SAFETY: as above; `count` is all zero again.
+    unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }?;
+    work.read(noticed)
+}
+
+/// What the backward passes of (a) and (b) have in common, on the device.
+pub(super) struct Slopes {
+    pub(super) lists: PlacedBags,
+    pub(super) logits: Placed<1>,
+    pub(super) weights: Placed<1>,
+    pub(super) sums: Placed<1>,
+    pub(super) flags: Placed<1>,
+    /// dL/dw.
+    pub(super) gradient: Span<f32>,
+    /// One a row, not 0 where it does not count; none where logits alone decide.
+    pub(super) refused: Span<u8>,
+    pub(super) out: Placed<1>,
+}
+
+impl Slopes {
+    pub(super) fn run(
+        &self,
+        work: &mut Work<'_>,
+        bags: &Bags,
+        rule: Rule,
+    ) -> Result<(), KernelError> {
+        work.fill(span::<f32, 1>(&self.out), 0)?;
+        let items = bags.items().len();
+        if items == 0 {
+            return Ok(());
+        }
+        let grid = Grid::new(blocks(work, items, THREADS)?, THREADS);
+        let item_count = items as u32;
+        let sums = work.take::<f32>(items)?;
+        let count = work.zeroed::<u32>(bags.len())?;
+        let mean = work.take::<f32>(bags.len())?;
+        let kernel = work.function("weights", "weir_mean")?;
+        let arguments = [
+            self.logits.into(),
+            self.refused.into(),
+            self.lists.members.into(),
+            self.lists.items.into(),
+            item_count.into(),
+            self.lists.first.into(),
+            self.lists.starts.into(),
+            self.flags.into(),
+            self.weights.into(),
+            self.gradient.into(),
+            sums.into(),
+            count.into(),
+            mean.into(),
+        ];
+        // SAFETY: all arrays have one element a row or one a bag, as the caller's `check` holds; scratch one an item or bag.
+        unsafe { work.launch(&kernel, grid, &arguments) }?;
+        let kernel = work.function("weights", "weir_slopes")?;
+        let arguments = [
+            self.logits.into(),
+            self.refused.into(),
+            self.lists.members.into(),
+            self.lists.items.into(),
+            item_count.into(),
+            rule_argument(rule),
+            self.flags.into(),
+            self.weights.into(),
+            self.sums.into(),
+            self.gradient.into(),
+            mean.into(),
+            self.out.into(),
+        ];
+        // SAFETY: as above.
+        unsafe { work.launch(&kernel, grid, &arguments) }
+    }
 }
 
 pub(super) fn backward(
-    _: &Stream,
+    stream: &Stream,
     bags: &Bags,
-    _: Rule,
-    _: View<'_, 1>,
-    _: (View<'_, 1>, View<'_, 1>, View<'_, 1>),
-    _: View<'_, 1>,
-    _: ViewMut<'_, 1>,
+    rule: Rule,
+    logits: View<'_, 1>,
+    (weights, sums, flags): (View<'_, 1>, View<'_, 1>, View<'_, 1>),
+    gradient: View<'_, 1>,
+    out: ViewMut<'_, 1>,
 ) -> Result<(), KernelError> {
-    Err(missing("weights backward", bags))
+    let asked = Asked::rows("weights backward", bags, stream.gpu().place());
+    rule.check(asked.kernel(), asked.shape())?;
+    check_backward(&asked, bags, logits, weights, sums, flags, &out)?;
+    asked.dense("gradient", gradient.layout(), Dtype::F32, [bags.total()])?;
+    let mut work = stream.begin(asked.kernel(), asked.shape())?;
+    let gradient = work.input("gradient", gradient)?;
+    let slopes = Slopes {
+        lists: work.bags(bags)?,
+        logits: work.input("logits", logits)?,
+        weights: work.input("weights", weights)?,
+        sums: work.input("sums", sums)?,
+        flags: work.input("flags", flags)?,
+        gradient: span(&gradient),
+        refused: Span::none(),
+        out: work.output("logits' gradient", out)?,
+    };
+    slopes.run(&mut work, bags, rule)?;
+    work.finish()
 }
 
 pub(super) fn missing(kernel: &'static str, bags: &Bags) -> KernelError {

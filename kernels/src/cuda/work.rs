@@ -92,7 +92,7 @@ impl Stream {
         room(values.len(), to)?;
         self.workshop()
             .upload
-            .copy(self.gpu(), self.cu(), bytes_of(values), to.address())
+            .copy(self.gpu(), self.cu(), [bytes_of(values)], to.address())
     }
 
     /// Copies device memory to the host, after what the stream has so far, and waits for it.
@@ -208,13 +208,21 @@ impl<'a> Work<'a> {
     /// Scratch memory with these values, which are taken before this returns.
     pub fn upload<T: Number>(&mut self, values: &[T]) -> Result<Span<T>, KernelError> {
         let span = self.take(values.len())?;
-        self.carry(bytes_of(values), span.address())?;
+        self.carry([bytes_of(values)], span.address())?;
         Ok(span)
     }
 
-    fn carry(&mut self, bytes: &[u8], to: u64) -> Result<(), KernelError> {
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let carried = self.workshop.upload.copy(gpu, stream, bytes, to);
+    fn carry<'b>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'b [u8]>,
+        to: u64,
+    ) -> Result<(), KernelError> {
+        let stream = self.stream;
+        let ring = &mut self.workshop.upload;
+        let carried = stream.opened("to device").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), runs, to)?;
+            stream.closed(open)
+        });
         carried.map_err(|error| self.failed(error))
     }
 
@@ -244,13 +252,11 @@ impl<'a> Work<'a> {
         }
         let size = layout.dtype.bytes();
         let address = self.take_bytes(layout.len() * size)?;
-        let mut to = address;
-        for (from, bytes) in runs(&layout) {
+        let runs = runs(&layout).into_iter().map(|(from, bytes)| {
             // SAFETY: the view's layout says that these bytes are initialised and lie on the host while it is borrowed.
-            let run = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
-            self.carry(run, to)?;
-            to += bytes as u64;
-        }
+            unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }
+        });
+        self.carry(runs, address)?;
         Ok(Placed {
             address,
             dtype: layout.dtype,
@@ -336,6 +342,36 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Enqueues that every byte of the memory becomes `byte`.
+    pub fn fill<T: Number>(&mut self, span: Span<T>, byte: u8) -> Result<(), KernelError> {
+        let filled = self.stream.fill(span, byte);
+        filled.map_err(|error| self.failed(error))
+    }
+
+    /// Enqueues a copy within the device.
+    pub fn copy<T: Number>(&mut self, from: Span<T>, to: Span<T>) -> Result<(), KernelError> {
+        let copied = self.stream.copy(from, to);
+        copied.map_err(|error| self.failed(error))
+    }
+
+    /// The values that the memory has after what was enqueued so far, for which this waits.
+    pub fn read<T: Number>(&mut self, from: Span<T>) -> Result<Vec<T>, KernelError> {
+        let mut bytes = vec![0u8; from.bytes()];
+        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
+        let landed = self
+            .workshop
+            .download
+            .copy(gpu, stream, [(from.address(), &mut bytes[..])]);
+        landed.map_err(|error| self.failed(error))?;
+        Ok(bytes
+            .chunks_exact(size_of::<T>())
+            .map(|bytes| {
+                // SAFETY: any bytes are a number, and there are as many as it has.
+                unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+            })
+            .collect())
+    }
+
     /// Ends the call. Waits for it only where results go to the host; those on the device are there for whatever comes
     /// later in the stream.
     pub fn finish(mut self) -> Result<(), KernelError> {
@@ -343,8 +379,12 @@ impl<'a> Work<'a> {
         if results.is_empty() {
             return Ok(());
         }
-        let (gpu, stream) = (self.stream.gpu(), self.stream.cu());
-        let landed = self.workshop.download.copy(gpu, stream, results);
+        let stream = self.stream;
+        let ring = &mut self.workshop.download;
+        let landed = stream.opened("to host").and_then(|open| {
+            ring.copy(stream.gpu(), stream.cu(), results)?;
+            stream.closed(open)
+        });
         landed.map_err(|error| self.failed(error))
     }
 }

@@ -399,54 +399,71 @@ pub struct Slopes {
     pub features: Vec<f32>,
 }
 
-/// (b)'s backward pass over a case and its forward pass's `state`, with or without a gradient by the weights.
-pub fn slopes_of(
-    on: &dyn Kernels,
-    case: &Case,
-    rule: Rule,
-    state: &Results,
-    direct: bool,
-) -> Slopes {
-    let rows = case.rows();
-    let mut logits = vec![f32::NAN; rows];
-    let mut features = case
-        .features
-        .kind()
-        .store(&vec![f32::NAN; rows * case.stride]);
-    let vectors = [case.len(), case.width];
-    let vector = |v| View::new(v, [case.len()]).unwrap();
-    on.pool_backward(
-        &case.bags(),
-        rule,
-        case.view(),
-        View::new(&case.logits, [rows]).unwrap(),
-        PoolState {
-            pooled: View::new(&state.pooled, vectors).unwrap(),
-            weights: View::new(&state.weights, [rows]).unwrap(),
-            sums: vector(&state.sums),
-            flags: View::new(&state.flags, [case.len()]).unwrap(),
-        },
-        PoolGradient {
-            pooled: View::new(&case.u, vectors).unwrap(),
-            weights: direct.then(|| View::new(&case.direct, [rows]).unwrap()),
-        },
-        PoolBackward {
-            logits: ViewMut::new(&mut logits, [rows]).unwrap(),
-            features: Some(features.view_mut([rows, case.width], case.stride)),
-        },
-    )
-    .unwrap();
-    let wide = features.wide();
-    let features = (0..rows)
-        .flat_map(|row| wide[row * case.stride..row * case.stride + case.width].to_vec())
-        .collect();
-    Slopes { logits, features }
+/// Where a backward pass writes.
+pub struct Gradients {
+    pub logits: Vec<f32>,
+    pub features: Stored,
+}
+
+impl Gradients {
+    /// Poisoned.
+    pub fn new(case: &Case) -> Gradients {
+        let rows = case.rows();
+        let poison = vec![f32::NAN; rows * case.stride];
+        Gradients {
+            logits: vec![f32::NAN; rows],
+            features: case.features.kind().store(&poison),
+        }
+    }
+
+    /// (b)'s backward pass over a case and its forward pass's `state`, with or without a gradient by the weights.
+    pub fn pool(
+        &mut self,
+        on: &dyn Kernels,
+        case: &Case,
+        rule: Rule,
+        state: &Results,
+        direct: bool,
+    ) {
+        let rows = case.rows();
+        let vectors = [case.len(), case.width];
+        on.pool_backward(
+            &case.bags(),
+            rule,
+            case.view(),
+            View::new(&case.logits, [rows]).unwrap(),
+            PoolState {
+                pooled: View::new(&state.pooled, vectors).unwrap(),
+                weights: View::new(&state.weights, [rows]).unwrap(),
+                sums: View::new(&state.sums, [case.len()]).unwrap(),
+                flags: View::new(&state.flags, [case.len()]).unwrap(),
+            },
+            PoolGradient {
+                pooled: View::new(&case.u, vectors).unwrap(),
+                weights: direct.then(|| View::new(&case.direct, [rows]).unwrap()),
+            },
+            PoolBackward {
+                logits: ViewMut::new(&mut self.logits, [rows]).unwrap(),
+                features: Some(self.features.view_mut([rows, case.width], case.stride)),
+            },
+        )
+        .unwrap();
+    }
 }
 
 /// Forward, then backward.
 pub fn slopes(on: &dyn Kernels, case: &Case, rule: Rule, direct: bool) -> Slopes {
     let state = pooled(on, case, rule);
-    slopes_of(on, case, rule, &state, direct)
+    let mut to = Gradients::new(case);
+    to.pool(on, case, rule, &state, direct);
+    let wide = to.features.wide();
+    let features = (0..case.rows())
+        .flat_map(|row| wide[row * case.stride..row * case.stride + case.width].to_vec())
+        .collect();
+    Slopes {
+        logits: to.logits,
+        features,
+    }
 }
 
 /// (a)'s backward pass, of its own forward pass.

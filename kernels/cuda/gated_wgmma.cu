@@ -1,0 +1,191 @@
+// (c) on sm_90a: attention head, numerators and pool of an item of 128 rows by one block of a pair.
+//
+//   warpgroup 2 (producer)                 ring of stages in shared memory              warpgroups 0, 1: 64 rows each
+//   rows, 16-byte pieces   ──cp.async──►  rows    128 x 64   (16 KiB)  ──┐
+//   head, half a tile each ──bulk, to──►  columns 256 x 64   (32 KiB)  ──┴─ wgmma ─► 64 x 256 sums in registers, then
+//   block of the pair        both blocks                                             tanh * sigmoid * w, 128 units at once
+//
+// A chunk's columns are 128 units of V and the same of U, so that a thread has both pre-activations of a unit. The head is
+// packed once as core matrices (8 columns of 16 bytes), so a stage's columns are one contiguous copy; each block of the pair
+// fetches half of it for both, which halves what the head costs in L2. Up to RESIDENT steps of 64 components the rows stay in
+// shared memory and are read once; wider ones come again from L2 for each further chunk and for the pool.
+//
+// An item, never the number of multiprocessors, says what is summed with what.
+//
+// Needs: sm_90a
+#include "gated.cuh"
+
+#define CONSUMERS 256
+#define PRODUCERS 128
+#define THREADS (CONSUMERS + PRODUCERS)
+/// Components of a step.
+#define STEP 64
+#define ROWS_BYTES (ROWS * STEP * 2)
+#define COLUMNS_BYTES (CHUNK * STEP * 2)
+/// Stages where rows stay, and where they come with the columns.
+#define RESIDENT_STAGES 3
+#define STREAMED_STAGES 4
+#define MOST_STAGES 4
+/// Barriers and logits.
+#define FIXED_BYTES (2 * MOST_STAGES * 8 + ROWS * 4)
+/// Of a stage's barrier "full": each producer after its pieces, and one that says how many bytes the bulk copies bring.
+#define FULL_ARRIVALS (PRODUCERS + 1)
+/// Of "empty": two warpgroups in each of two blocks.
+#define EMPTY_ARRIVALS 4
+
+/// A row's piece of 8 components within a step's rows: core matrices of 8 rows of 16 bytes.
+DEVICE u32 piece_place(u32 r, u32 piece) {
+    return piece * (ROWS * 16) + r / 8 * 128 + r % 8 * 16;
+}
+
+template <int KIND>
+DEVICE void multiply(float (&d)[128], u64 a, u64 b, bool accumulate) {
+    if constexpr (KIND == BF16)
+        wgmma_m64n256k16_bf16(d, a, b, accumulate);
+    else
+        wgmma_m64n256k16_f16(d, a, b, accumulate);
+}
+
+template <int KIND>
+DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, u32 item_count,
+                       u32 resident, Rule rule, float* logits, float* totals, Part* parts, u8* refused) {
+    DYNAMIC_SHARED(shared);
+    const u32 t = threadIdx.x, item = blockIdx.x, rank = cluster_rank();
+    const u32 steps = (h.width + STEP - 1) / STEP, all = steps * head.chunks;
+    const u32 stages = resident ? RESIDENT_STAGES : STREAMED_STAGES;
+    const u32 stage_bytes = COLUMNS_BYTES + (resident ? 0 : ROWS_BYTES);
+    u64* full = (u64*)shared;
+    u64* empty = full + MOST_STAGES;
+    float* own = (float*)(empty + MOST_STAGES);
+    char* ring = shared + (FIXED_BYTES + 127) / 128 * 128;
+    char* kept_rows = ring + stages * stage_bytes;
+    // The pair's second block may have no item: it still fetches its half of the head.
+    Item it = {0, 0, 0, 0};
+    if (item < item_count) it = items[item];
+    auto columns_of = [&](u32 i) { return ring + i % stages * stage_bytes; };
+    auto rows_of = [&](u32 i) { return resident ? kept_rows + i % steps * ROWS_BYTES : columns_of(i) + COLUMNS_BYTES; };
+    if (t == 0) {
+        for (u32 s = 0; s < stages; s++) {
+            mbarrier_init(full + s, FULL_ARRIVALS);
+            mbarrier_init(empty + s, EMPTY_ARRIVALS);
+        }
+        mbarrier_init_fence();
+    }
+    cluster_sync();
+
+    if (t >= CONSUMERS) {
+        registers_decrease<40>();
+        const u32 p = t - CONSUMERS;
+        for (u32 i = 0; i < all; i++) {
+            const u32 s = i % stages;
+            if (i >= stages) mbarrier_wait_cluster(empty + s, (i / stages - 1) & 1);
+            if (p == 0) {
+                mbarrier_arrive_expect(full + s, COLUMNS_BYTES);
+                const u32 half = rank * (COLUMNS_BYTES / 2);
+                bulk_copy_multicast(columns_of(i) + half, matrix + (u64)i * COLUMNS_BYTES + half, COLUMNS_BYTES / 2, full + s, 3);
+            }
+            if (!resident || i < steps) {
+                char* to = rows_of(i);
+                const u32 piece = p % 8;
+                const u32 c = i % steps * STEP + piece * 8;
+                for (u32 r = p / 8; r < ROWS; r += PRODUCERS / 8) {
+                    const bool in = r < it.rows;
+                    const u64 row = row_of(list, it.first + (in ? r : 0));
+                    if (h.whole) {
+                        const bool valid = in && c < h.width;
+                        const char* from = (const char*)h.address + (valid ? row * h.pitch + (u64)c * 2 : 0);
+                        cp_async16(to + piece_place(r, piece), from, valid);
+                    } else {
+                        store16(to + piece_place(r, piece), in ? load_piece<KIND>(h, row, c) : make_uint4(0, 0, 0, 0));
+                    }
+                }
+            }
+            cp_async_commit();
+            // The step before is there: wgmma, which reads behind the threads' backs, must see it.
+            if (i > 0) {
+                cp_async_wait<1>();
+                fence_proxy_async();
+                mbarrier_arrive(full + (i - 1) % stages);
+            }
+        }
+        cp_async_wait<0>();
+        fence_proxy_async();
+        mbarrier_arrive(full + (all - 1) % stages);
+        cluster_arrive();
+    } else {
+        registers_increase<232>();
+        const u32 group = t / 128, lane = lane_id(), warp = t % 128 / WARP;
+        float d[128];
+        float sums[2] = {0.0f, 0.0f};
+        auto release = [&](u32 i) {
+            if (t % 128 < 2) mbarrier_arrive_remote(empty + i % stages, t % 128);
+        };
+        for (u32 chunk = 0; chunk < head.chunks; chunk++) {
+            for (u32 k = 0; k < steps; k++) {
+                const u32 i = chunk * steps + k;
+                mbarrier_wait(full + i % stages, (i / stages) & 1);
+                const char* rows = rows_of(i) + group * (64 / 8 * 128);
+                const char* columns = columns_of(i);
+                wgmma_fence();
+#pragma unroll
+                for (u32 x = 0; x < STEP / 16; x++)
+                    multiply<KIND>(d, wgmma_descriptor(rows + x * 2 * ROWS * 16, ROWS * 16, 128),
+                                   wgmma_descriptor(columns + x * 2 * CHUNK * 16, CHUNK * 16, 128), k > 0 || x > 0);
+                wgmma_commit();
+                if (k > 0) {
+                    wgmma_wait<1>();
+                    release(i - 1);
+                }
+            }
+            wgmma_wait<0>();
+            release(chunk * steps + steps - 1);
+            const float* bias = (const float*)head.bias + chunk * CHUNK;
+            const float* weight = (const float*)head.weight + chunk * CHUNK;
+#pragma unroll
+            for (u32 j = 0; j < 16; j++) {
+                const u32 l = j * 8 + lane % 4 * 2;
+                const float2 v0 = *(const float2*)(bias + l), u0 = *(const float2*)(bias + HALF_CHUNK + l);
+                const float2 w = *(const float2*)(weight + l), w2 = *(const float2*)(weight + HALF_CHUNK + l);
+#pragma unroll
+                for (u32 y = 0; y < 2; y++) {
+                    const u32 v = 4 * j + 2 * y, u = 64 + v;
+                    sums[y] += unit<KIND>(d[v] + v0.x, d[u] + u0.x, w.x, w2.x, head.gated);
+                    sums[y] += unit<KIND>(d[v + 1] + v0.y, d[u + 1] + u0.y, w.y, w2.y, head.gated);
+                }
+            }
+        }
+#pragma unroll
+        for (u32 y = 0; y < 2; y++) {
+            float x = sums[y];
+            x += __shfl_xor_sync(FULL_WARP, x, 1);
+            x += __shfl_xor_sync(FULL_WARP, x, 2);
+            const u32 r = group * 64 + warp * 16 + y * 8 + lane / 4;
+            if (lane % 4 == 0) {
+                own[r] = x + head.offset;
+                if (r < it.rows) logits[row_of(list, it.first + r)] = own[r];
+            }
+        }
+        // This block's part in the pair is done. All copies into the ring have been waited for: it is the pool's now.
+        cluster_arrive();
+        named_barrier_sync(1, CONSUMERS);
+        if (it.rows > 0) {
+            auto piece_of = [&](u32 r, u32 c) {
+                if (resident) return load16(kept_rows + c / STEP * ROWS_BYTES + piece_place(r, c % STEP / 8));
+                return load_piece<KIND>(h, row_of(list, it.first + r), c);
+            };
+            pool_item<KIND>(piece_of, h, it, item, rule, own, ring, CONSUMERS, 1, totals, parts, refused);
+        }
+    }
+    // Nobody arrives at the barriers of a block that has gone.
+    cluster_wait();
+}
+
+#define GATED_POOL(name, kind)                                                                                                     \
+    extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)                                             \
+        name(Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items, \
+             Rule rule, float* logits, float* totals, Part* parts, u8* refused, u32 item_count, u32 resident) {                    \
+        gated_pool<kind>(h, matrix, head, list, items, item_count, resident, rule, logits, totals, parts, refused);                \
+    }
+
+GATED_POOL(weir_gated_pool_wgmma_bf16, BF16)
+GATED_POOL(weir_gated_pool_wgmma_f16, F16)

@@ -1,0 +1,444 @@
+// (b) The weighted mean of each bag's feature vectors, in one pass over them, and its gradient.
+//
+//               one piece (16 bytes) a lane: 128 columns of f32, 256 of f16 and bf16
+//   an item     ┌──────────┬──────────┬──────────┐
+//   (128 rows)  │  warp 0  │  warp 1  │  warp 2  │ ...      each: e of 128 rows, 4 a lane, then row by row
+//               └────┬─────┴────┬─────┴────┬─────┘          acc += e h, 8 rows' loads in flight, no shared memory
+//                    ▼          ▼          ▼
+//              partial sums of the bag's items, added in order by the last warp of each slice ──► z = T / S
+//
+// A component has one accumulator, multiply then add; so neither the number of multiprocessors nor the batch changes a bit.
+// Slices of an item stand beside each other in the grid, so that a row is read whole. Where rows are not made of whole pieces
+// (16-byte alignment) the kernels ending in `_scalar` read element by element. A row with a number that is none, or a feature
+// of 1e18 or more, is found in the pass (`refused`, `noticed`); the launcher then passes that bag again without it, and one
+// without a sum with the numerator 1.
+//
+// Backward: a warp takes four rows of an item, a stretch (32 pieces) at a time; g_i = <h_i, u> + dL/dw_i, and dh_i = w_i u.
+// The order of the product is src/cpu/features.rs's: one accumulator a place of the stretch, a piece's ascending, then lanes
+// by exclusive or with 16, 8, 4, 2, 1. The rest is (a)'s: weights.cu.
+//
+// Floor: the features' bytes once (twice backward) at the copy's bandwidth; partial sums are 3 % of them.
+#include "bags.cuh"
+#include "rule.cuh"
+
+#define THREADS 128
+#define BACK_THREADS 256
+/// Rows whose loads are in flight.
+#define FLIGHT 8
+/// Partial sums of a column that the merge has in flight.
+#define MERGE 4
+/// Rows of a warp's step backward, and of a warp.
+#define STEP 4
+#define BACK_ROWS (ROWS / (BACK_THREADS / WARP))
+
+#if defined(WEIR_EMU)
+#define MEMBER
+#else
+#define MEMBER __device__ __forceinline__
+#endif
+
+/// Types of features: how many make a piece, and how they become f32 and back.
+struct F32 {
+    typedef float Element;
+    static const u32 PIECE = 4;
+    static MEMBER void widen(const uint4& v, float (&h)[4]) {
+        h[0] = __uint_as_float(v.x);
+        h[1] = __uint_as_float(v.y);
+        h[2] = __uint_as_float(v.z);
+        h[3] = __uint_as_float(v.w);
+    }
+    static MEMBER uint4 narrow(const float (&h)[4]) {
+        return make_uint4(__float_as_uint(h[0]), __float_as_uint(h[1]), __float_as_uint(h[2]), __float_as_uint(h[3]));
+    }
+    static MEMBER float one(float v) { return v; }
+    static MEMBER float of(float v) { return v; }
+};
+
+struct F16 {
+    typedef u16 Element;
+    static const u32 PIECE = 8;
+    static MEMBER float one(u16 v) { return f16_to_f32(v); }
+    static MEMBER u16 of(float v) { return f32_to_f16(v); }
+    static MEMBER void pair(u32 v, float& low, float& high) {
+        low = f16_to_f32((u16)(v & 0xFFFFu));
+        high = f16_to_f32((u16)(v >> 16));
+    }
+    static MEMBER void widen(const uint4& v, float (&h)[8]) {
+        pair(v.x, h[0], h[1]);
+        pair(v.y, h[2], h[3]);
+        pair(v.z, h[4], h[5]);
+        pair(v.w, h[6], h[7]);
+    }
+    static MEMBER u32 both(float low, float high) { return (u32)of(low) | (u32)of(high) << 16; }
+    static MEMBER uint4 narrow(const float (&h)[8]) {
+        return make_uint4(both(h[0], h[1]), both(h[2], h[3]), both(h[4], h[5]), both(h[6], h[7]));
+    }
+};
+
+struct Bf16 {
+    typedef u16 Element;
+    static const u32 PIECE = 8;
+    static MEMBER float one(u16 v) { return bf16_to_f32(v); }
+    static MEMBER u16 of(float v) { return f32_to_bf16(v); }
+    static MEMBER void pair(u32 v, float& low, float& high) {
+        low = __uint_as_float(v << 16);
+        high = __uint_as_float(v & 0xFFFF0000u);
+    }
+    static MEMBER void widen(const uint4& v, float (&h)[8]) {
+        pair(v.x, h[0], h[1]);
+        pair(v.y, h[2], h[3]);
+        pair(v.z, h[4], h[5]);
+        pair(v.w, h[6], h[7]);
+    }
+    static MEMBER u32 both(float low, float high) { return (u32)of(low) | (u32)of(high) << 16; }
+    static MEMBER uint4 narrow(const float (&h)[8]) {
+        return make_uint4(both(h[0], h[1]), both(h[2], h[3]), both(h[4], h[5]), both(h[6], h[7]));
+    }
+};
+
+/// Column of a lane's element j within its slice: a piece's lie side by side; elements read one by one are lanes apart.
+template <class T, bool WHOLE>
+DEVICE u32 column(u32 slice, u32 j) {
+    const u32 first = slice * WARP * T::PIECE;
+    return WHOLE ? first + lane_id() * T::PIECE + j : first + j * WARP + lane_id();
+}
+
+/// Whether no value of a row's piece must be refused.
+template <u32 N>
+DEVICE bool fine(const float (&h)[N]) {
+    bool fine = true;
+#pragma unroll
+    for (u32 j = 0; j < N; j++) fine = fine && magnitude(h[j]) < FEATURE_LIMIT;
+    return fine;
+}
+
+/// A lane's part of a row: its piece, or its elements; 0 beyond the last column.
+template <class T, bool WHOLE>
+DEVICE void load_part(const typename T::Element* row, u32 slice, u32 width, float (&h)[T::PIECE]) {
+    if (WHOLE) {
+        const u32 c = column<T, WHOLE>(slice, 0);
+        T::widen(c < width ? load_stream16(row + c) : make_uint4(0, 0, 0, 0), h);
+    } else {
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) {
+            const u32 c = column<T, WHOLE>(slice, j);
+            h[j] = c < width ? T::one(row[c]) : 0.0f;
+        }
+    }
+}
+
+struct PoolArguments {
+    const void* features;
+    /// Elements from row to row.
+    u64 stride;
+    u32 width;
+    u32 slices;
+};
+
+/// Adds a whole item's rows: acc += e h, sum += e. `e` and `rows` hold the item's, four a lane. False where a feature of the
+/// lane's columns must be refused.
+template <class T, bool LIST>
+DEVICE bool add_pieces(const PoolArguments& a, u32 slice, u32 first, u32 rows, float (&e)[EACH_LANE], u32 (&row)[EACH_LANE],
+                       float (&acc)[T::PIECE], float& sum) {
+    const u32 c = column<T, true>(slice, 0);
+    // A lane without a column reads its row's first piece, so that no load is in a branch.
+    const typename T::Element* base = (const typename T::Element*)a.features + (c < a.width ? c : 0);
+    bool good = true;
+#pragma unroll 1
+    for (u32 from = 0; from < rows; from += WARP) {
+#pragma unroll 1
+        for (u32 p = 0; p < WARP && from + p < rows; p += FLIGHT) {
+            uint4 v[FLIGHT];
+            u32 at[FLIGHT];
+#pragma unroll
+            for (u32 u = 0; u < FLIGHT; u++) {
+                // Beyond the last row: the last row again, which is in the cache.
+                const u32 q = min(from + p + u, rows - 1) - from;
+                at[u] = LIST ? __shfl_sync(FULL_WARP, row[0], (int)q) : first + from + q;
+            }
+#pragma unroll
+            for (u32 u = 0; u < FLIGHT; u++) v[u] = load_stream16(base + at[u] * a.stride);
+#pragma unroll
+            for (u32 u = 0; u < FLIGHT; u++) {
+                const float x = __shfl_sync(FULL_WARP, e[0], (int)(p + u));
+                if (from + p + u < rows) {
+                    float h[T::PIECE];
+                    T::widen(v[u], h);
+                    sum = __fadd_rn(sum, x);
+                    good = good && fine(h);
+#pragma unroll
+                    for (u32 j = 0; j < T::PIECE; j++) acc[j] = __fadd_rn(acc[j], __fmul_rn(x, h[j]));
+                }
+            }
+        }
+        // The next 32 rows' come to the front.
+#pragma unroll
+        for (u32 k = 0; k + 1 < EACH_LANE; k++) {
+            e[k] = e[k + 1];
+            row[k] = row[k + 1];
+        }
+    }
+    return good;
+}
+
+/// The same element by element.
+template <class T>
+DEVICE bool add_elements(const PoolArguments& a, u32 slice, u32 rows, float (&e)[EACH_LANE], u32 (&row)[EACH_LANE],
+                         float (&acc)[T::PIECE], float& sum) {
+    bool good = true;
+    for (u32 from = 0; from < rows; from += WARP) {
+        for (u32 p = 0; p < WARP && from + p < rows; p++) {
+            const float x = __shfl_sync(FULL_WARP, e[0], (int)p);
+            const u32 at = __shfl_sync(FULL_WARP, row[0], (int)p);
+            float h[T::PIECE];
+            load_part<T, false>((const typename T::Element*)a.features + at * a.stride, slice, a.width, h);
+            sum = __fadd_rn(sum, x);
+            good = good && fine(h);
+#pragma unroll
+            for (u32 j = 0; j < T::PIECE; j++) acc[j] = __fadd_rn(acc[j], __fmul_rn(x, h[j]));
+        }
+#pragma unroll
+        for (u32 k = 0; k + 1 < EACH_LANE; k++) {
+            e[k] = e[k + 1];
+            row[k] = row[k + 1];
+        }
+    }
+    return good;
+}
+
+/// Finds the rows of an item that must be refused by this slice's columns. Rare, so it reads them again.
+template <class T, bool WHOLE>
+DEVICE void find_refused(const PoolArguments& a, u32 slice, const u32* list, const Item& it, u8* refused) {
+    for (u32 p = 0; p < it.rows; p++) {
+        const u32 row = row_of(list, it.first + p);
+        float h[T::PIECE];
+        load_part<T, WHOLE>((const typename T::Element*)a.features + row * a.stride, slice, a.width, h);
+        const bool bad = __any_sync(FULL_WARP, !fine(h));
+        if (bad && lane_id() == 0) refused[row] = 1;
+    }
+}
+
+/// `partials` holds WARP * PIECE sums an item and slice, `partial_sums` one; `count` (0 before and after) counts a bag's items
+/// a slice; `noticed` and `refused` are 0 before.
+template <class T, bool WHOLE, bool LIST>
+DEVICE void pool_item(const PoolArguments& a, const float* logits, const u32* list, const Item* items, u32 item_count,
+                      const u32* first, const Rule& rule, const u32* greatest, float* partials, float* partial_sums, u32* count,
+                      float* pooled, float* sums, u32* noticed, u8* refused) {
+    const u32 unit = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
+    const u32 item = unit / a.slices, slice = unit % a.slices;
+    if (item >= item_count) return;
+    const Item it = items[item];
+    const float shift = from_ordered_bits(greatest[it.bag]);
+    float e[EACH_LANE];
+    u32 row[EACH_LANE];
+    u32 notice = 0;
+#pragma unroll
+    for (u32 k = 0; k < EACH_LANE; k++) {
+        const u32 p = k * WARP + lane_id();
+        const bool valid = p < it.rows;
+        row[k] = row_of(list, it.first + (valid ? p : 0));
+        const float logit = logits[row[k]];
+        const float g = linked(rule, logit);
+        e[k] = numerator(rule, g, shift);
+        if (valid && !in_domain(rule, g)) notice |= OUT_OF_DOMAIN;
+        if (valid && !is_finite(logit)) {
+            notice |= REFUSED;
+            if (slice == 0) refused[row[k]] = 1;
+        }
+    }
+    float acc[T::PIECE], sum = 0.0f;
+#pragma unroll
+    for (u32 j = 0; j < T::PIECE; j++) acc[j] = 0.0f;
+    const bool good = WHOLE ? add_pieces<T, LIST>(a, slice, it.first, it.rows, e, row, acc, sum)
+                            : add_elements<T>(a, slice, it.rows, e, row, acc, sum);
+    if (__any_sync(FULL_WARP, !good)) {
+        notice |= REFUSED;
+        find_refused<T, WHOLE>(a, slice, list, it, refused);
+    }
+    const u32 from = first[it.bag], of = first[it.bag + 1] - from;
+    float total_sum = __fadd_rn(0.0f, sum);
+    if (of == 1) {
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) acc[j] = __fadd_rn(0.0f, acc[j]);
+    } else {
+        // Lane by lane, so that a warp's stores and loads are whole lines.
+        float* own = partials + ((u64)item * a.slices + slice) * (WARP * T::PIECE) + lane_id();
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) own[j * WARP] = acc[j];
+        float* own_sums = partial_sums + (u64)slice * item_count;
+        if (lane_id() == 0) own_sums[item] = sum;
+        if (notice) atomicOr(noticed + it.bag, notice);
+        notice = 0;
+        if (!last_of(count + (u64)it.bag * a.slices + slice, of)) return;
+        total_sum = merged_sum(own_sums + from, of);
+        const float* part = partials + ((u64)from * a.slices + slice) * (WARP * T::PIECE) + lane_id();
+        const u64 apart = (u64)a.slices * (WARP * T::PIECE);
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) acc[j] = 0.0f;
+#pragma unroll 1
+        for (u32 k = 0; k < of; k += MERGE) {
+            float v[MERGE][T::PIECE];
+#pragma unroll
+            for (u32 m = 0; m < MERGE; m++)
+#pragma unroll
+                for (u32 j = 0; j < T::PIECE; j++) v[m][j] = load_l2(part + min(k + m, of - 1) * apart + j * WARP);
+#pragma unroll
+            for (u32 m = 0; m < MERGE; m++)
+#pragma unroll
+                for (u32 j = 0; j < T::PIECE; j++)
+                    if (k + m < of) acc[j] = __fadd_rn(acc[j], v[m][j]);
+        }
+    }
+    bool in_range = is_finite(total_sum);
+#pragma unroll
+    for (u32 j = 0; j < T::PIECE; j++) {
+        const u32 c = column<T, WHOLE>(slice, j);
+        if (c >= a.width) continue;
+        in_range = in_range && is_finite(acc[j]);
+        pooled[(u64)it.bag * a.width + c] = __fdiv_rn(acc[j], total_sum);
+    }
+    if (!in_range) notice |= UNIFORM | OUT_OF_DOMAIN;
+    if (total_sum == 0.0f) notice |= UNIFORM;
+    if (notice) atomicOr(noticed + it.bag, notice);
+    if (slice == 0 && lane_id() == 0) sums[it.bag] = total_sum;
+}
+
+#define POOL(name, T, WHOLE, LIST)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                                      \
+        name(const void* __restrict__ features, u64 stride, u32 width, u32 slices, const float* __restrict__ logits,           \
+             const u32* __restrict__ list, const Item* __restrict__ items, u32 item_count, const u32* __restrict__ first,      \
+             Rule rule, const u32* __restrict__ greatest, float* partials, float* partial_sums, u32* count, float* pooled,     \
+             float* sums, u32* noticed, u8* refused) {                                                                         \
+        const PoolArguments a = {features, stride, width, slices};                                                             \
+        pool_item<T, WHOLE, LIST>(a, logits, list, items, item_count, first, rule, greatest, partials, partial_sums, count,    \
+                                  pooled, sums, noticed, refused);                                                             \
+    }
+
+POOL(weir_pool_f32, F32, true, false)
+POOL(weir_pool_f16, F16, true, false)
+POOL(weir_pool_bf16, Bf16, true, false)
+POOL(weir_pool_f32_list, F32, true, true)
+POOL(weir_pool_f16_list, F16, true, true)
+POOL(weir_pool_bf16_list, Bf16, true, true)
+POOL(weir_pool_f32_scalar, F32, false, true)
+POOL(weir_pool_f16_scalar, F16, false, true)
+POOL(weir_pool_bf16_scalar, Bf16, false, true)
+
+// ---- backward -----------------------------------------------------------------------------------------------------------
+
+/// A lane's piece of a stretch, whichever way it is read; 0 beyond the last column.
+template <class T, bool WHOLE>
+DEVICE void load_piece(const typename T::Element* row, u32 c, u32 width, float (&h)[T::PIECE]) {
+    if (WHOLE) {
+        T::widen(c < width ? load_stream16(row + c) : make_uint4(0, 0, 0, 0), h);
+    } else {
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) h[j] = c + j < width ? T::one(row[c + j]) : 0.0f;
+    }
+}
+
+/// Stores w u of a piece; zeros where `zero`.
+template <class T, bool WHOLE>
+DEVICE void store_piece(typename T::Element* row, u32 c, u32 width, float w, const float (&u)[T::PIECE], bool zero) {
+    float d[T::PIECE];
+#pragma unroll
+    for (u32 j = 0; j < T::PIECE; j++) d[j] = zero ? 0.0f : __fmul_rn(w, u[j]);
+    if (WHOLE) {
+        if (c < width) store_stream16(row + c, T::narrow(d));
+    } else {
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++)
+            if (c + j < width) row[c + j] = T::of(d[j]);
+    }
+}
+
+/// STEP rows of a bag: `along` gets g, `refused` whether the row does not count, `out` (or null) dh.
+template <class T, bool WHOLE>
+DEVICE void back_rows(const PoolArguments& a, const u32* list, u32 place, u32 rows, const float* logits, const float* weights,
+                      const float* vector, const float* direct, float* along, u8* refused, void* out, u64 out_stride) {
+    typedef typename T::Element Element;
+    u32 row[STEP];
+    float w[STEP];
+    bool good[STEP];
+#pragma unroll
+    for (u32 r = 0; r < STEP; r++) {
+        row[r] = row_of(list, place + min(r, rows - 1));
+        w[r] = weights[row[r]];
+        good[r] = is_finite(logits[row[r]]);
+    }
+    float acc[STEP][T::PIECE];
+#pragma unroll
+    for (u32 r = 0; r < STEP; r++)
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) acc[r][j] = 0.0f;
+    for (u32 from = 0; from < a.width; from += WARP * T::PIECE) {
+        const u32 c = from + lane_id() * T::PIECE;
+        float u[T::PIECE];
+        float h[STEP][T::PIECE];
+#pragma unroll
+        for (u32 r = 0; r < STEP; r++) load_piece<T, WHOLE>((const Element*)a.features + row[r] * a.stride, c, a.width, h[r]);
+#pragma unroll
+        for (u32 j = 0; j < T::PIECE; j++) u[j] = c + j < a.width ? vector[c + j] : 0.0f;
+#pragma unroll
+        for (u32 r = 0; r < STEP; r++) {
+            good[r] = good[r] && fine(h[r]);
+#pragma unroll
+            for (u32 j = 0; j < T::PIECE; j++)
+                if (c + j < a.width) acc[r][j] = __fadd_rn(acc[r][j], __fmul_rn(h[r][j], u[j]));
+            if (out && r < rows) store_piece<T, WHOLE>((Element*)out + row[r] * out_stride, c, a.width, w[r], u, false);
+        }
+    }
+#pragma unroll
+    for (u32 r = 0; r < STEP; r++) {
+        float sum = acc[r][0];
+#pragma unroll
+        for (u32 j = 1; j < T::PIECE; j++) sum = __fadd_rn(sum, acc[r][j]);
+#pragma unroll
+        for (int d = WARP / 2; d > 0; d /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(FULL_WARP, sum, d));
+        const bool bad = __any_sync(FULL_WARP, !good[r]);
+        if (r >= rows) continue;
+        if (lane_id() == 0) {
+            refused[row[r]] = bad;
+            along[row[r]] = bad ? 0.0f : direct ? __fadd_rn(sum, direct[row[r]]) : sum;
+        }
+        if (bad && out) {
+            const float none[T::PIECE] = {};
+            for (u32 c = lane_id() * T::PIECE; c < a.width; c += WARP * T::PIECE)
+                store_piece<T, WHOLE>((Element*)out + row[r] * out_stride, c, a.width, 0.0f, none, true);
+        }
+    }
+}
+
+/// A block takes an item, a warp 16 rows of it.
+template <class T, bool WHOLE>
+DEVICE void back_item(const PoolArguments& a, const float* logits, const u32* list, const Item* items, const float* weights,
+                      const float* vectors, const float* direct, float* along, u8* refused, void* out, u64 out_stride) {
+    const Item it = items[blockIdx.x];
+    const u32 from = threadIdx.x / WARP * BACK_ROWS, end = min(from + BACK_ROWS, it.rows);
+    for (u32 p = from; p < end; p += STEP)
+        back_rows<T, WHOLE>(a, list, it.first + p, end - p, logits, weights, vectors + (u64)it.bag * a.width, direct, along,
+                            refused, out, out_stride);
+}
+
+#define BACK(name, T, WHOLE)                                                                                                    \
+    extern "C" __global__ void __launch_bounds__(BACK_THREADS)                                                                  \
+        name(const void* __restrict__ features, u64 stride, u32 width, const float* __restrict__ logits,                       \
+             const u32* __restrict__ list, const Item* __restrict__ items, const float* __restrict__ weights,                  \
+             const float* __restrict__ vectors, const float* __restrict__ direct, float* along, u8* refused, void* out,        \
+             u64 out_stride) {                                                                                                 \
+        const PoolArguments a = {features, stride, width, 1};                                                                  \
+        back_item<T, WHOLE>(a, logits, list, items, weights, vectors, direct, along, refused, out, out_stride);                \
+    }
+
+BACK(weir_pool_backward_f32, F32, true)
+BACK(weir_pool_backward_f16, F16, true)
+BACK(weir_pool_backward_bf16, Bf16, true)
+BACK(weir_pool_backward_f32_scalar, F32, false)
+BACK(weir_pool_backward_f16_scalar, F16, false)
+BACK(weir_pool_backward_bf16_scalar, Bf16, false)
+
+/// Zeros in `bytes` bytes (an even number) of each row.
+extern "C" __global__ void __launch_bounds__(BACK_THREADS) weir_clear_rows(u8* out, u64 pitch, u64 bytes, u32 rows) {
+    for (u32 row = blockIdx.x; row < rows; row += gridDim.x)
+        for (u64 at = threadIdx.x * 2; at < bytes; at += BACK_THREADS * 2) *(u16*)(out + row * pitch + at) = 0;
+}

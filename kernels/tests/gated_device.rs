@@ -1,0 +1,321 @@
+//! (c) on the emulated device, against f64: what `gated` holds the processor to, of small shapes.
+#![allow(clippy::unwrap_used)]
+
+#[path = "gated/case.rs"]
+#[allow(dead_code)]
+mod case;
+#[path = "emulated/mod.rs"]
+mod emulated;
+#[path = "gated/truth.rs"]
+#[allow(dead_code)]
+mod truth;
+
+use case::{Case, Shape};
+use emulated::{PLAIN, Patch, SANITIZED, Setting, Variant, run, say};
+use truth::Truth;
+use weir_kernels::cuda::module::Images;
+use weir_kernels::cuda::stream::Stream;
+use weir_kernels::cuda::{Gpu, Options};
+use weir_kernels::kernels::flags;
+use weir_kernels::normalise::{Link, Normalisation};
+use weir_kernels::{Cause, Dtype, Rule};
+
+/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
+fn device() -> Stream {
+    let images = Images::Fixed(b"\x7fELF".to_vec());
+    let options = Options {
+        images,
+        cache: None,
+        separate_scratch: true,
+    };
+    Gpu::open_with(0, options).unwrap().stream().unwrap()
+}
+
+const fn rule(normalisation: Normalisation, link: Link) -> Rule {
+    Rule {
+        normalisation,
+        link,
+    }
+}
+
+const SQUARED: Rule = rule(Normalisation::SquaredAverage, Link::None);
+
+/// Ragged, with an empty bag, a bag of one and one of two items; the last of no round number.
+const RAGGED: &[usize] = &[131, 0, 1, 21];
+
+const SHAPES: [Shape; 3] = [
+    Shape {
+        d: 72,
+        hidden: 130,
+        gated: true,
+    },
+    Shape {
+        d: 37,
+        hidden: 19,
+        gated: false,
+    },
+    Shape {
+        d: 136,
+        hidden: 5,
+        gated: true,
+    },
+];
+
+/// Half features: the bound of the work order. f32: split in three products.
+fn allowed(dtype: Dtype) -> f64 {
+    if dtype == Dtype::F32 { 1e-5 } else { 1e-2 }
+}
+
+fn forward_of(device: &Stream, rules: &[Rule], shapes: &[Shape], dtypes: &[Dtype]) {
+    let mut all = Vec::new();
+    for (seed, &rule) in rules.iter().enumerate() {
+        for &shape in shapes {
+            for &dtype in dtypes {
+                let case = Case::random(20 + seed as u64, shape, RAGGED, dtype);
+                let got = case.forward(device, rule, None);
+                let truth = Truth::new(&case, rule, &vec![0.0; case.bags.len() * shape.d], None);
+                let apart = [truth.logits(&got), truth.pooled(&got)];
+                say(
+                    "apart",
+                    format!(
+                        "{dtype} {rule:?} {shape:?} logits {:e} pooled {:e}",
+                        apart[0], apart[1]
+                    ),
+                );
+                assert!(
+                    apart.iter().all(|&apart| apart <= allowed(dtype)),
+                    "far from f64: {rule:?} {shape:?} {dtype} {apart:?}"
+                );
+                all.extend(got.bits());
+            }
+        }
+    }
+    let hash = all.iter().fold(0u64, |hash, &bits| {
+        (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3)
+    });
+    say("bits", format!("{hash:016x}"));
+}
+
+const HALVES: &[Dtype] = &[Dtype::Bf16, Dtype::F16];
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_halves() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &SHAPES, HALVES);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_f32() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &SHAPES[1..], &[Dtype::F32]);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_small() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &SHAPES[2..], &[Dtype::Bf16]);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_rules() {
+    if emulated::inside() {
+        let rules = [
+            rule(Normalisation::SquaredAverage, Link::Sigmoid),
+            rule(Normalisation::Power(1.5), Link::None),
+            rule(Normalisation::Sigmoid, Link::None),
+            rule(Normalisation::Softmax, Link::None),
+            rule(Normalisation::Mean, Link::None),
+        ];
+        forward_of(&device(), &rules, &SHAPES[2..], &[Dtype::F16]);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_refused_and_uniform() {
+    if !emulated::inside() {
+        return;
+    }
+    let device = device();
+    let shape = Shape {
+        d: 24,
+        hidden: 8,
+        gated: true,
+    };
+    let case = Case::random(3, shape, &[140, 9], Dtype::F32);
+    for (row, poison) in [(129, f32::NAN), (3, 1e19)] {
+        let (masked, refused) = (
+            case.with_row(row, poison, false),
+            case.with_row(row, poison, true),
+        );
+        let (without, with) = (
+            masked.forward(&device, SQUARED, None),
+            refused.forward(&device, SQUARED, None),
+        );
+        let apart = |(a, b): (&f32, &f32)| (a - b).abs();
+        let far = without
+            .pooled
+            .iter()
+            .zip(&with.pooled)
+            .map(apart)
+            .fold(0.0, f32::max);
+        assert!(far < 1e-6, "a refused row leaves a trace: {far}");
+        assert_eq!(with.flags, [flags::REFUSED, 0]);
+        assert_eq!(with.weights[row], 0.0);
+    }
+    let silent = Case::silent(shape, &[5, 2]).forward(&device, SQUARED, None);
+    assert_eq!(silent.weights, [0.2, 0.2, 0.2, 0.2, 0.2, 0.5, 0.5]);
+    assert_eq!(silent.flags, [flags::UNIFORM; 2]);
+    assert!(silent.pooled.iter().all(|z| (z - 1.0).abs() < 1e-6));
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_alone() {
+    if !emulated::inside() {
+        return;
+    }
+    let device = device();
+    let case = Case::random(5, SHAPES[1], RAGGED, Dtype::F32);
+    let batch = case.forward(&device, SQUARED, None);
+    for bag in 0..RAGGED.len() {
+        let alone = case.alone(bag).forward(&device, SQUARED, None);
+        assert!(
+            alone.bits() == batch.of_bag(&case, bag).bits(),
+            "bag {bag} alone differs"
+        );
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_too_old() {
+    if emulated::inside() {
+        let case = Case::random(5, SHAPES[1], &[3], Dtype::F32);
+        let error = case.try_forward(&device(), SQUARED, 3).unwrap_err();
+        assert!(matches!(error.cause, Cause::Unsupported { .. }), "{error}");
+    }
+}
+
+/// A device of this capability, whose threads run in the order of `seed`.
+fn machine(capability: (u32, u32), seed: u64, late: bool) -> Setting {
+    Setting {
+        capability,
+        seed,
+        late,
+        lazy: seed == 2,
+        workers: 2,
+        multiprocessors: if seed == 1 { 1 } else { 132 },
+        ..Setting::default()
+    }
+}
+
+fn same_bits(variant: Variant, capability: (u32, u32), case: &str) {
+    let bits = [(0, true), (1, false), (2, true)].map(|(seed, late)| {
+        let outcome = run(variant, &machine(capability, seed, late), case).passed();
+        outcome.said("bits")
+    });
+    assert!(bits[0] == bits[1] && bits[1] == bits[2], "{bits:?}");
+}
+
+#[test]
+fn mma_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
+    same_bits(PLAIN, (8, 0), "case_halves");
+    same_bits(PLAIN, (8, 0), "case_f32");
+    run(PLAIN, &machine((8, 0), 3, true), "case_rules").passed();
+}
+
+/// Of a width whose rows stay in shared memory, and of one whose rows come again.
+const WIDE: [Shape; 2] = [
+    Shape {
+        d: 200,
+        hidden: 150,
+        gated: true,
+    },
+    Shape {
+        d: 520,
+        hidden: 9,
+        gated: false,
+    },
+];
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_wide() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &WIDE, &[Dtype::Bf16]);
+    }
+}
+
+#[test]
+fn wgmma_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
+    same_bits(PLAIN, (9, 0), "case_halves");
+    same_bits(PLAIN, (9, 0), "case_wide");
+    run(PLAIN, &machine((9, 0), 3, true), "case_rules").passed();
+}
+
+#[test]
+fn wgmma_touches_only_its_own_memory() {
+    run(SANITIZED, &machine((9, 0), 0, true), "case_small").passed();
+}
+
+#[test]
+fn refused_rows_leave_no_trace_and_a_bag_without_a_sum_is_uniform() {
+    run(PLAIN, &machine((8, 0), 0, true), "case_refused_and_uniform").passed();
+}
+
+#[test]
+fn a_bag_alone_has_the_bits_that_it_has_in_a_batch() {
+    run(PLAIN, &machine((8, 0), 0, true), "case_alone").passed();
+}
+
+#[test]
+fn mma_touches_only_its_own_memory() {
+    run(SANITIZED, &machine((8, 0), 0, true), "case_small").passed();
+}
+
+#[test]
+fn a_device_without_these_products_says_so() {
+    run(PLAIN, &machine((7, 5), 0, true), "case_too_old").passed();
+}
+
+#[test]
+fn planted_bugs_in_mma_are_seen() {
+    const BUGS: [Patch; 4] = [
+        // A stage read before its copies are there.
+        Patch {
+            file: "cuda/gated_mma.cu",
+            find: "cp_async_wait<STAGES - 2>();",
+            put: "cp_async_wait<STAGES - 1>();",
+        },
+        // Rows beyond the item are another's.
+        Patch {
+            file: "cuda/gated_mma.cu",
+            find: "const bool in = r < it.rows;",
+            put: "const bool in = r <= it.rows;",
+        },
+        // A copy into a stage that is still read.
+        Patch {
+            file: "cuda/gated_mma.cu",
+            find: "load(i + STAGES - 1);",
+            put: "load(i + STAGES);",
+        },
+        // V's bias for U.
+        Patch {
+            file: "cuda/gated_mma.cu",
+            find: "u0 = bias[HALF_CHUNK + l]",
+            put: "u0 = bias[l]",
+        },
+    ];
+    for bug in [&BUGS[0], &BUGS[2], &BUGS[3]] {
+        let variant = PLAIN.patched(Box::leak(vec![*bug].into_boxed_slice()));
+        run(variant, &machine((8, 0), 3, true), "case_small").failed_with("f64");
+    }
+}

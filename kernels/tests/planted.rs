@@ -1,0 +1,198 @@
+//! Planted bugs in the crate's kernels: each is caught, by name and by the report that is meant for it. What a test lets
+//! through here it would let through when it is written by mistake.
+
+#[path = "emulated/mod.rs"]
+mod emulated;
+
+#[path = "planted/cases.rs"]
+mod cases;
+
+use emulated::{PLAIN, Patch, Setting, run};
+
+/// A mistake, and how it shows.
+struct Bug {
+    /// What was done wrong.
+    name: &'static str,
+    patch: Patch,
+    /// Of [`cases`].
+    case: &'static str,
+    seed: u64,
+    /// Under the sanitizers.
+    sanitized: bool,
+    /// What must be printed.
+    report: &'static str,
+}
+
+/// What a case prints where a result is not the processor's.
+const DIFFERS: &str = "is not the processor's";
+
+const TOP_K: &str = "cuda/top_k.cu";
+const TILES: &str = "cuda/tiles.cu";
+
+fn caught(bugs: &'static [Bug]) {
+    for bug in bugs {
+        let variant = PLAIN.patched(std::slice::from_ref(&bug.patch));
+        let variant = if bug.sanitized {
+            variant.sanitized()
+        } else {
+            variant
+        };
+        let setting = Setting {
+            seed: bug.seed,
+            // The sanitizer sees the end of each array, not that of the stream's scratch memory.
+            environment: vec![("WEIR_CHECK_MEMORY", "1".to_owned())],
+            ..Setting::default()
+        };
+        println!("planted: {}", bug.name);
+        run(variant, &setting, &format!("cases::{}", bug.case)).failed_with(bug.report);
+    }
+}
+
+#[test]
+fn without_bugs_the_cases_pass() {
+    for case in ["case_top_k", "case_tiles"] {
+        for (seed, sanitized) in [(0, false), (3, false), (3, true)] {
+            let variant = if sanitized { PLAIN.sanitized() } else { PLAIN };
+            let setting = Setting {
+                seed,
+                ..Setting::default()
+            };
+            run(variant, &setting, &format!("cases::{case}")).passed();
+        }
+    }
+}
+
+#[test]
+fn bugs_in_the_selection_are_caught() {
+    static BUGS: [Bug; 7] = [
+        Bug {
+            name: "missing __syncthreads",
+            patch: Patch {
+                file: TOP_K,
+                find: "row[threadIdx.x / 32] = mine;\n    __syncthreads();",
+                put: "row[threadIdx.x / 32] = mine;",
+            },
+            case: "case_top_k",
+            seed: 3,
+            sanitized: false,
+            // Threads that count differently part.
+            report: "DEADLOCK in kernel weir_top_k_slices",
+        },
+        Bug {
+            name: "__syncthreads in a divergent branch",
+            patch: Patch {
+                file: TOP_K,
+                find: "if (threadIdx.x == 0) *gathered = 0;\n    __syncthreads();",
+                put: "if (threadIdx.x == 0) {\n        *gathered = 0;\n        __syncthreads();\n    } else\n        __syncthreads();",
+            },
+            case: "case_top_k",
+            seed: 1,
+            sanitized: false,
+            report: "DIVERGENT __syncthreads: this thread is here, others wait at line",
+        },
+        Bug {
+            name: "a lane that stays away from a shuffle",
+            patch: Patch {
+                file: TOP_K,
+                find: "for (int d = 16; d > 0; d /= 2) mine += __shfl",
+                put: "for (int d = 16; d > 0; d /= 2) if (lane_id() != 7 || d != 4) mine += __shfl",
+            },
+            case: "case_top_k",
+            seed: 1,
+            sanitized: false,
+            report: "DEADLOCK in kernel weir_top_k_slices",
+        },
+        Bug {
+            name: "overrun of shared memory",
+            patch: Patch {
+                file: TOP_K,
+                find: "sums + (turn++ & 1) * WARPS",
+                put: "sums + (turn++ & 3) * WARPS",
+            },
+            case: "case_top_k",
+            seed: 0,
+            sanitized: false,
+            report: "SHARED MEMORY OVERRUN: kernel weir_top_k_slices",
+        },
+        Bug {
+            name: "overrun of shared memory, by the sanitizer",
+            patch: Patch {
+                file: TOP_K,
+                find: "sums + (turn++ & 1) * WARPS",
+                put: "sums + (turn++ & 3) * WARPS",
+            },
+            case: "case_top_k",
+            seed: 0,
+            sanitized: true,
+            report: "heap-buffer-overflow",
+        },
+        Bug {
+            name: "the row list read one too far",
+            patch: Patch {
+                file: TOP_K,
+                find: "scores[list ? list[slice.first + place] : slice.first + place];",
+                put: "scores[list ? list[slice.first + place + 1] : slice.first + place];",
+            },
+            case: "case_top_k",
+            seed: 0,
+            sanitized: false,
+            report: "ILLEGAL ADDRESS",
+        },
+        Bug {
+            name: "one member too many of a slice",
+            patch: Patch {
+                file: TOP_K,
+                find: "if (threadIdx.x + i * THREADS < slice.members) {",
+                put: "if (threadIdx.x + i * THREADS <= slice.members) {",
+            },
+            case: "case_top_k",
+            seed: 0,
+            sanitized: false,
+            report: DIFFERS,
+        },
+    ];
+    caught(&BUGS);
+}
+
+#[test]
+fn bugs_in_the_normalisation_of_tiles_are_caught() {
+    static BUGS: [Bug; 3] = [
+        Bug {
+            name: "a store that is not aligned",
+            patch: Patch {
+                file: TILES,
+                find: "T* target_at = to + at + place * PIXELS;",
+                put: "T* target_at = to + at + place * (PIXELS - 1);",
+            },
+            case: "case_tiles",
+            seed: 0,
+            sanitized: false,
+            report: "MISALIGNED store of 16 bytes",
+        },
+        Bug {
+            name: "a shift that is too wide",
+            patch: Patch {
+                file: TILES,
+                find: "out[p / A_WORD] |= bits << (p % A_WORD * 16);",
+                put: "out[p / A_WORD] |= bits << (p % A_WORD * 16 + (p > 7 ? 0 : 16 * (int)sizeof(T)));",
+            },
+            case: "case_tiles",
+            seed: 0,
+            sanitized: true,
+            report: "is too large for 32-bit type",
+        },
+        Bug {
+            name: "fused where the contract says mul, then add",
+            patch: Patch {
+                file: TILES,
+                find: "__fadd_rn(__fmul_rn((float)byte, scale), shift)",
+                put: "__fmaf_rn((float)byte, scale, shift)",
+            },
+            case: "case_tiles",
+            seed: 0,
+            sanitized: false,
+            report: DIFFERS,
+        },
+    ];
+    caught(&BUGS);
+}

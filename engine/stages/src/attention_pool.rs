@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_kernels::Auto;
 use weir_model::{BagModel, Pooled, Pooling};
 use weir_pipeline::schema::ModelField;
 use weir_pipeline::{
@@ -18,7 +17,7 @@ use weir_record::{
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
 
 use crate::executors::model_error;
-use crate::kernels;
+use crate::kernels::{self, Stand};
 
 const FEATURE: Dim = Dim::Model {
     param: "model",
@@ -333,7 +332,7 @@ fn selecting_stage(plan: &Plan, stage: &str) -> Option<String> {
 struct Pooler {
     stage: String,
     model: BagModel,
-    kernels: Arc<Auto>,
+    kernels: Arc<Stand>,
     /// Tiles of a bag from which it is pooled from its matrix.
     whole: usize,
     selects: Option<String>,
@@ -425,6 +424,7 @@ impl Pool {
         let matrices: Vec<Cow<'_, [f32]>> = members.iter().map(|one| one.in_order()).collect();
         let views: Vec<&[f32]> = matrices.iter().map(|matrix| &**matrix).collect();
         let pooled = model.pool_matrices(kernels, *whole, &views);
+        kernels.tell_trace();
         let mut made = Vec::with_capacity(bags.len());
         match pooled {
             Ok(pooled) => {
@@ -559,7 +559,7 @@ mod tests {
     use crate::collected::Collected;
     use proptest::prelude::*;
     use std::sync::OnceLock;
-    use weir_kernels::Cpu;
+    use weir_kernels::{Auto, Cpu};
     use weir_model::Weights;
     use weir_model::folder::{parameters, save};
     use weir_pipeline::model::{ModelHeader, ModelInput};
@@ -608,7 +608,7 @@ mod tests {
         Arc::new(Pooler {
             stage: "pool".into(),
             model: model(),
-            kernels: Arc::new(Auto::cpu(Cpu::new(2).unwrap())),
+            kernels: Arc::new(Auto::cpu(Cpu::new(2).unwrap()).into()),
             whole,
             selects: selects.map(str::to_owned),
         })

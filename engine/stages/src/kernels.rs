@@ -5,13 +5,13 @@
 //! through the host, since neither library hands over what lies on the device: ONNX Runtime gives a session's outputs as host
 //! memory and waits for its own stream first, and burn's streams cannot be had. Where a tensor does lie on
 //! the device, the launchers take it there ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event.
-//! With `--trace` each call's upload, kernel and download stand on the device's row, by the device's own clock.
+//! With `--trace` each copy to the device, kernel and copy to the host stands on the device's row, by the events around it.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use weir_kernels::cuda::Gpu;
-use weir_kernels::cuda::watch::{Took, Watch};
+use weir_kernels::cuda::stream::Stream;
 use weir_kernels::{Auto, Cpu, KernelError, Kernels, gated};
 use weir_model::Device;
 use weir_runtime::DeviceSpans;
@@ -20,13 +20,13 @@ use weir_runtime::stage::{Prepare, StageError};
 use crate::executors::{Executors, Used, choice};
 
 /// The kernels for the stage that is being prepared; one set a device for the process.
-pub(crate) fn of(cx: &Prepare) -> Result<Arc<Auto>, StageError> {
+pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
     let device = choice(cx)?.device;
     let threads = cx.run().helpers.max(1);
     cx.shared.get_or_try(&device.to_string(), || {
         let cpu = Cpu::new(threads).map_err(refused)?;
         match device {
-            Device::Cpu => Ok(Auto::cpu(cpu)),
+            Device::Cpu => Ok(Stand::from(Auto::cpu(cpu))),
             Device::Cuda(number) => {
                 let gpu = Gpu::open(number as usize).map_err(|unavailable| {
                     let what = format!("device `{device}` cannot be used: {unavailable}");
@@ -35,38 +35,57 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Auto>, StageError> {
                 let stream = gpu.stream().map_err(|error| {
                     StageError::new(format!("device `{device}`: {error}"), DOCTOR)
                 })?;
+                let auto = Auto::measured(cpu, Box::new(stream.clone())).map_err(refused)?;
                 let spans = cx.shared.get::<DeviceSpans>();
-                if spans.wanted() {
-                    let device = device.to_string();
-                    stream.watch(Arc::new(Traced { device, spans }));
-                }
-                Auto::measured(cpu, Box::new(stream)).map_err(refused)
+                let traced = spans.wanted() && stream.trace().is_ok();
+                Ok(Stand {
+                    auto,
+                    traced: traced.then(|| Traced {
+                        device: device.to_string(),
+                        stream,
+                        spans,
+                    }),
+                })
             }
         }
     })
 }
 
-/// Tells the trace what the device ran.
+/// The kernels of a device or of the processor, with what a trace is told.
+pub(crate) struct Stand {
+    auto: Auto,
+    traced: Option<Traced>,
+}
+
 struct Traced {
     device: String,
+    stream: Stream,
     spans: Arc<DeviceSpans>,
 }
 
-impl Watch for Traced {
-    fn ran(&self, kernel: &'static str, took: Took) {
-        let mut end = Instant::now();
-        for (part, milliseconds) in [
-            ("download", took.download),
-            ("kernel", took.kernel),
-            ("upload", took.upload),
-        ] {
-            let took = Duration::from_secs_f32(milliseconds.max(0.0) / 1000.0);
-            let Some(since) = end.checked_sub(took) else {
-                return;
-            };
-            let what = format!("{kernel}, {part}");
-            self.spans.add(&self.device, &what, since, took);
-            end = since;
+impl From<Auto> for Stand {
+    fn from(auto: Auto) -> Self {
+        Stand { auto, traced: None }
+    }
+}
+
+impl Deref for Stand {
+    type Target = Auto;
+    fn deref(&self) -> &Auto {
+        &self.auto
+    }
+}
+
+impl Stand {
+    /// Tells the trace, where there is one, what the device ran since the last time. The calls' results are on the host already,
+    /// so nothing is waited for.
+    pub(crate) fn tell_trace(&self) {
+        let Some(traced) = &self.traced else { return };
+        // A trace that cannot be had is no reason to stop.
+        for ran in traced.stream.take_trace().unwrap_or_default() {
+            traced
+                .spans
+                .add(&traced.device, ran.what, ran.start, ran.time);
         }
     }
 }

@@ -13,7 +13,7 @@ use weir_pipeline::{
 use weir_record::{Body, End, Event, Failure, Key, SlideId, SlideInfo, TileId};
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
 
-use crate::kernels;
+use crate::kernels::{self, Stand};
 
 /// Size and resolution of the tiles go through: a `tile-fetch` behind reads tiles of that size.
 const MPP: Option<Dim> = Some(Dim::Same("mpp"));
@@ -145,11 +145,12 @@ type Column = Vec<(TileId, u32, f32)>;
 
 /// What is selected of each column, all in one launch. The kernel ranks by score and then by row, so rows are put in the order of
 /// their tiles first.
-fn select(kernels: &Auto, ends: Ends, columns: &mut [&mut Column]) -> Vec<Selection> {
+fn select(kernels: &Stand, ends: Ends, columns: &mut [&mut Column]) -> Vec<Selection> {
     for column in columns.iter_mut() {
         column.sort_unstable_by_key(|(tile, ..)| *tile);
     }
     let selected = launch(kernels, ends, columns);
+    kernels.tell_trace();
     // The order is a total one, so a sort selects the same tiles: more of them than the kernel does, and where a device failed.
     selected.unwrap_or_else(|_| {
         let sorted = columns.iter().map(|column| {
@@ -290,7 +291,7 @@ struct TopK {
     stage: String,
     ends: Ends,
     once: bool,
-    kernels: Arc<Auto>,
+    kernels: Arc<Stand>,
     slides: BTreeMap<SlideId, Slide>,
     /// To be published at the end of the turn, all in one launch.
     due: Vec<(SlideId, End)>,
@@ -310,7 +311,7 @@ enum Seen {
 }
 
 impl TopK {
-    fn new(stage: String, ends: Ends, once: bool, kernels: Arc<Auto>) -> Self {
+    fn new(stage: String, ends: Ends, once: bool, kernels: Arc<Stand>) -> Self {
         TopK {
             stage,
             ends,
@@ -483,9 +484,9 @@ mod tests {
     use proptest::prelude::*;
     use weir_record::{Scores, Tally};
 
-    fn kernels() -> Arc<Auto> {
-        static KERNELS: std::sync::OnceLock<Arc<Auto>> = std::sync::OnceLock::new();
-        let make = || Arc::new(Auto::cpu(weir_kernels::Cpu::new(2).unwrap()));
+    fn kernels() -> Arc<Stand> {
+        static KERNELS: std::sync::OnceLock<Arc<Stand>> = std::sync::OnceLock::new();
+        let make = || Arc::new(Auto::cpu(weir_kernels::Cpu::new(2).unwrap()).into());
         KERNELS.get_or_init(make).clone()
     }
 

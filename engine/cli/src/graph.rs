@@ -146,8 +146,15 @@ impl Beyond {
             let runs = node.schema.name == "scorer" || node.schema.name == "encoder";
             runs.then(|| (node.name.clone(), weights, u64::from(model.input.size)))
         };
+        // Pools and rankings have threads of their own, one set for all of them.
+        let pools = plan.nodes.iter().any(|node| {
+            node.schema.name == weir_stages::attention_pool::SCHEMA.name
+                || node.schema.name == weir_stages::top_k::SCHEMA.name
+        });
+        let kernels = if pools { plan.run.helpers } else { 0 };
+        let threads = plan.run.workers + plan.run.helpers + plan.run.readers + kernels;
         Beyond {
-            threads: (plan.run.workers + plan.run.helpers + plan.run.readers) as u64,
+            threads: threads as u64,
             helpers: plan.run.helpers as u64,
             networks: plan.nodes.iter().filter_map(network).collect(),
         }

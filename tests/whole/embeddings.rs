@@ -464,8 +464,10 @@ fn a_device_or_an_emulated_device_gives_the_same_tables_and_stands_in_the_trace(
     let (out, trace) = (path.join("cuda"), path.join("trace.json"));
     let mut command = crate::program::command(["run", &file, "--device", "cuda:0"]);
     command
-        .args(["--out".as_ref(), out.as_os_str()])
-        .args(["--trace".as_ref(), trace.as_os_str()])
+        .arg("--out")
+        .arg(&out)
+        .arg("--trace")
+        .arg(&trace)
         .env("LD_LIBRARY_PATH", library);
     crate::program::said(command).exits(0);
     assert_eq!(answers(&out), truth);

@@ -23,6 +23,8 @@ use crate::executors::{Executors, Used, choice};
 pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
     let device = choice(cx)?.device;
     let threads = cx.run().helpers.max(1);
+    // Asked for first: what is shared is locked while something is made.
+    let spans = cx.shared.get::<DeviceSpans>();
     cx.shared.get_or_try(&device.to_string(), || {
         let cpu = Cpu::new(threads).map_err(refused)?;
         match device {
@@ -36,7 +38,6 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
                     StageError::new(format!("device `{device}`: {error}"), DOCTOR)
                 })?;
                 let auto = Auto::measured(cpu, Box::new(stream.clone())).map_err(refused)?;
-                let spans = cx.shared.get::<DeviceSpans>();
                 let traced = spans.wanted() && stream.trace().is_ok();
                 Ok(Stand {
                     auto,

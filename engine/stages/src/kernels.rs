@@ -37,8 +37,9 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
                 let stream = gpu.stream().map_err(|error| {
                     StageError::new(format!("device `{device}`: {error}"), DOCTOR)
                 })?;
-                let auto = Auto::measured(cpu, Box::new(stream.clone())).map_err(refused)?;
+                // Before the measurement, so that the trace shows what that took.
                 let traced = spans.wanted() && stream.trace().is_ok();
+                let auto = Auto::measured(cpu, Box::new(stream.clone())).map_err(refused)?;
                 Ok(Stand {
                     auto,
                     traced: traced.then(|| Traced {

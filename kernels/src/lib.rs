@@ -41,6 +41,7 @@
 //! ```
 
 pub mod attention;
+pub mod auto;
 pub mod bags;
 pub mod check;
 pub mod classifier;
@@ -57,6 +58,7 @@ pub mod reference;
 mod rule;
 pub mod view;
 
+pub use auto::Auto;
 pub use bags::Bags;
 pub use cpu::Cpu;
 pub use error::{Cause, KernelError};

@@ -293,8 +293,14 @@ impl<'a, const N: usize> ViewMut<'a, N> {
         shape: [usize; N],
         strides: [usize; N],
     ) -> Result<Self, KernelError> {
+        let layout = Layout::of_slice(data, shape, strides)?;
         Ok(ViewMut {
-            layout: Layout::of_slice(data, shape, strides)?,
+            layout: Layout {
+                // Not the address that a shared borrow gave: writing through that would be undefined, and the compiler
+                // does take values from before it.
+                address: data.as_mut_ptr() as u64,
+                ..layout
+            },
             memory: PhantomData,
         })
     }

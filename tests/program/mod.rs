@@ -1,6 +1,7 @@
 //! Starts the built program as a user would, and keeps what it said.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod features;
 pub mod models;
 #[path = "../../engine/cli/src/cases/tiled.rs"]
 pub mod tiled;

@@ -1,6 +1,8 @@
 //! `weir doctor`: what this machine has and what is missing, each with the remedy.
 //!
-//! Nothing here can end the program: a driver is looked at from outside, by files and by `nvidia-smi`, never by loading it.
+//! Nothing here can end the program: CUDA's driver is opened behind a probe that cannot panic.
+
+mod cuda;
 
 use crate::args::Format;
 use crate::message::{Done, Manner, Refusal};
@@ -8,7 +10,6 @@ use crate::shown;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use weir_model::executor::onnxruntime;
 use weir_runtime::exit;
 
@@ -47,7 +48,7 @@ fn good(name: &'static str, what: String) -> Finding {
 
 /// Looks at everything and prints it; exit code 1 when a run would fail.
 pub fn doctor(folder: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
-    let findings = [
+    let mut findings = vec![
         good("weir", env!("CARGO_PKG_VERSION").to_owned()),
         processor(),
         memory(),
@@ -60,10 +61,9 @@ pub fn doctor(folder: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
                 weir_model::executor::burn::VERSION
             ),
         ),
-        cuda(),
-        openslide(),
-        disk(folder),
     ];
+    findings.extend(cuda::findings());
+    findings.extend([openslide(), disk(folder)]);
     for finding in &findings {
         match manner.format {
             Format::Json => writeln!(
@@ -234,49 +234,6 @@ fn library(names: &[&str]) -> Option<PathBuf> {
         .iter()
         .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
         .find(|path| path.exists())
-}
-
-fn cuda() -> Finding {
-    const NAME: &str = "cuda";
-    let build = if cfg!(feature = "cuda") {
-        "this build has burn's CUDA back end"
-    } else {
-        "this build is without burn's CUDA back end; ONNX Runtime's CUDA provider serves --device cuda:0"
-    };
-    let said = Command::new("nvidia-smi")
-        .args([
-            "--query-gpu=name,memory.total,driver_version",
-            "--format=csv,noheader",
-        ])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    let driver = library(&["libcuda.so.1"]);
-    match (said, driver) {
-        (Ok(said), Some(driver)) if said.status.success() => {
-            let gpus = String::from_utf8_lossy(&said.stdout);
-            let gpus: Vec<&str> = gpus.lines().map(str::trim).collect();
-            good(
-                NAME,
-                format!("{}; {}; {build}", gpus.join("; "), driver.display()),
-            )
-        }
-        (_, Some(driver)) => finding(
-            NAME,
-            Judgement::Note,
-            format!(
-                "{} is there, but nvidia-smi names no GPU; {build}",
-                driver.display()
-            ),
-            "see what nvidia-smi says; the processor is used meanwhile",
-        ),
-        (_, None) => finding(
-            NAME,
-            Judgement::Note,
-            format!("no driver (libcuda.so.1 was not found); {build}"),
-            "none is needed: the processor is used. With an NVIDIA GPU, install its driver",
-        ),
-    }
 }
 
 fn openslide() -> Finding {

@@ -36,6 +36,14 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
                 shown::counted(plan.run.open_slides as u64, "open slide")
             )?;
             writeln!(out, "  beyond it     {}", beyond.formula())?;
+            let kernels = kernels(&plan);
+            if !kernels.is_empty() {
+                writeln!(out)?;
+                writeln!(out, "kernels")?;
+            }
+            for (stage, what) in kernels {
+                writeln!(out, "  {stage:<13} {what}")?;
+            }
             if let Some(dry) = &dry {
                 writeln!(out)?;
                 tell(&plan, dry, out)?;
@@ -52,6 +60,11 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
                 "beyond_bytes": beyond.bytes(),
                 "beyond": beyond.formula(),
             });
+            graph["kernels"] = kernels(&plan)
+                .into_iter()
+                .map(|(stage, what)| (stage.to_owned(), Value::from(what)))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
             if let Some(dry) = &dry {
                 graph["slides"] = dry.iter().map(|slide| json_of(&plan, slide)).collect();
             }
@@ -72,6 +85,33 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
         }
     }
     Ok(if failed { exit::PARTLY } else { exit::DONE })
+}
+
+/// By which kernels each pool runs: what the plan says, whatever machine runs it.
+fn kernels(plan: &Plan) -> Vec<(&str, String)> {
+    let pools = plan
+        .nodes
+        .iter()
+        .filter(|node| node.schema.name == weir_stages::attention_pool::SCHEMA.name);
+    pools
+        .map(|node| {
+            let what = match (
+                node.values.text("head"),
+                node.values.integer("whole-slide-from"),
+            ) {
+                (Ok("fused"), _) => format!(
+                    "fused head, contract {}: attention and pool as one kernel",
+                    weir_kernels::gated::CONTRACT
+                ),
+                (_, Ok(from)) => format!(
+                    "portable head, contract {}: bags of {from} tiles and more from one matrix, on a device where one is named and was measured to be faster",
+                    weir_kernels::CONTRACT
+                ),
+                _ => format!("portable head, contract {}", weir_kernels::CONTRACT),
+            };
+            (node.name.as_str(), what)
+        })
+        .collect()
 }
 
 /// Bytes kept of an open slide, whatever its size, and for each of its tiles, when there are many.
@@ -106,8 +146,15 @@ impl Beyond {
             let runs = node.schema.name == "scorer" || node.schema.name == "encoder";
             runs.then(|| (node.name.clone(), weights, u64::from(model.input.size)))
         };
+        // Pools and rankings have threads of their own, one set for all of them.
+        let pools = plan.nodes.iter().any(|node| {
+            node.schema.name == weir_stages::attention_pool::SCHEMA.name
+                || node.schema.name == weir_stages::top_k::SCHEMA.name
+        });
+        let kernels = if pools { plan.run.helpers } else { 0 };
+        let threads = plan.run.workers + plan.run.helpers + plan.run.readers + kernels;
         Beyond {
-            threads: (plan.run.workers + plan.run.helpers + plan.run.readers) as u64,
+            threads: threads as u64,
             helpers: plan.run.helpers as u64,
             networks: plan.nodes.iter().filter_map(network).collect(),
         }

@@ -6,7 +6,7 @@ use crate::message::{Manner, Refusal};
 use std::io::{self, Write};
 use std::path::Path;
 use weir_pipeline::render::Style;
-use weir_pipeline::{Checked, Diagnostic, Overrides, Plan, Sources, Value};
+use weir_pipeline::{Checked, Diagnostic, Overrides, Plan, Sources};
 use weir_runtime::exit;
 use weir_slide::SlideEntry;
 
@@ -73,10 +73,10 @@ pub fn print(diagnostics: &[Diagnostic], sources: &Sources, manner: &Manner) {
 pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
     let mut found = Vec::new();
     for node in &plan.nodes {
-        let Some(Value::Texts(inputs)) = node.values.0.get("slides") else {
+        let Some(entries) = weir_stages::inputs::of_node(node) else {
             continue;
         };
-        let entries = weir_slide::input::slides(inputs, Path::new(".")).map_err(|errors| {
+        let entries = entries.map_err(|errors| {
             let what: Vec<String> = errors
                 .iter()
                 .map(|error| format!("{}: {}", error.place, error.what))

@@ -18,7 +18,7 @@ use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
-use weir_model::{Weights, head};
+use weir_model::{PoolPasses, Weights, head};
 
 /// Of the order of epochs, to keep it apart from the scorer's.
 const ORDER: u64 = 2;
@@ -94,6 +94,8 @@ pub struct BagPasses<'a> {
     pub selection: &'a [Vec<usize>],
     /// From logits to weights.
     pub numerator: Numerator,
+    /// The pool by them, from [`Numerator::passes`].
+    pub pool: Option<PoolPasses>,
     /// What trains; on the tape.
     pub device: &'a Device,
 }
@@ -139,6 +141,7 @@ impl BagPasses<'_> {
             chunk: *file.bag.chunk.get_ref(),
             classes: self.recipe.classes().len(),
             numerator: self.numerator,
+            passes: self.pool.clone(),
         }
     }
 
@@ -169,7 +172,7 @@ impl BagPasses<'_> {
         let logits = crate::nets::numbers(net.classify(z));
         Ok(Verdict {
             probabilities: softmax(&logits).into_iter().map(f64::from).collect(),
-            pooled,
+            pooled: pooled.without_features(),
         })
     }
 }

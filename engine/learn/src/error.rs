@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use weir_model::{ExecutorError, WeightsError};
+use weir_model::{ExecutorError, KernelError, WeightsError};
 use weir_slide::{InputError, SlideError};
 
 /// Why a training did not begin, or ended.
@@ -52,6 +52,8 @@ pub enum TrainError {
     Weights(WeightsError),
     /// Scoring.
     Executor(ExecutorError),
+    /// The pool's kernels.
+    Kernel(KernelError),
     /// The loss is a NaN or an infinity.
     Diverged {
         /// `scorer`, `bag`.
@@ -98,6 +100,7 @@ impl fmt::Display for TrainError {
             Run { path, what, help } => write!(f, "{}: {what}; {help}", path.display()),
             Weights(error) => error.fmt(f),
             Executor(error) => error.fmt(f),
+            Kernel(error) => error.fmt(f),
             Diverged { phase, epoch } => write!(
                 f,
                 "the training of the {phase} diverged in epoch {epoch}: the loss is no finite number; lower `rate` or `clip` in [{phase}.steps]"

@@ -293,6 +293,7 @@ fn bag_figures(
         data,
         selection: ground.selection,
         numerator,
+        pool: numerator.passes()?,
         device: ground.device,
     };
     let net = passes.net(weights, &ground.device.clone().inner())?;

@@ -190,6 +190,7 @@ impl<'a> Run<'a> {
             data: self.data,
             selection: chosen,
             numerator,
+            pool: numerator.passes()?,
             device: self.device,
         };
         let net = passes.net(&start(self.recipe, scorer)?, self.device)?;

@@ -1,9 +1,13 @@
 //! The exact gradient of a bag end to end at constant memory (METHOD 4).
 //!
-//! With e_i the numerator of tile i, S their sum, z = sum(e_i h_i) / S and u the loss's gradient at z, the gradient of the
-//! loss is the sum over tiles of the gradients of e_i / S * u.(h_i - z), in which S, z and u are constants. So a first pass
-//! without gradients finds S and z, the classifier's own backward pass gives u, and a second pass sends each chunk of tiles
-//! back by itself: the memory is that of a chunk, and neither the order nor the size of chunks changes the sum.
+//! With a_i the attention logit of tile i, h_i its features, z the pool and u the loss's gradient at z, the gradient of the
+//! loss is the sum over tiles of the gradients of da_i a_i + <dh_i, h_i>, in which da_i = dL/da_i and dh_i = dL/dh_i through the
+//! pool alone are constants. So a first pass without gradients pools, the classifier's own backward pass gives u, the
+//! pool's backward kernel gives da and dh, and a second pass sends each chunk of tiles back by itself: no activation of the
+//! network is kept beyond its chunk, and neither the order nor the size of chunks changes the sum.
+//!
+//! Pool and gradient are the kernels that pool in a run ([`PoolPasses`]), so a model answers in use as it did in training. `max`
+//! is no sum of numerators: its weights are taken here, and their gradient is the softmax's, straight through.
 
 use crate::TrainError;
 use crate::nets::{BagNet, cross_entropy, numbers, targets};
@@ -11,6 +15,8 @@ use crate::pooling::{Numerator, greatest, weights};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::ops::Range;
+use weir_model::PoolPasses;
+use weir_model::gradient::Forward;
 
 /// The tiles of a bag, as many as are asked for at a time: the network's numbers [tiles, 3, size, size].
 pub trait Members {
@@ -29,12 +35,31 @@ pub struct Pooled {
     pub logits: Vec<f32>,
     /// Weights, likewise.
     pub weights: Vec<f64>,
-    /// Sum of the numerators; 0 when the weights are uniform for want of any.
-    pub sum: f64,
+    /// Features, [members, feature].
+    features: Vec<f32>,
+    /// What made it.
+    by: Pass,
+}
+
+impl Pooled {
+    /// Without what only the second pass needs.
+    pub fn without_features(mut self) -> Self {
+        self.features = Vec::new();
+        self
+    }
+}
+
+/// What pooled a bag.
+#[derive(Clone, Debug)]
+enum Pass {
+    /// The kernels.
+    Kernels(Forward),
+    /// The maximum; the sum of the exponentials of its softmax.
+    Greatest(f64),
 }
 
 /// Shape of the tiles and what is done with them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Form {
     /// Width and height of a tile, px.
     pub size: usize,
@@ -44,6 +69,8 @@ pub struct Form {
     pub classes: usize,
     /// From logits to weights.
     pub numerator: Numerator,
+    /// The pool by them; `None` for the maximum.
+    pub passes: Option<PoolPasses>,
 }
 
 impl Form {
@@ -81,26 +108,30 @@ impl Form {
             logits.extend(numbers(plain.attend(h.clone())));
             features.extend(numbers(h));
         }
-        let shift = logits.iter().copied().fold(f32::MIN, f32::max);
         let n = logits.len();
-        let column = Tensor::<2>::from_data(TensorData::new(logits.clone(), [n, 1]), device);
-        let (mut weights, sum) = weights(&numbers(self.numerator.of(column, shift)));
-        if self.numerator == Numerator::Greatest {
-            let best = greatest(&logits);
-            weights = (0..n).map(|i| f64::from(u8::from(i == best))).collect();
-        }
         let width = features.len() / n.max(1);
-        let mut pooled = vec![0.0f64; width];
-        for (h, w) in features.chunks_exact(width.max(1)).zip(&weights) {
-            for (z, h) in pooled.iter_mut().zip(h) {
-                *z += w * f64::from(*h);
-            }
+        if let Some(passes) = &self.passes {
+            let forward = passes
+                .forward(&features, width, &logits)
+                .map_err(TrainError::Kernel)?;
+            return Ok(Pooled {
+                pooled: forward.pooled.clone(),
+                weights: forward.weights.iter().copied().map(f64::from).collect(),
+                logits,
+                features,
+                by: Pass::Kernels(forward),
+            });
         }
+        let shift = logits.iter().copied().fold(f32::MIN, f32::max);
+        let column = Tensor::<2>::from_data(TensorData::new(logits.clone(), [n, 1]), device);
+        let (_, sum) = weights(&numbers(self.numerator.of(column, shift)));
+        let best = greatest(&logits);
         Ok(Pooled {
-            pooled: pooled.into_iter().map(|z| z as f32).collect(),
+            pooled: features[best * width..][..width].to_vec(),
+            weights: (0..n).map(|i| f64::from(u8::from(i == best))).collect(),
             logits,
-            weights,
-            sum,
+            features,
+            by: Pass::Greatest(sum),
         })
     }
 
@@ -127,29 +158,43 @@ impl Form {
         let u = z.grad_remove(&mut grads).map(numbers).unwrap_or_default();
         sum.accumulate(net, GradientsParams::from_grads(grads, net));
 
-        let shift = bag.logits.iter().copied().fold(f32::MIN, f32::max);
-        let row = |values: Vec<f32>| -> Tensor<2> {
-            Tensor::from_data(TensorData::new(values, [1, width]), device)
+        let backward = match (&self.passes, &bag.by) {
+            (Some(passes), Pass::Kernels(forward)) => Some(
+                passes
+                    .backward(&bag.features, width, &bag.logits, forward, &u)
+                    .map_err(TrainError::Kernel)?,
+            ),
+            _ => None,
         };
-        let (u, z) = (row(u), row(bag.pooled.clone()));
+        let matrix = |values: &[f32], width: usize| -> Tensor<2> {
+            let rows = values.len() / width.max(1);
+            Tensor::from_data(TensorData::new(values.to_vec(), [rows, width]), device)
+        };
+        let shift = bag.logits.iter().copied().fold(f32::MIN, f32::max);
+        let (z, u) = (matrix(&bag.pooled, width), matrix(&u, width));
         for range in self.chunks(members.count()) {
-            let held: Vec<f32> = bag.weights[range.clone()]
-                .iter()
-                .map(|w| *w as f32)
-                .collect();
-            let n = held.len();
-            let held = Tensor::<2>::from_data(TensorData::new(held, [n, 1]), device);
-            let h = net.encoder.forward(self.tensor(members, range, device)?);
-            let surrogate = if self.numerator == Numerator::Greatest {
-                // What a member adds, by its hard weight; how its weight moves, as a softmax would.
-                let soft = self.numerator.of(net.attend(h.clone()), shift) / bag.sum as f32;
-                let along = ((h.clone().detach() - z.clone()) * u.clone()).sum_dim(1);
-                soft * along + held * (h * u.clone()).sum_dim(1)
-            } else if bag.sum > 0.0 {
-                let e = self.numerator.of(net.attend(h.clone()), shift) / bag.sum as f32;
-                e * ((h - z.clone()) * u.clone()).sum_dim(1)
-            } else {
-                held * (h * u.clone()).sum_dim(1)
+            let h = net
+                .encoder
+                .forward(self.tensor(members, range.clone(), device)?);
+            let surrogate = match (&backward, &bag.by) {
+                (Some(backward), _) => {
+                    let da = matrix(&backward.logits[range.clone()], 1);
+                    let part = range.start * width..range.end * width;
+                    let dh = matrix(&backward.features[part], width);
+                    net.attend(h.clone()) * da + (h * dh).sum_dim(1)
+                }
+                (None, by) => {
+                    // What a member adds, by its hard weight; how its weight moves, as a softmax would.
+                    let sum = match by {
+                        Pass::Greatest(sum) => *sum as f32,
+                        Pass::Kernels(forward) => forward.sum,
+                    };
+                    let held: Vec<f32> = bag.weights[range].iter().map(|w| *w as f32).collect();
+                    let held = matrix(&held, 1);
+                    let soft = self.numerator.of(net.attend(h.clone()), shift) / sum;
+                    let along = ((h.clone().detach() - z.clone()) * u.clone()).sum_dim(1);
+                    soft * along + held * (h * u.clone()).sum_dim(1)
+                }
             };
             let grads = surrogate.sum_dim(0).reshape([1]).backward();
             sum.accumulate(net, GradientsParams::from_grads(grads, net));
@@ -212,6 +257,7 @@ mod tests {
             chunk,
             classes: 3,
             numerator,
+            passes: numerator.passes().unwrap(),
         }
     }
 

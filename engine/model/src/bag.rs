@@ -6,6 +6,7 @@ use crate::{folder, head};
 use std::path::Path;
 use weir_kernels::attention::AttentionHead;
 use weir_kernels::classifier::Classifier;
+use weir_kernels::gated::{self, GatedHead};
 use weir_kernels::normalise::{Link, Normalisation, Normalise};
 use weir_kernels::pool::{self, Weighted, leave_one_out};
 use weir_kernels::{CONTRACT, dot};
@@ -26,6 +27,8 @@ pub struct Pooling {
     pub power: Option<f32>,
     /// `ordered` (contract `ordered-f32/1`) or `exact` (contract `exact-q128/1`, for `squared-average` and `mean`).
     pub accumulate: Option<String>,
+    /// Whether head, normalisation and pool run as one kernel (contract `fused/1`) and not in the portable loops.
+    pub fused: bool,
 }
 
 /// A pooled bag.
@@ -67,10 +70,12 @@ pub struct Verdict {
 /// Attention head, normalisation, pool and classifier.
 #[derive(Debug)]
 pub struct BagModel {
-    head: AttentionHead,
-    kind: Normalisation,
+    pub(crate) head: AttentionHead,
+    /// Where the head runs as one kernel with the rest.
+    pub(crate) fused: Option<GatedHead>,
+    pub(crate) kind: Normalisation,
     rule: Box<dyn Normalise>,
-    link: Link,
+    pub(crate) link: Link,
     accumulate: Accumulate,
     classifier: Classifier,
 }
@@ -94,8 +99,10 @@ impl BagModel {
         }
         let (kind, link, accumulate) = rules(header, pooling, &file)?;
         let weights = folder::weights(header)?;
+        let head = head::attention(&weights, header)?;
         Ok(BagModel {
-            head: head::attention(&weights, header)?,
+            fused: pooling.fused.then(|| GatedHead::new(head.clone())),
+            head,
             kind,
             rule: kind.rule(),
             link,
@@ -120,6 +127,20 @@ impl BagModel {
         }
         let logits = self.head.logits(members);
         let bag = pool::pool(self.rule.as_ref(), self.link, &logits, members);
+        self.finish(logits, bag, members)
+    }
+
+    /// Numeric contract of its bags.
+    pub fn contract(&self) -> &'static str {
+        match (&self.fused, self.accumulate) {
+            (Some(_), _) => gated::CONTRACT,
+            (None, Accumulate::Ordered) => CONTRACT,
+            (None, Accumulate::Exact) => EXACT_CONTRACT,
+        }
+    }
+
+    /// A pooled bag with its exact sums, which stand in for the pool where the model says so.
+    pub(crate) fn finish(&self, logits: Vec<f32>, bag: pool::Pooled, members: &[&[f32]]) -> Pooled {
         let mut flags = BagFlags::default();
         for (set, flag) in [
             (bag.flags.empty, BagFlags::EMPTY),
@@ -131,7 +152,6 @@ impl BagModel {
                 flags = flags.with(flag);
             }
         }
-        let (exact, saturated) = self.exact(&logits, members, &bag.refused);
         let mut pooled = Pooled {
             pooled: bag.pooled,
             logits,
@@ -143,49 +163,81 @@ impl BagModel {
             contract: CONTRACT,
             refused: bag.refused,
         };
-        match (self.accumulate, exact) {
-            (Accumulate::Exact, Some(members)) => {
-                pooled.take_exact(members);
+        if self.fused.is_some() {
+            // Its logits hang on the device, so sums of them are nothing exact.
+            pooled.contract = gated::CONTRACT;
+            return pooled;
+        }
+        let Some((sums, saturated)) = self.sums(&pooled, members) else {
+            return pooled;
+        };
+        match self.accumulate {
+            Accumulate::Exact => {
+                self.take_exact(&mut pooled, sums, members);
                 if saturated {
                     pooled.flags = pooled.flags.with(BagFlags::OUT_OF_DOMAIN);
                 }
             }
-            (Accumulate::Ordered, Some(members)) if !saturated => {
-                pooled.exact = Some(members.sums);
-            }
-            _ => {}
+            Accumulate::Ordered if !saturated => pooled.exact = Some(sums),
+            Accumulate::Ordered => {}
         }
         pooled
     }
 
-    /// The members rounded for the exact contract with their sums, and whether one was held at its limits.
-    fn exact(
-        &self,
-        logits: &[f32],
-        members: &[&[f32]],
-        refused: &[usize],
-    ) -> (Option<Exact>, bool) {
-        let mut exact = Exact {
-            sums: ExactSums::new(self.head.inputs()),
-            members: Vec::with_capacity(members.len()),
-        };
+    /// A member rounded for the exact contract; `None` for a refused one, and for normalisations without exact sums.
+    fn rounded(&self, pooled: &Pooled, place: usize, features: &[f32]) -> Option<ExactMember> {
+        if pooled.refused.binary_search(&place).is_ok() {
+            return None;
+        }
+        match self.kind {
+            Normalisation::SquaredAverage => {
+                ExactMember::squared(self.link.apply(pooled.logits[place]), features)
+            }
+            Normalisation::Mean => ExactMember::equal(features),
+            _ => None,
+        }
+    }
+
+    /// The exact sums, and whether a member was held at their limits. A whole slide's rounded members would be twice its
+    /// features, so each is made where it is needed.
+    fn sums(&self, pooled: &Pooled, members: &[&[f32]]) -> Option<(ExactSums, bool)> {
+        if !matches!(
+            self.kind,
+            Normalisation::SquaredAverage | Normalisation::Mean
+        ) {
+            return None;
+        }
+        let mut sums = ExactSums::new(self.head.inputs());
         let mut saturated = false;
-        for (place, (&logit, features)) in logits.iter().zip(members).enumerate() {
-            let member = match self.kind {
-                _ if refused.contains(&place) => None,
-                Normalisation::SquaredAverage => {
-                    ExactMember::squared(self.link.apply(logit), features)
-                }
-                Normalisation::Mean => ExactMember::equal(features),
-                _ => return (None, false),
-            };
-            if let Some(member) = &member {
-                exact.sums.insert(member);
+        for (place, features) in members.iter().enumerate() {
+            if let Some(member) = self.rounded(pooled, place, features) {
+                sums.insert(&member);
                 saturated |= member.saturated > 0;
             }
-            exact.members.push(member);
         }
-        (Some(exact), saturated)
+        Some((sums, saturated))
+    }
+
+    /// Puts the exact contract's answer in the place of the ordered one's.
+    fn take_exact(&self, pooled: &mut Pooled, sums: ExactSums, members: &[&[f32]]) {
+        pooled.contract = EXACT_CONTRACT;
+        if let Some(pool) = sums.finish() {
+            pooled.pooled = pool.pooled;
+            pooled.weights = members
+                .iter()
+                .enumerate()
+                .map(|(place, features)| {
+                    let member = self.rounded(pooled, place, features);
+                    member.map_or(0.0, |member| member.weight(&sums))
+                })
+                .collect();
+            (pooled.effective, pooled.entropy) = pool::spread(&pooled.weights);
+            pooled.flags = pooled.flags.without(BagFlags::UNIFORM);
+            if pool.uniform {
+                pooled.flags = pooled.flags.with(BagFlags::UNIFORM);
+            }
+        }
+        pooled.exact = Some(sums);
     }
 
     /// The classifier's word on a pooled vector; none for an empty one, or one whose logits are no numbers.
@@ -239,34 +291,6 @@ impl BagModel {
                 class,
             })
             .collect()
-    }
-}
-
-/// A bag's members, rounded, with their sums.
-struct Exact {
-    sums: ExactSums,
-    /// `None` for a refused one.
-    members: Vec<Option<ExactMember>>,
-}
-
-impl Pooled {
-    /// Puts the exact contract's answer in the place of the ordered one's.
-    fn take_exact(&mut self, exact: Exact) {
-        self.contract = EXACT_CONTRACT;
-        if let Some(pool) = exact.sums.finish() {
-            self.pooled = pool.pooled;
-            self.weights = exact
-                .members
-                .iter()
-                .map(|member| member.as_ref().map_or(0.0, |m| m.weight(&exact.sums)))
-                .collect();
-            (self.effective, self.entropy) = pool::spread(&self.weights);
-            self.flags = self.flags.without(BagFlags::UNIFORM);
-            if pool.uniform {
-                self.flags = self.flags.with(BagFlags::UNIFORM);
-            }
-        }
-        self.exact = Some(exact.sums);
     }
 }
 
@@ -326,6 +350,23 @@ fn rules(
             format!("`{}` has no exact sums", kind.rule().name()),
             "set accumulate = \"ordered\", or normalise by squared-average or mean".to_string(),
         );
+    }
+    if pooling.fused {
+        if matches!(kind, Normalisation::Sparsemax | Normalisation::Max) {
+            return error(
+                format!(
+                    "`{}` needs all logits at once, which the fused head never has",
+                    kind.rule().name()
+                ),
+                "set head = \"portable\", or another normalisation".to_string(),
+            );
+        }
+        if accumulate == Accumulate::Exact {
+            return error(
+                "exact sums stand on the portable head's logits".to_string(),
+                "set head = \"portable\", or accumulate = \"ordered\"".to_string(),
+            );
+        }
     }
     Ok((kind, link, accumulate))
 }

@@ -14,6 +14,7 @@
 //! | [`Scorer`] | model A: pixels to the probabilities of the classes and the score that tiles are ranked by |
 //! | [`Encoder`] | pixels to features |
 //! | [`BagModel`] | the rest of model B: features to attention, pooled vector, verdict |
+//! | [`PoolPasses`] | its pool in training, with the gradient |
 
 pub mod bag;
 pub mod burn_net;
@@ -22,12 +23,14 @@ pub mod error;
 pub mod executor;
 pub mod file;
 pub mod folder;
+pub mod gradient;
 pub mod head;
 pub mod input;
 pub mod network;
 pub mod onnx;
 pub mod scorer;
 pub mod weights;
+pub mod whole;
 
 pub use bag::{BagModel, Pooled, Pooling, Verdict};
 pub use burn_net::{BatchStatistics, Net};
@@ -35,7 +38,9 @@ pub use encoder::Encoder;
 pub use error::ModelError;
 pub use executor::{Choice, Chosen, Device, Executor, ExecutorError, Which};
 pub use folder::save;
+pub use gradient::PoolPasses;
 pub use input::{Input, WrongSize};
 pub use network::{Layer, Network, NetworkError, Parameter, Start};
 pub use scorer::Scorer;
 pub use weights::{Array, Weights, WeightsError, sha256};
+pub use weir_kernels::KernelError;

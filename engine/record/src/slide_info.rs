@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Grid {
     /// Width and height of a tile's footprint, level-0 px; not an integer when the slide's mpp does not divide the target's.
     pub footprint: f64,
-    /// Resolution of the tile's pixels, um/px, along x and y.
+    /// Resolution of the tile's pixels, um/px, along x and y; 0 where it is not known, as of a file of features.
     pub mpp: f64,
     /// Width and height of a tile, px.
     pub px: u32,

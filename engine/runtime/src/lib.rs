@@ -32,3 +32,4 @@ pub use memory::state_bytes;
 pub use progress::{Made, Progress, Snapshot, StageCounters, StageSnapshot};
 pub use report::{Outcome, SlideRecord, exit};
 pub use run::{Options, RunError, counters, run};
+pub use trace::DeviceSpans;

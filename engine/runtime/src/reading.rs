@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_record::budget::Waker;
-use weir_record::{Body, Failure, Lease, Skip, SlideId, SlideInfo, TileBuf, TileId};
+use weir_record::{Body, Failure, Feature, Lease, Skip, SlideId, SlideInfo, TileBuf, TileId};
 
 use crate::crew::{Crew, Then};
 use crate::house::House;
 use crate::progress::add;
 use crate::source::Answer;
-use crate::stage::{ReadError, TileReader};
+use crate::stage::{ReadError, Step, TileReader};
 
 /// Ranks of a reader thread's jobs.
 pub(crate) const OPENING: usize = 1;
@@ -32,10 +32,43 @@ pub(crate) struct Wanted {
     pub(crate) reader: Arc<dyn TileReader>,
     pub(crate) tile: TileId,
     pub(crate) rev: u32,
-    pub(crate) size: (u32, u32),
-    pub(crate) lease: Lease,
+    pub(crate) content: Content,
+    pub(crate) lease: Option<Lease>,
     /// Set when the slide was stopped: nothing comes of its pixels then, and nobody waits for them.
     pub(crate) aborted: Arc<AtomicBool>,
+}
+
+/// What is read of a version.
+#[derive(Clone, Copy)]
+pub(crate) enum Content {
+    Pixels { width: u32, height: u32 },
+    Feature { width: u32 },
+}
+
+impl Content {
+    /// Bytes that are leased for it; bodies below 1 KiB are not leased.
+    pub(crate) fn leased(self) -> Option<usize> {
+        match self {
+            Content::Pixels { width, height } => Some(TileBuf::bytes(width, height)),
+            Content::Feature { width } => {
+                let bytes = width as usize * size_of::<f32>();
+                (bytes >= 1024).then_some(bytes)
+            }
+        }
+    }
+
+    /// The step that asks for it.
+    pub(crate) fn step(self, tile: TileId, rev: u32) -> Step {
+        match self {
+            Content::Pixels { width, height } => Step::Tile {
+                tile,
+                rev,
+                width,
+                height,
+            },
+            Content::Feature { width } => Step::Feature { tile, rev, width },
+        }
+    }
 }
 
 /// Whether a reader thread's job goes on.
@@ -164,27 +197,45 @@ impl Wanted {
             return stopped(&node.name);
         }
         let retries = node.run.retries.unwrap_or(house.plan.run.retries);
-        let (width, height) = self.size;
-        let data = house.slab.take(TileBuf::bytes(width, height));
-        let what = match TileBuf::new(width, height, data, Some(self.lease)) {
-            None => "the tile's size does not fit its buffer".to_owned(),
-            Some(mut pixels) => {
-                let mut read = || self.reader.read(self.tile, self.rev, pixels.pixels_mut());
-                let mut result = read();
-                for _ in 0..retries {
-                    if matches!(result, Err(ReadError::Damaged(_))) {
-                        result = read();
+        let (tile, rev, reader, lease) = (self.tile, self.rev, self.reader, self.lease);
+        let read = match self.content {
+            Content::Pixels { width, height } => {
+                let data = house.slab.take(TileBuf::bytes(width, height));
+                match TileBuf::new(width, height, data, lease) {
+                    None => Err(ReadError::Damaged(
+                        "the tile's size does not fit its buffer".into(),
+                    )),
+                    Some(mut pixels) => {
+                        again(retries, || reader.read(tile, rev, pixels.pixels_mut()))
+                            .map(|()| Body::Pixels(Arc::new(pixels)))
                     }
                 }
-                match result {
-                    Ok(()) => return Body::Pixels(Arc::new(pixels)),
-                    Err(ReadError::Superseded) => return Body::Skip(Skip::Superseded),
-                    Err(ReadError::Damaged(what)) => what,
-                }
+            }
+            Content::Feature { width } => {
+                let mut values = vec![0.0; width as usize];
+                again(retries, || reader.feature(tile, rev, &mut values))
+                    .map(|()| Body::Feature(Arc::new(Feature::new(values, lease))))
             }
         };
-        Body::Fail(Arc::new(failure(&node.name, &self.info, self.tile, what)))
+        match read {
+            Ok(body) => body,
+            Err(ReadError::Superseded) => Body::Skip(Skip::Superseded),
+            Err(ReadError::Damaged(what)) => {
+                Body::Fail(Arc::new(failure(&node.name, &self.info, tile, what)))
+            }
+        }
     }
+}
+
+/// Reads until it succeeds, or `retries` times more.
+fn again(retries: u32, mut read: impl FnMut() -> Result<(), ReadError>) -> Result<(), ReadError> {
+    let mut result = read();
+    for _ in 0..retries {
+        if matches!(result, Err(ReadError::Damaged(_))) {
+            result = read();
+        }
+    }
+    result
 }
 
 /// What becomes of a version of a slide that was stopped.

@@ -157,7 +157,7 @@ impl ReduceLogic {
         ));
     }
 
-    /// Tells the stage what became complete, and closes the slide when nothing more can come.
+    /// Tells the stage what became complete.
     fn settle(&mut self, id: SlideId, out: &mut Outputs) {
         let Some(slide) = self.slides.get_mut(&id) else {
             return;
@@ -238,6 +238,10 @@ impl ReduceLogic {
             self.stage
                 .complete(port, id, &done, &mut Cx::new(&mut emit));
         }
+    }
+
+    /// Closes the slide when nothing more can come.
+    fn close(&mut self, id: SlideId, out: &mut Outputs) {
         let closed = self.slides.get(&id).is_some_and(|slide| {
             slide
                 .inboxes
@@ -356,8 +360,18 @@ impl Logic for ReduceLogic {
             .filter(|(_, slide)| slide.touched)
             .map(|(id, _)| *id)
             .collect();
+        for id in &touched {
+            self.settle(*id, out);
+        }
+        if !touched.is_empty() {
+            let mut emit = Emitter {
+                out,
+                numbering: &mut self.numbering,
+            };
+            self.stage.settled(&mut Cx::new(&mut emit));
+        }
         for id in touched {
-            self.settle(id, out);
+            self.close(id, out);
         }
         if self.house.plan.run.live && !inputs_done {
             let every = self.stage.tick_every(&self.house.plan.run);

@@ -19,7 +19,7 @@ use crate::house::{House, Places};
 use crate::progress::Progress;
 use crate::report::{Outcome, Report, exit};
 use crate::stage::{OpenSlides, Prepare, Prepared, Shared, StageError, StageType};
-use crate::trace::{self, Trace};
+use crate::trace::{self, DeviceSpans, Trace};
 use crate::wiring::{self, Wires};
 
 /// How long a worker sleeps at most before it looks whether the run is to end.
@@ -134,6 +134,9 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         budget,
         plan: plan.clone(),
     };
+    if let Some(trace) = &house.trace {
+        options.shared.get::<DeviceSpans>().follow(trace);
+    }
     let prepared = prepare(&house, types, &options.shared);
     if let Some(member) = &mut member {
         let slides = prepared

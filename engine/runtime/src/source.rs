@@ -6,15 +6,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use weir_record::{
-    Body, Class, End, Event, Failure, Row, Seal, SlideId, SlideInfo, TileBuf, TileId,
-};
+use weir_record::{Body, Class, End, Event, Failure, Row, Seal, SlideId, SlideInfo, TileId};
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::memory::state_bytes;
 use crate::progress::add;
-use crate::reading::{self, Reading, STUCK, Wanted, Watch, stopped};
+use crate::reading::{self, Content, Reading, STUCK, Wanted, Watch, stopped};
 use crate::stage::{OpenedSlide, Script, SlideRef, Source, Step, TileReader};
 
 /// Rows that one activation sends at most, so that a source never floods what follows.
@@ -252,7 +250,7 @@ impl SourceLogic {
                 .unwrap_or_else(|| slide.script.next());
             let id = slide.id;
             match step {
-                Step::Tile { tile, rev, .. } if self.stopped => {
+                Step::Tile { tile, rev, .. } | Step::Feature { tile, rev, .. } if self.stopped => {
                     // Asked for before the stop, and held back since: the script counts it as sent.
                     out.send_all(Row {
                         slide: id,
@@ -268,37 +266,14 @@ impl SourceLogic {
                     width,
                     height,
                 } => {
-                    let bytes = TileBuf::bytes(width, height);
-                    let budget = &self.house.budget;
-                    let lease = || budget.try_lease_for(self.index, Class::Scan, bytes);
-                    let lease = lease().or_else(|| {
-                        // Ask to be woken first and then again: bytes may have come free in between.
-                        budget.wake_when_free(self.wake.waker());
-                        lease()
-                    });
-                    let Some(lease) = lease else {
-                        self.slides[at].held_back = Some(Step::Tile {
-                            tile,
-                            rev,
-                            width,
-                            height,
-                        });
+                    if !self.want(at, tile, rev, Content::Pixels { width, height }) {
                         return (sent, true);
-                    };
-                    let slide = &mut self.slides[at];
-                    slide.in_flight += 1;
-                    self.wanted.push(Wanted {
-                        slide: id,
-                        info: slide.info.clone(),
-                        reader: slide.reader.clone(),
-                        tile,
-                        rev,
-                        size: (width, height),
-                        lease,
-                        aborted: slide.aborted.clone(),
-                    });
-                    if self.wanted.len() >= self.tiles_a_job {
-                        self.read();
+                    }
+                    sent += 1;
+                }
+                Step::Feature { tile, rev, width } => {
+                    if !self.want(at, tile, rev, Content::Feature { width }) {
+                        return (sent, true);
                     }
                     sent += 1;
                 }
@@ -338,6 +313,40 @@ impl SourceLogic {
             }
         }
         (sent, false)
+    }
+
+    /// Takes the lease on a version that is to be read; false when there is none, and the step is held back.
+    fn want(&mut self, at: usize, tile: TileId, rev: u32, content: Content) -> bool {
+        let mut lease = None;
+        if let Some(bytes) = content.leased() {
+            let budget = &self.house.budget;
+            let ask = || budget.try_lease_for(self.index, Class::Scan, bytes);
+            lease = ask().or_else(|| {
+                // Ask to be woken first and then again: bytes may have come free in between.
+                budget.wake_when_free(self.wake.waker());
+                ask()
+            });
+            if lease.is_none() {
+                self.slides[at].held_back = Some(content.step(tile, rev));
+                return false;
+            }
+        }
+        let slide = &mut self.slides[at];
+        slide.in_flight += 1;
+        self.wanted.push(Wanted {
+            slide: slide.id,
+            info: slide.info.clone(),
+            reader: slide.reader.clone(),
+            tile,
+            rev,
+            content,
+            lease,
+            aborted: slide.aborted.clone(),
+        });
+        if self.wanted.len() >= self.tiles_a_job {
+            self.read();
+        }
+        true
     }
 
     /// Gives the wanted tiles, which are of one slide, to a reader thread.

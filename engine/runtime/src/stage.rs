@@ -208,7 +208,7 @@ pub trait Script: Send {
     /// The next step. Called on the worker, so it returns at once; when nothing is known yet it says [`Step::Wait`].
     fn next(&mut self) -> Step;
 
-    /// The run is being stopped: from now on no [`Step::Tile`], only the steps that end the slide as
+    /// The run is being stopped: from now on no [`Step::Tile`] or [`Step::Feature`], only the steps that end the slide as
     /// [`End::Aborted`]: an outcome for every version that a seal already speaks of, then the seals.
     fn stop(&mut self);
 }
@@ -226,6 +226,15 @@ pub enum Step {
         width: u32,
         /// Height of its pixels.
         height: u32,
+    },
+    /// Read this version's feature vector and send it.
+    Feature {
+        /// The tile.
+        tile: TileId,
+        /// Its revision.
+        rev: u32,
+        /// Numbers of the vector.
+        width: u32,
     },
     /// Send this outcome as it is: Gone, Skip or Fail.
     Outcome {
@@ -251,11 +260,17 @@ pub enum Step {
     Done,
 }
 
-/// Reads a slide's pixels; shared by the reader threads and by tile-fetch.
+/// Reads a slide's pixels, or its features; shared by the reader threads and by tile-fetch.
 pub trait TileReader: Send + Sync {
     /// Fills `into` (interleaved RGB, `width * height * 3` bytes of the step) with the tile's pixels as of `rev`.
     /// Everything is written or an error is returned; pixels are never invented.
     fn read(&self, tile: TileId, rev: u32, into: &mut [u8]) -> Result<(), ReadError>;
+
+    /// Fills `into` with the tile's feature vector as of `rev`, for sources that send [`Step::Feature`]. Every number is
+    /// finite, or an error is returned.
+    fn feature(&self, _tile: TileId, _rev: u32, _into: &mut [f32]) -> Result<(), ReadError> {
+        Err(ReadError::Damaged("this source has no features".into()))
+    }
 
     /// The whole slide in at most `max_side` px a side, for pictures; streamed, never a whole level in memory.
     fn overview(&self, _max_side: u32) -> Result<Overview, ReadError> {
@@ -481,6 +496,10 @@ pub trait Reduce {
     /// `port` is complete through `done.through`; `done.end` says whether the domain ended. Called again when it grows,
     /// and again when an ended domain was reopened and ended anew.
     fn complete(&mut self, port: usize, slide: SlideId, done: &Completed, cx: &mut Cx);
+
+    /// Every slide of which something became complete was told of: a stage that works on several at once does so now.
+    /// Before any of them is closed.
+    fn settled(&mut self, _cx: &mut Cx) {}
 
     /// The slide's state may be dropped.
     fn closed(&mut self, slide: SlideId);

@@ -1,14 +1,14 @@
 //! What each thread did when, for Perfetto and chrome://tracing.
 //!
 //! One file a process, in the trace event format: operators on the workers' rows, stages' code on the rows of reader and
-//! helper threads, and counters of the budget and of what waits. Times are microseconds since 1970, so that the files of
+//! helper threads, what devices ran on rows of theirs ([`DeviceSpans`]), and counters of the budget and of what waits. Times are microseconds since 1970, so that the files of
 //! several processes lie on one time line (`jq -s 'map(.traceEvents) | add' a.json b.json` makes one of them).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,8 @@ const LEAST: Duration = Duration::from_micros(1);
 const COUNTER_EVERY: Duration = Duration::from_millis(10);
 /// Row numbers of reader and helper threads start here; workers' are below.
 const FIRST_HELPER: u32 = 100;
+/// And devices' here.
+const FIRST_DEVICE: u32 = 10_000;
 
 /// A trace that is being taken. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +63,29 @@ enum What {
     Counter(Vec<(&'static str, u64)>),
 }
 
+/// What devices ran, for the trace; in [`Shared`](crate::stage::Shared). Without a trace nothing is kept.
+#[derive(Default)]
+pub struct DeviceSpans(OnceLock<Trace>);
+
+impl DeviceSpans {
+    /// Whether somebody wants to know.
+    pub fn wanted(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// `what` ran on `device` (as `cuda:0`) from `since` on.
+    pub fn add(&self, device: &str, what: &str, since: Instant, took: Duration) {
+        if let Some(trace) = self.0.get() {
+            trace.device(device, what, since, took);
+        }
+    }
+
+    pub(crate) fn follow(&self, trace: &Trace) {
+        // A process has one trace.
+        let _ = self.0.set(trace.clone());
+    }
+}
+
 impl Trace {
     pub(crate) fn new(process: usize) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -79,6 +104,14 @@ impl Trace {
         let (name, row) = (state.name(stage), state.this_thread());
         let at = since.saturating_duration_since(self.0.start);
         state.push(name, row, at, What::Span { took, rows });
+    }
+
+    /// Something of the name `what` ran on the device `device`, from `since` on.
+    pub(crate) fn device(&self, device: &str, what: &str, since: Instant, took: Duration) {
+        let mut state = self.lock();
+        let (name, row) = (state.name(what), state.device(device));
+        let at = since.saturating_duration_since(self.0.start);
+        state.push(name, row, at, What::Span { took, rows: 0 });
     }
 
     /// Values of a counter now; at most one in ten milliseconds is kept. Returns whether this one was.
@@ -232,6 +265,25 @@ impl State {
         })
     }
 
+    /// The row of a device.
+    fn device(&mut self, device: &str) -> u32 {
+        let known = self
+            .rows
+            .iter()
+            .find(|(row, name)| *row >= FIRST_DEVICE && name == device);
+        if let Some((row, _)) = known {
+            return *row;
+        }
+        let row = FIRST_DEVICE
+            + self
+                .rows
+                .iter()
+                .filter(|(row, _)| *row >= FIRST_DEVICE)
+                .count() as u32;
+        self.rows.push((row, device.to_owned()));
+        row
+    }
+
     fn push(&mut self, name: u32, row: u32, at: Duration, what: What) {
         if self.events.len() < MOST {
             self.events.push(Happening {
@@ -262,4 +314,42 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
     name.push(".");
     name.push(ending);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_device_ran_stands_on_a_row_of_its_own() {
+        let (trace, spans) = (Trace::new(0), DeviceSpans::default());
+        let now = Instant::now();
+        spans.add("cuda:0", "lost", now, Duration::from_millis(1));
+        assert!(!spans.wanted());
+        spans.follow(&trace);
+        trace.span("encode", now, 3);
+        spans.add("cuda:0", "pool, upload", now, Duration::from_millis(1));
+        spans.add("cuda:0", "pool, kernel", now, Duration::from_millis(2));
+        spans.add("cuda:1", "pool, kernel", now, Duration::from_millis(2));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        trace.write(file.path()).unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let trace: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let row_of = |name: &str| {
+            let named = events.iter().find(|event| event["args"]["name"] == name);
+            named.unwrap()["tid"].clone()
+        };
+        let on = |row: &serde_json::Value| -> Vec<String> {
+            let spans = events
+                .iter()
+                .filter(|event| event["ph"] == "X" && event["tid"] == *row);
+            spans
+                .map(|event| event["name"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(on(&row_of("cuda:0")), ["pool, upload", "pool, kernel"]);
+        assert_eq!(on(&row_of("cuda:1")), ["pool, kernel"]);
+    }
 }

@@ -55,24 +55,70 @@ impl fmt::Display for InputError {
 
 impl std::error::Error for InputError {}
 
-/// Endings by which files in folders are taken for slides; named files are taken whatever they end in.
-const ENDINGS: [&str; 6] = ["svs", "tif", "tiff", "ndpi", "scn", "btf"];
+/// Which files of a folder are meant; named files are taken whatever they end in.
+#[derive(Clone, Copy, Debug)]
+pub struct Files {
+    /// What one of them is called.
+    name: &'static str,
+    /// Endings, without the dot.
+    endings: &'static [&'static str],
+    /// Ends of names that belong to another file, which they lie beside.
+    beside: &'static [&'static str],
+    /// Whether a file begins as one of them does.
+    begins: fn(&Path) -> bool,
+}
 
-/// The slides that `inputs` name, sorted by id.
+impl Files {
+    /// Slides.
+    pub const SLIDES: Files = Files {
+        name: "slide",
+        endings: &["svs", "tif", "tiff", "ndpi", "scn", "btf"],
+        beside: &[],
+        begins: begins_as_slide,
+    };
+
+    /// Files of feature vectors, one a slide.
+    pub const FEATURES: Files = Files {
+        name: "feature file",
+        endings: &["safetensors", "npy", "h5"],
+        beside: &[".coords.npy"],
+        begins: |_| true,
+    };
+
+    fn has(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.extension().is_some_and(|ending| {
+            self.endings
+                .iter()
+                .any(|known| ending.eq_ignore_ascii_case(known))
+        }) && !self.beside.iter().any(|end| name.ends_with(end))
+    }
+}
+
+/// The slides that `inputs` name, sorted by id: [`files`] of [`Files::SLIDES`].
+pub fn slides(inputs: &[String], base: &Path) -> Result<Vec<SlideEntry>, Vec<InputError>> {
+    files(inputs, base, &Files::SLIDES)
+}
+
+/// The slides whose files `inputs` name, sorted by id.
 ///
 /// An input is a file, a folder (searched with its subfolders), a pattern with `*`, `?`, `[..]` or `{..}`, or a manifest that ends
 /// in `.csv`: columns `slide,label,split,patient,mpp` in any order, `slide` alone needed, or TRIDENT's `wsi,mpp`. In a manifest, a
 /// `slide` that names no file is looked for among the files beside it by stem; a column `path` says where it is and leaves `slide`
 /// free to be any name. A relative input is relative to `base`.
-pub fn slides(inputs: &[String], base: &Path) -> Result<Vec<SlideEntry>, Vec<InputError>> {
+pub fn files(
+    inputs: &[String],
+    base: &Path,
+    kind: &Files,
+) -> Result<Vec<SlideEntry>, Vec<InputError>> {
     let mut found: Vec<(SlideEntry, String)> = Vec::new();
     let mut errors = Vec::new();
     for input in inputs {
         let path = base.join(input);
         let result = if is_pattern(input) && !path.exists() {
-            pattern(input, base)
+            pattern(input, base, kind)
         } else if path.is_dir() {
-            folder(input, &path)
+            folder(input, &path, kind)
         } else if !path.exists() {
             Err(vec![InputError {
                 place: input.clone(),
@@ -83,7 +129,7 @@ pub fn slides(inputs: &[String], base: &Path) -> Result<Vec<SlideEntry>, Vec<Inp
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
         {
-            manifest(input, &path)
+            manifest(input, &path, kind)
         } else {
             Ok(vec![(bare(path), input.clone())])
         };
@@ -186,15 +232,7 @@ fn is_pattern(input: &str) -> bool {
 
 type Found = Result<Vec<(SlideEntry, String)>, Vec<InputError>>;
 
-fn has_ending(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| {
-        ENDINGS
-            .iter()
-            .any(|known| ending.eq_ignore_ascii_case(known))
-    })
-}
-
-fn folder(input: &str, path: &Path) -> Found {
+fn folder(input: &str, path: &Path, kind: &Files) -> Found {
     let mut entries = Vec::new();
     let mut errors = Vec::new();
     for file in walkdir::WalkDir::new(path)
@@ -202,7 +240,7 @@ fn folder(input: &str, path: &Path) -> Found {
         .sort_by_file_name()
     {
         match file {
-            Ok(file) if file.file_type().is_file() && has_ending(file.path()) => {
+            Ok(file) if file.file_type().is_file() && kind.has(file.path()) => {
                 entries.push((bare(file.into_path()), input.to_string()));
             }
             Ok(_) => {}
@@ -216,8 +254,12 @@ fn folder(input: &str, path: &Path) -> Found {
     if entries.is_empty() && errors.is_empty() {
         errors.push(InputError {
             place: input.into(),
-            what: "the folder holds no slide".into(),
-            help: format!("slides in folders end in {}", ENDINGS.join(", ")),
+            what: format!("the folder holds no {}", kind.name),
+            help: format!(
+                "{}s in folders end in {}",
+                kind.name,
+                kind.endings.join(", ")
+            ),
         });
     }
     if errors.is_empty() {
@@ -227,7 +269,7 @@ fn folder(input: &str, path: &Path) -> Found {
     }
 }
 
-fn pattern(input: &str, base: &Path) -> Found {
+fn pattern(input: &str, base: &Path, kind: &Files) -> Found {
     let fault = |what: String, help: &str| {
         vec![InputError {
             place: input.into(),
@@ -255,7 +297,11 @@ fn pattern(input: &str, base: &Path) -> Found {
         .sort_by_file_name()
         .into_iter()
         .filter_map(Result::ok)
-        .filter(|file| file.file_type().is_file() && glob.is_match(file.path()))
+        .filter(|file| {
+            let name = file.file_name().to_string_lossy();
+            let belongs = kind.beside.iter().any(|end| name.ends_with(end));
+            file.file_type().is_file() && glob.is_match(file.path()) && !belongs
+        })
         .map(|file| (bare(file.into_path()), input.to_string()))
         .collect();
     if entries.is_empty() {
@@ -264,7 +310,7 @@ fn pattern(input: &str, base: &Path) -> Found {
     Ok(entries)
 }
 
-fn manifest(input: &str, path: &Path) -> Found {
+fn manifest(input: &str, path: &Path, kind: &Files) -> Found {
     let fault = |line: Option<u64>, what: String, help: &str| InputError {
         place: line.map_or_else(|| input.to_string(), |line| format!("{input}:{line}")),
         what,
@@ -337,7 +383,7 @@ fn manifest(input: &str, path: &Path) -> Found {
         };
         let (path, id) = match cell(at) {
             Some(at) => (folder.join(at), name.to_string()),
-            None => match beside(folder, name) {
+            None => match beside(folder, name, kind) {
                 Some(path) => {
                     let id = if path == folder.join(name) {
                         stem(&path)
@@ -396,7 +442,7 @@ fn manifest(input: &str, path: &Path) -> Found {
 }
 
 /// The file that a manifest's `slide` stands for: the path itself, or the one slide beside the manifest with that stem.
-fn beside(folder: &Path, name: &str) -> Option<PathBuf> {
+fn beside(folder: &Path, name: &str, kind: &Files) -> Option<PathBuf> {
     let path = folder.join(name);
     if path.is_file() {
         return Some(path);
@@ -407,7 +453,7 @@ fn beside(folder: &Path, name: &str) -> Option<PathBuf> {
         .ok()?
         .filter_map(Result::ok)
         .map(|file| file.path())
-        .filter(|path| has_ending(path) && stem(path) == wanted && begins_as_slide(path))
+        .filter(|path| kind.has(path) && stem(path) == wanted && (kind.begins)(path))
         .collect();
     found.sort();
     (found.len() == 1).then(|| found.remove(0))

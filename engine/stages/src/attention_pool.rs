@@ -1,21 +1,23 @@
 //! `attention-pool`: features of a slide's tiles to one bag, and each tile's part in it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_model::{BagModel, Pooling};
+use weir_model::{BagModel, Pooled, Pooling};
 use weir_pipeline::schema::ModelField;
 use weir_pipeline::{
     Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Plan, Port, Rows, Schema, StateArgs,
     Values,
 };
 use weir_record::{
-    Attention, Bag, BagFlags, Body, Coverage, End, Event, Feature, Key, SlideId, SlideInfo, State,
+    Attention, Bag, BagFlags, Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State,
     Tally, TileId,
 };
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
 
 use crate::executors::model_error;
+use crate::kernels::{self, Stand};
 
 const FEATURE: Dim = Dim::Model {
     param: "model",
@@ -33,6 +35,12 @@ attention's sigmoid instead. Normalisation and link are the model's unless they 
 The pooled vector is a function of the set of tiles: the same to the bit, whatever order they came in and however often they were \
 corrected. `accumulate = \"exact\"` pools by integer sums (contract `exact-q128/1`) where the normalisation allows it; such bags \
 merge and retract exactly.
+
+With `head = \"portable\"` nothing that runs the pool changes a bit of it: bags of `whole-slide-from` tiles and more are pooled from \
+one matrix by the one-pass kernels, on the processor's threads, or, where `device` names a GPU and a measurement at the start of the run \
+says that it is faster, there (contract `ordered-f32/1`); smaller ones member by member. `head = \"fused\"` runs attention, normalisation and \
+pool as one kernel, on the GPU where there is one: faster on large bags, within a tolerance of the portable head, and the \
+outputs name its contract, `fused/1`. Slides that become complete together go into one launch.
 
 `bag` carries one bag a slide, `attention` each member's weight, contribution to the predicted class, and what the class's logit \
 changes by when the tile is left out.",
@@ -86,6 +94,23 @@ changes by when the tile is left out.",
             required: false,
             doc: "`ordered`: f32 in the tiles' order, for every normalisation; `exact`: integer sums, for squared-average and mean; the model's own when it is not given",
         },
+        Param {
+            name: "head",
+            kind: ParamKind::Choice(&["portable", "fused"]),
+            default: Some("\"portable\""),
+            required: false,
+            doc: "`portable`: the same bits everywhere; `fused`: attention and pool as one kernel, within a tolerance, under the contract `fused/1`; not for sparsemax and max",
+        },
+        Param {
+            name: "whole-slide-from",
+            kind: ParamKind::Integer {
+                min: 1,
+                max: 1 << 31,
+            },
+            default: Some("1024"),
+            required: false,
+            doc: "Tiles of a bag from which the portable head's bags are pooled by the one-pass kernels; it never changes an answer",
+        },
     ],
     ins: &[Port {
         name: "features",
@@ -124,6 +149,9 @@ model = \"b\"
 ",
 };
 
+/// `whole-slide-from` where nobody says it.
+const WHOLE_SLIDE: usize = 1024;
+
 /// A member's place in the set, beside its feature vector, bytes.
 const MEMBER_BYTES: u64 = 96;
 
@@ -151,13 +179,72 @@ fn pooling(values: &Values) -> Result<Pooling, StageError> {
         link: text("link")?,
         power,
         accumulate: text("accumulate")?,
+        fused: text("head")?.as_deref() == Some("fused"),
     })
 }
 
 // ---------------------------------------------------------------------------------------------------- pure function
 
-/// The members of a bag; the answer is a function of this set.
-type Members = BTreeMap<TileId, Arc<Feature>>;
+/// The members of a bag, with their features in one matrix; the answer is a function of this set.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    /// Row of the matrix of each member.
+    rows: BTreeMap<TileId, usize>,
+    matrix: Vec<f32>,
+    width: usize,
+    /// Rows that belong to nobody.
+    free: Vec<usize>,
+}
+
+impl Members {
+    fn insert(&mut self, tile: TileId, feature: &[f32]) {
+        self.width = feature.len();
+        let mut new = || {
+            self.free
+                .pop()
+                .unwrap_or(self.matrix.len() / feature.len().max(1))
+        };
+        let row = match self.rows.get(&tile) {
+            Some(row) => *row,
+            None => new(),
+        };
+        self.rows.insert(tile, row);
+        let at = row * self.width;
+        if at == self.matrix.len() {
+            self.matrix.extend_from_slice(feature);
+        } else {
+            self.matrix[at..at + self.width].copy_from_slice(feature);
+        }
+    }
+
+    fn remove(&mut self, tile: TileId) {
+        self.free.extend(self.rows.remove(&tile));
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn has(&self, tile: &TileId) -> bool {
+        self.rows.contains_key(tile)
+    }
+
+    fn tiles(&self) -> impl Iterator<Item = TileId> {
+        self.rows.keys().copied()
+    }
+
+    /// The members' features in TileId order. A slide that came once and whole lies so already.
+    fn in_order(&self) -> Cow<'_, [f32]> {
+        if self.free.is_empty() && self.rows.values().copied().eq(0..self.rows.len()) {
+            return Cow::Borrowed(&self.matrix);
+        }
+        let mut matrix = Vec::with_capacity(self.rows.len() * self.width);
+        for row in self.rows.values() {
+            matrix.extend_from_slice(&self.matrix[row * self.width..(row + 1) * self.width]);
+        }
+        Cow::Owned(matrix)
+    }
+}
 
 /// What is known of a bag beside its members.
 #[derive(Clone, Debug)]
@@ -168,14 +255,15 @@ struct Circumstances {
     state: State,
 }
 
-/// Pools `members`, with each one's part in the bag.
-fn pool(
+/// A pooled bag with each member's part in it; `matrix` holds the members' features in TileId order.
+fn bag(
     model: &BagModel,
     members: &Members,
+    matrix: &[f32],
+    pooled: Pooled,
     about: Circumstances,
 ) -> (Bag, Vec<(TileId, Attention)>) {
-    let features: Vec<&[f32]> = members.values().map(|feature| &***feature).collect();
-    let pooled = model.pool(&features);
+    let features: Vec<&[f32]> = matrix.chunks_exact(members.width.max(1)).collect();
     let verdict = model.classify(&pooled.pooled);
     let attention = model.attention(&features, &pooled, &verdict);
     let mut flags = pooled.flags;
@@ -195,7 +283,7 @@ fn pool(
         ended: about.ended,
         state: about.state,
     };
-    (bag, members.keys().copied().zip(attention).collect())
+    (bag, members.tiles().zip(attention).collect())
 }
 
 // ------------------------------------------------------------------------------------------------------------- glue
@@ -210,10 +298,22 @@ pub const TYPE: StageType = StageType {
 };
 
 fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
-    let model = BagModel::load(cx.model("model")?, &pooling(cx.values())?).map_err(model_error)?;
-    let (model, selects) = (Arc::new(model), selecting_stage(cx.plan, &cx.node.name));
+    let values = cx.values();
+    let model = BagModel::load(cx.model("model")?, &pooling(values)?).map_err(model_error)?;
+    let kernels = kernels::of(cx)?;
+    kernels::enter(cx, &kernels, model.contract());
+    let shared = Arc::new(Pooler {
+        stage: cx.node.name.clone(),
+        model,
+        kernels,
+        whole: match values.has("whole-slide-from") {
+            true => values.integer("whole-slide-from")?.max(1) as usize,
+            false => WHOLE_SLIDE,
+        },
+        selects: selecting_stage(cx.plan, &cx.node.name),
+    });
     Ok(Prepared::Reduce(Arc::new(move || {
-        Box::new(Pool::new(model.clone(), selects.clone()))
+        Box::new(Pool::new(shared.clone()))
     })))
 }
 
@@ -228,11 +328,22 @@ fn selecting_stage(plan: &Plan, stage: &str) -> Option<String> {
     }
 }
 
+/// What all workers share.
+struct Pooler {
+    stage: String,
+    model: BagModel,
+    kernels: Arc<Stand>,
+    /// Tiles of a bag from which it is pooled from its matrix.
+    whole: usize,
+    selects: Option<String>,
+}
+
 /// The stage, of one worker.
 struct Pool {
-    model: Arc<BagModel>,
-    selects: Option<String>,
+    shared: Arc<Pooler>,
     slides: BTreeMap<SlideId, Slide>,
+    /// To be published at the end of the turn, all in one launch.
+    due: Vec<(SlideId, Completed)>,
 }
 
 #[derive(Default)]
@@ -248,59 +359,127 @@ struct Slide {
     skipped: bool,
 }
 
-impl Pool {
-    fn new(model: Arc<BagModel>, selects: Option<String>) -> Self {
-        Pool {
-            model,
-            selects,
-            slides: BTreeMap::new(),
-        }
-    }
-
-    /// Sends the bag of what holds, with each member's part in it, and closes the generation.
-    fn publish(&mut self, id: SlideId, done: &Completed, cx: &mut Cx) {
-        let Some(slide) = self.slides.get_mut(&id) else {
-            return;
-        };
-        slide.ready = None;
-        let nothing = Members::new();
-        let members = if done.end == Some(End::Aborted) {
-            &nothing
-        } else {
-            &slide.members
-        };
-        let mut selected = done.tally.clone();
+impl Slide {
+    fn about(&self, done: &Completed, empty: bool, selected: bool) -> Circumstances {
+        let mut tally = done.tally.clone();
         // A tile that left the selection is no part of it: only a live run knows that there was one.
-        selected.gone = 0;
-        let source = match &self.selects {
-            Some(_) => slide.source.clone(),
-            None => done.tally.clone(),
+        tally.gone = 0;
+        let source = if selected {
+            self.source.clone()
+        } else {
+            done.tally.clone()
         };
-        let about = Circumstances {
-            coverage: Coverage { source, selected },
+        Circumstances {
+            coverage: Coverage {
+                source,
+                selected: tally,
+            },
             selection: done.through,
             ended: done.end,
             state: match done.end {
                 None => State::Provisional,
-                Some(End::Complete) if members.is_empty() => State::NoTissue,
+                Some(End::Complete) if empty => State::NoTissue,
                 Some(End::Complete) => State::Final,
                 Some(End::Incomplete) => State::Incomplete,
-                Some(End::Aborted) if slide.failed => State::Failed,
+                Some(End::Aborted) if self.failed => State::Failed,
                 Some(End::Aborted) => State::Interrupted,
             },
-        };
-        let (bag, attention) = pool(&self.model, members, about);
-        let left = slide.sent.iter().filter(|tile| !members.contains_key(tile));
-        for tile in left {
-            cx.version(ATTENTION, id, *tile, Body::Gone);
         }
-        slide.sent = members.keys().copied().collect();
-        for (tile, attention) in attention {
-            cx.version(ATTENTION, id, tile, Body::Attention(Arc::new(attention)));
+    }
+}
+
+impl Pool {
+    fn new(shared: Arc<Pooler>) -> Self {
+        Pool {
+            shared,
+            slides: BTreeMap::new(),
+            due: Vec::new(),
         }
-        cx.version(BAG, id, TileId::SLIDE, Body::Bag(Arc::new(bag)));
-        cx.seal(ATTENTION, id, done.end);
-        cx.seal(BAG, id, done.end);
+    }
+
+    /// Sends the bags of what holds, with each member's part in them, and closes the generations.
+    fn publish(&mut self, due: Vec<(SlideId, Completed)>, cx: &mut Cx) {
+        let Pooler {
+            stage,
+            model,
+            kernels,
+            whole,
+            selects,
+        } = &*self.shared;
+        let nothing = Members::default();
+        let mut bags: Vec<(SlideId, Completed)> = Vec::with_capacity(due.len());
+        for (id, done) in due {
+            if let Some(slide) = self.slides.get_mut(&id) {
+                slide.ready = None;
+                bags.push((id, done));
+            }
+        }
+        let members: Vec<&Members> = bags
+            .iter()
+            .map(|(id, done)| match self.slides.get(id) {
+                Some(slide) if done.end != Some(End::Aborted) => &slide.members,
+                _ => &nothing,
+            })
+            .collect();
+        let matrices: Vec<Cow<'_, [f32]>> = members.iter().map(|one| one.in_order()).collect();
+        let views: Vec<&[f32]> = matrices.iter().map(|matrix| &**matrix).collect();
+        let pooled = model.pool_matrices(kernels, *whole, &views);
+        kernels.tell_trace();
+        let mut made = Vec::with_capacity(bags.len());
+        match pooled {
+            Ok(pooled) => {
+                for ((((id, done), members), matrix), pooled) in
+                    bags.iter().zip(&members).zip(&views).zip(pooled)
+                {
+                    let Some(slide) = self.slides.get(id) else {
+                        continue;
+                    };
+                    let about = slide.about(done, members.len() == 0, selects.is_some());
+                    made.push(Ok(bag(model, members, matrix, pooled, about)));
+                }
+            }
+            Err(error) => made.extend(bags.iter().map(|_| Err(error.clone()))),
+        }
+        drop((matrices, members));
+        for ((id, mut done), made) in bags.into_iter().zip(made) {
+            let Some(slide) = self.slides.get_mut(&id) else {
+                continue;
+            };
+            let (bag, attention) = match made {
+                Ok(made) => made,
+                Err(error) => {
+                    slide.failed = true;
+                    let failure = Failure {
+                        stage: stage.clone(),
+                        slide: cx
+                            .info(id)
+                            .map_or_else(String::new, |info| info.id.clone()),
+                        tile: None,
+                        what: error.to_string(),
+                        help: "run the stage on the processor: run = { device = \"cpu\" }, or set head = \"portable\"".into(),
+                    };
+                    cx.event(id, Event::SlideFailed(failure));
+                    done.end = Some(End::Aborted);
+                    let about = slide.about(&done, true, selects.is_some());
+                    bag(model, &nothing, &[], model.pool(&[]), about)
+                }
+            };
+            let sent: Vec<TileId> = attention.iter().map(|(tile, _)| *tile).collect();
+            let left = slide
+                .sent
+                .iter()
+                .filter(|tile| sent.is_empty() || !slide.members.has(tile));
+            for tile in left {
+                cx.version(ATTENTION, id, *tile, Body::Gone);
+            }
+            slide.sent = sent;
+            for (tile, attention) in attention {
+                cx.version(ATTENTION, id, tile, Body::Attention(Arc::new(attention)));
+            }
+            cx.version(BAG, id, TileId::SLIDE, Body::Bag(Arc::new(bag)));
+            cx.seal(ATTENTION, id, done.end);
+            cx.seal(BAG, id, done.end);
+        }
     }
 }
 
@@ -316,8 +495,8 @@ impl Reduce for Pool {
         // A generation that is not whole was laid over the one that waited: what holds now is nobody's bag until `complete`.
         slide.ready = None;
         match body {
-            Some(Body::Feature(feature)) => slide.members.insert(key.tile, feature),
-            _ => slide.members.remove(&key.tile),
+            Some(Body::Feature(feature)) => slide.members.insert(key.tile, &feature),
+            _ => slide.members.remove(key.tile),
         };
     }
 
@@ -328,7 +507,9 @@ impl Reduce for Pool {
         match event {
             Event::SlideFailed(_) => slide.failed = true,
             Event::Skipped { .. } => slide.skipped = true,
-            Event::LedgerEnded { stage, tally, .. } if Some(stage) == self.selects.as_ref() => {
+            Event::LedgerEnded { stage, tally, .. }
+                if Some(stage) == self.shared.selects.as_ref() =>
+            {
                 slide.source = tally.clone();
             }
             _ => {}
@@ -341,9 +522,7 @@ impl Reduce for Pool {
             .iter()
             .filter_map(|(id, slide)| Some((*id, slide.ready.clone()?)))
             .collect();
-        for (id, done) in ready {
-            self.publish(id, &done, cx);
-        }
+        self.publish(ready, cx);
     }
 
     fn complete(&mut self, _: usize, id: SlideId, done: &Completed, cx: &mut Cx) {
@@ -357,7 +536,14 @@ impl Reduce for Pool {
             cx.seal(ATTENTION, id, done.end);
             cx.seal(BAG, id, done.end);
         } else {
-            self.publish(id, done, cx);
+            self.due.push((id, done.clone()));
+        }
+    }
+
+    fn settled(&mut self, cx: &mut Cx) {
+        let due = std::mem::take(&mut self.due);
+        if !due.is_empty() {
+            self.publish(due, cx);
         }
     }
 
@@ -373,16 +559,17 @@ mod tests {
     use crate::collected::Collected;
     use proptest::prelude::*;
     use std::sync::OnceLock;
+    use weir_kernels::{Auto, Cpu};
     use weir_model::Weights;
     use weir_model::folder::{parameters, save};
     use weir_pipeline::model::{ModelHeader, ModelInput};
-    use weir_record::Prediction;
+    use weir_record::{Feature, Prediction};
 
     const FEATURE: usize = 6;
 
     /// A bag model with random weights, for features of six numbers.
-    fn model() -> Arc<BagModel> {
-        static MODEL: OnceLock<Arc<BagModel>> = OnceLock::new();
+    fn model() -> BagModel {
+        static MODEL: OnceLock<(tempfile::TempDir, ModelHeader)> = OnceLock::new();
         let make = || {
             let folder = tempfile::tempdir().unwrap();
             let header = ModelHeader {
@@ -410,9 +597,36 @@ mod tests {
             };
             let weights = Weights::start(&parameters(&header).unwrap(), 3);
             let header = save(folder.path(), &header, &weights).unwrap();
-            Arc::new(BagModel::load(&header, &Pooling::default()).unwrap())
+            (folder, header)
         };
-        MODEL.get_or_init(make).clone()
+        let (_, header) = MODEL.get_or_init(make);
+        BagModel::load(header, &Pooling::default()).unwrap()
+    }
+
+    /// What workers share, with bags of `whole` tiles and more pooled by the kernels.
+    fn shared(selects: Option<&str>, whole: usize) -> Arc<Pooler> {
+        Arc::new(Pooler {
+            stage: "pool".into(),
+            model: model(),
+            kernels: Arc::new(Auto::cpu(Cpu::new(2).unwrap()).into()),
+            whole,
+            selects: selects.map(str::to_owned),
+        })
+    }
+
+    /// The bag of a set by the loops, member by member.
+    fn truth(
+        held: &BTreeMap<TileId, Arc<Feature>>,
+        about: Circumstances,
+    ) -> (Bag, Vec<(TileId, Attention)>) {
+        let mut members = Members::default();
+        for (tile, feature) in held {
+            members.insert(*tile, feature);
+        }
+        let features: Vec<&[f32]> = held.values().map(|feature| &***feature).collect();
+        let (model, matrix) = (model(), members.in_order());
+        let pooled = model.pool(&features);
+        bag(&model, &members, &matrix, pooled, about)
     }
 
     fn slide() -> SlideId {
@@ -437,14 +651,14 @@ mod tests {
     }
 
     fn opened(selects: Option<&str>) -> (Pool, Collected) {
-        let mut stage = Pool::new(model(), selects.map(str::to_owned));
+        let mut stage = Pool::new(shared(selects, 4));
         let mut out = Collected::new(slide());
         let info = out.info.clone();
         stage.opened(slide(), &info, &mut out.cx());
         (stage, out)
     }
 
-    fn bag(out: &Collected) -> Bag {
+    fn published(out: &Collected) -> Bag {
         match out.held(BAG).get(&TileId::SLIDE) {
             Some(Body::Bag(bag)) => (**bag).clone(),
             other => panic!("{other:?}"),
@@ -483,7 +697,7 @@ mod tests {
         #[test]
         fn a_bag_is_a_function_of_its_set(schedule in prop::collection::vec(happens(), 0..80)) {
             let (mut stage, mut out) = opened(None);
-            let mut held = Members::new();
+            let mut held: BTreeMap<TileId, Arc<Feature>> = BTreeMap::new();
             let mut whole = false;
             let mut rev = 0;
             for step in &schedule {
@@ -502,6 +716,7 @@ mod tests {
                     }
                     Happens::Whole => {
                         stage.complete(0, slide(), &done(rev, None), &mut out.cx());
+                        stage.settled(&mut out.cx());
                         rev += 1;
                         whole = true;
                     }
@@ -515,15 +730,16 @@ mod tests {
                 }
             }
             stage.complete(0, slide(), &done(rev, Some(End::Complete)), &mut out.cx());
+                        stage.settled(&mut out.cx());
             let about = Circumstances {
                 coverage: Coverage::default(),
                 selection: rev,
                 ended: Some(End::Complete),
                 state: if held.is_empty() { State::NoTissue } else { State::Final },
             };
-            let (truth, parts) = pool(&model(), &held, about);
+            let (truth, parts) = truth(&held, about);
             // Debug shows each bit of an f32: two that differ have different texts.
-            prop_assert_eq!(format!("{:?}", bag(&out)), format!("{truth:?}"));
+            prop_assert_eq!(format!("{:?}", published(&out)), format!("{truth:?}"));
             prop_assert_eq!(attention(&out), parts.into_iter().collect::<BTreeMap<_, _>>());
             prop_assert_eq!((out.ended(BAG), out.ended(ATTENTION)), (Some(End::Complete), Some(End::Complete)));
             prop_assert_eq!(truth.exact.map(|sums| sums.n), Some(held.len() as i64));
@@ -541,6 +757,7 @@ mod tests {
             };
             stage.row(0, key, Some(Body::Feature(feature(1))), &mut out.cx());
             stage.complete(0, slide(), &done(0, None), &mut out.cx());
+            stage.settled(&mut out.cx());
             stage.tick(&mut out.cx());
             assert_eq!(attention(&out).len(), 1);
             if failed {
@@ -554,7 +771,8 @@ mod tests {
                 stage.event(slide(), &Event::SlideFailed(failure), &mut out.cx());
             }
             stage.complete(0, slide(), &done(1, Some(End::Aborted)), &mut out.cx());
-            let bag = bag(&out);
+            stage.settled(&mut out.cx());
+            let bag = published(&out);
             assert_eq!(
                 (bag.state, bag.n, bag.ended),
                 (state, 0, Some(End::Aborted))
@@ -594,6 +812,7 @@ mod tests {
         };
         stage.event(slide(), &event, &mut out.cx());
         stage.complete(0, slide(), &done(0, Some(End::Complete)), &mut out.cx());
+        stage.settled(&mut out.cx());
         assert!(out.rows.is_empty());
         assert_eq!(
             (out.ended(BAG), out.ended(ATTENTION)),
@@ -634,7 +853,8 @@ mod tests {
             ..done(2, Some(End::Complete))
         };
         stage.complete(0, slide(), &done, &mut out.cx());
-        let bag = bag(&out);
+        stage.settled(&mut out.cx());
+        let bag = published(&out);
         assert_eq!(bag.coverage.source, source);
         assert_eq!(
             (bag.coverage.selected.fail, bag.coverage.selected.gone),

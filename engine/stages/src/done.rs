@@ -6,10 +6,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use weir_pipeline::Plan;
-use weir_record::{Prediction, SlideInfo};
-use weir_runtime::stage::Shared;
+use weir_record::{Event, Prediction, SlideInfo};
+use weir_runtime::stage::{Prepare, Shared};
 
 use crate::executors::Executors;
 use crate::folder;
@@ -58,6 +59,47 @@ pub struct Found {
     pub tiles: u64,
     /// Places that it left out as background.
     pub background: u64,
+}
+
+impl Found {
+    /// What tells the stages behind a source of it.
+    pub(crate) fn news(self) -> Event {
+        Event::Skipped {
+            path: self.path.display().to_string(),
+            prediction: Arc::new(self.prediction),
+        }
+    }
+}
+
+/// What an earlier run left of a source's slides.
+pub(crate) struct Earlier {
+    /// Slides that are done are computed again.
+    again: bool,
+    out: PathBuf,
+    /// Of this run; known once every stage is prepared, so not before the first slide opens.
+    identity: Box<dyn Fn() -> Identity + Send + Sync>,
+    known: OnceLock<Identity>,
+}
+
+impl Earlier {
+    /// For the source that is being prepared.
+    pub(crate) fn new(cx: &Prepare) -> Self {
+        let (plan, shared) = (cx.plan.clone(), cx.shared.clone());
+        Earlier {
+            again: cx.shared.get::<Again>().0,
+            out: cx.out(),
+            identity: Box::new(move || Identity::of(&plan, &shared)),
+            known: OnceLock::new(),
+        }
+    }
+
+    /// What an earlier run with the same identity left of the slide, when it is done with it.
+    pub(crate) fn find(&self, info: &SlideInfo) -> Option<Found> {
+        if self.again {
+            return None;
+        }
+        find(&self.out, info, self.known.get_or_init(&self.identity))
+    }
 }
 
 /// What stands below `out` of a slide that an earlier run is done with.

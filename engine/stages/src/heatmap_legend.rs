@@ -96,7 +96,7 @@ fn title(pen: &Pen, scene: &Scene, selected: &Selected, width: i32) -> Result<()
     if !tiles.failed.is_empty() {
         counts.push(format!("{} could not be read", grouped(tiles.failed.len())));
     }
-    if let Some(grid) = info.grids.first() {
+    if let Some(grid) = info.grids.first().filter(|grid| grid.mpp > 0.0) {
         let side = length(grid.px as f64 * grid.mpp);
         counts.push(format!(
             "tiles of {side} at {} µm/px",

@@ -6,6 +6,7 @@
 //! | stage | rows | idea |
 //! |---|---|---|
 //! | [`tile_reader`] | source | slides to tiles at an exact resolution |
+//! | [`embedding_reader`] | source | files of features, one a slide |
 //! | [`tissue_filter`] | filter | drops tiles without tissue |
 //! | [`scorer`] | map | tile to score (model A) |
 //! | [`top_k`] | reduce | the m highest and the m lowest |
@@ -27,8 +28,10 @@
 pub mod attention_pool;
 pub mod classifier;
 pub mod done;
+pub mod embedding_reader;
 pub mod encoder;
 pub mod executors;
+mod feature_file;
 pub mod folder;
 pub mod font;
 pub mod geojson_sink;
@@ -37,6 +40,8 @@ mod heatmap_pen;
 mod heatmap_picture;
 pub mod heatmap_sink;
 pub mod image_sink;
+pub mod inputs;
+mod kernels;
 pub mod null_sink;
 mod palette;
 mod prediction_file;
@@ -56,6 +61,9 @@ mod writers;
 
 #[cfg(test)]
 mod collected;
+#[cfg(test)]
+#[path = "../../../tests/program/features.rs"]
+mod feature_writer;
 
 pub use executors::{Executors, Used};
 
@@ -65,6 +73,7 @@ use weir_runtime::stage::StageType;
 /// Schemas of the stages that are built in, in the order in which lists show them.
 static SCHEMAS: &[&Schema] = &[
     &tile_reader::SCHEMA,
+    &embedding_reader::SCHEMA,
     &tissue_filter::SCHEMA,
     &scorer::SCHEMA,
     &top_k::SCHEMA,
@@ -83,6 +92,7 @@ static SCHEMAS: &[&Schema] = &[
 
 static TYPES: &[StageType] = &[
     tile_reader::TYPE,
+    embedding_reader::TYPE,
     tissue_filter::TYPE,
     scorer::TYPE,
     top_k::TYPE,

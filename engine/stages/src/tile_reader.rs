@@ -1,26 +1,26 @@
 //! `tile-reader`: slides to tiles at an exact resolution.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, RunSettings, Schema, StateArgs,
     ValueError, Values,
 };
 use weir_record::id::mix;
-use weir_record::{Event, Failure, SlideInfo, SlideKey, TileId};
+use weir_record::{Failure, SlideInfo, SlideKey, TileId};
 use weir_runtime::stage::{
     OpenedSlide, Overview, Prepare, Prepared, ReadError, SlideRef, Source, StageError, StageType,
     TileReader,
 };
+use weir_slide::input::Files;
 use weir_slide::{
-    Edge, Fault, InputError, OpenOptions, SlideEntry, SlideError, SlideReader, TileCache, Tiling,
-    TissueMask, input,
+    Edge, Fault, OpenOptions, SlideEntry, SlideError, SlideReader, TileCache, Tiling, TissueMask,
 };
 
-use crate::done::{self, Again, Identity};
-use crate::tile_script::Once;
+use crate::done::Earlier;
+use crate::inputs::entries;
+use crate::tile_script::{Once, Sends};
 
 /// `tile-reader`.
 pub const SCHEMA: Schema = Schema {
@@ -273,7 +273,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             "set overlap to less than size",
         ));
     }
-    let entries = entries(cx.values().texts("slides")?)?;
+    let entries = entries(cx.values().texts("slides")?, &Files::SLIDES)?;
     let slides = entries
         .iter()
         .map(|entry| SlideRef {
@@ -282,15 +282,8 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             path: entry.path.display().to_string(),
         })
         .collect();
-    let (plan, shared) = (cx.plan.clone(), cx.shared.clone());
-    let earlier = Earlier {
-        again: cx.shared.get::<Again>().0,
-        out: cx.out(),
-        identity: Box::new(move || Identity::of(&plan, &shared)),
-        known: OnceLock::new(),
-    };
     Ok(Prepared::Source(Arc::new(Slides {
-        earlier,
+        earlier: Earlier::new(cx),
         stage: cx.node.name.as_str().into(),
         settings,
         slides,
@@ -301,34 +294,6 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         cache: TileCache::new(cx.budget),
         open_slides: cx.run().open_slides.max(1),
     })))
-}
-
-/// The slides that `inputs` name, sorted by id; their paths stand as they were written.
-fn entries(inputs: &[String]) -> Result<Vec<SlideEntry>, StageError> {
-    let here = Path::new(".");
-    let mut entries = input::slides(inputs, here).map_err(|errors| refused(&errors))?;
-    for entry in &mut entries {
-        let plain: Option<PathBuf> = entry.path.strip_prefix(here).map(Path::to_path_buf).ok();
-        entry.path = plain.unwrap_or_else(|| entry.path.clone());
-    }
-    Ok(entries)
-}
-
-fn refused(errors: &[InputError]) -> StageError {
-    match errors {
-        [one] => StageError::new(format!("{}: {}", one.place, one.what), one.help.clone()),
-        several => {
-            let lines: Vec<String> = several.iter().map(|error| format!("\n  {error}")).collect();
-            StageError::new(
-                format!(
-                    "{} of the slides cannot be taken:{}",
-                    several.len(),
-                    lines.concat()
-                ),
-                "",
-            )
-        }
-    }
 }
 
 /// The slides of a run.
@@ -342,31 +307,7 @@ struct Slides {
     earlier: Earlier,
 }
 
-/// What an earlier run left.
-struct Earlier {
-    /// Slides that are done are computed again.
-    again: bool,
-    out: PathBuf,
-    /// Of this run; known once every stage is prepared, so not before the first slide opens.
-    identity: Box<dyn Fn() -> Identity + Send + Sync>,
-    known: OnceLock<Identity>,
-}
-
 impl Slides {
-    /// What an earlier run with the same identity left of the slide, when it is done with it.
-    fn earlier(&self, info: &SlideInfo) -> Option<done::Found> {
-        let Earlier {
-            again,
-            out,
-            identity,
-            known,
-        } = &self.earlier;
-        if *again {
-            return None;
-        }
-        done::find(out, info, known.get_or_init(identity))
-    }
-
     fn failure(&self, slide: &SlideRef, error: SlideError) -> Failure {
         Failure {
             stage: self.stage.to_string(),
@@ -410,14 +351,11 @@ impl Source for Slides {
         };
         let reader = pixels.slide.as_ref();
         let mut info = info(slide, entry, reader, &tiling);
-        let script = match self.earlier(&info) {
+        let script = match self.earlier.find(&info) {
             Some(earlier) => {
                 info.tiles = earlier.tiles;
                 info.background = earlier.background;
-                Once::skipped(Event::Skipped {
-                    path: earlier.path.display().to_string(),
-                    prediction: Arc::new(earlier.prediction),
-                })
+                Once::skipped(earlier.news())
             }
             None => {
                 let cache = self.cache.bytes() / self.open_slides;
@@ -425,7 +363,10 @@ impl Source for Slides {
                     enumerate(reader, tiling, &self.settings, slide.key, cache).map_err(fail)?;
                 info.tiles = sheet.tiles.len() as u64;
                 info.background = sheet.background;
-                Once::new(self.stage.clone(), tiling.grid.px, sheet.tiles)
+                {
+                    let what = Sends::Pixels(tiling.grid.px);
+                    Once::new(self.stage.clone(), what, sheet.tiles)
+                }
             }
         };
         Ok(OpenedSlide {
@@ -504,6 +445,7 @@ impl TileReader for Pixels {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::{Path, PathBuf};
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -579,11 +521,11 @@ mod tests {
             std::fs::copy(fixture("slide-14082.tiff"), place.join("s.tiff")).unwrap();
             inputs.push(place.join("s.tiff").display().to_string());
         }
-        let error = entries(&inputs).unwrap_err();
+        let error = entries(&inputs, &Files::SLIDES).unwrap_err();
         assert!(error.what.contains("two slides have the id `s`"), "{error}");
         assert!(error.help.contains("manifest"), "{error}");
         inputs.push("no-such-file.svs".into());
-        let error = entries(&inputs).unwrap_err();
+        let error = entries(&inputs, &Files::SLIDES).unwrap_err();
         assert!(
             error.what.starts_with("2 of the slides cannot be taken"),
             "{error}"

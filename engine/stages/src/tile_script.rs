@@ -1,4 +1,4 @@
-//! What a `tile-reader` sends of a slide, in order.
+//! What a source of files sends of a slide, in order.
 
 use std::sync::Arc;
 
@@ -6,10 +6,19 @@ use weir_record::ledger::check;
 use weir_record::{Body, End, Event, Seal, Skip, TileId};
 use weir_runtime::stage::{Script, Step};
 
+/// What is sent of each tile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sends {
+    /// Pixels, so many a side.
+    Pixels(u32),
+    /// Features, so many numbers.
+    Features(u32),
+}
+
 /// Sends a slide's tiles once: the seal first, since their number is known before the first is read.
 pub(crate) struct Once {
     stage: Arc<str>,
-    px: u32,
+    sends: Sends,
     news: Option<Event>,
     seal: Option<Seal>,
     tiles: std::vec::IntoIter<TileId>,
@@ -26,13 +35,13 @@ const ABORTED: Seal = Seal {
 };
 
 impl Once {
-    pub(crate) fn new(stage: Arc<str>, px: u32, tiles: Vec<TileId>) -> Self {
+    pub(crate) fn new(stage: Arc<str>, sends: Sends, tiles: Vec<TileId>) -> Self {
         let sum = tiles
             .iter()
             .fold(0u64, |sum, tile| sum.wrapping_add(check(*tile, 0)));
         Once {
             stage,
-            px,
+            sends,
             news: None,
             seal: Some(Seal {
                 n: tiles.len() as u64,
@@ -50,7 +59,7 @@ impl Once {
     pub(crate) fn skipped(news: Event) -> Self {
         Once {
             news: Some(news),
-            ..Once::new("".into(), 0, Vec::new())
+            ..Once::new("".into(), Sends::Pixels(0), Vec::new())
         }
     }
 }
@@ -80,11 +89,18 @@ impl Script for Once {
                     reason: "the run was stopped".into(),
                 }),
             },
-            Some(tile) => Step::Tile {
-                tile,
-                rev: 0,
-                width: self.px,
-                height: self.px,
+            Some(tile) => match self.sends {
+                Sends::Pixels(px) => Step::Tile {
+                    tile,
+                    rev: 0,
+                    width: px,
+                    height: px,
+                },
+                Sends::Features(width) => Step::Feature {
+                    tile,
+                    rev: 0,
+                    width,
+                },
             },
         }
     }
@@ -123,7 +139,7 @@ mod tests {
         /// not stopped, or stopped when all was said, it ends complete.
         #[test]
         fn a_stop_leaves_no_version_without_an_outcome(n in 0u32..40, steps in 0usize..60) {
-            let mut script = Once::new("tiles".into(), 50, tiles(n));
+            let mut script = Once::new("tiles".into(), Sends::Pixels(50), tiles(n));
             let mut ledger = Ledger::default();
             let (mut over, mut stopped_in_time) = (false, false);
             for step in 0.. {

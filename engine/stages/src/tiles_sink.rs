@@ -13,7 +13,7 @@ use crate::tiles::{self, Classes, Tiles, number, number64};
 pub const SCHEMA: Schema = Schema {
     name: "tiles-sink",
     summary: "writes tiles.csv for each slide: scores, and attention of the selected tiles",
-    doc: "Writes `OUT/SLIDE/tiles.csv`, one row a scored tile, sorted by grid, plane, y and x: `x`, `y`, `width`, `height` in \
+    doc: "Writes `OUT/SLIDE/tiles.csv`, one row a scored tile or member of the bag, sorted by grid, plane, y and x: `x`, `y`, `width`, `height` in \
           level-0 px, `mpp` of the tile's pixels in um/px, `score`, `selected` (`high`, `low` or empty), and for the members \
           of the bag `class` (the slide's predicted class), `logit` and `weight` of the attention, and the tile's \
           `contribution` to that class's logit and `leave_one_out`, its change when the tile is left out. Tiles that could \
@@ -22,7 +22,14 @@ pub const SCHEMA: Schema = Schema {
     deliver: Deliver::Arrival,
     place: Place::Home,
     params: &[],
-    ins: &[SCORES, ATTENTION],
+    ins: &[
+        Port {
+            // Bags of stored features have none.
+            optional: true,
+            ..SCORES
+        },
+        ATTENTION,
+    ],
     outs: &[],
     state_bytes,
     example: "[stage.table]\nuse = \"tiles-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",
@@ -94,7 +101,9 @@ fn write_table(tiles: &Tiles, classes: &Classes, to: &mut dyn Write) -> io::Resu
             tile.y().to_string(),
             footprint.clone(),
             footprint,
-            grid.map_or_else(String::new, |grid| number64(grid.mpp)),
+            // A file of features need not say it.
+            grid.filter(|grid| grid.mpp > 0.0)
+                .map_or_else(String::new, |grid| number64(grid.mpp)),
             tiles
                 .scores
                 .get(&tile)

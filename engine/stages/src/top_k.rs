@@ -1,14 +1,19 @@
 //! `top-k`: the m highest and the m lowest tiles of a slide.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use weir_kernels::kernels::TopKOut;
+use weir_kernels::{Auto, Bags, KernelError, Kernels, View, ViewMut};
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Plan, Port, Rows, RunSettings, Schema, StateArgs,
 };
 use weir_record::{Body, End, Event, Failure, Key, SlideId, SlideInfo, TileId};
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
+
+use crate::kernels::{self, Stand};
 
 /// Size and resolution of the tiles go through: a `tile-fetch` behind reads tiles of that size.
 const MPP: Option<Dim> = Some(Dim::Same("mpp"));
@@ -78,8 +83,8 @@ lowest = 32
 ",
 };
 
-/// The register of a tile and its place in the order, with what B-trees and hash tables leave empty. A run that is not live over
-/// slides whose tiles come once keeps less: `highest` + `lowest` of them.
+/// The register of a tile and its place in the order, with what B-trees and hash tables leave empty. A run over slides whose tiles
+/// come once keeps less: 16 bytes a tile, and twice that while it selects.
 const TILE_BYTES: u64 = 80;
 
 fn state_bytes(args: &StateArgs) -> u64 {
@@ -135,44 +140,79 @@ impl Eq for Rank {}
 /// What is selected: the revision and the score of each tile.
 type Selection = BTreeMap<TileId, (u32, f32)>;
 
-/// The best and the worst so far, for tiles that come once: never more than `highest` + `lowest` of them.
-#[derive(Debug)]
-struct Bounded {
-    ends: Ends,
-    /// The last of the highest on top.
-    top: BinaryHeap<(Rank, u32)>,
-    /// The first of the lowest on top.
-    bottom: BinaryHeap<Reverse<(Rank, u32)>>,
+/// The scored tiles of a slide whose tiles come once: tile, revision, score.
+type Column = Vec<(TileId, u32, f32)>;
+
+/// What is selected of each column, all in one launch. The kernel ranks by score and then by row, so rows are put in the order of
+/// their tiles first.
+fn select(kernels: &Stand, ends: Ends, columns: &mut [&mut Column]) -> Vec<Selection> {
+    for column in columns.iter_mut() {
+        column.sort_unstable_by_key(|(tile, ..)| *tile);
+    }
+    let selected = launch(kernels, ends, columns);
+    kernels.tell_trace();
+    // The order is a total one, so a sort selects the same tiles: more of them than the kernel does, and where a device failed.
+    selected.unwrap_or_else(|_| {
+        let sorted = columns.iter().map(|column| {
+            let mut ranked: Vec<(Rank, u32)> = column
+                .iter()
+                .map(|&(tile, rev, score)| (Rank { score, tile }, rev))
+                .collect();
+            ranked.sort_unstable();
+            let low = ranked.len().saturating_sub(ends.lowest);
+            let chosen = ranked.iter().enumerate();
+            chosen
+                .filter(|(place, _)| *place < ends.highest || *place >= low)
+                .map(|(_, (rank, rev))| (rank.tile, (*rev, rank.score)))
+                .collect()
+        });
+        sorted.collect()
+    })
 }
 
-impl Bounded {
-    fn new(ends: Ends) -> Self {
-        Bounded {
-            ends,
-            top: BinaryHeap::new(),
-            bottom: BinaryHeap::new(),
-        }
+fn launch(
+    kernels: &Auto,
+    ends: Ends,
+    columns: &[&mut Column],
+) -> Result<Vec<Selection>, KernelError> {
+    let mut offsets = vec![0];
+    for column in columns {
+        offsets.push(offsets[offsets.len() - 1] + column.len());
     }
-
-    fn put(&mut self, rank: Rank, rev: u32) {
-        self.top.push((rank, rev));
-        if self.top.len() > self.ends.highest {
-            self.top.pop();
-        }
-        self.bottom.push(Reverse((rank, rev)));
-        if self.bottom.len() > self.ends.lowest {
-            self.bottom.pop();
-        }
-    }
-
-    fn selection(&self) -> Selection {
-        let bottom = self.bottom.iter().map(|Reverse(entry)| entry);
-        self.top
-            .iter()
-            .chain(bottom)
-            .map(|(rank, rev)| (rank.tile, (*rev, rank.score)))
+    let scores: Vec<f32> = columns
+        .iter()
+        .flat_map(|column| column.iter().map(|(.., score)| *score))
+        .collect();
+    let bags = Bags::new(&offsets, None)?;
+    let count = columns.len();
+    let mut highest = vec![0i32; count * ends.highest];
+    let mut lowest = vec![0i32; count * ends.lowest];
+    let mut nans = vec![0u32; count];
+    let out = TopKOut {
+        highest: ViewMut::new(&mut highest, [count, ends.highest])?,
+        lowest: ViewMut::new(&mut lowest, [count, ends.lowest])?,
+        nans: ViewMut::new(&mut nans, [count])?,
+    };
+    let wanted = weir_kernels::kernels::Ends {
+        highest: ends.highest,
+        lowest: ends.lowest,
+    };
+    let scores = View::new(&scores, [scores.len()])?;
+    kernels.top_k(&bags, wanted, scores, out)?;
+    let of_bag = |places: &[i32], width: usize, bag: usize| -> Vec<i32> {
+        places[bag * width..(bag + 1) * width].to_vec()
+    };
+    let selections = columns.iter().enumerate().map(|(bag, column)| {
+        let mut places = of_bag(&highest, ends.highest, bag);
+        places.extend(of_bag(&lowest, ends.lowest, bag));
+        // -1 fills what a short slide leaves.
+        let places = places.into_iter().filter_map(|at| usize::try_from(at).ok());
+        places
+            .filter_map(|at| column.get(at))
+            .map(|&(tile, rev, score)| (tile, (rev, score)))
             .collect()
-    }
+    });
+    Ok(selections.collect())
 }
 
 /// Every tile that has a score, for tiles that may be withdrawn or come again: whoever left the selection may return.
@@ -221,8 +261,9 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         cx.node.name.clone(),
         tiles_come_once(cx.plan, &cx.node.name),
     );
+    let kernels = kernels::of(cx)?;
     Ok(Prepared::Reduce(Arc::new(move || {
-        Box::new(TopK::new(stage.clone(), ends, once))
+        Box::new(TopK::new(stage.clone(), ends, once, kernels.clone()))
     })))
 }
 
@@ -250,7 +291,10 @@ struct TopK {
     stage: String,
     ends: Ends,
     once: bool,
+    kernels: Arc<Stand>,
     slides: BTreeMap<SlideId, Slide>,
+    /// To be published at the end of the turn, all in one launch.
+    due: Vec<(SlideId, End)>,
 }
 
 struct Slide {
@@ -262,27 +306,49 @@ struct Slide {
 }
 
 enum Seen {
-    Once(Bounded),
+    Once(Column),
     Corrected(Register),
 }
 
 impl TopK {
-    fn new(stage: String, ends: Ends, once: bool) -> Self {
+    fn new(stage: String, ends: Ends, once: bool, kernels: Arc<Stand>) -> Self {
         TopK {
             stage,
             ends,
             once,
+            kernels,
             slides: BTreeMap::new(),
+            due: Vec::new(),
         }
     }
 
+    /// What is selected of some slides.
+    fn chosen(&mut self, ids: &[SlideId]) -> BTreeMap<SlideId, Selection> {
+        let mut chosen = BTreeMap::new();
+        let (mut of, mut columns) = (Vec::new(), Vec::new());
+        for (id, slide) in self.slides.iter_mut().filter(|(id, _)| ids.contains(id)) {
+            match &mut slide.seen {
+                Seen::Once(column) => {
+                    of.push(*id);
+                    columns.push(column);
+                }
+                Seen::Corrected(register) => {
+                    chosen.insert(*id, register.selection(self.ends));
+                }
+            }
+        }
+        if !columns.is_empty() {
+            chosen.extend(
+                of.into_iter()
+                    .zip(select(&self.kernels, self.ends, &mut columns)),
+            );
+        }
+        chosen
+    }
+
     /// Sends what changed since the last publication and closes the generation; nothing when nothing changed and the slide goes on.
-    fn publish(ends: Ends, id: SlideId, slide: &mut Slide, last: Option<End>, cx: &mut Cx) {
+    fn publish(id: SlideId, slide: &mut Slide, chosen: Selection, last: Option<End>, cx: &mut Cx) {
         slide.touched = false;
-        let chosen = match &slide.seen {
-            Seen::Once(bounded) => bounded.selection(),
-            Seen::Corrected(register) => register.selection(ends),
-        };
         let mut changed = false;
         for tile in slide.sent.keys().filter(|tile| !chosen.contains_key(tile)) {
             cx.version(0, id, *tile, Body::Gone);
@@ -312,7 +378,7 @@ impl TopK {
 impl Reduce for TopK {
     fn opened(&mut self, slide: SlideId, _: &Arc<SlideInfo>, cx: &mut Cx) {
         let seen = if self.once {
-            Seen::Once(Bounded::new(self.ends))
+            Seen::Once(Column::new())
         } else {
             Seen::Corrected(Register::default())
         };
@@ -357,10 +423,7 @@ impl Reduce for TopK {
             _ => None,
         };
         match (&mut slide.seen, score) {
-            (Seen::Once(bounded), Some(score)) => {
-                let tile = key.tile;
-                bounded.put(Rank { score, tile }, key.rev);
-            }
+            (Seen::Once(column), Some(score)) => column.push((key.tile, key.rev, score)),
             (Seen::Once(_), None) => {}
             (Seen::Corrected(register), Some(score)) => {
                 let tile = key.tile;
@@ -371,8 +434,16 @@ impl Reduce for TopK {
     }
 
     fn tick(&mut self, cx: &mut Cx) {
-        for (id, slide) in self.slides.iter_mut().filter(|(_, slide)| slide.touched) {
-            Self::publish(self.ends, *id, slide, None, cx);
+        let touched: Vec<SlideId> = self
+            .slides
+            .iter()
+            .filter(|(_, slide)| slide.touched)
+            .map(|(id, _)| *id)
+            .collect();
+        for (id, chosen) in self.chosen(&touched) {
+            if let Some(slide) = self.slides.get_mut(&id) {
+                Self::publish(id, slide, chosen, None, cx);
+            }
         }
     }
 
@@ -384,8 +455,19 @@ impl Reduce for TopK {
         match (done.end, self.slides.get_mut(&slide)) {
             // Nothing of a slide that failed is worth reading again.
             (Some(End::Aborted), _) => cx.seal(0, slide, Some(End::Aborted)),
-            (Some(end), Some(state)) => Self::publish(self.ends, slide, state, Some(end), cx),
+            (Some(end), Some(_)) => self.due.push((slide, end)),
             _ => {}
+        }
+    }
+
+    fn settled(&mut self, cx: &mut Cx) {
+        let due = std::mem::take(&mut self.due);
+        let ids: Vec<SlideId> = due.iter().map(|(id, _)| *id).collect();
+        let mut chosen = self.chosen(&ids);
+        for (id, end) in due {
+            if let (Some(slide), Some(chosen)) = (self.slides.get_mut(&id), chosen.remove(&id)) {
+                Self::publish(id, slide, chosen, Some(end), cx);
+            }
         }
     }
 
@@ -401,6 +483,12 @@ mod tests {
     use crate::collected::Collected;
     use proptest::prelude::*;
     use weir_record::{Scores, Tally};
+
+    fn kernels() -> Arc<Stand> {
+        static KERNELS: std::sync::OnceLock<Arc<Stand>> = std::sync::OnceLock::new();
+        let make = || Arc::new(Auto::cpu(weir_kernels::Cpu::new(2).unwrap()).into());
+        KERNELS.get_or_init(make).clone()
+    }
 
     fn slide() -> SlideId {
         SlideId::new(0, 7)
@@ -465,7 +553,7 @@ mod tests {
             lowest in 0usize..12,
         ) {
             let ends = Ends { highest, lowest };
-            let mut stage = TopK::new("top".into(), ends, false);
+            let mut stage = TopK::new("top".into(), ends, false, kernels());
             let mut out = Collected::new(slide());
             let info = out.info.clone();
             stage.opened(slide(), &info, &mut out.cx());
@@ -494,32 +582,59 @@ mod tests {
                 }
             }
             stage.complete(0, slide(), &done(End::Complete), &mut out.cx());
+        stage.settled(&mut out.cx());
             prop_assert_eq!(out.picked(0), truth(&held, ends));
             prop_assert_eq!(out.ended(0), Some(End::Complete));
         }
 
-        /// Tiles that come once need no register: a few of them, in any order, tell the same selection.
+        /// Tiles that come once need no register: the kernel, in one launch for several slides, tells the same selections,
+        /// and so does the sort that stands in for it.
         #[test]
-        fn two_bounded_heaps_select_what_a_register_does(
-            scores in prop::collection::vec((0u8..8, any::<u32>()), 0..120),
+        fn the_kernel_selects_what_a_register_does(
+            slides in prop::collection::vec(prop::collection::vec((0u8..8, any::<u32>()), 0..120), 1..4),
             highest in 1usize..20,
             lowest in 0usize..20,
         ) {
             let ends = Ends { highest, lowest };
-            let (mut bounded, mut register) = (Bounded::new(ends), Register::default());
-            let mut order: Vec<usize> = (0..scores.len()).collect();
-            for (i, (score, _)) in scores.iter().enumerate() {
-                register.put(Rank { score: *score as f32 / 8.0, tile: tile(i as u32) }, 0);
+            let mut columns: Vec<Column> = Vec::new();
+            let mut truth = Vec::new();
+            for scores in &slides {
+                let mut register = Register::default();
+                let mut order: Vec<usize> = (0..scores.len()).collect();
+                order.sort_by_key(|i| scores[*i].1);
+                let of = |i: usize| (tile(i as u32), scores[i].0 as f32 / 8.0);
+                for i in 0..scores.len() {
+                    let (tile, score) = of(i);
+                    register.put(Rank { score, tile }, 0);
+                }
+                columns.push(order.into_iter().map(|i| (of(i).0, 0, of(i).1)).collect());
+                truth.push(register.selection(ends));
             }
-            order.sort_by_key(|i| scores[*i].1);
-            for i in order {
-                bounded.put(Rank { score: scores[i].0 as f32 / 8.0, tile: tile(i as u32) }, 0);
-                prop_assert!(bounded.top.len() <= highest && bounded.bottom.len() <= lowest);
-            }
-            let chosen = bounded.selection();
-            prop_assert_eq!(chosen.len(), scores.len().min(highest + lowest));
-            prop_assert_eq!(chosen, register.selection(ends));
+            let mut views: Vec<&mut Column> = columns.iter_mut().collect();
+            prop_assert_eq!(&select(&kernels(), ends, &mut views), &truth);
+            prop_assert!(launch(&kernels(), ends, &views).is_ok());
         }
+    }
+
+    #[test]
+    fn more_than_the_kernel_selects_is_selected_by_a_sort() {
+        let ends = Ends {
+            highest: 2000,
+            lowest: 1,
+        };
+        let mut column: Column = (0..2500)
+            .map(|i| {
+                (
+                    TileId::new(0, 0, i, 0).unwrap(),
+                    0,
+                    (i * 7919 % 2500) as f32,
+                )
+            })
+            .collect();
+        let chosen = select(&kernels(), ends, &mut [&mut column]).remove(0);
+        assert_eq!(chosen.len(), 2001);
+        let scores = chosen.values().map(|(_, score)| *score);
+        assert_eq!(scores.filter(|score| *score < 500.0).count(), 1);
     }
 
     #[test]
@@ -528,7 +643,7 @@ mod tests {
             highest: 2,
             lowest: 0,
         };
-        let mut stage = TopK::new("top".into(), ends, false);
+        let mut stage = TopK::new("top".into(), ends, false, kernels());
         let mut out = Collected::new(slide());
         let info = out.info.clone();
         stage.opened(slide(), &info, &mut out.cx());
@@ -560,7 +675,7 @@ mod tests {
             highest: 2,
             lowest: 2,
         };
-        let mut stage = TopK::new("top".into(), ends, true);
+        let mut stage = TopK::new("top".into(), ends, true, kernels());
         let mut out = Collected::new(slide());
         let info = out.info.clone();
         stage.opened(slide(), &info, &mut out.cx());
@@ -571,6 +686,7 @@ mod tests {
         };
         stage.row(0, key, scored(0.5), &mut out.cx());
         stage.complete(0, slide(), &done(End::Aborted), &mut out.cx());
+        stage.settled(&mut out.cx());
         assert!(out.picked(0).is_empty());
         assert_eq!(out.ended(0), Some(End::Aborted));
     }
@@ -581,7 +697,7 @@ mod tests {
             highest: 1,
             lowest: 1,
         };
-        let mut stage = TopK::new("top".into(), ends, true);
+        let mut stage = TopK::new("top".into(), ends, true, kernels());
         let mut out = Collected::new(slide());
         let info = out.info.clone();
         stage.opened(slide(), &info, &mut out.cx());
@@ -594,6 +710,7 @@ mod tests {
             stage.row(0, key, scored(score), &mut out.cx());
         }
         stage.complete(0, slide(), &done(End::Complete), &mut out.cx());
+        stage.settled(&mut out.cx());
         assert_eq!(out.picked(0).into_keys().collect::<Vec<_>>(), [tile(1)]);
         let told = out
             .events

@@ -6,6 +6,7 @@ mod gate;
 mod gated;
 mod gated_arguments;
 mod gated_backward;
+mod logits;
 pub(crate) mod pool;
 mod product;
 pub(crate) mod tiles;

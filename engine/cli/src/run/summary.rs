@@ -99,6 +99,7 @@ pub fn summary(
         .into_values()
         .map(|used| used.key)
         .collect();
+    used.sort();
     used.dedup();
     if !used.is_empty() {
         took.push_str(&format!(", {}", used.join(", ")));

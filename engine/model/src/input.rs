@@ -1,14 +1,17 @@
 //! From pixels to numbers: (x / 255 - mean) / std per channel, in one place for training and both executors.
+//!
+//! It is computed as [`TileForm`] says, x * (1 / (255 std)) + (-mean / std), so that a tile normalised on a device is the same
+//! to the bit.
 
 use std::fmt;
+use weir_kernels::kernels::TileForm;
 use weir_pipeline::model::ModelInput;
 
 /// What a tile becomes before the first layer.
 #[derive(Clone, Debug)]
 pub struct Input {
     size: usize,
-    /// For each channel and each byte, the number that it becomes.
-    table: [[f32; 256]; 3],
+    form: TileForm,
 }
 
 /// Why a tile cannot enter a network.
@@ -37,16 +40,15 @@ impl std::error::Error for WrongSize {}
 impl Input {
     /// From `[input]` of `model.toml`.
     pub fn new(input: &ModelInput) -> Self {
-        let mut table = [[0.0; 256]; 3];
-        for (channel, row) in table.iter_mut().enumerate() {
-            for (byte, value) in row.iter_mut().enumerate() {
-                *value = (byte as f32 / 255.0 - input.mean[channel]) / input.std[channel];
-            }
-        }
         Input {
             size: input.size as usize,
-            table,
+            form: TileForm::new(input.mean, input.std),
         }
+    }
+
+    /// How bytes become numbers.
+    pub fn form(&self) -> TileForm {
+        self.form
     }
 
     /// Width and height of a tile, px.
@@ -72,10 +74,9 @@ impl Input {
                 bytes: tile.len(),
             });
         }
-        out.reserve(self.len());
-        for (channel, row) in self.table.iter().enumerate() {
-            out.extend(tile.chunks_exact(3).map(|px| row[px[channel] as usize]));
-        }
+        let start = out.len();
+        out.resize(start + self.len(), 0.0);
+        self.form.planes(tile, &mut out[start..]);
         Ok(())
     }
 
@@ -86,5 +87,35 @@ impl Input {
             self.append(tile, &mut out)?;
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_byte_of_every_channel_is_the_kernels_number() {
+        let input = Input::new(&ModelInput {
+            size: 16,
+            mpp: 1.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        });
+        let tile: Vec<u8> = (0..input.len())
+            .map(|i| (i / 3 + i % 3 * 85) as u8)
+            .collect();
+        let numbers = input.tensor(&[&tile]).unwrap();
+        let form = input.form();
+        for (place, number) in numbers.iter().enumerate() {
+            let (channel, px) = (place / 256, place % 256);
+            let byte = f32::from(tile[3 * px + channel]);
+            let expected = byte * form.scale[channel] + form.shift[channel];
+            assert_eq!(number.to_bits(), expected.to_bits());
+            let textbook =
+                (byte / 255.0 - [0.485, 0.456, 0.406][channel]) / [0.229, 0.224, 0.225][channel];
+            assert!((number - textbook).abs() <= 1e-6);
+        }
     }
 }

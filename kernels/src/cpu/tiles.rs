@@ -7,6 +7,7 @@
 //! three shuffles a plane, and the flip is in the shuffle. Other strides are walked one number at a time.
 
 use super::Cpu;
+use crate::check::{ALIGNED, APART};
 use crate::error::{Cause, KernelError};
 use crate::kernels::TileForm;
 use crate::view::{Dtype, Element, Layout, Place, View, ViewMut};
@@ -349,10 +350,16 @@ pub(crate) fn check(
             });
         }
     }
-    if !apart(out.layout()) {
+    if !out.layout().aligned() {
         return refuse(Cause::Strides {
             argument: "out",
-            expected: "apart: no element may stand for two places",
+            expected: ALIGNED,
+        });
+    }
+    if !out.layout().apart() {
+        return refuse(Cause::Strides {
+            argument: "out",
+            expected: APART,
         });
     }
     if let Some(&channel) = form.channels.iter().find(|&&channel| channel > 2) {
@@ -372,22 +379,4 @@ pub(crate) fn check(
         });
     }
     Ok(())
-}
-
-/// Whether no element stands for two places: along the axes by ascending stride, each step passes all before.
-fn apart(layout: &Layout<4>) -> bool {
-    let mut axes: Vec<(usize, usize)> = layout
-        .strides
-        .into_iter()
-        .zip(layout.shape)
-        .filter(|&(_, n)| n > 1)
-        .collect();
-    axes.sort_unstable();
-    let mut reach = 0usize;
-    layout.is_empty()
-        || axes.into_iter().all(|(stride, n)| {
-            let passes = stride > reach;
-            reach = reach.saturating_add(stride.saturating_mul(n - 1));
-            passes
-        })
 }

@@ -194,7 +194,8 @@ const BUGS: [Patch; 8] = [
     },
 ];
 
-/// Mistakes about the domain, which random bags seldom meet: the whole bag's flag hides one member's.
+/// Mistakes about the domain. Random bags meet them by luck alone: tiny logits under one of two rules and without a link come
+/// up in few seeds, and then a whole bag of them.
 const AT_THE_EDGES: [Patch; 4] = [
     Patch {
         file: "cuda/rule.cuh",

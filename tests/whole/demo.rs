@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::Instant;
 
 #[test]
 fn the_demo_predicts_and_writes_everything_from_any_folder() {
@@ -102,14 +102,18 @@ fn a_demo_that_is_killed_at_any_moment_leaves_whole_files_only() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let mut written = 0;
-    for moment in 0..16 {
+    let run = |out: &Path| {
         let arguments = ["run", file.to_str().unwrap(), "--again", "--quiet", "--out"];
-        let mut child = command(arguments)
-            .arg(&out)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(60 * moment));
+        let mut run = command(arguments);
+        run.arg(out).stderr(Stdio::null()).spawn().unwrap()
+    };
+    // A whole run says how long one takes on this machine, so that the moments lie all over it.
+    let start = Instant::now();
+    assert!(run(&folder.path().join("whole")).wait().unwrap().success());
+    let whole = start.elapsed();
+    for moment in 0..16 {
+        let mut child = run(&out);
+        std::thread::sleep(whole * moment / 14);
         // It may have ended by itself.
         let _ = child.kill();
         child.wait().unwrap();

@@ -11,6 +11,7 @@ mod logits;
 mod numerators;
 pub(crate) mod pool;
 mod product;
+mod slopes;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
 pub(crate) mod weights;

@@ -177,12 +177,13 @@ fn abreast_avx2<const SQUARES: bool>(lists: [&[f32]; ABREAST]) -> [f32; ABREAST]
                 _mm256_shuffle_ps::<0xee>(p[1], p[3]),
             ];
         }
-        for k in 0..4 {
-            let column = _mm256_permute2f128_ps::<0x20>(fours[0][k], fours[1][k]);
+        let [first, second] = fours;
+        for (first, second) in first.into_iter().zip(second) {
+            let column = _mm256_permute2f128_ps::<0x20>(first, second);
             sums = _mm256_add_ps(sums, column);
         }
-        for k in 0..4 {
-            let column = _mm256_permute2f128_ps::<0x31>(fours[0][k], fours[1][k]);
+        for (first, second) in first.into_iter().zip(second) {
+            let column = _mm256_permute2f128_ps::<0x31>(first, second);
             sums = _mm256_add_ps(sums, column);
         }
     }

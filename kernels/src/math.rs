@@ -6,13 +6,13 @@
 //! [`sigmoid`] 2.5 ulp, [`tanh`] 1.5 ulp, where an ulp is that of the f32 nearest to the true value.
 
 /// log2(e)
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
+pub(crate) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts: the first has so few bits that its product with any exponent is exact.
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN2_HIGH: f32 = 0.693_359_4;
+pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2, highest power first.
-const EXP: [f32; 6] = [
+pub(crate) const EXP: [f32; 6] = [
     1.989_098_1e-4,
     1.393_364e-3,
     8.333_311e-3,
@@ -32,7 +32,7 @@ const TANH: [f32; 6] = [
 ];
 
 /// (ln(1 + x) - x + x^2 / 2) / x^3 for 1 + x in [sqrt(1/2), sqrt(2)], highest power first.
-const LN: [f32; 9] = [
+pub(crate) const LN: [f32; 9] = [
     6.971_612e-2,
     -1.147_973_4e-1,
     1.168_542e-1,
@@ -46,7 +46,7 @@ const LN: [f32; 9] = [
 
 /// Horner's rule: mul, then add.
 #[inline(always)]
-fn polynomial<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
+pub(crate) fn polynomial<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
     let mut y = coefficients[0];
     for &coefficient in &coefficients[1..] {
         y = y * x + coefficient;
@@ -54,10 +54,10 @@ fn polynomial<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
     y
 }
 
-/// 2^n for n in -126..=127.
+/// 2^n for n in -126..=127; some number for others.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+pub(crate) fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 /// e^x. Above 88.72 infinite, below -103.97 zero, subnormal between there and -87.34; NaN stays NaN.

@@ -1,9 +1,9 @@
-//! A rule member by member: what [`crate::normalise`] says of a bag's whole list, in the same operations, so that a kernel
-//! can make a numerator where it needs one. cuda/rule.cuh is the same text.
+//! A rule member by member: what [`crate::normalise`] says of a bag's whole list, in the same operations, and its slope; the
+//! numerators themselves are made in `cpu/numerators.rs`. cuda/rule.cuh is the same text.
 
 use crate::error::{Cause, KernelError};
 use crate::kernels::Rule;
-use crate::math::{exp, power, sigmoid};
+use crate::math::{power, sigmoid};
 use crate::normalise::{Link, Normalisation};
 
 impl Rule {
@@ -34,25 +34,12 @@ impl Rule {
         self.normalisation == Normalisation::Softmax
     }
 
-    /// The numerator of a member's g; `greatest` is the bag's greatest g, for softmax alone.
-    #[inline(always)]
-    pub(crate) fn numerator(self, g: f32, greatest: f32) -> f32 {
-        match self.normalisation {
-            Normalisation::SquaredAverage => g * g,
-            Normalisation::Power(p) => power(g, p),
-            Normalisation::Sigmoid => sigmoid(g),
-            Normalisation::Softmax => exp(g - greatest),
-            // `check` has refused the others.
-            Normalisation::Mean | Normalisation::Max | Normalisation::Sparsemax => 1.0,
-        }
-    }
-
     /// Whether g lies where its numerator keeps f32's precision.
     #[inline(always)]
     pub(crate) fn in_domain(self, g: f32) -> bool {
         match self.normalisation {
             Normalisation::SquaredAverage | Normalisation::Power(_) => {
-                g == 0.0 || (1e-18 < g.abs() && g.abs() < 1e18)
+                (g == 0.0) | ((1e-18 < g.abs()) & (g.abs() < 1e18))
             }
             _ => true,
         }

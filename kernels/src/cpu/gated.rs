@@ -108,7 +108,7 @@ impl Scratch {
         Scratch {
             rows: vec![0.0; ROWS * spread(d)],
             stride: spread(d),
-            hidden: vec![0.0; ROWS * columns],
+            hidden: vec![0.0; ROWS * spread(columns)],
         }
     }
 
@@ -173,20 +173,21 @@ impl Pass<'_> {
             self.features.widen(self.bags.row(first + row), to);
         }
         let keep = block.tape.is_some();
-        let hidden = match block.tape {
-            Some(tape) => tape,
-            None => &mut scratch.hidden[..rows * columns],
+        let (hidden, hidden_row) = match block.tape {
+            Some(tape) => (tape, columns),
+            None => (&mut scratch.hidden[..], spread(columns)),
         };
         let left = Left {
             data: &scratch.rows,
             rows,
             order: Order::Rows(scratch.stride),
         };
-        product(simd, left, head.forward.right(), hidden, columns, false);
+        product(simd, left, head.forward.right(), hidden, hidden_row, false);
         for (hidden, a) in hidden
-            .chunks_exact_mut(columns.max(1))
+            .chunks_exact_mut(hidden_row.max(1))
             .zip(&mut *block.logits)
         {
+            let hidden = &mut hidden[..columns];
             *a = head.offset
                 + if keep {
                     logit_kept(simd, hidden, &head.bias, &head.weight, head.gated)

@@ -22,6 +22,11 @@ use rayon::prelude::*;
 /// Blocks of a chunk: its rows, widened (4 MiB at 1,024 features), and their dL/dp stay in the last-level cache.
 const BLOCKS: usize = 8;
 
+/// From one panel of a block's rows to the next: 16 columns of all rows, side by side, so that dL/dp' h reads memory in
+/// order, where rows would lie each on a page of its own; and 16 numbers more, so that what is at the same place of all
+/// panels does not fall on the same cache sets.
+const PANEL_ROWS: usize = (ROWS + 1) * PANEL;
+
 /// Columns of V and U whose gradient one task sums.
 const STRETCH: usize = 64;
 
@@ -49,6 +54,8 @@ struct Pass<'a> {
 /// A block's part of a chunk's memory, and its sums.
 struct Block<'a, T> {
     first: usize,
+    count: usize,
+    /// Its rows in panels, [`PANEL_ROWS`] apart.
     rows: &'a mut [f32],
     /// dL/dp, transposed: hidden columns by members, in tiles.
     dp: &'a mut [f32],
@@ -78,14 +85,17 @@ impl Pass<'_> {
     fn run<T: Narrow>(&self, mut block: Block<'_, T>, scratch: &mut Scratch) {
         let (d, head, simd) = (self.d, self.head, self.simd);
         let (columns, stride, dp_stride) = (head.columns, spread(d), spread(head.columns));
-        let rows = block.rows.len() / stride;
+        let rows = block.count;
         let dp = &mut scratch.dp[..rows * dp_stride];
         let mut slopes = [(0.0f32, 0.0f32, 0usize); ROWS];
-        for (i, row) in block.rows.chunks_exact_mut(stride).enumerate() {
+        for (i, slope) in slopes[..rows].iter_mut().enumerate() {
             let place = block.first + i;
             let bag = self.bag_of[place] as usize;
-            self.features.widen(self.bags.row(place), row);
-            slopes[i] = match self.slope(place, bag, &row[..d]) {
+            // All rows as they are only where the hidden units are made of them.
+            let at = if self.tape.is_some() { 0 } else { i * stride };
+            let row = &mut scratch.rows[at..at + stride];
+            self.features.widen(self.bags.row(place), &mut row[..d]);
+            *slope = match self.slope(place, bag, &row[..d]) {
                 Some((da, w)) => (da, w, bag),
                 None => {
                     // Its features may be no numbers: nothing of it may reach a product.
@@ -93,6 +103,10 @@ impl Pass<'_> {
                     (0.0, 0.0, bag)
                 }
             };
+            let pieces = row[..padded(d)].chunks_exact(PANEL);
+            for (piece, panel) in pieces.zip(block.rows.chunks_exact_mut(PANEL_ROWS)) {
+                panel[i * PANEL..(i + 1) * PANEL].copy_from_slice(piece);
+            }
         }
         let left = |data, stride| Left {
             data,
@@ -106,7 +120,7 @@ impl Pass<'_> {
                 let right = head.forward.right();
                 product(
                     simd,
-                    left(block.rows, stride),
+                    left(&scratch.rows, stride),
                     right,
                     hidden,
                     columns,
@@ -140,7 +154,7 @@ impl Pass<'_> {
             }
         }
         if let Some((from, out)) = &mut block.features {
-            let width = padded(d);
+            let width = spread(d);
             let dh = &mut scratch.features[..rows * width];
             product(
                 simd,
@@ -191,6 +205,7 @@ impl Narrow for bf16 {
 
 /// A thread's memory.
 struct Scratch {
+    rows: Vec<f32>,
     dp: Vec<f32>,
     hidden: Vec<f32>,
     features: Vec<f32>,
@@ -319,7 +334,8 @@ fn typed<T: Narrow>(
     let sums_of_block = columns + packed.weight.len() + 1;
     let chunk_rows = BLOCKS * ROWS;
     let held = members.min(chunk_rows);
-    let mut chunk = vec![0.0f32; held * stride];
+    let rows_of_block = padded(d.max(1)) / PANEL * PANEL_ROWS;
+    let mut chunk = vec![0.0f32; held.div_ceil(ROWS) * rows_of_block];
     let mut dp = vec![0.0f32; held.div_ceil(ROWS) * dp_of_block];
     let mut sums = vec![0.0f32; BLOCKS * sums_of_block];
     let mut total = vec![0.0f32; sums_of_block];
@@ -336,13 +352,15 @@ fn typed<T: Narrow>(
         let rows = chunk_rows.min(members - first);
         sums.fill(0.0);
         let mut tasks = Vec::with_capacity(BLOCKS);
-        let parts = chunk[..rows * stride]
-            .chunks_mut(ROWS * stride)
+        let parts = chunk
+            .chunks_exact_mut(rows_of_block.max(1))
+            .take(rows.div_ceil(ROWS))
             .zip(dp.chunks_exact_mut(dp_of_block.max(1)))
             .zip(sums.chunks_exact_mut(sums_of_block));
-        for (block, ((rows, dp), sums)) in parts.enumerate() {
+        for (block, ((panels, dp), sums)) in parts.enumerate() {
+            let count = ROWS.min(rows - block * ROWS);
             let first = first + block * ROWS;
-            let next = first + rows.len() / stride;
+            let next = first + count;
             let features = dh.as_mut().map(|rest| {
                 let to = if next < members {
                     bags.row(next)
@@ -354,7 +372,8 @@ fn typed<T: Narrow>(
             });
             tasks.push(Block {
                 first,
-                rows,
+                count,
+                rows: panels,
                 dp,
                 sums,
                 features,
@@ -363,9 +382,10 @@ fn typed<T: Narrow>(
         cpu.threads.install(|| {
             tasks.into_par_iter().with_max_len(1).for_each_init(
                 || Scratch {
+                    rows: vec![0.0; stride * if tape.is_some() { 1 } else { ROWS }],
                     dp: vec![0.0; ROWS * spread(columns)],
                     hidden: vec![0.0; if tape.is_some() { 0 } else { ROWS * columns }],
-                    features: vec![0.0; if wanted { ROWS * padded(d) } else { 0 }],
+                    features: vec![0.0; if wanted { ROWS * spread(d) } else { 0 }],
                 },
                 |scratch, block| pass.run(block, scratch),
             );
@@ -387,11 +407,11 @@ fn typed<T: Narrow>(
                             order: Order::Tiles(ROWS),
                         };
                         let right = Right {
-                            data: &chunk[done * stride + from..],
+                            data: &chunk[block * rows_of_block + from / PANEL * PANEL_ROWS..],
                             k: ROWS.min(rows - done),
                             columns: STRETCH.min(padded(d) - from),
-                            panel: PANEL,
-                            step: stride,
+                            panel: PANEL_ROWS,
+                            step: PANEL,
                         };
                         product(pass.simd, left, right, layer, STRETCH, true);
                     }

@@ -1,14 +1,17 @@
 //! The kernels on the processor: twins of the CUDA ones, the features read once.
 
 mod avx2;
+mod elementary;
 mod features;
 mod gate;
 mod gated;
 mod gated_arguments;
 mod gated_backward;
 mod logits;
+mod numerators;
 pub(crate) mod pool;
 mod product;
+mod slopes;
 pub(crate) mod tiles;
 pub(crate) mod top_k;
 pub(crate) mod weights;

@@ -2,7 +2,8 @@
 
 use super::Cpu;
 use super::features::{Feature, accumulate, admissible, product};
-use super::weights::{Out, Slopes, Totals, check_backward, check_out, read, run, write};
+use super::slopes::Slopes;
+use super::weights::{Out, Totals, check_backward, check_out, read, run, write};
 use crate::ROWS;
 use crate::bags::{Bags, Item};
 use crate::check::{Asked, FEATURES};

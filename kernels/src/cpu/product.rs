@@ -255,8 +255,8 @@ impl Tile {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2<const ROWS: usize, const TILED: bool>(self) {
         use std::arch::x86_64::{
-            __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-            _mm256_setzero_ps, _mm256_storeu_ps,
+            __m256, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps,
+            _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
         };
         // Steps in one turn of the loop: the pointers' additions, each of which waits for the last, would else take as
         // long as the products.
@@ -274,6 +274,10 @@ impl Tile {
                 }
             }
         };
+        // The result's rows are asked for while the sums run; at their end they would be waited for.
+        for i in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>(self.c.wrapping_add(i * self.c_row).cast());
+        }
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         let (mut a, mut b) = (self.a, self.b);
         for _ in 0..self.depth / TURN {

@@ -5,12 +5,14 @@
 //! it, one whose sums are zero or out of range with the numerator 1.
 
 use super::Cpu;
+use super::numerators::{ABREAST, greatest, links, numerators, shares, sums, sums_of_squares};
+use super::product::Simd;
+use super::slopes::Slopes;
+use crate::ROWS;
 use crate::bags::{Bags, Item};
 use crate::check::Asked;
 use crate::error::KernelError;
 use crate::kernels::{Rule, WeightsOut, flags};
-use crate::math::ln;
-use crate::ordered_sum;
 use crate::view::{Dtype, Place, View, ViewMut};
 use rayon::prelude::*;
 
@@ -129,6 +131,8 @@ struct Part<'a> {
     /// Numerators, then weights, of its members.
     e: &'a mut [f32],
     total: &'a mut [f32],
+    /// The greatest g of its members, where the rule asks for it.
+    greatest: f32,
     sum: f32,
     squares: f32,
     entropy: f32,
@@ -158,10 +162,14 @@ struct Passes<'a, T> {
     rule: Rule,
     logits: &'a [f32],
     totals: &'a T,
+    simd: Simd,
 }
 
 /// Elements below which a pass runs on the caller's thread: another thread would take longer to wake.
 pub(super) const ALONE: usize = 1 << 16;
+
+/// Number of sums from which one item at a time is enough for a thread.
+const LONG: usize = 256;
 
 /// All passes over all bags.
 pub(super) fn run<T: Totals>(
@@ -177,8 +185,11 @@ pub(super) fn run<T: Totals>(
         rule,
         logits,
         totals,
+        simd: Simd::here(),
     };
-    out.weights.fill(0.0);
+    if bags.list().is_some() {
+        out.weights.fill(0.0);
+    }
     out.flags.fill(0);
     let all: Vec<usize> = (0..bags.len()).collect();
     let mut refused = Vec::new();
@@ -225,14 +236,50 @@ impl<T: Totals> Passes<'_, T> {
         refused: &mut Vec<usize>,
     ) -> Vec<Outcome> {
         let width = self.totals.width();
-        let alone = bags.members() * (width + 16) < ALONE || self.cpu.threads() == 1;
-        let greatest = self.greatest(bags, of, numerators);
-        let mut e = vec![0f32; bags.members()];
+        let alone = bags.members() * (width + 8) < ALONE || self.cpu.threads() == 1;
+        // Rows in their order without a gap: their weights are made where they belong.
+        let direct = bags.list().is_none();
+        let results = std::mem::take(&mut out.weights);
+        let mut apart = vec![0f32; if direct { 0 } else { bags.members() }];
+        let e = if direct { &mut *results } else { &mut apart };
         let mut totals = vec![0f32; bags.items().len() * width];
-        let mut parts = parts(bags.items(), &mut e, &mut totals, width);
-        self.each(alone, &mut parts, |part| {
-            self.numerators(bags, greatest[part.item.bag as usize], numerators, part);
-            part.refused |= !self.totals.add(bags, part.item, part.e, part.total);
+        let mut parts = parts(bags.items(), e, &mut totals, width);
+        // Long rows take the time: fewer of them at once leave no thread behind at the end.
+        let together = if width < LONG { ABREAST } else { 1 };
+        let shifted = self.rule.shifted() && numerators == Numerators::ByRule;
+        let mut greatest = vec![f32::NEG_INFINITY; if shifted { bags.len() } else { 0 }];
+        if shifted {
+            self.each(alone, ABREAST, &mut parts, |group| {
+                for part in group {
+                    self.links(bags, part);
+                    part.greatest = self::greatest(self.simd, part.e);
+                }
+            });
+            // A maximum has no rounding: its order is free.
+            for part in &parts {
+                let greatest = &mut greatest[part.item.bag as usize];
+                *greatest = greatest.max(part.greatest);
+            }
+        }
+        self.each(alone, together, &mut parts, |group| {
+            for part in &mut *group {
+                if numerators == Numerators::One {
+                    part.e.fill(1.0);
+                } else {
+                    if !shifted {
+                        self.links(bags, part);
+                    }
+                    let greatest = greatest.get(part.item.bag as usize).copied();
+                    let greatest = greatest.unwrap_or(f32::NEG_INFINITY);
+                    part.outside |= !self::numerators(self.simd, self.rule, greatest, part.e);
+                }
+                part.refused |= !self.totals.add(bags, part.item, part.e, part.total);
+            }
+            let all = sums(self.simd, side_by_side(group));
+            group
+                .iter_mut()
+                .zip(all)
+                .for_each(|(part, sum)| part.sum = sum);
         });
         let outcomes: Vec<Outcome> = of
             .iter()
@@ -249,69 +296,59 @@ impl<T: Totals> Passes<'_, T> {
                 );
             }
         }
-        let sums = &*out.sums;
-        self.each(alone, &mut parts, |part| {
-            spread(part, sums[part.item.bag as usize]);
+        let of_bag = &*out.sums;
+        self.each(alone, ABREAST, &mut parts, |group| {
+            spread(self.simd, group, of_bag);
         });
         for (&bag, outcome) in of.iter().zip(&outcomes) {
+            let own = bags.first()[bag] as usize..bags.first()[bag + 1] as usize;
+            let own = &mut parts[own];
             if *outcome == Outcome::Done {
-                let own = &parts[bags.first()[bag] as usize..bags.first()[bag + 1] as usize];
                 out.squares[bag] = merged(own.iter().map(|part| part.squares));
                 out.entropy[bag] = merged(own.iter().map(|part| part.entropy));
-                for part in own {
-                    let first = part.item.first as usize;
-                    for (place, &w) in part.e.iter().enumerate() {
-                        out.weights[bags.row(first + place)] = w;
-                    }
-                }
+            } else {
+                // A later pass writes the weights of the members that it keeps.
+                own.iter_mut().for_each(|part| part.e.fill(0.0));
             }
         }
+        if let Some(rows) = bags.list() {
+            for (&row, &w) in rows.iter().zip(&apart) {
+                results[row as usize] = w;
+            }
+        }
+        out.weights = results;
         outcomes
     }
 
+    /// Does it to the parts, so many together.
     fn each<'p>(
         &self,
         alone: bool,
+        together: usize,
         parts: &mut [Part<'p>],
-        what: impl Fn(&mut Part<'p>) + Send + Sync,
+        what: impl Fn(&mut [Part<'p>]) + Send + Sync,
     ) {
         if alone {
-            parts.iter_mut().for_each(what);
+            parts.chunks_mut(together).for_each(what);
         } else {
             self.cpu
                 .threads
-                .install(|| parts.par_iter_mut().for_each(what));
+                .install(|| parts.par_chunks_mut(together).for_each(what));
         }
     }
 
-    /// Each bag's greatest g, where the rule asks for it. A maximum has no rounding: its order is free.
-    fn greatest(&self, bags: &Bags, of: &[usize], numerators: Numerators) -> Vec<f32> {
-        let mut greatest = vec![f32::NEG_INFINITY; bags.len()];
-        if self.rule.shifted() && numerators == Numerators::ByRule {
-            for &bag in of {
-                greatest[bag] = bags
-                    .places(bag)
-                    .map(|place| self.rule.link.apply(self.logits[bags.row(place)]))
-                    .fold(f32::NEG_INFINITY, f32::max);
+    /// Makes g of the members' logits.
+    fn links(&self, bags: &Bags, part: &mut Part<'_>) {
+        let (first, rows) = (part.item.first as usize, part.item.rows as usize);
+        match bags.list() {
+            None => part.e.copy_from_slice(&self.logits[first..first + rows]),
+            Some(list) => {
+                for (e, &row) in part.e.iter_mut().zip(&list[first..first + rows]) {
+                    *e = self.logits[row as usize];
+                }
             }
         }
-        greatest
-    }
-
-    fn numerators(&self, bags: &Bags, greatest: f32, numerators: Numerators, part: &mut Part<'_>) {
-        let first = part.item.first as usize;
-        if numerators == Numerators::One {
-            part.e.fill(1.0);
-        } else {
-            for (place, e) in part.e.iter_mut().enumerate() {
-                let logit = self.logits[bags.row(first + place)];
-                part.refused |= !logit.is_finite();
-                let g = self.rule.link.apply(logit);
-                part.outside |= !self.rule.in_domain(g);
-                *e = self.rule.numerator(g, greatest);
-            }
-        }
-        part.sum = part.e.iter().fold(0.0, |sum, e| sum + e);
+        part.refused |= !links(self.simd, self.rule.link, part.e);
     }
 
     /// Merges a bag's items in order into S and z, and says what became of it.
@@ -379,6 +416,7 @@ fn parts<'a>(
                 item,
                 e: own,
                 total,
+                greatest: f32::NEG_INFINITY,
                 sum: 0.0,
                 squares: 0.0,
                 entropy: 0.0,
@@ -389,51 +427,26 @@ fn parts<'a>(
         .collect()
 }
 
-/// Turns an item's numerators into weights, and adds up their squares and entropy.
-fn spread(part: &mut Part<'_>, sum: f32) {
-    let (mut squares, mut entropy) = (0.0, 0.0);
-    for e in part.e.iter_mut() {
-        let w = *e / sum;
-        *e = w;
-        squares += w * w;
-        entropy += if w > 0.0 { -(w * ln(w)) } else { 0.0 };
+/// The numbers of at most [`ABREAST`] items.
+fn side_by_side<'a>(group: &'a [Part<'_>]) -> [&'a [f32]; ABREAST] {
+    std::array::from_fn(|k| group.get(k).map_or(&[][..], |part| &*part.e))
+}
+
+/// Turns the numerators of at most [`ABREAST`] items into weights, and adds up their squares and entropy; `sums` are the
+/// bags'.
+fn spread(simd: Simd, group: &mut [Part<'_>], sums: &[f32]) {
+    let mut entropy = [[0.0f32; ROWS]; ABREAST];
+    for (part, entropy) in group.iter_mut().zip(&mut entropy) {
+        shares(simd, sums[part.item.bag as usize], part.e, entropy);
     }
-    (part.squares, part.entropy) = (squares, entropy);
-}
-
-/// (a)'s backward pass, as slices: from `gradient`, dL/dw of each row, to dL/da. A row of which `refused` says so, or
-/// whose logit is not finite, is none of its bag.
-#[derive(Clone, Copy)]
-pub(super) struct Slopes<'a> {
-    pub(super) bags: &'a Bags,
-    pub(super) rule: Rule,
-    pub(super) logits: &'a [f32],
-    pub(super) weights: &'a [f32],
-    pub(super) sums: &'a [f32],
-    pub(super) flags: &'a [u32],
-    pub(super) gradient: &'a [f32],
-}
-
-impl Slopes<'_> {
-    /// Writes every row.
-    pub(super) fn run(&self, refused: impl Fn(usize) -> bool, out: &mut [f32]) {
-        out.fill(0.0);
-        let mut kept = Vec::new();
-        for bag in 0..self.bags.len() {
-            if self.flags[bag] & (flags::UNIFORM | flags::EMPTY) != 0 {
-                continue;
-            }
-            let rows = self.bags.places(bag).map(|place| self.bags.row(place));
-            kept.clear();
-            kept.extend(rows.filter(|&row| self.logits[row].is_finite() && !refused(row)));
-            let mean = ordered_sum(kept.iter().map(|&k| self.weights[k] * self.gradient[k]));
-            for &k in &kept {
-                let apart = self.gradient[k] - mean;
-                out[k] = self
-                    .rule
-                    .slope(self.logits[k], self.weights[k], self.sums[bag], apart);
-            }
-        }
+    let squares = sums_of_squares(simd, side_by_side(group));
+    let entropy = std::array::from_fn(|k| {
+        let rows = group.get(k).map_or(0, |part| part.e.len());
+        &entropy[k][..rows]
+    });
+    let entropy = self::sums(simd, entropy);
+    for (part, (squares, entropy)) in group.iter_mut().zip(squares.into_iter().zip(entropy)) {
+        (part.squares, part.entropy) = (squares, entropy);
     }
 }
 

@@ -7,6 +7,12 @@ use crate::view::{Dtype, Layout, Place};
 /// Most components of a feature vector that the kernels take.
 pub const WIDTH_LIMIT: usize = 65_536;
 
+/// How the elements of a result must lie.
+pub(crate) const APART: &str = "apart: no element may stand for two places";
+
+/// Where the elements of an argument must lie.
+pub(crate) const ALIGNED: &str = "at an address that is a multiple of an element's size";
+
 /// The types that features may have.
 pub(crate) const FEATURES: &[Dtype] = &[Dtype::F32, Dtype::F16, Dtype::Bf16];
 
@@ -92,8 +98,7 @@ impl Asked {
                 argument,
                 expected: match dtypes {
                     [only] => only.name(),
-                    FEATURES => "f32, f16 or bf16",
-                    _ => "the features' type",
+                    _ => "f32, f16 or bf16",
                 },
                 got: layout.dtype,
             }));
@@ -112,17 +117,17 @@ impl Asked {
                 got: layout.place,
             }));
         }
-        let Some(span) = layout.span() else {
+        if layout.span().is_none() {
             return Err(self.refuse(Cause::Limit {
                 what: "elements from the first to the last",
                 limit: usize::MAX / 4,
                 got: usize::MAX,
             }));
-        };
-        if span > 0 && !layout.address.is_multiple_of(layout.dtype.bytes() as u64) {
+        }
+        if !layout.aligned() {
             return Err(self.refuse(Cause::Strides {
                 argument,
-                expected: "at an address that is a multiple of an element's size",
+                expected: ALIGNED,
             }));
         }
         Ok(())
@@ -160,6 +165,24 @@ impl Asked {
             return Err(self.refuse(Cause::Strides {
                 argument,
                 expected: "side by side within a row",
+            }));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::matrix`], to write: no two rows share an element.
+    pub(crate) fn matrix_out(
+        &self,
+        argument: &'static str,
+        layout: &Layout<2>,
+        dtype: Dtype,
+        shape: [usize; 2],
+    ) -> Result<(), KernelError> {
+        self.matrix(argument, layout, &[dtype], shape)?;
+        if !layout.apart() {
+            return Err(self.refuse(Cause::Strides {
+                argument,
+                expected: APART,
             }));
         }
         Ok(())

@@ -161,6 +161,25 @@ impl<const N: usize> Layout<N> {
     pub fn contiguous(&self) -> bool {
         self.is_empty() || self.strides == dense(self.shape)
     }
+
+    /// Whether every element lies at a multiple of its size.
+    pub fn aligned(&self) -> bool {
+        self.is_empty() || self.address.is_multiple_of(self.dtype.bytes() as u64)
+    }
+
+    /// Whether no element stands for two places: along the axes by ascending stride, each step passes all before.
+    pub fn apart(&self) -> bool {
+        let mut axes: [(usize, usize); N] =
+            std::array::from_fn(|axis| (self.strides[axis], self.shape[axis]));
+        axes.sort_unstable();
+        let mut reach = 0usize;
+        self.is_empty()
+            || axes.into_iter().filter(|&(_, n)| n > 1).all(|(stride, n)| {
+                let passes = stride > reach;
+                reach = reach.saturating_add(stride.saturating_mul(n - 1));
+                passes
+            })
+    }
 }
 
 /// Strides of an array without gaps.
@@ -287,7 +306,7 @@ impl<'a, const N: usize> ViewMut<'a, N> {
         Self::strided(data, shape, dense(shape))
     }
 
-    /// A window on `data`, `strides` in elements; no two places may be one element.
+    /// A window on `data`, `strides` in elements. Kernels refuse one in which two places are one element.
     pub fn strided<T: Element>(
         data: &'a mut [T],
         shape: [usize; N],
@@ -367,20 +386,21 @@ impl<'a, const N: usize> ViewMut<'a, N> {
 }
 
 impl ViewMut<'_, 2> {
-    /// The rows from the first on, when the view lies on the host, is of this type, and the elements of a row lie side by
-    /// side.
+    /// The rows from the first on, when the view lies on the host, is of this type, the elements of a row lie side by side,
+    /// and no two rows share one.
     pub fn rows<T: Element>(&mut self) -> Option<impl Iterator<Item = &mut [T]>> {
         let layout = self.layout;
         let fits = layout.place == Place::Host
             && layout.dtype == T::DTYPE
-            && (layout.strides[1] == 1 || layout.shape[1] <= 1);
+            && (layout.strides[1] == 1 || layout.shape[1] <= 1)
+            && layout.apart();
         let row = move |row: usize| {
             if layout.shape[1] == 0 {
                 return &mut [][..];
             }
             let address = layout.address + (row * layout.strides[0] * size_of::<T>()) as u64;
             // SAFETY: the row lies inside the layout, which holds while `self` is borrowed, exclusively, and no two places
-            // of it are one element, so that no two rows overlap.
+            // of it are one element, as was just seen, so that no two rows overlap.
             unsafe { std::slice::from_raw_parts_mut(address as *mut T, layout.shape[1]) }
         };
         fits.then(|| (0..layout.shape[0]).map(row))

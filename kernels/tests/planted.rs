@@ -154,7 +154,7 @@ fn bugs_in_weights_and_pool_are_caught() {
             report: "MEMORY OVERRUN: byte 0 behind the end",
         },
         Bug {
-            name: "a shuffle that not all lanes reach",
+            name: "a shuffle that one lane leaves out",
             patch: Patch {
                 file: BAGS,
                 find: "before = __shfl_sync(FULL_WARP, before, 0);",
@@ -163,7 +163,8 @@ fn bugs_in_weights_and_pool_are_caught() {
             case: "case_pool",
             seed: 1,
             sanitized: false,
-            report: "DEADLOCK in kernel weir_",
+            // That lane takes itself for an early one and ends, and those that have ended are waited for by nobody.
+            report: DIFFERS,
         },
     ];
     caught(&BUGS);
@@ -237,20 +238,20 @@ fn bugs_in_the_selection_are_caught() {
             name: "the row list read one too far",
             patch: Patch {
                 file: TOP_K,
-                find: "scores[list ? list[slice.first + place] : slice.first + place];",
-                put: "scores[list ? list[slice.first + place + 1] : slice.first + place];",
+                find: "place < slice.members ? list[slice.first + place] : 0;",
+                put: "place < slice.members ? list[slice.first + place + 1] : 0;",
             },
             case: "case_top_k",
             seed: 0,
-            sanitized: false,
-            report: "ILLEGAL ADDRESS",
+            sanitized: true,
+            report: "heap-buffer-overflow",
         },
         Bug {
             name: "one member too many of a slice",
             patch: Patch {
                 file: TOP_K,
-                find: "if (threadIdx.x + i * THREADS < slice.members) {",
-                put: "if (threadIdx.x + i * THREADS <= slice.members) {",
+                find: "ranks[i] = threadIdx.x + i * THREADS < slice.members ?",
+                put: "ranks[i] = threadIdx.x + i * THREADS <= slice.members ?",
             },
             case: "case_top_k",
             seed: 0,

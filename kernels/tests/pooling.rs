@@ -6,11 +6,12 @@ mod bags;
 #[path = "emulated/mod.rs"]
 mod emulated;
 
+use bags::edges::{EDGES, edges, loops};
 use bags::{Case, RULES, Random, Type, pooled, slopes, weights, weights_slopes};
 use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
 use weir_kernels::cuda::{Gpu, Options, module::Images};
 use weir_kernels::kernels::Rule;
-use weir_kernels::normalise::Link;
+use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::{Cpu, cuda::stream::Stream};
 
 const TYPES: [Type; 3] = [Type::F32, Type::F16, Type::Bf16];
@@ -88,6 +89,38 @@ fn case_any_bags() {
     }
 }
 
+/// The loops, the processor and the device on logits at the edges of the domain.
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_edges() {
+    if !emulated::inside() {
+        return;
+    }
+    let (stream, cpu) = (stream(), Cpu::new(1).unwrap());
+    for normalisation in [
+        Normalisation::SquaredAverage,
+        Normalisation::Power(1.5),
+        Normalisation::Softmax,
+    ] {
+        for edge in EDGES {
+            let rule = Rule {
+                normalisation,
+                link: Link::None,
+            };
+            let [case, _] = edges(edge);
+            let truth = loops(&case, rule);
+            let (twin, device) = (pooled(&cpu, &case, rule), pooled(&stream, &case, rule));
+            assert_eq!(twin, truth, "the twin, {rule:?} of {edge:e}");
+            assert_eq!(device, truth, "the device, {rule:?} of {edge:e}");
+        }
+    }
+}
+
+#[test]
+fn logits_at_the_edges_of_the_domain_are_flagged_on_the_device_as_in_the_loops() {
+    run(PLAIN, &Setting::default(), "case_edges").passed();
+}
+
 fn setting(seed: u64, count: u64) -> Setting {
     Setting {
         seed,
@@ -160,6 +193,40 @@ const BUGS: [Patch; 8] = [
         put: "if (w >= 0.0f) part",
     },
 ];
+
+/// Mistakes about the domain. Random bags meet them by luck alone: tiny logits under one of two rules and without a link come
+/// up in few seeds, and then a whole bag of them.
+const AT_THE_EDGES: [Patch; 4] = [
+    Patch {
+        file: "cuda/rule.cuh",
+        find: "1e-18f < size && size < 1e18f",
+        put: "size < 1e18f",
+    },
+    Patch {
+        file: "cuda/rule.cuh",
+        find: "1e-18f < size && size < 1e18f",
+        put: "1e-18f < size",
+    },
+    Patch {
+        file: "cuda/rule.cuh",
+        find: "1e-18f < size && size < 1e18f",
+        put: "1e-18f <= size && size < 1e18f",
+    },
+    Patch {
+        file: "cuda/rule.cuh",
+        find: "rule.normalisation > POWER || g == 0.0f",
+        put: "rule.normalisation > SQUARED_AVERAGE || g == 0.0f",
+    },
+];
+
+#[test]
+fn four_planted_bugs_about_the_domain_change_a_flag() {
+    for bug in &AT_THE_EDGES {
+        println!("{}: {}", bug.file, bug.put);
+        let variant = PLAIN.patched(std::slice::from_ref(bug));
+        run(variant, &Setting::default(), "case_edges").failed_with("the device, Rule");
+    }
+}
 
 #[test]
 fn each_of_eight_planted_bugs_changes_a_bit_that_is_compared() {

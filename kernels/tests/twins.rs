@@ -3,55 +3,15 @@
 
 mod bags;
 
+use bags::edges::{EDGES, beyond, edges, loops};
 use bags::{Case, Odd, RULES, Stored, Type, case, pooled, rules, slopes, weights, weights_slopes};
 use proptest::prelude::*;
 use weir_kernels::kernels::{Rule, flags};
 use weir_kernels::normalise::Link;
-use weir_kernels::pool::{pool, spread};
 use weir_kernels::{Cpu, reference};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
-}
-
-/// What the loops make of each bag of a case, in the form of the kernels' results.
-fn loops(case: &Case, rule: Rule) -> bags::Results {
-    let mut results = bags::Results::new(case);
-    let wide = case.wide();
-    for bag in 0..case.offsets.len() - 1 {
-        let rows: Vec<usize> = (case.offsets[bag]..case.offsets[bag + 1])
-            .filter(|&row| case.mask[row])
-            .collect();
-        let logits: Vec<f32> = rows.iter().map(|&row| case.logits[row]).collect();
-        let members: Vec<&[f32]> = rows.iter().map(|&row| &wide[row][..]).collect();
-        let truth = pool(
-            rule.normalisation.rule().as_ref(),
-            rule.link,
-            &logits,
-            &members,
-        );
-        for (&row, &w) in rows.iter().zip(&truth.weights) {
-            results.weights[row] = w;
-        }
-        let put = |bit: u32, set: bool| if set { bit } else { 0 };
-        results.flags[bag] = put(flags::EMPTY, truth.flags.empty)
-            | put(flags::UNIFORM, truth.flags.uniform)
-            | put(flags::OUT_OF_DOMAIN, truth.flags.out_of_domain)
-            | put(flags::REFUSED, !truth.refused.is_empty());
-        if truth.flags.empty {
-            continue;
-        }
-        results.pooled[bag * case.width..(bag + 1) * case.width].copy_from_slice(&truth.pooled);
-        let kept: Vec<usize> = (0..rows.len())
-            .filter(|k| !truth.refused.contains(k))
-            .collect();
-        let of = |values: &[f32]| kept.iter().map(|&k| values[k]).collect::<Vec<f32>>();
-        let w = of(&truth.weights);
-        results.sums[bag] = weir_kernels::ordered_sum(of(&truth.numerators).iter().copied());
-        results.squares[bag] = weir_kernels::ordered_sum(w.iter().map(|w| w * w));
-        results.entropy[bag] = spread(&w).1;
-    }
-    results
 }
 
 proptest! {
@@ -104,6 +64,47 @@ proptest! {
 }
 
 const LINKS: [Link; 2] = [Link::None, Link::Sigmoid];
+
+#[test]
+fn at_the_edges_of_the_domain_the_flags_are_the_loops_and_what_the_limits_say() {
+    let cpu = Cpu::new(1).unwrap();
+    for normalisation in RULES {
+        for link in LINKS {
+            let rule = Rule {
+                normalisation,
+                link,
+            };
+            for (case, edge) in EDGES
+                .iter()
+                .flat_map(|&edge| edges(edge).map(|case| (case, edge)))
+            {
+                let got = pooled(&cpu, &case, rule);
+                assert_eq!(got, loops(&case, rule), "{rule:?} of {edge:e}");
+                // A sum that leaves f32's range says so as well, whatever the logits are.
+                let out = flags::OUT_OF_DOMAIN;
+                for (bag, &flags) in got.flags.iter().enumerate() {
+                    if edge.abs() < 1.0 {
+                        let beyond = beyond(rule, edge);
+                        assert_eq!(flags & out != 0, beyond, "{rule:?} of {edge:e}, bag {bag}");
+                    } else {
+                        assert!(
+                            flags & out != 0 || !beyond(rule, edge),
+                            "{rule:?} of {edge:e}"
+                        );
+                    }
+                }
+                let mut narrow = case.clone();
+                (narrow.width, narrow.stride, narrow.features) = (0, 0, Stored::F32(vec![]));
+                narrow.u.clear();
+                assert_eq!(
+                    weights(&cpu, &narrow, rule),
+                    loops(&narrow, rule),
+                    "{rule:?} of {edge:e}"
+                );
+            }
+        }
+    }
+}
 
 /// Rows of a bag that are members, not refused.
 fn kept(case: &Case, bag: usize) -> Vec<usize> {

@@ -101,20 +101,18 @@ fn a_demo_that_is_killed_at_any_moment_leaves_whole_files_only() {
     let file = root().join("pipelines/demo.weir.toml");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let start = || {
-        let arguments = ["run", file.to_str().unwrap(), "--again", "--quiet", "--out"];
-        let mut command = command(arguments);
-        command.arg(&out).stderr(Stdio::null());
-        command.spawn().unwrap()
-    };
-    // How long a run takes hangs on what else the machine does: the moments cover a whole one. What it wrote goes.
-    let since = Instant::now();
-    assert!(start().wait().unwrap().success());
-    let whole = since.elapsed();
-    std::fs::remove_dir_all(&out).unwrap();
     let mut written = 0;
+    let run = |out: &Path| {
+        let arguments = ["run", file.to_str().unwrap(), "--again", "--quiet", "--out"];
+        let mut run = command(arguments);
+        run.arg(out).stderr(Stdio::null()).spawn().unwrap()
+    };
+    // A whole run says how long one takes on this machine, so that the moments lie all over it.
+    let start = Instant::now();
+    assert!(run(&folder.path().join("whole")).wait().unwrap().success());
+    let whole = start.elapsed();
     for moment in 0..16 {
-        let mut child = start();
+        let mut child = run(&out);
         std::thread::sleep(whole * moment / 14);
         // It may have ended by itself.
         let _ = child.kill();

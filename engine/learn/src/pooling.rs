@@ -63,12 +63,14 @@ impl Numerator {
     /// The pool by these numerators and its gradient, in the kernels that a run uses; `None` for the maximum, which has none.
     pub fn passes(self, kernels: &Arc<Auto>) -> Option<PoolPasses> {
         let (normalise, sigmoid, power) = match self {
-            Numerator::Power { exponent, sigmoid } if exponent == 2.0 => {
-                ("squared-average", sigmoid, None)
-            }
-            Numerator::Power { exponent, sigmoid } if exponent == 1.0 && sigmoid => {
-                ("sigmoid", false, None)
-            }
+            Numerator::Power {
+                exponent: 2.0,
+                sigmoid,
+            } => ("squared-average", sigmoid, None),
+            Numerator::Power {
+                exponent: 1.0,
+                sigmoid: true,
+            } => ("sigmoid", false, None),
             Numerator::Power { exponent, sigmoid } => ("power", sigmoid, Some(exponent)),
             Numerator::Exponential => ("softmax", false, None),
             Numerator::One => ("mean", false, None),

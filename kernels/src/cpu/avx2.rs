@@ -2,10 +2,10 @@
 //! run. The memory is the limit: wider vectors would not be faster.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use there::{Eight, accumulate, products};
+pub(super) use there::{Eight, accumulate, products, scaled};
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use missing::{Eight, accumulate, products};
+pub(super) use missing::{Eight, accumulate, products, scaled};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod missing {
@@ -19,6 +19,9 @@ mod missing {
     }
     pub fn products<T: Feature>(_: &[T], _: &[f32], _: &mut [f32]) -> Option<i32> {
         None
+    }
+    pub fn scaled<T: Feature>(_: f32, _: &[f32], _: &mut [T]) -> bool {
+        false
     }
 }
 
@@ -40,6 +43,12 @@ mod there {
         /// # Safety
         /// Eight elements can be read at `from`, and the processor has AVX2 and F16C.
         unsafe fn eight(from: *const Self) -> __m256;
+
+        /// Eight of them, each to the nearest, ties to even.
+        ///
+        /// # Safety
+        /// Eight elements can be written at `to`, and the processor has AVX2 and F16C.
+        unsafe fn narrow_eight(value: __m256, to: *mut Self);
     }
 
     impl Eight for f32 {
@@ -48,6 +57,12 @@ mod there {
             // SAFETY: the caller's.
             unsafe { _mm256_loadu_ps(from) }
         }
+
+        #[inline(always)]
+        unsafe fn narrow_eight(value: __m256, to: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe { _mm256_storeu_ps(to, value) }
+        }
     }
 
     impl Eight for f16 {
@@ -55,6 +70,15 @@ mod there {
         unsafe fn eight(from: *const f16) -> __m256 {
             // SAFETY: the caller's.
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn narrow_eight(value: __m256, to: *mut f16) {
+            // SAFETY: the caller's.
+            unsafe {
+                let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value);
+                _mm_storeu_si128(to.cast(), halves);
+            }
         }
     }
 
@@ -65,6 +89,27 @@ mod there {
             unsafe {
                 let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
                 _mm256_castsi256_ps(_mm256_slli_epi32(words, 16))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn narrow_eight(value: __m256, to: *mut bf16) {
+            // SAFETY: the caller's.
+            unsafe {
+                let bits = _mm256_castps_si256(value);
+                let upper = _mm256_srli_epi32(bits, 16);
+                let odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+                let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+                let round = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+                // A number that is none stays none: rounded, it could become infinite.
+                let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+                let none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(value, value));
+                let words = _mm256_blendv_epi8(round, quiet, none);
+                let (low, high) = (
+                    _mm256_castsi256_si128(words),
+                    _mm256_extracti128_si256::<1>(words),
+                );
+                _mm_storeu_si128(to.cast(), _mm_packus_epi32(low, high));
             }
         }
     }
@@ -87,6 +132,35 @@ mod there {
         assert!(row.len() == u.len() && places.len().is_multiple_of(32));
         // SAFETY: the processor has what the function is compiled for; `u` is as long as `row`.
         vectors().then(|| unsafe { places_vectors(row, u, places) })
+    }
+
+    /// As [`Feature::scaled`]; false where the processor has no such vectors. `u` is as long as `out`.
+    pub fn scaled<T: Feature>(factor: f32, u: &[f32], out: &mut [T]) -> bool {
+        assert_eq!(u.len(), out.len());
+        let there = vectors();
+        if there {
+            // SAFETY: the processor has what the function is compiled for; `u` is as long as `out`.
+            unsafe { scaled_vectors(factor, u, out) };
+        }
+        there
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and F16C, and `u` is as long as `out`.
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn scaled_vectors<T: Feature>(factor: f32, u: &[f32], out: &mut [T]) {
+        let whole = out.len() - out.len() % 8;
+        let times = _mm256_set1_ps(factor);
+        for c in (0..whole).step_by(8) {
+            // SAFETY: c + 8 components exist in both.
+            unsafe {
+                let value = _mm256_mul_ps(times, _mm256_loadu_ps(u.as_ptr().add(c)));
+                T::narrow_eight(value, out.as_mut_ptr().add(c));
+            }
+        }
+        for (out, u) in out[whole..].iter_mut().zip(&u[whole..]) {
+            *out = T::narrow(factor * u);
+        }
     }
 
     /// # Safety

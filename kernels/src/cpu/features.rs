@@ -31,9 +31,16 @@ pub(super) trait Feature: Element + Eight {
 
     /// `factor` times `u`, rounded to f32 and then to this type.
     fn scaled(factor: f32, u: &[f32], out: &mut [Self]) {
-        for (out, u) in out.iter_mut().zip(u) {
-            *out = Self::narrow(factor * u);
+        assert_eq!(u.len(), out.len());
+        if !avx2::scaled(factor, u, out) {
+            scaled_plain(factor, u, out);
         }
+    }
+}
+
+fn scaled_plain<T: Feature>(factor: f32, u: &[f32], out: &mut [T]) {
+    for (out, u) in out.iter_mut().zip(u) {
+        *out = T::narrow(factor * u);
     }
 }
 
@@ -183,6 +190,41 @@ mod tests {
         both_paths::<f32>();
         both_paths::<f16>();
         both_paths::<bf16>();
+    }
+
+    fn both_narrow<T: Feature>(bits: impl Fn(T) -> u32) {
+        // Every upper half with lower halves about the ties of f16 and bf16: subnormals, infinities and NaNs among them.
+        const LOWER: [u32; 12] = [
+            0, 1, 0x0fff, 0x1000, 0x1001, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001, 0xf000, 0xffff,
+        ];
+        let u: Vec<f32> = (0..1u32 << 16)
+            .flat_map(|upper| LOWER.map(|lower| f32::from_bits(upper << 16 | lower)))
+            .collect();
+        let (mut plain, mut fast) = (vec![T::default(); u.len()], vec![T::default(); u.len()]);
+        for factor in [1.0, -0.37, 3e-5] {
+            // A factor of 1 that the compiler knows of would leave signalling NaNs as they are.
+            let factor = std::hint::black_box(factor);
+            scaled_plain(factor, &u, &mut plain);
+            T::scaled(factor, &u, &mut fast);
+            let wrong = (0..u.len()).find(|&k| bits(plain[k]) != bits(fast[k]));
+            assert_eq!(wrong.map(|k| u[k].to_bits()), None, "times {factor}");
+        }
+        for width in [0, 1, 7, 8, 9, 23] {
+            let (u, out) = (&u[16_256 * 12..][..width], &mut fast[..width]);
+            T::scaled(2.0, u, out);
+            scaled_plain(2.0, u, &mut plain[..width]);
+            assert!(
+                (0..width).all(|k| bits(plain[k]) == bits(fast[k])),
+                "{width}"
+            );
+        }
+    }
+
+    #[test]
+    fn vectors_narrow_as_the_plain_loop_does_numbers_that_are_none_too() {
+        both_narrow::<f32>(f32::to_bits);
+        both_narrow::<f16>(|value| value.to_bits().into());
+        both_narrow::<bf16>(|value| value.to_bits().into());
     }
 
     #[test]

@@ -2,107 +2,37 @@
 
 use super::gate::Row;
 use crate::bags::Bags;
+use crate::check::{Asked, FEATURES};
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::kernels::Rule;
 use crate::view::{Dtype, Element, Place, View, ViewMut};
 
 /// Names kernel and shape in its errors.
-pub(super) struct Call<'a> {
-    pub kernel: &'static str,
-    pub bags: &'a Bags,
+pub(super) struct Call {
+    asked: Asked,
     pub d: usize,
-    pub dtype: Dtype,
 }
 
-impl<'a> Call<'a> {
+impl Call {
     /// Checks rule, head and features.
     pub fn new(
         kernel: &'static str,
-        bags: &'a Bags,
+        bags: &Bags,
         rule: Rule,
         head: &GatedHead,
         features: &View<'_, 2>,
-    ) -> Result<Call<'a>, KernelError> {
-        let [_, d] = features.shape();
-        let call = Call {
-            kernel,
-            bags,
-            d,
-            dtype: features.dtype(),
-        };
-        rule.check(kernel, &call.shape_of())?;
-        if !matches!(call.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
-            return Err(call.refuse(Cause::Dtype {
-                argument: "features",
-                expected: "f32, f16 or bf16",
-                got: call.dtype,
-            }));
-        }
-        call.shape(
-            "features",
-            features.shape(),
-            [bags.total(), head.head().inputs()],
-        )?;
-        call.host("features", features.layout().place)?;
-        if d > 1 && features.layout().strides[1] != 1 {
-            return Err(call.refuse(Cause::Strides {
-                argument: "features",
-                expected: "side by side along a row",
-            }));
-        }
-        Ok(call)
+    ) -> Result<Call, KernelError> {
+        let asked = Asked::features(kernel, bags, features.layout(), Place::Host);
+        rule.check(kernel, asked.shape())?;
+        let d = head.head().inputs();
+        asked.matrix("features", features.layout(), FEATURES, [bags.total(), d])?;
+        Ok(Call { asked, d })
     }
 
     /// An error of this call.
     pub fn refuse(&self, cause: Cause) -> KernelError {
-        KernelError {
-            kernel: self.kernel,
-            shape: self.shape_of(),
-            cause,
-        }
-    }
-
-    fn shape_of(&self) -> String {
-        format!("{}, {} {}", self.bags.describe(), self.d, self.dtype)
-    }
-
-    fn shape<const N: usize>(
-        &self,
-        argument: &'static str,
-        got: [usize; N],
-        expected: [usize; N],
-    ) -> Result<(), KernelError> {
-        if got == expected {
-            return Ok(());
-        }
-        Err(self.refuse(Cause::Shape {
-            argument,
-            expected: format!("{expected:?}"),
-            got: format!("{got:?}"),
-        }))
-    }
-
-    fn host(&self, argument: &'static str, got: Place) -> Result<(), KernelError> {
-        if got == Place::Host {
-            return Ok(());
-        }
-        Err(self.refuse(Cause::Place {
-            argument,
-            expected: Place::Host,
-            got,
-        }))
-    }
-
-    fn dtype<T: Element>(&self, argument: &'static str, got: Dtype) -> Result<(), KernelError> {
-        if got == T::DTYPE {
-            return Ok(());
-        }
-        Err(self.refuse(Cause::Dtype {
-            argument,
-            expected: T::DTYPE.name(),
-            got,
-        }))
+        self.asked.refuse(cause)
     }
 
     fn gaps(&self, argument: &'static str) -> KernelError {
@@ -119,9 +49,7 @@ impl<'a> Call<'a> {
         view: &View<'v, N>,
         shape: [usize; N],
     ) -> Result<&'v [T], KernelError> {
-        self.shape(argument, view.shape(), shape)?;
-        self.dtype::<T>(argument, view.dtype())?;
-        self.host(argument, view.layout().place)?;
+        self.asked.dense(argument, view.layout(), T::DTYPE, shape)?;
         view.slice().ok_or_else(|| self.gaps(argument))
     }
 
@@ -132,10 +60,20 @@ impl<'a> Call<'a> {
         view: &'v mut ViewMut<'_, N>,
         shape: [usize; N],
     ) -> Result<&'v mut [T], KernelError> {
-        self.shape(argument, view.shape(), shape)?;
-        self.dtype::<T>(argument, view.dtype())?;
-        self.host(argument, view.layout().place)?;
+        self.asked.dense(argument, view.layout(), T::DTYPE, shape)?;
         view.slice().ok_or_else(|| self.gaps(argument))
+    }
+
+    /// The rows of a result; they may lie apart.
+    pub fn rows<'v, T: Element>(
+        &self,
+        argument: &'static str,
+        view: &'v mut ViewMut<'_, 2>,
+        shape: [usize; 2],
+    ) -> Result<impl Iterator<Item = &'v mut [T]>, KernelError> {
+        self.asked
+            .matrix_out(argument, view.layout(), T::DTYPE, shape)?;
+        view.rows().ok_or_else(|| self.gaps(argument))
     }
 }
 

@@ -54,7 +54,7 @@ struct Block<'a, T> {
     dp: &'a mut [f32],
     sums: &'a mut [f32],
     /// dL/dh of the matrix rows `from..`, up to the next block's.
-    features: Option<(usize, &'a mut [T])>,
+    features: Option<(usize, Vec<&'a mut [T]>)>,
 }
 
 impl Pass<'_> {
@@ -150,15 +150,15 @@ impl Pass<'_> {
                 width,
                 false,
             );
-            if out.len() > rows * d {
+            if out.len() > rows {
                 // Masked rows lie between.
-                out.fill(T::default());
+                out.iter_mut().for_each(|row| row.fill(T::default()));
             }
             for (i, dh) in dh.chunks_exact(width.max(1)).enumerate() {
                 let (_, w, bag) = slopes[i];
-                let at = (self.bags.row(block.first + i) - *from) * d;
+                let at = self.bags.row(block.first + i) - *from;
                 let dz = &self.dz[bag * d..(bag + 1) * d];
-                for ((out, &dh), &dz) in out[at..at + d].iter_mut().zip(dh).zip(dz) {
+                for ((out, &dh), &dz) in out[at].iter_mut().zip(dh).zip(dz) {
                     *out = T::narrow(w * dz + dh);
                 }
             }
@@ -230,9 +230,9 @@ fn typed<T: Narrow>(
     let hidden = head.head().weight().len();
     let pooled: &[f32] = call.read("pooled", &state.pool.pooled, [n, d])?;
     let weights: &[f32] = call.read("weights", &state.pool.weights, [rows])?;
-    let dz: &[f32] = call.read("pooled gradient", &gradient.pooled, [n, d])?;
+    let dz: &[f32] = call.read("pooled vectors' gradient", &gradient.pooled, [n, d])?;
     let dw: Option<&[f32]> = match &gradient.weights {
-        Some(dw) => Some(call.read("weights gradient", dw, [rows])?),
+        Some(dw) => Some(call.read("weights' gradient", dw, [rows])?),
         None => None,
     };
     let value: &mut [f32] = call.write("value", &mut out.value, [hidden, d])?;
@@ -253,8 +253,8 @@ fn typed<T: Narrow>(
     }
     let weight: &mut [f32] = call.write("weight", &mut out.weight, [hidden])?;
     let bias: &mut [f32] = call.write("bias", &mut out.bias, [1])?;
-    let mut dh: Option<&mut [T]> = match &mut out.features {
-        Some(dh) => Some(call.write("features gradient", dh, [rows, d])?),
+    let mut dh = match &mut out.features {
+        Some(dh) => Some(call.rows::<T>("features' gradient", dh, [rows, d])?),
         None => None,
     };
 
@@ -328,10 +328,9 @@ fn typed<T: Narrow>(
     if members == 0
         && let Some(dh) = &mut dh
     {
-        dh.fill(T::default());
+        dh.for_each(|row| row.fill(T::default()));
     }
     let wanted = dh.is_some();
-    let mut dh_rest = dh;
     let mut dh_from = 0;
     for first in (0..members).step_by(chunk_rows) {
         let rows = chunk_rows.min(members - first);
@@ -344,14 +343,13 @@ fn typed<T: Narrow>(
         for (block, ((rows, dp), sums)) in parts.enumerate() {
             let first = first + block * ROWS;
             let next = first + rows.len() / stride;
-            let features = dh_rest.take().map(|rest| {
+            let features = dh.as_mut().map(|rest| {
                 let to = if next < members {
                     bags.row(next)
                 } else {
                     bags.total()
                 };
-                let (own, later) = rest.split_at_mut((to - dh_from) * d);
-                dh_rest = Some(later);
+                let own = rest.take(to - dh_from).collect();
                 (std::mem::replace(&mut dh_from, to), own)
             });
             tasks.push(Block {

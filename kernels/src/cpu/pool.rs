@@ -156,10 +156,10 @@ pub(crate) fn check_gradient(
         )?;
     }
     if let Some(features_out) = &out.features {
-        asked.matrix(
+        asked.matrix_out(
             "features' gradient",
             features_out.layout(),
-            &[features.dtype()],
+            features.dtype(),
             rows,
         )?;
     }

@@ -12,6 +12,7 @@
 
 use super::Cpu;
 use crate::bags::Bags;
+use crate::check::ALIGNED;
 use crate::error::{Cause, KernelError};
 use crate::kernels::{Ends, TopKOut};
 use crate::view::{Dtype, Place, View};
@@ -361,17 +362,32 @@ pub(crate) fn check(
             });
         }
     }
-    for (argument, dense) in [
-        ("scores", scores.layout().contiguous()),
-        ("highest", highest.layout().contiguous()),
-        ("lowest", lowest.layout().contiguous()),
-        ("nans", nans.layout().contiguous()),
-    ] {
-        if !dense {
-            return refuse(Cause::Strides {
-                argument,
-                expected: "in order and without gaps",
-            });
+    let lies = |dense, aligned| match (dense, aligned) {
+        (false, _) => Some("in order and without gaps"),
+        (_, false) => Some(ALIGNED),
+        _ => None,
+    };
+    let lie = [
+        (
+            "scores",
+            scores.layout().contiguous(),
+            scores.layout().aligned(),
+        ),
+        (
+            "highest",
+            highest.layout().contiguous(),
+            highest.layout().aligned(),
+        ),
+        (
+            "lowest",
+            lowest.layout().contiguous(),
+            lowest.layout().aligned(),
+        ),
+        ("nans", nans.layout().contiguous(), nans.layout().aligned()),
+    ];
+    for (argument, dense, aligned) in lie {
+        if let Some(expected) = lies(dense, aligned) {
+            return refuse(Cause::Strides { argument, expected });
         }
     }
     Ok(())

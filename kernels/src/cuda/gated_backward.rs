@@ -57,12 +57,13 @@ fn check_all(
     asked.dense("weights", state.pool.weights.layout(), Dtype::F32, rows)?;
     asked.dense("sums", state.pool.sums.layout(), Dtype::F32, n)?;
     asked.dense("flags", state.pool.flags.layout(), Dtype::U32, n)?;
-    let vectors = gradient.pooled.layout();
+    let vectors = [bags.len(), d];
+    asked.dense("pooled", state.pool.pooled.layout(), Dtype::F32, vectors)?;
     asked.dense(
         "pooled vectors' gradient",
-        vectors,
+        gradient.pooled.layout(),
         Dtype::F32,
-        [bags.len(), d],
+        vectors,
     )?;
     if let Some(direct) = &gradient.weights {
         asked.dense("weights' gradient", direct.layout(), Dtype::F32, rows)?;
@@ -84,8 +85,8 @@ fn check_all(
     asked.dense("weight", out.weight.layout(), Dtype::F32, [hidden])?;
     asked.dense("bias", out.bias.layout(), Dtype::F32, [1])?;
     if let Some(to) = &out.features {
-        let dtype = [features.dtype()];
-        asked.matrix("features' gradient", to.layout(), &dtype, [bags.total(), d])?;
+        let shape = [bags.total(), d];
+        asked.matrix_out("features' gradient", to.layout(), features.dtype(), shape)?;
     }
     Ok(())
 }

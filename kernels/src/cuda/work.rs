@@ -6,6 +6,7 @@ use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
 use super::stream::{Stream, Workshop};
 use crate::bags::{Bags, Item};
+use crate::check::APART;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::view::{Dtype, Layout, Place, View, ViewMut};
@@ -273,6 +274,12 @@ impl<'a> Work<'a> {
         view: ViewMut<'a, N>,
     ) -> Result<Placed<N>, KernelError> {
         let layout = *view.layout();
+        if !layout.apart() {
+            return Err(self.refuse(Cause::Strides {
+                argument: name,
+                expected: APART,
+            }));
+        }
         if let Some(placed) = self.here(name, &layout)? {
             return Ok(placed);
         }
@@ -280,8 +287,8 @@ impl<'a> Work<'a> {
         let address = self.take_bytes(layout.len() * size)?;
         let mut from = address;
         for (to, bytes) in runs(&layout) {
-            // SAFETY: the view's layout says that these bytes lie on the host, that nobody else uses them for 'a, and that
-            // no two of its places are one element, so runs do not overlap.
+            // SAFETY: the view's layout says that these bytes lie on the host, that nobody else uses them for 'a; no two
+            // of its places are one element, as was just seen, so runs do not overlap.
             let run = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
             self.results.push((from, run));
             from += bytes as u64;

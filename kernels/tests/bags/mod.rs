@@ -2,6 +2,8 @@
 //! members that must be refused, logits huge, tiny and zero, rows that lie apart.
 #![allow(clippy::unwrap_used, dead_code, missing_docs)]
 
+pub mod edges;
+
 use half::{bf16, f16};
 use proptest::prelude::*;
 use weir_kernels::bags::Bags;

@@ -273,6 +273,8 @@ impl Case {
         let state = self.forward(device, rule, taped.then_some(&mut tape));
         let (n, rows, Shape { d, hidden, gated }) =
             (self.bags.len(), self.bags.total(), self.shape);
+        // Rows apart, and what lies between them is nobody's.
+        let stride = d + 3;
         let nan = |n| vec![f32::NAN; n];
         let mut out = Gradients {
             value: nan(hidden * d),
@@ -284,15 +286,15 @@ impl Case {
             features: Vec::new(),
         };
         let mut dh = match &self.stored {
-            Stored::F32(_) => Stored::F32(nan(rows * d)),
-            Stored::F16(_) => Stored::F16(vec![f16::NAN; rows * d]),
-            Stored::Bf16(_) => Stored::Bf16(vec![bf16::NAN; rows * d]),
+            Stored::F32(_) => Stored::F32(nan(rows * stride)),
+            Stored::F16(_) => Stored::F16(vec![f16::NAN; rows * stride]),
+            Stored::Bf16(_) => Stored::Bf16(vec![bf16::NAN; rows * stride]),
         };
         let of_features = features.then(|| {
             match &mut dh {
-                Stored::F32(h) => ViewMut::new(h, [rows, d]),
-                Stored::F16(h) => ViewMut::new(h, [rows, d]),
-                Stored::Bf16(h) => ViewMut::new(h, [rows, d]),
+                Stored::F32(h) => ViewMut::strided(h, [rows, d], [stride, 1]),
+                Stored::F16(h) => ViewMut::strided(h, [rows, d], [stride, 1]),
+                Stored::Bf16(h) => ViewMut::strided(h, [rows, d], [stride, 1]),
             }
             .unwrap()
         });
@@ -334,11 +336,18 @@ impl Case {
             )
             .unwrap();
         if features {
-            out.features = match dh {
+            let wide = match dh {
                 Stored::F32(h) => h,
                 Stored::F16(h) => h.iter().map(|h| h.to_f32()).collect(),
                 Stored::Bf16(h) => h.iter().map(|h| h.to_f32()).collect(),
             };
+            let mut rows = wide.chunks_exact(stride);
+            assert!(rows.all(|row| row[d..].iter().all(|gap| gap.is_nan())));
+            out.features = wide
+                .chunks_exact(stride)
+                .flat_map(|row| &row[..d])
+                .copied()
+                .collect();
         }
         out
     }

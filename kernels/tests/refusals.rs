@@ -1,0 +1,536 @@
+//! What cannot work is refused before anything runs, by a typed error that names kernel, argument and shape; the processor
+//! and the device refuse the same.
+#![allow(clippy::unwrap_used)]
+
+#[path = "emulated/mod.rs"]
+mod emulated;
+
+use emulated::{PLAIN, Setting, run};
+use weir_kernels::attention::AttentionHead;
+use weir_kernels::cuda::module::Images;
+use weir_kernels::cuda::{Gpu, Options};
+use weir_kernels::gated::GatedHead;
+use weir_kernels::kernels::{
+    Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
+    PoolState, Rule, TileForm, TopKOut, WeightsOut,
+};
+use weir_kernels::linear::Linear;
+use weir_kernels::normalise::{Link, Normalisation};
+use weir_kernels::view::{Dtype, Layout, Place, View, ViewMut};
+use weir_kernels::{Bags, Cause, Cpu, KernelError};
+
+const BAGS: usize = 2;
+const ROWS: usize = 5;
+const WIDTH: usize = 8;
+const HIDDEN: usize = 4;
+const SQUARED: Rule = Rule {
+    normalisation: Normalisation::SquaredAverage,
+    link: Link::None,
+};
+
+/// An argument that is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    /// One place fewer along the first axis.
+    Shape,
+    Dtype,
+    /// Elements of a row apart.
+    Strides,
+    /// Rows that share elements.
+    Overlap,
+    /// On a device that is not there.
+    Place,
+    /// Between two elements.
+    Address,
+}
+
+/// The arguments of one call: `wrong` says which is not as it should be.
+struct Call<'a> {
+    kernels: &'a dyn Kernels,
+    wrong: Option<(&'a str, Wrong)>,
+    memory: Vec<u64>,
+}
+
+impl Call<'_> {
+    /// Of that name, its dtype and shape; in memory of its own.
+    fn layout<const N: usize>(&mut self, name: &str, dtype: Dtype, shape: [usize; N]) -> Layout<N> {
+        let mut layout = Layout {
+            address: self.memory.as_mut_ptr() as u64,
+            dtype,
+            shape,
+            strides: weir_kernels::view::dense(shape),
+            place: Place::Host,
+        };
+        match self.wrong.filter(|(of, _)| *of == name).map(|(_, how)| how) {
+            None => {}
+            Some(Wrong::Shape) => layout.shape[0] -= 1,
+            Some(Wrong::Dtype) if dtype == Dtype::U8 => layout.dtype = Dtype::I32,
+            Some(Wrong::Dtype) => layout.dtype = Dtype::U8,
+            Some(Wrong::Strides) => layout.strides = layout.strides.map(|stride| 2 * stride),
+            Some(Wrong::Overlap) => layout.strides[0] -= 1,
+            Some(Wrong::Place) => layout.place = Place::Cuda(7),
+            Some(Wrong::Address) => layout.address += 1,
+        }
+        layout
+    }
+
+    fn view<const N: usize>(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: [usize; N],
+    ) -> View<'static, N> {
+        let layout = self.layout(name, dtype, shape);
+        // SAFETY: a call with something wrong reads nothing, and one without finds initialised memory of enough bytes.
+        unsafe { View::foreign(layout) }
+    }
+
+    fn out<const N: usize>(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: [usize; N],
+    ) -> ViewMut<'static, N> {
+        let layout = self.layout(name, dtype, shape);
+        // SAFETY: such calls are refused before they write: each has something wrong.
+        unsafe { ViewMut::foreign(layout) }
+    }
+
+    fn weights_out(&mut self) -> WeightsOut<'static> {
+        WeightsOut {
+            weights: self.out("weights", Dtype::F32, [ROWS]),
+            sums: self.out("sums", Dtype::F32, [BAGS]),
+            squares: self.out("squares", Dtype::F32, [BAGS]),
+            entropy: self.out("entropy", Dtype::F32, [BAGS]),
+            flags: self.out("flags", Dtype::U32, [BAGS]),
+        }
+    }
+
+    fn state(&mut self) -> PoolState<'static> {
+        PoolState {
+            pooled: self.view("pooled", Dtype::F32, [BAGS, WIDTH]),
+            weights: self.view("weights", Dtype::F32, [ROWS]),
+            sums: self.view("sums", Dtype::F32, [BAGS]),
+            flags: self.view("flags", Dtype::U32, [BAGS]),
+        }
+    }
+
+    fn gradient(&mut self) -> PoolGradient<'static> {
+        PoolGradient {
+            pooled: self.view("pooled vectors' gradient", Dtype::F32, [BAGS, WIDTH]),
+            weights: Some(self.view("weights' gradient", Dtype::F32, [ROWS])),
+        }
+    }
+
+    fn weights(&mut self, rule: Rule) -> Result<(), KernelError> {
+        let logits = self.view("logits", Dtype::F32, [ROWS]);
+        let out = self.weights_out();
+        self.kernels.weights(&bags(), rule, logits, out)
+    }
+
+    fn weights_backward(&mut self, rule: Rule) -> Result<(), KernelError> {
+        let logits = self.view("logits", Dtype::F32, [ROWS]);
+        let state = self.state();
+        let gradient = self.view("gradient", Dtype::F32, [ROWS]);
+        let out = self.out("logits' gradient", Dtype::F32, [ROWS]);
+        let (weights, sums, flags) = (state.weights, state.sums, state.flags);
+        self.kernels
+            .weights_backward(&bags(), rule, logits, weights, sums, flags, gradient, out)
+    }
+
+    fn pool(&mut self, rule: Rule, width: usize) -> Result<(), KernelError> {
+        let features = self.view("features", Dtype::Bf16, [ROWS, width]);
+        let logits = self.view("logits", Dtype::F32, [ROWS]);
+        let out = PoolOut {
+            pooled: self.out("pooled", Dtype::F32, [BAGS, width]),
+            weights: self.weights_out(),
+        };
+        self.kernels.pool(&bags(), rule, features, logits, out)
+    }
+
+    fn pool_backward(&mut self, rule: Rule) -> Result<(), KernelError> {
+        let features = self.view("features", Dtype::F16, [ROWS, WIDTH]);
+        let logits = self.view("logits", Dtype::F32, [ROWS]);
+        let (state, gradient) = (self.state(), self.gradient());
+        let out = PoolBackward {
+            logits: self.out("logits' gradient", Dtype::F32, [ROWS]),
+            features: Some(self.out("features' gradient", Dtype::F16, [ROWS, WIDTH])),
+        };
+        self.kernels
+            .pool_backward(&bags(), rule, features, logits, state, gradient, out)
+    }
+
+    fn gated_pool(&mut self, rule: Rule) -> Result<(), KernelError> {
+        let features = self.view("features", Dtype::F32, [ROWS, WIDTH]);
+        let out = GatedOut {
+            logits: self.out("logits", Dtype::F32, [ROWS]),
+            pool: PoolOut {
+                pooled: self.out("pooled", Dtype::F32, [BAGS, WIDTH]),
+                weights: self.weights_out(),
+            },
+            tape: None,
+        };
+        self.kernels
+            .gated_pool(&bags(), rule, &head(), features, out)
+    }
+
+    fn gated_pool_backward(&mut self, rule: Rule, gate: bool) -> Result<(), KernelError> {
+        let features = self.view("features", Dtype::F32, [ROWS, WIDTH]);
+        let state = GatedState {
+            logits: self.view("logits", Dtype::F32, [ROWS]),
+            pool: self.state(),
+            tape: None,
+        };
+        let gradient = self.gradient();
+        let layer = [HIDDEN, WIDTH];
+        let out = GatedBackward {
+            value: self.out("value", Dtype::F32, layer),
+            value_bias: self.out("value bias", Dtype::F32, [HIDDEN]),
+            gate: gate.then(|| {
+                (
+                    self.out("gate", Dtype::F32, layer),
+                    self.out("gate bias", Dtype::F32, [HIDDEN]),
+                )
+            }),
+            weight: self.out("weight", Dtype::F32, [HIDDEN]),
+            bias: self.out("bias", Dtype::F32, [1]),
+            features: Some(self.out("features' gradient", Dtype::F32, [ROWS, WIDTH])),
+        };
+        self.kernels
+            .gated_pool_backward(&bags(), rule, &head(), features, state, gradient, out)
+    }
+
+    fn top_k(&mut self, highest: usize) -> Result<(), KernelError> {
+        let scores = self.view("scores", Dtype::F32, [ROWS]);
+        let out = TopKOut {
+            highest: self.out("highest", Dtype::I32, [BAGS, highest]),
+            lowest: self.out("lowest", Dtype::I32, [BAGS, 2]),
+            nans: self.out("nans", Dtype::U32, [BAGS]),
+        };
+        let ends = Ends { highest, lowest: 2 };
+        self.kernels.top_k(&bags(), ends, scores, out)
+    }
+
+    fn tiles(&mut self, form: TileForm) -> Result<(), KernelError> {
+        let tiles = self.view("tiles", Dtype::U8, [2, 4, 4, 3]);
+        let out = self.out("out", Dtype::F32, [2, 3, 4, 4]);
+        self.kernels.normalise_tiles(tiles, form, out)
+    }
+}
+
+fn bags() -> Bags {
+    Bags::new(&[0, 3, ROWS], None).unwrap()
+}
+
+fn head() -> GatedHead {
+    let layer = || Linear::new(&[0.5; HIDDEN * WIDTH], &[0.0; HIDDEN]);
+    let weight = vec![1.0; HIDDEN];
+    GatedHead::new(AttentionHead::new(layer(), Some(layer()), weight, 0.0))
+}
+
+fn form() -> TileForm {
+    TileForm::new([0.5; 3], [0.25; 3])
+}
+
+type Ask = fn(&mut Call<'_>) -> Result<(), KernelError>;
+
+/// Each kernel: its name in errors, its shape in them, how it is asked, and its arguments.
+const KERNELS: [(&str, &str, Ask, &[&str]); 8] = [
+    (
+        "weights",
+        "2 bags, 5 rows",
+        |call| call.weights(SQUARED),
+        &["logits", "weights", "sums", "squares", "entropy", "flags"],
+    ),
+    (
+        "weights backward",
+        "2 bags, 5 rows",
+        |call| call.weights_backward(SQUARED),
+        &[
+            "logits",
+            "weights",
+            "sums",
+            "flags",
+            "gradient",
+            "logits' gradient",
+        ],
+    ),
+    (
+        "pool",
+        "2 bags, 5 rows, 8 bf16",
+        |call| call.pool(SQUARED, WIDTH),
+        &[
+            "features", "logits", "pooled", "weights", "sums", "squares", "entropy", "flags",
+        ],
+    ),
+    (
+        "pool backward",
+        "2 bags, 5 rows, 8 f16",
+        |call| call.pool_backward(SQUARED),
+        &[
+            "features",
+            "logits",
+            "pooled",
+            "weights",
+            "sums",
+            "flags",
+            "pooled vectors' gradient",
+            "weights' gradient",
+            "logits' gradient",
+            "features' gradient",
+        ],
+    ),
+    (
+        "gated pool",
+        "2 bags, 5 rows, 8 f32",
+        |call| call.gated_pool(SQUARED),
+        &[
+            "features", "logits", "pooled", "weights", "sums", "squares", "entropy", "flags",
+        ],
+    ),
+    (
+        "gated pool backward",
+        "2 bags, 5 rows, 8 f32",
+        |call| call.gated_pool_backward(SQUARED, true),
+        &[
+            "features",
+            "logits",
+            "pooled",
+            "weights",
+            "sums",
+            "flags",
+            "pooled vectors' gradient",
+            "weights' gradient",
+            "value",
+            "value bias",
+            "gate",
+            "gate bias",
+            "weight",
+            "bias",
+            "features' gradient",
+        ],
+    ),
+    (
+        "top-k",
+        "2 bags, 5 rows, 3 highest, 2 lowest",
+        |call| call.top_k(3),
+        &["scores", "highest", "lowest", "nans"],
+    ),
+    ("tiles", "", |call| call.tiles(form()), &["tiles", "out"]),
+];
+
+fn ask(
+    kernels: &dyn Kernels,
+    wrong: Option<(&str, Wrong)>,
+    what: impl Fn(&mut Call<'_>) -> Result<(), KernelError>,
+) -> KernelError {
+    let mut call = Call {
+        kernels,
+        wrong,
+        memory: vec![0; 4096],
+    };
+    match what(&mut call) {
+        Ok(()) => panic!("{wrong:?} was not refused"),
+        Err(error) => error,
+    }
+}
+
+/// Every kernel with every argument wrong in every way, each refused by kernel, shape, argument and cause.
+fn wrong_arguments(kernels: &dyn Kernels) -> Vec<KernelError> {
+    let mut errors = Vec::new();
+    for (kernel, shape, what, arguments) in KERNELS {
+        for &name in arguments {
+            for how in [
+                Wrong::Shape,
+                Wrong::Dtype,
+                Wrong::Strides,
+                Wrong::Overlap,
+                Wrong::Place,
+                Wrong::Address,
+            ] {
+                let tiles = kernel == "tiles";
+                let matrix = name == "features' gradient" || name == "out";
+                // Pixels may lie in any way.
+                let any =
+                    tiles && (how == Wrong::Strides || name == "tiles" && how == Wrong::Address);
+                if any || how == Wrong::Overlap && !matrix {
+                    continue;
+                }
+                let error = ask(kernels, Some((name, how)), what);
+                let text = error.to_string();
+                let case = format!("{kernel}, {name}, {how:?}: {text}");
+                assert_eq!(error.kernel, kernel, "{case}");
+                let typed = how == Wrong::Dtype && name == "features";
+                let shape = if typed { "2 bags, 5 rows" } else { shape };
+                assert!(error.shape.starts_with(shape), "{case}");
+                assert!(
+                    text.contains(&error.shape) && text.contains(kernel),
+                    "{case}"
+                );
+                let (argument, right) = match &error.cause {
+                    Cause::Shape { argument, .. } => (*argument, how == Wrong::Shape),
+                    Cause::Dtype { argument, got, .. } => {
+                        assert!(matches!(got, Dtype::U8 | Dtype::I32), "{case}");
+                        // A gradient is of the features' type, so those come first.
+                        (*argument, how == Wrong::Dtype)
+                    }
+                    Cause::Strides { argument, .. } => (
+                        *argument,
+                        matches!(how, Wrong::Strides | Wrong::Overlap | Wrong::Address),
+                    ),
+                    Cause::Place { argument, got, .. } => {
+                        assert_eq!(*got, Place::Cuda(7), "{case}");
+                        (*argument, how == Wrong::Place)
+                    }
+                    _ => ("", false),
+                };
+                assert!(right, "{case}");
+                // With one tile fewer it is the other array that does not fit.
+                assert!(argument == name || tiles && how == Wrong::Shape, "{case}");
+                errors.push(error);
+            }
+        }
+    }
+    errors
+}
+
+/// What no kernel does, and what is more than one can.
+fn wrong_wishes(kernels: &dyn Kernels) -> Vec<KernelError> {
+    let mut errors = Vec::new();
+    for normalisation in [
+        Normalisation::Max,
+        Normalisation::Sparsemax,
+        Normalisation::Power(-1.0),
+        Normalisation::Power(f32::NAN),
+        Normalisation::Power(f32::INFINITY),
+    ] {
+        let rule = Rule {
+            normalisation,
+            link: Link::Sigmoid,
+        };
+        for error in [
+            ask(kernels, None, |call| call.weights(rule)),
+            ask(kernels, None, |call| call.weights_backward(rule)),
+            ask(kernels, None, |call| call.pool(rule, WIDTH)),
+            ask(kernels, None, |call| call.pool_backward(rule)),
+            ask(kernels, None, |call| call.gated_pool(rule)),
+            ask(kernels, None, |call| call.gated_pool_backward(rule, true)),
+        ] {
+            let Cause::Unsupported { what, help } = &error.cause else {
+                panic!("{error}");
+            };
+            let named = match normalisation {
+                Normalisation::Power(exponent) => format!("exponent {exponent}"),
+                other => other.rule().name().to_owned(),
+            };
+            assert!(
+                what.contains(&named) && help.contains("pool::pool"),
+                "{error}"
+            );
+            assert!(error.shape.starts_with("2 bags, 5 rows"), "{error}");
+            errors.push(error);
+        }
+    }
+    for (error, limit) in [
+        (
+            ask(kernels, None, |call| call.pool(SQUARED, 65_537)),
+            65_536,
+        ),
+        (
+            ask(kernels, None, |call| call.top_k(Ends::LIMIT + 1)),
+            Ends::LIMIT,
+        ),
+    ] {
+        let Cause::Limit {
+            limit: said, got, ..
+        } = error.cause
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((said, got), (limit, limit + 1), "{error}");
+        errors.push(error);
+    }
+    let error = ask(kernels, None, |call| {
+        call.gated_pool_backward(SQUARED, false)
+    });
+    assert!(
+        matches!(
+            error.cause,
+            Cause::Shape {
+                argument: "gate",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    errors.push(error);
+    for wish in [
+        TileForm {
+            corner: [1, 0],
+            ..form()
+        },
+        TileForm {
+            channels: [0, 3, 1],
+            ..form()
+        },
+        TileForm {
+            corner: [0, usize::MAX],
+            ..form()
+        },
+        TileForm::new([0.5; 3], [0.0; 3]),
+    ] {
+        let error = ask(kernels, None, |call| call.tiles(wish));
+        assert_eq!(error.kernel, "tiles");
+        errors.push(error);
+    }
+    errors
+}
+
+/// As told of a device, the place where an argument should lie is another.
+fn wherever(mut errors: Vec<KernelError>) -> Vec<KernelError> {
+    for error in &mut errors {
+        if let Cause::Place { expected, .. } = &mut error.cause {
+            *expected = Place::Host;
+        }
+    }
+    errors
+}
+
+fn refusals(kernels: &dyn Kernels) -> Vec<KernelError> {
+    let mut errors = wrong_arguments(kernels);
+    errors.extend(wrong_wishes(kernels));
+    errors
+}
+
+#[test]
+fn every_refusal_on_the_processor_names_kernel_argument_and_shape() {
+    let errors = refusals(&Cpu::new(1).unwrap());
+    println!("{} refusals", errors.len());
+    assert!(errors.len() > 250, "{}", errors.len());
+}
+
+#[test]
+#[ignore = "a case, run by the test below"]
+fn case_refusals() {
+    if !emulated::inside() {
+        return;
+    }
+    let options = Options {
+        images: Images::Fixed(vec![0]),
+        cache: None,
+        ..Options::default()
+    };
+    let stream = Gpu::open_with(0, options).unwrap().stream().unwrap();
+    let device = wherever(refusals(&stream));
+    let processor = refusals(&Cpu::new(1).unwrap());
+    assert_eq!(device.len(), processor.len());
+    for (device, processor) in device.iter().zip(&processor) {
+        // NaN is not equal to itself.
+        assert_eq!(device.to_string(), processor.to_string());
+    }
+}
+
+#[test]
+fn the_device_refuses_what_the_processor_refuses_in_the_same_words() {
+    run(PLAIN, &Setting::default(), "case_refusals").passed();
+}

@@ -9,6 +9,8 @@ mod program;
 mod damage;
 #[path = "whole/demo.rs"]
 mod demo;
+#[path = "whole/device.rs"]
+mod device;
 #[path = "whole/embeddings.rs"]
 mod embeddings;
 #[path = "whole/inspect.rs"]

@@ -4,10 +4,12 @@
 //! and launching costs, against reading them here. Two sizes are timed on each when the device is opened; the lines
 //! through them cross at a number of bytes, and calls with fewer stay on the processor. (c) has other bits on each device, so it runs where
 //! the caller's plan says: on the device, if there is one.
+//!
+//! Experiments and tests set the threshold themselves, by the environment variable [`FROM`].
 
 use crate::bags::Bags;
 use crate::cpu::Cpu;
-use crate::error::KernelError;
+use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::kernels::{
     Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
@@ -15,7 +17,12 @@ use crate::kernels::{
 };
 use crate::normalise::{Link, Normalisation};
 use crate::view::{Layout, Place, View, ViewMut};
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
+
+/// The environment variable that sets the threshold, in bytes of input, in place of the measurement: 0 for every call on the device.
+/// It changes where (a), (b), (d) and (e) run, and so their time, but no bit of a result.
+pub const FROM: &str = "WEIR_DEVICE_FROM";
 
 /// The processor, with a device or without.
 #[derive(Debug)]
@@ -29,12 +36,43 @@ struct Device {
     kernels: Box<dyn Kernels>,
     /// Bytes of input from which it is faster; `None`: it never is.
     from: Option<usize>,
+    /// Nobody measured that: [`FROM`] says it.
+    asked: bool,
+}
+
+/// What [`FROM`] says; `None` where it is not set.
+pub fn asked() -> Result<Option<usize>, KernelError> {
+    std::env::var_os(FROM).map(|text| bytes(&text)).transpose()
+}
+
+fn bytes(text: &OsStr) -> Result<usize, KernelError> {
+    let number = text.to_str().and_then(|text| text.trim().parse().ok());
+    number.ok_or_else(|| KernelError {
+        kernel: "threshold",
+        shape: FROM.to_owned(),
+        cause: Cause::Unsupported {
+            what: format!("{FROM} is {text:?}, which is no whole number of bytes"),
+            help: "set it to one, as 0 or 1048576, or leave it unset to have the threshold measured",
+        },
+    })
 }
 
 impl Auto {
     /// The processor alone.
     pub fn cpu(cpu: Cpu) -> Auto {
         Auto { cpu, device: None }
+    }
+
+    /// The processor and a device, with the threshold that [`FROM`] says, else a measured one.
+    pub fn with(cpu: Cpu, device: Box<dyn Kernels>) -> Result<Auto, KernelError> {
+        let Some(from) = asked()? else {
+            return Auto::measured(cpu, device);
+        };
+        let mut auto = Auto::from_bytes(cpu, device, Some(from));
+        if let Some(device) = &mut auto.device {
+            device.asked = true;
+        }
+        Ok(auto)
     }
 
     /// The processor and a device, whose threshold is measured now; some tens of milliseconds.
@@ -64,6 +102,7 @@ impl Auto {
             device: Some(Device {
                 kernels: device,
                 from,
+                asked: false,
             }),
         }
     }
@@ -76,6 +115,11 @@ impl Auto {
     /// Bytes of input from which the device takes a call; `None` where it never does, or there is none.
     pub fn threshold(&self) -> Option<usize> {
         self.device.as_ref()?.from
+    }
+
+    /// Whether [`FROM`] said the threshold.
+    pub fn asked(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.asked)
     }
 
     /// Where calls whose bits do not hang on it run: `bytes` of input that lie on the host.
@@ -266,6 +310,16 @@ mod tests {
         assert_eq!(crossing((1e-6, 1e-9), (21e-6, 0.2e-9)), Some(25_000));
         assert_eq!(crossing((1e-6, 1e-9), (0.0, 0.2e-9)), Some(0));
         assert_eq!(crossing((1e-6, 1e-9), (0.0, 1e-9)), None);
+    }
+
+    #[test]
+    fn a_threshold_that_is_asked_for_is_a_whole_number_of_bytes() {
+        assert_eq!(bytes("0".as_ref()), Ok(0));
+        assert_eq!(bytes("1048576".as_ref()), Ok(1 << 20));
+        for wrong in ["", "-1", "1 MiB", "never"] {
+            let refused = bytes(wrong.as_ref()).unwrap_err().to_string();
+            assert!(refused.contains("WEIR_DEVICE_FROM"), "{refused}");
+        }
     }
 
     #[test]

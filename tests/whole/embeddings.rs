@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// As the small models have.
-const FEATURE: usize = 32;
+pub(crate) const FEATURE: usize = 32;
 
 /// Rows of a slide: numbers and corners, the same at each call.
-fn rows(count: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<(i64, i64)>) {
+pub(crate) fn rows(count: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<(i64, i64)>) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -25,7 +25,7 @@ fn rows(count: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<(i64, i64)>) {
 }
 
 /// A pipeline over the feature files `slides` of `folder`, with more lines for the pool and the run.
-fn pipeline(folder: &Path, slides: &[&str], pool: &str, run: &str) -> String {
+pub(crate) fn pipeline(folder: &Path, slides: &[&str], pool: &str, run: &str) -> String {
     models::write(&folder.join("models"), 64, 1.0);
     let slides: Vec<String> = slides.iter().map(|slide| format!("{slide:?}")).collect();
     let text = format!(
@@ -70,20 +70,20 @@ in = {{ attention = "pool.attention" }}
 }
 
 /// Runs; what was written of the slides' answers.
-fn run(file: &str, out: &Path, more: &[&str]) -> BTreeMap<String, String> {
+pub(crate) fn run(file: &str, out: &Path, more: &[&str]) -> BTreeMap<String, String> {
     let mut arguments = vec!["run", file, "--out", out.to_str().unwrap()];
     arguments.extend(more);
     weir(arguments).exits(0);
     answers(out)
 }
 
-fn prediction(out: &Path, slide: &str) -> Value {
+pub(crate) fn prediction(out: &Path, slide: &str) -> Value {
     let file = out.join(slide).join("prediction.json");
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
 /// Numbers of a prediction, as they are written: two that differ in a bit have other texts.
-fn logits(out: &Path, slide: &str) -> String {
+pub(crate) fn logits(out: &Path, slide: &str) -> String {
     let prediction = prediction(out, slide);
     let logits = prediction
         .pointer("/prediction/logits")
@@ -441,43 +441,4 @@ fn fixture_of_the_demo_s_own_features() {
         &words,
     )
     .unwrap();
-}
-
-/// WEIR_TEST_CUDA=FOLDER cargo test --test whole -- --ignored emulated_device; the folder holds the emulated libcuda.so that the
-/// tests of kernels/ build. On a machine with a device, any folder does.
-#[test]
-#[ignore = "needs a device, or an emulated libcuda.so in the folder WEIR_TEST_CUDA"]
-fn a_device_or_an_emulated_device_gives_the_same_tables_and_stands_in_the_trace() {
-    let library = std::env::var_os("WEIR_TEST_CUDA").expect("WEIR_TEST_CUDA names a folder");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    for (seed, (name, count)) in [("one", 1), ("small", 17), ("middle", 300)]
-        .iter()
-        .enumerate()
-    {
-        let (numbers, corners) = rows(*count, seed as u64 + 1);
-        let file = path.join(format!("{name}.safetensors"));
-        safetensors(&file, "features", Dtype::F32, &numbers, Some(&corners), &[]).unwrap();
-    }
-    let file = pipeline(path, &["*.safetensors"], "whole-slide-from = 1", "");
-    let truth = run(&file, &path.join("cpu"), &[]);
-    let (out, trace) = (path.join("cuda"), path.join("trace.json"));
-    let mut command = crate::program::command(["run", &file, "--device", "cuda:0"]);
-    command
-        .arg("--out")
-        .arg(&out)
-        .arg("--trace")
-        .arg(&trace)
-        .env("LD_LIBRARY_PATH", library);
-    crate::program::said(command).exits(0);
-    assert_eq!(answers(&out), truth);
-    let record = record(&out);
-    assert_eq!(
-        record["executors"]["pool"]["device"], "cuda:0",
-        "{record:#}"
-    );
-    let trace = std::fs::read_to_string(trace).unwrap();
-    for span in ["\"cuda:0\"", "to device", "to host"] {
-        assert!(trace.contains(span), "{span}");
-    }
 }

@@ -235,6 +235,9 @@ pub struct Train {
     /// Go on from the checkpoints in --out.
     #[arg(long)]
     pub resume: bool,
+    /// cpu, cuda:0: where bags are pooled and the pool's gradient is taken, with the same bits; networks train on the processor.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
 }
 
 /// What `weir new` writes.

@@ -21,12 +21,14 @@ pub fn train(arguments: &args::Train, manner: &Manner, out: &mut dyn Write) -> D
     let stop = Stop::default();
     signals::watch(stop.clone(), *manner)
         .map_err(|error| Refusal::internal(format!("no thread to watch signals: {error}")))?;
+    let device = arguments.device.parse();
     let options = Options {
         recipe: arguments.recipe.clone(),
         data: arguments.data.clone(),
         out: arguments.out.clone(),
         resume: arguments.resume,
         choice: Choice::default(),
+        device: device.map_err(|what: String| Refusal::usage(what, ""))?,
     };
     let since = Instant::now();
     let mut teller = Teller::new(stop, manner);

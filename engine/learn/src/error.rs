@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use weir_model::kernels::NotOpened;
 use weir_model::{ExecutorError, KernelError, WeightsError};
 use weir_slide::{InputError, SlideError};
 
@@ -52,6 +53,8 @@ pub enum TrainError {
     Weights(WeightsError),
     /// Scoring.
     Executor(ExecutorError),
+    /// The device whose kernels should pool.
+    Device(NotOpened),
     /// The pool's kernels.
     Kernel(KernelError),
     /// The loss is a NaN or an infinity.
@@ -100,6 +103,7 @@ impl fmt::Display for TrainError {
             Run { path, what, help } => write!(f, "{}: {what}; {help}", path.display()),
             Weights(error) => error.fmt(f),
             Executor(error) => error.fmt(f),
+            Device(error) => error.fmt(f),
             Kernel(error) => error.fmt(f),
             Diverged { phase, epoch } => write!(
                 f,

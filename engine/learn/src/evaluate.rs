@@ -12,6 +12,8 @@ use crate::scoring::{Scoring, score};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use weir_kernels::Auto;
 use weir_model::Weights;
 use weir_record::TileId;
 use weir_slide::TissueMask;
@@ -26,6 +28,8 @@ pub struct Ground<'a> {
     pub selection: &'a [Vec<usize>],
     /// What trained.
     pub device: &'a Device,
+    /// What pools.
+    pub kernels: &'a Arc<Auto>,
 }
 
 /// All figures.
@@ -293,7 +297,7 @@ fn bag_figures(
         data,
         selection: ground.selection,
         numerator,
-        pool: numerator.passes()?,
+        pool: numerator.passes(ground.kernels),
         device: ground.device,
     };
     let net = passes.net(weights, &ground.device.clone().inner())?;

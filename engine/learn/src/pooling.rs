@@ -2,9 +2,10 @@
 //!
 //! z = sum(e_i h_i) / sum(e_i). That is METHOD 4's whole family; `max` is outside it and gets its gradient straight through.
 
-use crate::TrainError;
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
+use std::sync::Arc;
+use weir_kernels::Auto;
 use weir_model::PoolPasses;
 
 /// The normalisations that can be trained.
@@ -60,7 +61,7 @@ impl Numerator {
     }
 
     /// The pool by these numerators and its gradient, in the kernels that a run uses; `None` for the maximum, which has none.
-    pub fn passes(self) -> Result<Option<PoolPasses>, TrainError> {
+    pub fn passes(self, kernels: &Arc<Auto>) -> Option<PoolPasses> {
         let (normalise, sigmoid, power) = match self {
             Numerator::Power {
                 exponent: 2.0,
@@ -73,11 +74,10 @@ impl Numerator {
             Numerator::Power { exponent, sigmoid } => ("power", sigmoid, Some(exponent)),
             Numerator::Exponential => ("softmax", false, None),
             Numerator::One => ("mean", false, None),
-            Numerator::Greatest => return Ok(None),
+            Numerator::Greatest => return None,
         };
         let link = if sigmoid { "sigmoid" } else { "none" };
-        let passes = PoolPasses::new(normalise, link, power).transpose();
-        passes.map_err(TrainError::Kernel)
+        PoolPasses::new(normalise, link, power, kernels.clone())
     }
 
     /// The numerators of logits [n, 1], differentiable. `shift` is the greatest logit of the bag, which the exponential is

@@ -13,7 +13,9 @@ use crate::scoring::Scoring;
 use crate::{TrainError, chart, evaluate, record};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
-use weir_model::{Choice, Weights, file, head};
+use std::sync::Arc;
+use weir_kernels::{Auto, Kernels};
+use weir_model::{Choice, Weights, file, head, kernels};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -26,8 +28,10 @@ pub struct Options {
     pub out: PathBuf,
     /// Go on from the checkpoints in `out`.
     pub resume: bool,
-    /// What scores tiles between epochs. Training itself is burn's, on the processor.
+    /// What scores tiles between epochs. Networks are trained by burn, on the processor.
     pub choice: Choice,
+    /// Whose kernels pool a bag and give the pool's gradient; the same bits on each, so a training may go on elsewhere.
+    pub device: weir_model::Device,
 }
 
 /// How a run ended.
@@ -62,6 +66,9 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
             help: "go on with --resume, or name another folder".into(),
         });
     }
+    // Before the data, which take longer to read than a missing device to be found missing.
+    let kernels = kernels::open(options.device, 0, false).map_err(TrainError::Device)?;
+    let kernels = Arc::new(kernels.kernels);
     let data = Data::load(&options.data, &recipe)?;
     let device = Device::flex().autodiff();
     write(&out.join("recipe.toml"), recipe.text.as_bytes())?;
@@ -70,6 +77,19 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
         data.bags_csv(recipe.classes()).as_bytes(),
     )?;
     progress.note(&data.summary(&recipe));
+    if options.device != weir_model::Device::Cpu {
+        let pool = match kernels.threshold() {
+            Some(from) => format!(
+                "bags of {from} B and more are pooled on {}",
+                kernels.device()
+            ),
+            None => format!(
+                "bags are pooled on the processor: {} is never faster",
+                kernels.device()
+            ),
+        };
+        progress.note(&pool);
+    }
 
     let beginning = scorer_start(&recipe)?;
     let executor = Scoring::new(&recipe, &beginning, &options.choice)?.key();
@@ -80,6 +100,7 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
         options,
         ground: &ground,
         device: &device,
+        kernels: &kernels,
     };
 
     let Ended::Whole(scorer) = run.scorer(&beginning, progress)? else {
@@ -146,6 +167,7 @@ struct Run<'a> {
     options: &'a Options,
     ground: &'a Ground,
     device: &'a Device,
+    kernels: &'a Arc<Auto>,
 }
 
 impl<'a> Run<'a> {
@@ -190,7 +212,7 @@ impl<'a> Run<'a> {
             data: self.data,
             selection: chosen,
             numerator,
-            pool: numerator.passes()?,
+            pool: numerator.passes(self.kernels),
             device: self.device,
         };
         let net = passes.net(&start(self.recipe, scorer)?, self.device)?;
@@ -215,6 +237,7 @@ impl<'a> Run<'a> {
             data: self.data,
             selection: chosen,
             device: self.device,
+            kernels: self.kernels,
         }
     }
 }

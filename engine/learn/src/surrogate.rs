@@ -209,6 +209,8 @@ mod tests {
     use super::*;
     use crate::nets::Trained;
     use burn::module::{Module, ModuleVisitor, Param};
+    use std::sync::Arc;
+    use weir_kernels::{Auto, Cpu};
     use weir_model::head::bag_parameters;
     use weir_model::{Network, Weights};
 
@@ -257,7 +259,7 @@ mod tests {
             chunk,
             classes: 3,
             numerator,
-            passes: numerator.passes().unwrap(),
+            passes: numerator.passes(&Arc::new(Auto::cpu(Cpu::new(2).unwrap()))),
         }
     }
 

@@ -1,6 +1,10 @@
 //! A whole training on a real slide, small: what it writes, and that going on after a stop is the same as never stopping.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../kernels/tests/emulated/mod.rs"]
+mod emulated;
+
+use emulated::{PLAIN, Setting, say};
 use std::fs;
 use std::path::{Path, PathBuf};
 use weir_learn::{At, Ended, Options, Progress, TrainError, train};
@@ -110,6 +114,7 @@ fn options(data: &Path, out: &Path, resume: bool) -> Options {
             executor: Which::Burn,
             ..Choice::default()
         },
+        device: weir_model::Device::Cpu,
     }
 }
 
@@ -179,6 +184,71 @@ fn a_training_that_is_stopped_after_every_epoch_ends_in_the_same_weights_to_the_
     );
     let again = train(&options(&input, &broken, false), &mut watch).unwrap_err();
     assert!(again.to_string().contains("earlier run"), "{again}");
+}
+
+/// Both models' weights, as one hash each.
+fn weights(run: &Path) -> String {
+    ["a", "b"]
+        .map(|model| {
+            let bytes = fs::read(run.join(model).join("weights.safetensors")).unwrap();
+            weir_model::sha256(&bytes)
+        })
+        .join(" ")
+}
+
+#[test]
+#[ignore = "a case, run by the test below"]
+fn case_training_on_the_device() {
+    if !emulated::inside() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("data"), folder.path().join("out"));
+    data(&input);
+    let options = Options {
+        device: weir_model::Device::Cuda(0),
+        ..options(&input, &out, false)
+    };
+    let mut watch = Watch {
+        stop: false,
+        steps: 0,
+    };
+    assert!(matches!(
+        train(&options, &mut watch).unwrap(),
+        Ended::Whole(_)
+    ));
+    say("weights", weights(&out));
+}
+
+#[test]
+fn a_training_whose_bags_are_pooled_on_the_emulated_device_ends_in_the_same_weights_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("data"), folder.path().join("out"));
+    data(&input);
+    let mut watch = Watch {
+        stop: false,
+        steps: 0,
+    };
+    train(&options(&input, &out, false), &mut watch).unwrap();
+    let variables = [
+        ("WEIR_DEVICE_FROM", "0"),
+        ("WEIR_NVRTC", "/none/libnvrtc.so.12"),
+        ("WEIR_CACHE", ""),
+        ("WEIR_EMU_TRACE", "1"),
+    ];
+    let setting = Setting {
+        environment: variables
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec(),
+        patience: 300,
+        ..Setting::default()
+    };
+    let device = emulated::run(PLAIN, &setting, "case_training_on_the_device").passed();
+    assert_eq!(device.said("weights"), weights(&out));
+    // Nothing of it was pooled on the processor instead.
+    for kernel in ["weir_pool_f32", "weir_pool_backward"] {
+        assert!(device.output.contains(kernel), "{kernel} was not launched");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_kernels::kernels::{PoolBackward, PoolGradient, PoolOut, PoolState, WeightsOut};
 use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::view::{View, ViewMut};
-use weir_kernels::{Auto, Bags, Cpu, KernelError, Kernels, Rule};
+use weir_kernels::{Auto, Bags, KernelError, Kernels, Rule};
 
 /// A pool with its gradient.
 #[derive(Clone, Debug)]
@@ -37,13 +37,14 @@ pub struct Backward {
 }
 
 impl PoolPasses {
-    /// By one of [`Normalisation::NAMES`] and one of [`Link::NAMES`], on the processor. `None` for a normalisation that has no
+    /// By one of [`Normalisation::NAMES`] and one of [`Link::NAMES`], on these kernels. `None` for a normalisation that has no
     /// such gradient: `max` and `sparsemax`.
     pub fn new(
         normalise: &str,
         link: &str,
         power: Option<f32>,
-    ) -> Option<Result<PoolPasses, KernelError>> {
+        kernels: Arc<Auto>,
+    ) -> Option<PoolPasses> {
         let normalisation = Normalisation::parse(normalise, power)?;
         if matches!(normalisation, Normalisation::Max | Normalisation::Sparsemax) {
             return None;
@@ -52,12 +53,7 @@ impl PoolPasses {
             normalisation,
             link: Link::parse(link)?,
         };
-        Some(Cpu::new(0).map(|cpu| PoolPasses::on(Arc::new(Auto::cpu(cpu)), rule)))
-    }
-
-    /// By a rule, on these kernels.
-    pub fn on(kernels: Arc<Auto>, rule: Rule) -> PoolPasses {
-        PoolPasses { kernels, rule }
+        Some(PoolPasses { kernels, rule })
     }
 
     /// Pools `features`, `[n, width]`, by `logits`, `[n]`.
@@ -134,13 +130,16 @@ impl PoolPasses {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use weir_kernels::Cpu;
+
+    fn processor() -> Arc<Auto> {
+        Arc::new(Auto::cpu(Cpu::new(2).unwrap()))
+    }
 
     /// METHOD 2.2's golden vector.
     #[test]
     fn the_squared_average_has_its_golden_gradient() {
-        let pool = PoolPasses::new("squared-average", "none", None)
-            .unwrap()
-            .unwrap();
+        let pool = PoolPasses::new("squared-average", "none", None, processor()).unwrap();
         let features = [1.0, 0.0, 0.0, 2.0, 4.0, 1.0, 9.0, 9.0];
         let logits = [1.0, 2.0, -3.0, 0.0];
         let forward = pool.forward(&features, 2, &logits).unwrap();
@@ -160,7 +159,7 @@ mod tests {
 
     #[test]
     fn normalisations_without_such_a_gradient_are_none() {
-        assert!(PoolPasses::new("max", "none", None).is_none());
-        assert!(PoolPasses::new("sparsemax", "none", None).is_none());
+        assert!(PoolPasses::new("max", "none", None, processor()).is_none());
+        assert!(PoolPasses::new("sparsemax", "none", None, processor()).is_none());
     }
 }

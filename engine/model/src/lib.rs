@@ -26,6 +26,7 @@ pub mod folder;
 pub mod gradient;
 pub mod head;
 pub mod input;
+pub mod kernels;
 pub mod network;
 pub mod onnx;
 pub mod scorer;

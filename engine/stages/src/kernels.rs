@@ -1,19 +1,24 @@
 //! The kernels of a run's stages: the processor's, and those of the device that the plan names.
 //!
 //! All stages of a process share one stream of a device, so its calls run in one order, and each call returns when its
-//! results lie on the host: a reduce waits for its own pool and for nothing else. What an encoder made reaches the pool
-//! through the host, since neither library hands over what lies on the device: ONNX Runtime gives a session's outputs as host
-//! memory and waits for its own stream first, and burn's streams cannot be had. Where a tensor does lie on
-//! the device, the launchers take it there ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event.
+//! results lie on the host: a reduce waits for its own pool and for nothing else.
+//!
+//! What an encoder made reaches the pool through the host. ONNX Runtime could take this stream for its own and leave a
+//! session's outputs in device memory (its option `user_compute_stream` and its I/O binding), but weir asks for neither: it
+//! takes the outputs as host memory, and for that ONNX Runtime waits for its own stream first. Of burn nothing could be asked: cubecl
+//! gives out neither its streams nor events on them. Between the two lies the engine besides: features flow a row a tile, and
+//! a bag's come together from many batches. Where a tensor does lie on the device, the launchers take it there
+//! ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event
+//! ([`weir_kernels::cuda::stream::Stream::wait_for`]).
+//!
 //! With `--trace` each copy to the device, kernel and copy to the host stands on the device's row, by the events around it.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use weir_kernels::cuda::Gpu;
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::{Auto, Cpu, KernelError, Kernels, gated};
-use weir_model::Device;
+use weir_kernels::{Auto, Kernels, auto, gated};
+use weir_model::kernels::{NotOpened, open};
 use weir_runtime::DeviceSpans;
 use weir_runtime::stage::{Prepare, StageError};
 
@@ -26,30 +31,22 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
     // Asked for first: what is shared is locked while something is made.
     let spans = cx.shared.get::<DeviceSpans>();
     cx.shared.get_or_try(&device.to_string(), || {
-        let cpu = Cpu::new(threads).map_err(refused)?;
-        match device {
-            Device::Cpu => Ok(Stand::from(Auto::cpu(cpu))),
-            Device::Cuda(number) => {
-                let gpu = Gpu::open(number as usize).map_err(|unavailable| {
-                    let what = format!("device `{device}` cannot be used: {unavailable}");
-                    StageError::new(what, "")
-                })?;
-                let stream = gpu.stream().map_err(|error| {
-                    StageError::new(format!("device `{device}`: {error}"), DOCTOR)
-                })?;
-                // Before the measurement, so that the trace shows what that took.
-                let traced = spans.wanted() && stream.trace().is_ok();
-                let auto = Auto::measured(cpu, Box::new(stream.clone())).map_err(refused)?;
-                Ok(Stand {
-                    auto,
-                    traced: traced.then(|| Traced {
-                        device: device.to_string(),
-                        stream,
-                        spans,
-                    }),
-                })
-            }
-        }
+        let opened = open(device, threads, spans.wanted()).map_err(|error| {
+            let help = match error {
+                // The reason says what to do.
+                NotOpened::Unavailable { .. } => "",
+                NotOpened::Stream { .. } | NotOpened::Kernel(_) => DOCTOR,
+            };
+            StageError::new(error.to_string(), help)
+        })?;
+        Ok(Stand {
+            auto: opened.kernels,
+            traced: opened.traced.map(|stream| Traced {
+                device: device.to_string(),
+                stream,
+                spans,
+            }),
+        })
     })
 }
 
@@ -95,10 +92,6 @@ impl Stand {
 const DOCTOR: &str =
     "`weir doctor` says what of CUDA was found; the processor is run = { device = \"cpu\" }";
 
-fn refused(error: KernelError) -> StageError {
-    StageError::new(error.to_string(), DOCTOR)
-}
-
 /// Enters what runs the pool, for the run's record. The device is part of what says whether a slide is done only where it
 /// changes bits.
 pub(crate) fn enter(cx: &Prepare, kernels: &Auto, contract: &str) {
@@ -106,7 +99,13 @@ pub(crate) fn enter(cx: &Prepare, kernels: &Auto, contract: &str) {
     let fused = contract == gated::CONTRACT;
     let why = match (fused, kernels.threshold()) {
         (true, _) => "the plan says head = \"fused\"".to_owned(),
-        (false, Some(from)) => format!("measured: calls of {from} B and more run on {device}"),
+        (false, Some(from)) => {
+            let says = match kernels.asked() {
+                true => auto::FROM,
+                false => "measured",
+            };
+            format!("{says}: calls of {from} B and more run on {device}")
+        }
         (false, None) if device == "cpu" => "the processor was asked for".to_owned(),
         (false, None) => format!("measured: the processor is faster than {device} at every size"),
     };

@@ -104,6 +104,15 @@ pub fn sanitizer_runtime() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&said.stdout).trim())
 }
 
+/// The crate's folder, also where another crate's tests use this.
+fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("kernels"))
+        .find(|folder| folder.join("emulator").is_dir())
+        .expect("the checkout has kernels/emulator")
+}
+
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
     fs::create_dir_all(&root).expect("target's tmp folder is writable");
@@ -158,7 +167,7 @@ fn compiler() -> &'static str {
 }
 
 fn read_sources() -> Texts {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let kernels = kernels();
     let mut texts = Texts::new();
     for folder in ["cuda", "emulator", "emulator/tests"] {
         let Ok(entries) = fs::read_dir(kernels.join(folder)) else {
@@ -220,7 +229,7 @@ fn patched(mut texts: Texts, variant: &Variant) -> Texts {
 /// The checkout itself, or a copy with the planted bugs.
 fn source_tree(texts: &Texts, variant: &Variant) -> PathBuf {
     if variant.patches.is_empty() {
-        return PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        return self::kernels();
     }
     let tree = root().join(format!("sources-{:016x}", hash(texts)));
     let _lock = lock(&tree);

@@ -75,6 +75,44 @@ impl Outcome {
     }
 }
 
+/// Has `command` find a variant of the library as `libcuda.so`, under a setting.
+///
+/// # Panics
+///
+/// If the library cannot be built.
+pub fn under(command: &mut Command, variant: Variant, setting: &Setting) {
+    command
+        .env("LD_LIBRARY_PATH", library(variant))
+        .env("WEIR_EMU_SEED", setting.seed.to_string())
+        .env("WEIR_EMU_CP", if setting.late { "late" } else { "early" })
+        .env("WEIR_EMU_LAZY", u32::from(setting.lazy).to_string())
+        .env("WEIR_EMU_SMS", setting.multiprocessors.to_string())
+        .env(
+            "WEIR_EMU_CC",
+            format!("{}.{}", setting.capability.0, setting.capability.1),
+        )
+        .env("WEIR_EMU_WORKERS", setting.workers.to_string())
+        .env("WEIR_EMU_DRIVER", setting.driver.to_string())
+        .envs(
+            setting
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+    if variant.sanitized {
+        command
+            .env("LD_PRELOAD", sanitizer_runtime())
+            .env(
+                "ASAN_OPTIONS",
+                "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=0",
+            )
+            .env(
+                "UBSAN_OPTIONS",
+                "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
+            );
+    }
+}
+
 /// Runs the ignored test `case` (its full path, such as `pool::case_ragged`) of this binary on a variant under a setting.
 ///
 /// # Panics
@@ -104,36 +142,8 @@ pub fn run(variant: Variant, setting: &Setting, case: &str) -> Outcome {
         .stdin(Stdio::null())
         .stdout(file.try_clone().expect("a file has a second handle"))
         .stderr(file)
-        .env(INSIDE, case)
-        .env("LD_LIBRARY_PATH", &library)
-        .env("WEIR_EMU_SEED", setting.seed.to_string())
-        .env("WEIR_EMU_CP", if setting.late { "late" } else { "early" })
-        .env("WEIR_EMU_LAZY", u32::from(setting.lazy).to_string())
-        .env("WEIR_EMU_SMS", setting.multiprocessors.to_string())
-        .env(
-            "WEIR_EMU_CC",
-            format!("{}.{}", setting.capability.0, setting.capability.1),
-        )
-        .env("WEIR_EMU_WORKERS", setting.workers.to_string())
-        .env("WEIR_EMU_DRIVER", setting.driver.to_string())
-        .envs(
-            setting
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
-    if variant.sanitized {
-        command
-            .env("LD_PRELOAD", sanitizer_runtime())
-            .env(
-                "ASAN_OPTIONS",
-                "detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=0",
-            )
-            .env(
-                "UBSAN_OPTIONS",
-                "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
-            );
-    }
+        .env(INSIDE, case);
+    under(&mut command, variant, setting);
     let mut child = command.spawn().expect("this program starts again");
     let start = Instant::now();
     let status = loop {

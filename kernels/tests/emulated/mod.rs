@@ -27,6 +27,8 @@
 //! }
 //! ```
 //!
+//! Another program runs on it where its command goes through [`under`].
+//!
 //! Planted bugs are `PLAIN.patched(&[Patch { file: "cuda/pool.cu", find: "r < end", put: "r <= end" }])`: the text must occur
 //! exactly once. `run(..).failed_with("heap-buffer-overflow")` says that the bug was seen, and by what.
 
@@ -37,7 +39,7 @@ mod build;
 mod child;
 
 pub use build::library;
-pub use child::{Outcome, inside, run, say};
+pub use child::{Outcome, inside, run, say, under};
 
 /// Which library the child process finds as `libcuda.so`.
 #[derive(Clone, Copy, Debug)]

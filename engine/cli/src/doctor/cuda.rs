@@ -6,6 +6,7 @@ use super::{Finding, Judgement, finding, good};
 use crate::shown;
 use weir_kernels::cuda::Unavailable;
 use weir_kernels::cuda::report::{Image, Report};
+use weir_kernels::{KernelError, auto};
 
 /// All findings; on a machine without a device, why.
 pub(super) fn findings() -> Vec<Finding> {
@@ -18,8 +19,24 @@ fn of(report: &Report) -> Vec<Finding> {
     found.push(compiler(report));
     found.push(compiled(report));
     found.extend(kernels(report));
+    found.extend(threshold(auto::asked()));
     found.push(burn(report));
     found
+}
+
+/// The threshold, where it is asked for and not measured.
+fn threshold(asked: Result<Option<usize>, KernelError>) -> Option<Finding> {
+    const NAME: &str = "threshold";
+    let what = match asked {
+        Ok(None) => return None,
+        Ok(Some(from)) => format!(
+            "{}: calls of {from} B and more run on the device that a run names",
+            auto::FROM
+        ),
+        Err(wrong) => return Some(finding(NAME, Judgement::Bad, wrong.cause.to_string(), "")),
+    };
+    let remedy = "unset it to have the threshold measured: a run may be slower with it, its answers are the same";
+    Some(finding(NAME, Judgement::Note, what, remedy))
 }
 
 fn driver(report: &Report) -> Finding {

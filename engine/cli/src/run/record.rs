@@ -208,6 +208,8 @@ fn settings(plan: &Plan) -> Value {
         "default-mpp": run.default_mpp,
         "executor": run.executor,
         "live": run.live,
+        // A run with one that is no number did not begin.
+        "device-from": weir_kernels::auto::asked().ok().flatten(),
     })
 }
 

@@ -21,7 +21,7 @@ CUDA_TOOLS := .cuda/12/libnvrtc.so.12 .cuda/13/libnvrtc.so.13 .cuda/bin/ptxas .c
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 
-.PHONY: demo test build setup packages demo-weights kernels bench clean
+.PHONY: demo test build setup packages demo-weights kernels bench bench-kernels bench-gpu clean
 
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml

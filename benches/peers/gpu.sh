@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One session on a GPU: bits, errors against f64, the bench, the peers where PyTorch is, a profile where ncu is. Under 8 minutes.
+# One run on a GPU: bits, errors against f64, the bench, the peers where PyTorch is, a profile where ncu is. Under 8 minutes.
 #   benches/peers/gpu.sh PROGRAM [FOLDER]
 # PROGRAM is a built `weir` or `weir-bench-kernels`; the machine needs nothing but a driver. What is found goes to FOLDER ($OUT
 # where it is set, else benches/results/gpu): kernels.md (tables), *.jsonl, roofline.png, trace.json, log.

@@ -1,7 +1,7 @@
 // What a kernel may use of the machine: one function an idea, named as PTX names it.
 //
-// This header and math.cuh are all that kernels include, and neither needs a CUDA header: NVRTC compiles it with no include
-// folder on the user's machine. With WEIR_EMU defined, g++ takes the same kernels and the same names from
+// Kernels include this header and its neighbours alone, and none of them needs a CUDA header: NVRTC compiles them with no
+// include folder on the user's machine. With WEIR_EMU defined, g++ takes the same kernels and the same names from
 // emulator/primitives.h, where each function is written out for a CPU.
 //
 // Order: types, lanes, memory, conversions, cp.async, ldmatrix, mma.sync; then, for sm_90a, mbarrier, clusters, bulk

@@ -144,7 +144,7 @@ impl Auto {
     fn of<const N: usize>(&self, input: &Layout<N>) -> &dyn Kernels {
         match (&self.device, input.place) {
             (Some(device), Place::Cuda(_)) => device.kernels.as_ref(),
-            _ => self.at(input.len() * input.dtype.bytes()),
+            _ => self.at(input.len().saturating_mul(input.dtype.bytes())),
         }
     }
 }

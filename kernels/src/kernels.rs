@@ -1,7 +1,8 @@
 //! The kernels, as everybody calls them: one trait, a processor's and a CUDA device's implementation.
 //!
 //! All take [`View`]s. On the processor they must lie on the host. On a device those that lie on the host are carried over
-//! and back, those that lie there are used where they are; a call returns when its results can be read.
+//! and back, those that lie there are used where they are. A call returns when its results on the host can be read; results that
+//! stay on a device are ordered in its stream.
 
 use crate::bags::Bags;
 use crate::error::KernelError;

@@ -1,7 +1,7 @@
 //! # weir-kernels: the arithmetic of a bag
 //!
 //! What stands between the feature vectors of a bag and its verdict: attention head, normalisation, pool, classifier.
-//! These loops are the twins of the CUDA kernels to come, so each has one fixed order of operations: the **contract
+//! All of it runs on the processor and on CUDA devices, with one fixed order of operations: the **contract
 //! `ordered-f32/1`**.
 //!
 //! * Members come in TileId order. A sum over members runs within items of [`ROWS`] rows, ascending, one accumulator a
@@ -27,7 +27,14 @@
 //! | [`normalise`] | from logits to numerators: squared average, softmax, ... |
 //! | [`pool`] | the pool itself, its guards, what leaving one member out would change |
 //! | [`classifier`] | logits, probabilities, class |
+//! | [`view`] | typed, strided windows on memory of the host or of a device |
+//! | [`bags`] | which rows make which bag; items of 128 members |
+//! | [`kernels`] | the trait that the processor and a device share, and its arguments |
+//! | [`gated`] | the head as the fused kernel (contract `fused/1`) takes it |
+//! | [`cpu`] | the kernels on the processor |
 //! | [`cuda`] | the device: driver, code, memory, streams, launches |
+//! | [`auto`] | the processor or a device by a measured threshold |
+//! | [`check`], [`error`] | what is refused before a launch, and how it is said |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!
 //! ```

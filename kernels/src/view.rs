@@ -243,7 +243,8 @@ impl<'a, const N: usize> View<'a, N> {
     /// Memory that is not Rust's to check: a tensor of another library, a device's buffer.
     ///
     /// # Safety
-    /// For `'a` the layout's elements are initialised, lie in `layout.place`, and nobody writes them.
+    /// For `'a` the layout's elements are initialised, lie in `layout.place`, and nobody writes them. On a device that holds
+    /// until the work that a stream was given with it is done, which may be after the call that gave it.
     pub unsafe fn foreign(layout: Layout<N>) -> Self {
         View {
             layout,
@@ -328,7 +329,7 @@ impl<'a, const N: usize> ViewMut<'a, N> {
     ///
     /// # Safety
     /// For `'a` the layout's elements lie in `layout.place`, no two of its places are one element, and nobody else reads
-    /// or writes them.
+    /// or writes them; on a device until the work that a stream was given with it is done.
     pub unsafe fn foreign(layout: Layout<N>) -> Self {
         ViewMut {
             layout,

@@ -1,7 +1,7 @@
 //! The kernels of a run's stages: the processor's, and those of the device that the plan names.
 //!
 //! All stages of a process share one stream of a device, so its calls run in one order, and each call returns when its
-//! results lie on the host: a reduce waits for its own pool and for nothing else.
+//! results lie on the host. Workers take turns: a call holds the stream until then.
 //!
 //! What an encoder made reaches the pool through the host. ONNX Runtime could take this stream for its own and leave a
 //! session's outputs in device memory (its option `user_compute_stream` and its I/O binding), but weir asks for neither: it

@@ -1,6 +1,6 @@
 //! The CUDA sources that are in the program, and the PTX that was made of them.
 //!
-//! A source is a file of `kernels/cuda`; it includes `device.cuh` and `math.cuh` at most, which NVRTC is given in memory.
+//! A source is a file of `kernels/cuda`; it includes its neighbours (`*.cuh`) alone, which NVRTC is given in memory.
 //! One line near its top says what it needs:
 //!
 //! ```text

@@ -49,7 +49,7 @@ impl<const N: usize> From<Placed<N>> for Argument {
 /// The lists of [`Bags`] on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct PlacedBags {
-    /// [`Bags::items`], as `struct Item` of cuda/device.cuh: four u32 an item.
+    /// [`Bags::items`], as `struct Item` of cuda/bags.cuh: four u32 an item.
     pub items: Span<u32>,
     /// [`Bags::first`].
     pub first: Span<u32>,

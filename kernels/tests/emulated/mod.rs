@@ -29,7 +29,7 @@
 //!
 //! Another program runs on it where its command goes through [`under`].
 //!
-//! Planted bugs are `PLAIN.patched(&[Patch { file: "cuda/pool.cu", find: "r < end", put: "r <= end" }])`: the text must occur
+//! Planted bugs are `PLAIN.patched(&[Patch { file: "cuda/pool.cu", find: "a < b", put: "a <= b" }])`: the text must occur
 //! exactly once. `run(..).failed_with("heap-buffer-overflow")` says that the bug was seen, and by what.
 
 // Each test binary uses its own part of this.

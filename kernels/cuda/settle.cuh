@@ -1,13 +1,13 @@
 // What is left of each bag after the pass over all of them: its flags, bags without a member, and bags that are passed again.
 //
 //   noticed of the bag        what is done
-//   nothing, out of domain    its flags are written: a block looks at one word and ends
+//   nothing, out of domain    its flags are written: a thread looks at one word
 //   no member                 zeros, EMPTY
 //   refused                   passed again without the refused rows
 //   uniform, now or then      passed again with the numerator 1
 //
-// The repetition is the device's own matter, so that nobody waits for the host to look at what was noticed. A block takes a
-// bag, a warp a slice of its columns at a time, all its members one after the other: slow, since it is rare, in the contract's
+// The repetition is the device's own matter, so that nobody waits for the host to look at what was noticed. A block
+// takes a bag, a warp a slice of its columns at a time, all its members one after the other: slow, since it is rare, in the contract's
 // order, so that the bits are those of a pass in which the refused rows had not come.
 #pragma once
 #include "features.cuh"
@@ -187,17 +187,9 @@ DEVICE void settle_empty(const Again& b, u32 bag, u32 width, u32 flags, const Se
     }
 }
 
-/// `noticed` and `refused` are the pass's.
+/// A bag of which that was found; `b` holds its members.
 template <class T>
-DEVICE void settle(const PoolArguments& a, Again b, const u32* starts, const u32* noticed, const Settled& out) {
-    const u32 bag = blockIdx.x;
-    const u32 found = noticed[bag];
-    b.start = starts[bag];
-    b.end = starts[bag + 1];
-    if (b.start < b.end && !(found & (REFUSED | UNIFORM))) {
-        if (threadIdx.x == 0) out.flags[bag] = found & OUT_OF_DOMAIN;
-        return;
-    }
+DEVICE void settle_bag(const PoolArguments& a, Again b, u32 bag, u32 found, const Settled& out) {
     u32 best, notice;
     const u32 kept = look_at_kept(b, best, notice);
     u32 flags = found & REFUSED;
@@ -234,14 +226,35 @@ DEVICE void settle(const PoolArguments& a, Again b, const u32* starts, const u32
     }
 }
 
+/// `noticed` and `refused` are the pass's. A block has at most as many bags as threads: each looks at one, then the block
+/// takes those that are passed again one after the other.
+template <class T>
+DEVICE void settle(const PoolArguments& a, Again b, const u32* starts, u32 bags, const u32* noticed, const Settled& out) {
+    const u32 own = blockIdx.x + threadIdx.x * gridDim.x;
+    bool again = false;
+    if (own < bags) {
+        const u32 found = noticed[own];
+        again = (found & (REFUSED | UNIFORM)) || starts[own] == starts[own + 1];
+        if (!again) out.flags[own] = found & OUT_OF_DOMAIN;
+    }
+    if (!__syncthreads_or((int)again)) return;
+    u32 looked = 0;
+    for (u32 bag = blockIdx.x; bag < bags; bag += gridDim.x, looked++) {
+        if (!__syncthreads_or((int)(again && threadIdx.x == looked))) continue;
+        b.start = starts[bag];
+        b.end = starts[bag + 1];
+        settle_bag<T>(a, b, bag, noticed[bag], out);
+    }
+}
+
 #define SETTLE(name, T)                                                                                                         \
     extern "C" __global__ void __launch_bounds__(SETTLE_THREADS)                                                        \
         name(const void* __restrict__ features, u64 stride, u32 width, u32 slices, const float* __restrict__ logits,           \
-             const u32* __restrict__ list, const u32* __restrict__ starts, Rule rule, const u32* __restrict__ noticed,         \
-             const u8* __restrict__ refused, float* weights, float* pooled, float* sums, float* squares, float* entropy,       \
-             u32* flags) {                                                                                                     \
+             const u32* __restrict__ list, const u32* __restrict__ starts, u32 bags, Rule rule,                                \
+             const u32* __restrict__ noticed, const u8* __restrict__ refused, float* weights, float* pooled, float* sums,      \
+             float* squares, float* entropy, u32* flags) {                                                                     \
         const PoolArguments a = {features, stride, width, slices};                                                             \
         const Again b = {logits, list, refused, rule, 0.0f, 0, 0};                                                             \
         const Settled out = {weights, pooled, sums, squares, entropy, flags};                                                  \
-        settle<T>(a, b, starts, noticed, out);                                                                                 \
+        settle<T>(a, b, starts, bags, noticed, out);                                                                           \
     }

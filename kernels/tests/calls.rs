@@ -195,6 +195,28 @@ fn case_new_bags() {
     }
 }
 
+/// More bags than settling has blocks, so that a block has several that are passed again.
+#[test]
+#[ignore = "a case, run by the test below"]
+fn case_many_bags() {
+    if !emulated::inside() {
+        return;
+    }
+    let (stream, cpu) = (stream(), Cpu::new(1).unwrap());
+    let sizes: Vec<usize> = (0..700).map(|bag| [3, 0, 1, 9][bag % 4]).collect();
+    let odd = [Odd::Refused, Odd::RefusedZeros, Odd::Zeros];
+    for normalisation in [Normalisation::SquaredAverage, Normalisation::Softmax] {
+        let case = Case::with(3, &sizes, 5, Type::F32, true, &odd);
+        let rule = rule(normalisation);
+        assert_eq!(pooled(&stream, &case, rule), pooled(&cpu, &case, rule));
+    }
+}
+
+#[test]
+fn any_number_of_bags_is_settled() {
+    run(PLAIN, &Setting::default(), "case_many_bags").passed();
+}
+
 fn traced(lazy: bool) -> Setting {
     Setting {
         lazy,

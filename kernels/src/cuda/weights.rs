@@ -20,8 +20,10 @@ use crate::view::{Dtype, View, ViewMut};
 const THREADS: u32 = 256;
 /// The same of the pool's.
 const POOL_THREADS: u32 = 128;
-/// The same of settle.cuh's, which takes a bag a block.
+/// The same of settle.cuh's, of which a block takes no more bags than it has threads.
 const SETTLE_THREADS: u32 = 256;
+/// Its blocks, which a device runs at once: more bags than that share them, so that nobody waits for blocks that only look.
+const SETTLE_BLOCKS: usize = 256;
 
 /// `struct Rule` of cuda/rule.cuh.
 pub(super) fn rule_argument(rule: Rule) -> Argument {
@@ -310,6 +312,7 @@ impl Pass {
             self.logits.into(),
             self.lists.members.into(),
             self.lists.starts.into(),
+            (bags.len() as u32).into(),
             self.rule,
             self.noticed.into(),
             self.refused.into(),
@@ -320,7 +323,9 @@ impl Pass {
             out.entropy.into(),
             out.flags.into(),
         ];
-        let grid = Grid::new(bags.len() as u32, SETTLE_THREADS);
+        let some = bags.len().min(SETTLE_BLOCKS);
+        let blocks = bags.len().div_ceil(SETTLE_THREADS as usize).max(some);
+        let grid = Grid::new(blocks as u32, SETTLE_THREADS);
         // SAFETY: results have one element a row, one vector a bag or one element a bag, as `check` holds; `noticed` and
         // `refused` are the pass's, of one element a bag and one a row.
         unsafe { work.launch(&kernel, grid, &arguments) }

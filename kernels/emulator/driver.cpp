@@ -65,6 +65,7 @@ static int retained = 0;
 static void* const PRIMARY = (void*)0x1000;
 
 Result usable(const char* call) {
+    trace("%s", call);
     if (!initialised) return refuse(NOT_INITIALIZED, "%s before cuInit", call);
     if (!current) return refuse(INVALID_CONTEXT, "%s: no context is current on this thread", call);
     return SUCCESS;

@@ -5,6 +5,7 @@
 //! row never come (contract `ordered-f32/1`), and an item never crosses a bag: a bag alone and in a batch are the same.
 
 use crate::ROWS;
+use crate::cuda::Identity;
 use crate::error::{Cause, KernelError};
 use std::ops::Range;
 
@@ -34,6 +35,8 @@ pub struct Bags {
     items: Vec<Item>,
     /// Items of bag b: `first[b]..first[b + 1]`.
     first: Vec<u32>,
+    /// By which a device knows again that it has the lists: nothing of the above is ever changed.
+    identity: Identity,
 }
 
 impl Bags {
@@ -109,6 +112,7 @@ impl Bags {
             items: Vec::with_capacity(rows / ROWS + offsets.len()),
             first: Vec::with_capacity(offsets.len()),
             offsets,
+            identity: Identity::default(),
         };
         bags.starts.push(0);
         bags.first.push(0);
@@ -202,6 +206,11 @@ impl Bags {
     /// Offsets of the items: those of bag b are `first[b]..first[b + 1]`.
     pub fn first(&self) -> &[u32] {
         &self.first
+    }
+
+    /// The same for clones, another for bags that were made anew.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// As an error names them.

@@ -80,9 +80,27 @@ pub enum Cause {
     Driver {
         /// What was being done.
         doing: &'static str,
+        /// The driver's number for it (`CUresult`), as 2 where memory ran out; `None` where it was not the driver that failed.
+        code: Option<i32>,
         /// What it said.
         what: String,
     },
+}
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+pub(crate) const OUT_OF_MEMORY: i32 = 2;
+
+impl KernelError {
+    /// Whether the device's memory did not suffice: fewer or smaller bags at once may work where other failures will not.
+    pub fn out_of_memory(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Driver {
+                code: Some(OUT_OF_MEMORY),
+                ..
+            }
+        )
+    }
 }
 
 impl fmt::Display for KernelError {
@@ -121,7 +139,7 @@ impl fmt::Display for Cause {
                 write!(f, "{got} {what}, but at most {limit} can be done")
             }
             Cause::Unsupported { what, help } => write!(f, "{what}; {help}"),
-            Cause::Driver { doing, what } => write!(f, "could not {doing}: {what}"),
+            Cause::Driver { doing, what, .. } => write!(f, "could not {doing}: {what}"),
         }
     }
 }

@@ -354,6 +354,7 @@ fn case_scratch() {
     let mut work = stream.begin("scratch", "4 PB").unwrap();
     let error = work.take::<f32>(1 << 50).err().unwrap();
     assert!(error.to_string().contains("OUT_OF_MEMORY"), "{error}");
+    assert!(error.out_of_memory(), "{error:?}");
     drop(work);
     call(&[1_000_000]);
     drop(stream);

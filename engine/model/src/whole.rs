@@ -11,7 +11,7 @@ use weir_kernels::{Auto, Bags, KernelError, Kernels, Rule};
 
 /// Features of bags that are gathered for one launch, bytes at most: larger ones fill a launch by themselves, and lie where they
 /// lie.
-const GATHERED: usize = 64 << 20;
+const GATHERED: usize = 8 << 20;
 
 /// What the kernels are given to write.
 struct Results {

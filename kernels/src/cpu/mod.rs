@@ -48,6 +48,7 @@ impl Cpu {
                 kernel: "cpu",
                 shape: format!("{threads} threads"),
                 cause: crate::error::Cause::Driver {
+                    code: None,
                     doing: "start threads",
                     what: error.to_string(),
                 },

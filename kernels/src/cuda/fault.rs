@@ -1,6 +1,6 @@
 //! What can go wrong with an opened device, as errors that say where, why and what to do.
 
-use crate::error::{Cause, KernelError};
+use crate::error::{Cause, KernelError, OUT_OF_MEMORY};
 use cudarc::driver::result::DriverError;
 use std::fmt;
 
@@ -63,6 +63,10 @@ impl CudaError {
             shape: shape.to_string(),
             cause: Cause::Driver {
                 doing: "use the device",
+                code: match self {
+                    CudaError::Driver { code, .. } => Some(code),
+                    _ => None,
+                },
                 what: self.to_string(),
             },
         }
@@ -70,12 +74,18 @@ impl CudaError {
 
     /// Whether the device's memory did not suffice.
     pub fn out_of_memory(&self) -> bool {
-        matches!(self, CudaError::Driver { code: 2, .. })
+        matches!(
+            self,
+            CudaError::Driver {
+                code: OUT_OF_MEMORY,
+                ..
+            }
+        )
     }
 
     fn remedy(code: i32) -> &'static str {
         match code {
-            2 => {
+            OUT_OF_MEMORY => {
                 "; the device's memory is full: give fewer or smaller bags at once, or end other programs on this device"
             }
             209 | 218 | 222 => {

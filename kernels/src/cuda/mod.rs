@@ -53,6 +53,7 @@ mod gated_backward;
 mod gated_head;
 mod kernels;
 pub mod launch;
+mod lists;
 pub mod module;
 pub mod nvrtc;
 mod pool;
@@ -71,6 +72,7 @@ pub mod work;
 
 pub use fault::CudaError;
 pub(crate) use gated_head::PlacedHeads;
+pub(crate) use lists::Identity;
 pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 

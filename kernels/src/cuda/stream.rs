@@ -3,6 +3,7 @@
 use super::Gpu;
 use super::arena::Arena;
 use super::fault::CudaError;
+use super::lists::Lists;
 use super::ring::{Download, Upload};
 use super::trace::Recorder;
 use cudarc::driver::{result, sys};
@@ -31,10 +32,11 @@ pub(crate) struct Inner {
     recorder: Mutex<Option<Recorder>>,
 }
 
-/// Scratch memory and pinned rings of a stream.
+/// Scratch memory, kept lists and pinned rings of a stream.
 #[derive(Default)]
 pub(crate) struct Workshop {
     pub(crate) arena: Arena,
+    pub(crate) lists: Lists,
     pub(crate) upload: Upload,
     pub(crate) download: Download,
 }

@@ -1,7 +1,8 @@
 //! (a) on a device, and the passes over a bag that (b) makes too.
 //!
-//! (a) is (b) of vectors without a component. What was noticed of the bags is read after each pass, so a call waits for the
-//! device; a bag in which a member is refused is passed again without it, one without a sum with the numerator 1.
+//! (a) is (b) of vectors without a component. A bag in which a member is refused is passed again without it, one without a sum
+//! with the numerator 1; the device sees to that by itself, so a call with everything on the device is a memset and three
+//! launches (four for softmax) and waits for nothing.
 
 use super::buffer::{Number, Span};
 use super::launch::{Argument, Grid};
@@ -11,7 +12,7 @@ use crate::bags::Bags;
 use crate::check::Asked;
 use crate::cpu::weights::{check_backward, check_out};
 use crate::error::{Cause, KernelError};
-use crate::kernels::{Rule, WeightsOut, flags};
+use crate::kernels::{Rule, WeightsOut};
 use crate::normalise::{Link, Normalisation};
 use crate::view::{Dtype, View, ViewMut};
 
@@ -19,6 +20,10 @@ use crate::view::{Dtype, View, ViewMut};
 const THREADS: u32 = 256;
 /// The same of the pool's.
 const POOL_THREADS: u32 = 128;
+/// The same of settle.cuh's, of which a block takes no more bags than it has threads.
+const SETTLE_THREADS: u32 = 256;
+/// Its blocks, which a device runs at once: more bags than that share them, so that nobody waits for blocks that only look.
+const SETTLE_BLOCKS: usize = 256;
 
 /// `struct Rule` of cuda/rule.cuh.
 pub(super) fn rule_argument(rule: Rule) -> Argument {
@@ -33,12 +38,6 @@ pub(super) fn rule_argument(rule: Rule) -> Argument {
     let link = i32::from(rule.link == Link::Sigmoid);
     [normalisation, link, exponent.to_bits() as i32, 0].into()
 }
-
-/// What stands in where a bag has no sum.
-const ONE: Rule = Rule {
-    normalisation: Normalisation::Mean,
-    link: Link::None,
-};
 
 /// The features of a pass, as pool.cu reads them.
 #[derive(Clone, Copy)]
@@ -165,7 +164,8 @@ pub(super) fn forward(
     work.finish()
 }
 
-/// All passes over all bags.
+/// The pass over all bags, and whatever some of them need after it. Nothing here waits for the device: what was noticed of a
+/// bag is looked at there (cuda/settle.cuh).
 pub(super) fn passes(
     work: &mut Work<'_>,
     bags: &Bags,
@@ -174,149 +174,162 @@ pub(super) fn passes(
     features: Features,
     out: &Out,
 ) -> Result<(), KernelError> {
-    let refused = work.zeroed::<u8>(bags.total())?;
-    for placed in [&out.weights, &out.sums, &out.squares, &out.entropy] {
-        work.fill(span::<f32, 1>(placed), 0)?;
+    if bags.members() < bags.total() {
+        // No kernel sees a masked row.
+        work.fill(span::<f32, 1>(&out.weights), 0)?;
     }
-    work.fill(out.pooled, 0)?;
-    let pass = |work: &mut Work<'_>, bags: &Bags, rule| {
-        one_pass(work, bags, rule, logits, features, out, refused)
-    };
-    let mut noticed = pass(work, bags, rule)?;
-    let again = |noticed: &[u32], bit| noticed.iter().any(|bits| bits & bit != 0);
-    let mut of: Vec<u32> = (0..bags.len())
-        .map(|bag| {
-            if bags.places(bag).is_empty() {
-                flags::EMPTY
-            } else {
-                0
-            }
-        })
-        .collect();
-    let mut kept = None;
-    if again(&noticed, flags::REFUSED) {
-        let bad = work.read(refused)?;
-        let without = bags.keep(|bag, row| noticed[bag] & flags::REFUSED != 0 && bad[row] == 0);
-        let second = pass(work, &without, rule)?;
-        for bag in 0..bags.len() {
-            if noticed[bag] & flags::REFUSED == 0 {
-                continue;
-            }
-            of[bag] |= flags::REFUSED;
-            noticed[bag] = second[bag];
-            if without.places(bag).is_empty() {
-                of[bag] |= flags::EMPTY;
-                let width = features.width as usize;
-                // The pass in which it still had members has written these.
-                for part in [
-                    out.pooled.part(bag * width, width),
-                    span::<f32, 1>(&out.sums).part(bag, 1),
-                ] {
-                    work.fill(part.unwrap_or(Span::none()), 0)?;
-                }
-            }
-        }
-        kept = Some(bad);
-    }
-    for (of, noticed) in of.iter_mut().zip(&noticed) {
-        *of |= noticed & (flags::UNIFORM | flags::OUT_OF_DOMAIN);
-    }
-    if again(&noticed, flags::UNIFORM) {
-        let uniform = bags.keep(|bag, row| {
-            noticed[bag] & flags::UNIFORM != 0 && kept.as_ref().is_none_or(|bad| bad[row] == 0)
-        });
-        pass(work, &uniform, ONE)?;
-    }
-    let of = work.upload(&of)?;
-    work.copy(of, span(&out.flags))
-}
-
-/// One pass; what was noticed of each bag.
-fn one_pass(
-    work: &mut Work<'_>,
-    bags: &Bags,
-    rule: Rule,
-    logits: Placed<1>,
-    features: Features,
-    out: &Out,
-    refused: Span<u8>,
-) -> Result<Vec<u32>, KernelError> {
-    let items = bags.items().len();
-    if items == 0 {
-        return Ok(vec![0; bags.len()]);
-    }
-    let lists = work.bags(bags)?;
-    let greatest = work.zeroed::<u32>(bags.len())?;
-    let own = rule_argument(rule);
-    let item_blocks = blocks(work, items, THREADS)?;
-    let item_count = items as u32;
-    if rule.shifted() {
-        let kernel = work.function("weights", "weir_greatest")?;
-        let arguments = [
-            logits.into(),
-            lists.members.into(),
-            lists.items.into(),
-            item_count.into(),
-            own,
-            greatest.into(),
-        ];
-        // SAFETY: the members' rows lie inside the logits, as `Bags` and `check` hold; `greatest` has one a bag.
-        unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }?;
+    if bags.is_empty() {
+        return Ok(());
     }
     let columns = features.columns();
     let slices = (features.width as usize).div_ceil(columns).max(1);
-    let partials = work.take::<f32>(items.saturating_mul(slices * columns))?;
-    let partial_sums = work.take::<f32>(items * slices)?;
-    let count = work.zeroed::<u32>(bags.len() * slices)?;
-    let noticed = work.zeroed::<u32>(bags.len())?;
-    let kernel = work.function("pool", features.kernel(bags.list().is_some()))?;
-    let units = blocks(work, items.saturating_mul(slices), POOL_THREADS)?;
-    let arguments = [
-        features.address.into(),
-        features.stride.into(),
-        features.width.into(),
-        (slices as u32).into(),
-        logits.into(),
-        lists.members.into(),
-        lists.items.into(),
-        item_count.into(),
-        lists.first.into(),
-        own,
-        greatest.into(),
-        partials.into(),
-        partial_sums.into(),
-        count.into(),
-        out.pooled.into(),
-        out.sums.into(),
-        noticed.into(),
-        refused.into(),
-    ];
-    // SAFETY: as above; features have `width` columns in each of the rows, pooled vectors too, scratch memory is of the sizes
-    // that cuda/pool.cu names.
-    unsafe { work.launch(&kernel, Grid::new(units, POOL_THREADS), &arguments) }?;
-    let squares = work.take::<f32>(items)?;
-    let entropies = work.take::<f32>(items)?;
-    let kernel = work.function("weights", "weir_weights")?;
-    let arguments = [
-        logits.into(),
-        lists.members.into(),
-        lists.items.into(),
-        item_count.into(),
-        lists.first.into(),
-        own,
-        greatest.into(),
-        out.sums.into(),
-        noticed.into(),
-        squares.into(),
-        entropies.into(),
-        count.into(),
-        out.weights.into(),
-        out.squares.into(),
-        out.entropy.into(),
-    ];
-    // SAFETY: as above; `count` is all zero again.
-    unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }?;
-    work.read(noticed)
+    let counters = bags.len().saturating_mul(slices);
+    let zeros = work.zeros([bags.len() * 4, counters * 4, bags.len() * 4, bags.total()])?;
+    let pass = Pass {
+        rule: rule_argument(rule),
+        shifted: rule.shifted(),
+        lists: work.bags(bags)?,
+        logits,
+        features,
+        slices,
+        greatest: Span::of(zeros[0], bags.len()),
+        count: Span::of(zeros[1], counters),
+        noticed: Span::of(zeros[2], bags.len()),
+        refused: Span::of(zeros[3], bags.total()),
+    };
+    pass.run(work, bags, out)?;
+    pass.settle(work, bags, out)
+}
+
+/// What the kernels of a call have in common.
+struct Pass {
+    rule: Argument,
+    /// Whether numerators need the bag's greatest g.
+    shifted: bool,
+    lists: PlacedBags,
+    logits: Placed<1>,
+    features: Features,
+    slices: usize,
+    greatest: Span<u32>,
+    /// One a bag and slice.
+    count: Span<u32>,
+    noticed: Span<u32>,
+    /// One a row.
+    refused: Span<u8>,
+}
+
+impl Pass {
+    /// Pooled vectors, then weights, of the bags of which nothing is noticed that makes another pass necessary.
+    fn run(&self, work: &mut Work<'_>, bags: &Bags, out: &Out) -> Result<(), KernelError> {
+        let items = bags.items().len();
+        if items == 0 {
+            return Ok(());
+        }
+        let (lists, features, slices) = (&self.lists, &self.features, self.slices);
+        let item_blocks = blocks(work, items, THREADS)?;
+        let item_count = items as u32;
+        if self.shifted {
+            let kernel = work.function("weights", "weir_greatest")?;
+            let arguments = [
+                self.logits.into(),
+                lists.members.into(),
+                lists.items.into(),
+                item_count.into(),
+                self.rule,
+                self.greatest.into(),
+            ];
+            // SAFETY: the members' rows lie inside the logits, as `Bags` and `check` hold; `greatest` has one a bag.
+            unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }?;
+        }
+        let columns = features.columns();
+        let partials = work.take::<f32>(items.saturating_mul(slices * columns))?;
+        let partial_sums = work.take::<f32>(items * slices)?;
+        let kernel = work.function("pool", features.kernel(bags.list().is_some()))?;
+        let units = blocks(work, items.saturating_mul(slices), POOL_THREADS)?;
+        let arguments = [
+            features.address.into(),
+            features.stride.into(),
+            features.width.into(),
+            (slices as u32).into(),
+            self.logits.into(),
+            lists.members.into(),
+            lists.items.into(),
+            item_count.into(),
+            lists.first.into(),
+            self.rule,
+            self.greatest.into(),
+            partials.into(),
+            partial_sums.into(),
+            self.count.into(),
+            out.pooled.into(),
+            out.sums.into(),
+            self.noticed.into(),
+            self.refused.into(),
+        ];
+        // SAFETY: as above; features have `width` columns in each of the rows, pooled vectors too, scratch memory is of the
+        // sizes that cuda/pool.cu names.
+        unsafe { work.launch(&kernel, Grid::new(units, POOL_THREADS), &arguments) }?;
+        let squares = work.take::<f32>(items)?;
+        let entropies = work.take::<f32>(items)?;
+        let kernel = work.function("weights", "weir_weights")?;
+        let arguments = [
+            self.logits.into(),
+            lists.members.into(),
+            lists.items.into(),
+            item_count.into(),
+            lists.first.into(),
+            self.rule,
+            self.greatest.into(),
+            out.sums.into(),
+            self.noticed.into(),
+            squares.into(),
+            entropies.into(),
+            self.count.into(),
+            out.weights.into(),
+            out.squares.into(),
+            out.entropy.into(),
+        ];
+        // SAFETY: as above; `count` is all zero again.
+        unsafe { work.launch(&kernel, Grid::new(item_blocks, THREADS), &arguments) }
+    }
+
+    /// Flags, bags without a member, and the bags that are passed again.
+    fn settle(&self, work: &mut Work<'_>, bags: &Bags, out: &Out) -> Result<(), KernelError> {
+        let features = &self.features;
+        let kernel = work.function(
+            "pool",
+            match features.dtype {
+                Dtype::F16 => "weir_settle_f16",
+                Dtype::Bf16 => "weir_settle_bf16",
+                _ => "weir_settle_f32",
+            },
+        )?;
+        let arguments = [
+            features.address.into(),
+            features.stride.into(),
+            features.width.into(),
+            (self.slices as u32).into(),
+            self.logits.into(),
+            self.lists.members.into(),
+            self.lists.starts.into(),
+            (bags.len() as u32).into(),
+            self.rule,
+            self.noticed.into(),
+            self.refused.into(),
+            out.weights.into(),
+            out.pooled.into(),
+            out.sums.into(),
+            out.squares.into(),
+            out.entropy.into(),
+            out.flags.into(),
+        ];
+        let some = bags.len().min(SETTLE_BLOCKS);
+        let blocks = bags.len().div_ceil(SETTLE_THREADS as usize).max(some);
+        let grid = Grid::new(blocks as u32, SETTLE_THREADS);
+        // SAFETY: results have one element a row, one vector a bag or one element a bag, as `check` holds; `noticed` and
+        // `refused` are the pass's, of one element a bag and one a row.
+        unsafe { work.launch(&kernel, grid, &arguments) }
+    }
 }
 
 /// What the backward passes of (a) and (b) have in common, on the device.

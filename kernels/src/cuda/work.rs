@@ -4,8 +4,10 @@ use super::buffer::{Number, Span, bytes_of, bytes_of_mut};
 use super::fault::CudaError;
 use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
+use super::lists;
+pub use super::lists::PlacedBags;
 use super::stream::{Stream, Workshop};
-use crate::bags::{Bags, Item};
+use crate::bags::Bags;
 use crate::check::APART;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
@@ -46,21 +48,6 @@ impl<const N: usize> From<Placed<N>> for Argument {
     }
 }
 
-/// The lists of [`Bags`] on the device.
-#[derive(Clone, Copy, Debug)]
-pub struct PlacedBags {
-    /// [`Bags::items`], as `struct Item` of cuda/bags.cuh: four u32 an item.
-    pub items: Span<u32>,
-    /// [`Bags::first`].
-    pub first: Span<u32>,
-    /// [`Bags::starts`].
-    pub starts: Span<u32>,
-    /// [`Bags::offsets`].
-    pub offsets: Span<u32>,
-    /// [`Bags::list`]; address 0 where every row is a member.
-    pub members: Span<u32>,
-}
-
 impl Stream {
     /// Begins a call of `kernel` on what `shape` says, as `64 bags, 262144 rows, 1024 bf16`.
     pub fn begin(
@@ -83,9 +70,10 @@ impl Stream {
         })
     }
 
-    /// Bytes of device memory that the stream holds as scratch.
+    /// Bytes of device memory that the stream holds: scratch, and lists of bags.
     pub fn scratch_bytes(&self) -> usize {
-        self.workshop().arena.bytes()
+        let workshop = self.workshop();
+        workshop.arena.bytes() + workshop.lists.bytes()
     }
 
     /// Enqueues the copy of host values to device memory of at least that size; the values are taken before this returns.
@@ -206,6 +194,23 @@ impl<'a> Work<'a> {
         Ok(span)
     }
 
+    /// Pieces of scratch memory of so many bytes, of zeros, which one memset makes: addresses at multiples of 256.
+    pub(super) fn zeros<const N: usize>(
+        &mut self,
+        bytes: [usize; N],
+    ) -> Result<[u64; N], KernelError> {
+        let mut addresses = [0; N];
+        if self.stream.gpu().separate_scratch() {
+            for (address, bytes) in addresses.iter_mut().zip(bytes) {
+                *address = self.zeroed::<u8>(bytes)?.address();
+            }
+            return Ok(addresses);
+        }
+        let (places, all) = side_by_side(bytes);
+        let address = self.zeroed::<u8>(all)?.address();
+        Ok(places.map(|place| address + place as u64))
+    }
+
     /// Scratch memory with these values, which are taken before this returns.
     pub fn upload<T: Number>(&mut self, values: &[T]) -> Result<Span<T>, KernelError> {
         let span = self.take(values.len())?;
@@ -227,18 +232,37 @@ impl<'a> Work<'a> {
         carried.map_err(|error| self.failed(error))
     }
 
-    /// The lists of `bags`.
+    /// The lists of `bags`: carried over the first time that the stream is given these bags or a clone of them, one after the
+    /// other in one copy.
     pub fn bags(&mut self, bags: &Bags) -> Result<PlacedBags, KernelError> {
-        Ok(PlacedBags {
-            items: self.upload(flat(bags.items()))?,
-            first: self.upload(bags.first())?,
-            starts: self.upload(bags.starts())?,
-            offsets: self.upload(bags.offsets())?,
-            members: match bags.list() {
-                Some(members) => self.upload(members)?,
-                None => Span::none(),
-            },
-        })
+        let lists = lists::of(bags);
+        let mut spans = [Span::none(); 5];
+        if self.stream.gpu().separate_scratch() {
+            // A memory checker sees the end of each.
+            for (span, list) in spans.iter_mut().zip(lists) {
+                *span = self.upload(list)?;
+            }
+        } else {
+            let bytes = lists.iter().map(|list| size_of_val(*list)).sum();
+            let (gpu, identity) = (self.stream.gpu(), bags.identity());
+            let placed = self.workshop.lists.place(gpu, identity, bytes);
+            let mut address = match placed.map_err(|error| self.failed(error))? {
+                lists::Place::Known(address) => address,
+                lists::Place::New(address) => {
+                    let carried = self.carry(lists.map(bytes_of), address);
+                    if carried.is_err() {
+                        self.workshop.lists.forget(identity);
+                    }
+                    carried?;
+                    address
+                }
+            };
+            for (span, list) in spans.iter_mut().zip(lists) {
+                *span = Span::of(address, list.len());
+                address += size_of_val(list) as u64;
+            }
+        }
+        Ok(PlacedBags::of(bags, spans))
     }
 
     /// An argument to read: where it lies when that is this device, else carried over, dense.
@@ -396,11 +420,18 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Items as the numbers they are made of.
-fn flat(items: &[Item]) -> &[u32] {
-    const { assert!(size_of::<Item>() == 16 && align_of::<Item>() == 4) };
-    // SAFETY: an Item is four u32 in C's layout, without padding.
-    unsafe { std::slice::from_raw_parts(items.as_ptr().cast(), items.len() * 4) }
+/// Where pieces of so many bytes begin when they lie one after the other at multiples of 256 bytes, and how many they are.
+pub(super) fn side_by_side<const N: usize>(bytes: [usize; N]) -> ([usize; N], usize) {
+    let mut all = 0usize;
+    let places = bytes.map(|bytes| {
+        let place = all;
+        all = all
+            .saturating_add(bytes)
+            .checked_next_multiple_of(256)
+            .unwrap_or(usize::MAX);
+        place
+    });
+    (places, all)
 }
 
 /// The stretches of memory that a layout's elements fill, in order: address and bytes.

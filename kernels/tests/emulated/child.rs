@@ -63,6 +63,21 @@ impl Outcome {
         self
     }
 
+    /// The driver's calls between what the case said under two keys, where the setting has WEIR_EMU_TRACE=1: names, in order.
+    #[track_caller]
+    pub fn calls(&self, from: &str, to: &str) -> Vec<&str> {
+        let says = |key: &str| {
+            let line = format!("{SAID}{key}: ");
+            let at = self.output.find(&line);
+            at.unwrap_or_else(|| panic!("{}: nothing said of {key}\n{}", self.what, self.output))
+        };
+        self.output[says(from)..says(to)]
+            .lines()
+            .filter_map(|line| line.strip_prefix("driver: cu"))
+            .filter(|call| call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+            .collect()
+    }
+
     /// What the case said under `key`.
     #[track_caller]
     pub fn said(&self, key: &str) -> String {

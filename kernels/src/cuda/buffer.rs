@@ -121,7 +121,7 @@ impl<T: Number> Span<T> {
 }
 
 /// Memory that this program allocated. Freeing waits until the device is idle, so that nothing still uses it: allocate
-/// before the loop, not in it (a stream's scratch memory is for that, see [`Stream::work`]).
+/// before the loop, not in it (a stream's scratch memory is for that, see [`Stream::begin`]).
 pub(crate) struct Memory {
     address: u64,
     bytes: usize,

@@ -4,9 +4,10 @@
 //             the item's part of the biases' and of w's gradient
 //   layers    a block 128 columns of the head by 128 components: dL/d(V, U) += dL/dp' h, items in ascending order
 //   rows      a block an item by 128 components: dL/dh = w dL/dz + dL/dp (V, U)
-//   gather    the parts of all splits and items, ascending
+//   fold      a block 32 columns: the range's parts of the biases' and of w's gradient onto those of the ranges before
+//   gather    the parts of all splits, ascending
 //
-// Ranges of items go by, so that the buffer stays small. `layers` splits the items of a range SPLITS ways, always the same; no
+// Ranges of items go by, so that the buffers stay small, however many items there are. `layers` splits the items of a range SPLITS ways, always the same; no
 // sum's order depends on the device. The two products multiply in tf32: features of 16 bits are exact in it and dL/dp keeps
 // 2^-11; f32 is split in two numbers and multiplied three times.
 //
@@ -85,7 +86,7 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
                     of_w2 += __shfl_xor_sync(FULL_WARP, of_w2, d);
                 }
                 if (lane < 4) {
-                    const u64 at = ((u64)item * 2 + m) * columns + chunk * CHUNK + l;
+                    const u64 at = ((u64)blockIdx.x * 2 + m) * columns + chunk * CHUNK + l;
                     bias_parts[at] = of_v;
                     bias_parts[at + HALF_CHUNK] = of_u;
                     weight_parts[at] = of_w;
@@ -273,11 +274,34 @@ GATED_BACKWARD(bf16, BF16)
 GATED_BACKWARD(f16, F16)
 GATED_BACKWARD(f32, F32)
 
-/// The gradients, summed over splits and over items. `units`: hidden units; columns of V and U as in the head's chunks. A block
+/// Columns of a block of `fold`; its warps take every eighth part.
+#define FOLD_COLUMNS WARP
+
+/// Adds a range's `count` parts of a column: each warp its own ascending, the warps' ascending, and that to what the ranges
+/// before have left. blockIdx.y: the biases', or w's.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    weir_gated_fold(const float* __restrict__ bias_parts, const float* __restrict__ weight_parts, u32 count, u32 columns,
+                    float* bias_sums, float* weight_sums) {
+    DYNAMIC_SHARED(shared);
+    float* of_warps = (float*)shared;
+    const u32 warp = threadIdx.x / WARP, column = blockIdx.x * FOLD_COLUMNS + lane_id();
+    const float* parts = (blockIdx.y ? weight_parts : bias_parts) + column;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (u32 k = warp; k < count; k += THREADS / WARP) sum += parts[(u64)k * columns];
+    of_warps[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp != 0) return;
+    for (u32 w = 1; w < THREADS / WARP; w++) sum += of_warps[w * WARP + lane_id()];
+    float* to = (blockIdx.y ? weight_sums : bias_sums) + column;
+    *to += sum;
+}
+
+/// The gradients, summed over splits. `units`: hidden units; columns of V and U as in the head's chunks. A block
 /// takes 256 components of one column, and the first of each column also what belongs to the unit. The last row of blocks sums
 /// dL/da of all members, `places` of them.
-DEVICE void gather(const float* parts, const float* bias_parts, const float* weight_parts, u32 item_count, u32 columns, u32 width,
-                   u32 units, u32 gated, const float* slopes, const u8* refused, const u32* list, u32 places, float* value,
+DEVICE void gather(const float* parts, const float* bias_sums, const float* weight_sums, u32 columns, u32 width, u32 units, u32 gated,
+                   const float* slopes, const u8* refused, const u32* list, u32 places, float* value,
                    float* value_bias, float* gate, float* gate_bias, float* weight, float* bias) {
     DYNAMIC_SHARED(shared);
     float* words = (float*)shared;
@@ -308,26 +332,15 @@ DEVICE void gather(const float* parts, const float* bias_parts, const float* wei
         (of_gate ? gate : value)[(u64)unit * width + f] = sum;
     }
     if (blockIdx.y != 0) return;
-    float of_bias = 0.0f, of_weight = 0.0f;
-    for (u32 k = t; k < 2 * item_count; k += THREADS) {
-        of_bias += bias_parts[(u64)k * columns + column];
-        of_weight += weight_parts[(u64)k * columns + column];
-    }
-    words[t] = of_bias;
-    words[THREADS + t] = of_weight;
-    __syncthreads();
-    if (t < 2 && !(of_gate && t == 1)) {
-        float total = 0.0f;
-        for (u32 k = 0; k < THREADS; k++) total += words[t * THREADS + k];
-        (t == 1 ? weight : of_gate ? gate_bias : value_bias)[unit] = total;
-    }
+    if (t == 0) (of_gate ? gate_bias : value_bias)[unit] = bias_sums[column];
+    if (t == 1 && !of_gate) weight[unit] = weight_sums[column];
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    weir_gated_gather(const float* __restrict__ parts, const float* __restrict__ bias_parts, const float* __restrict__ weight_parts,
-                      u32 item_count, u32 columns, u32 width, u32 units, u32 gated, const float* __restrict__ slopes,
+    weir_gated_gather(const float* __restrict__ parts, const float* __restrict__ bias_sums, const float* __restrict__ weight_sums,
+                      u32 columns, u32 width, u32 units, u32 gated, const float* __restrict__ slopes,
                       const u8* __restrict__ refused, const u32* __restrict__ list, u32 places, float* value, float* value_bias,
                       float* gate, float* gate_bias, float* weight, float* bias) {
-    gather(parts, bias_parts, weight_parts, item_count, columns, width, units, gated, slopes, refused, list, places, value,
-           value_bias, gate, gate_bias, weight, bias);
+    gather(parts, bias_sums, weight_sums, columns, width, units, gated, slopes, refused, list, places, value, value_bias, gate,
+           gate_bias, weight, bias);
 }

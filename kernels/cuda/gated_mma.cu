@@ -1,4 +1,4 @@
-// (c) on sm_80 and later: attention head, numerators and pool of an item of 128 rows by one block.
+// (c) on sm_80 and later: attention head, numerators and pool of an item of 128 rows by one block; the bag's last block merges.
 //
 //        rows h (128 x 32) ─┐  cp.async, three stages          128 x 256 sums in registers: unit l of V and of U in one thread
 //                           ├──► mma.sync, eight warps ──► tanh * sigmoid * w ──► 128 logits ──► numerators
@@ -16,7 +16,7 @@
 
 template <int KIND>
 DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, Rule rule,
-                       float* logits, float* totals, Part* parts, u8* refused) {
+                       float* logits, float* totals, Part* parts, u8* refused, const Merge& merge) {
     DYNAMIC_SHARED(shared);
     const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
     const Item it = items[blockIdx.x];
@@ -59,14 +59,15 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
     }
     __syncthreads();
     auto piece_of = [&](u32 r, u32 c) { return load_piece<KIND>(h, row_of(list, it.first + r), c); };
-    pool_item<KIND>(piece_of, h, it, blockIdx.x, rule, own, (char*)(own + ROWS), THREADS, 1, totals, parts, refused);
+    pool_and_merge<KIND>(piece_of, h, list, it, blockIdx.x, rule, own, (char*)(own + ROWS), THREADS, 1, totals, parts, refused,
+                         merge);
 }
 
 #define GATED_POOL(name, kind)                                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                      \
         name(Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items, \
-             Rule rule, float* logits, float* totals, Part* parts, u8* refused) {                                                 \
-        gated_pool<kind>(h, matrix, head, list, items, rule, logits, totals, parts, refused);                                     \
+             Rule rule, float* logits, float* totals, Part* parts, u8* refused, Merge merge) {                                    \
+        gated_pool<kind>(h, matrix, head, list, items, rule, logits, totals, parts, refused, merge);                              \
     }
 
 GATED_POOL(weir_gated_pool_mma_bf16, BF16)

@@ -1,4 +1,4 @@
-// (c) on sm_90a: attention head, numerators and pool of an item of 128 rows by one block of a pair.
+// (c) on sm_90a: attention head, numerators and pool of an item of 128 rows by one block of a pair; the bag's last block merges.
 //
 //   warpgroup 2 (producer)                 ring of stages in shared memory              warpgroups 0, 1: 64 rows each
 //   rows, 16-byte pieces   ──cp.async──►  rows    128 x 64   (16 KiB)  ──┐
@@ -30,8 +30,9 @@
 #define FIXED_BYTES (2 * MOST_STAGES * 8 + ROWS * 4)
 /// Of a stage's barrier "full": each producer after its pieces, and one that says how many bytes the bulk copies bring.
 #define FULL_ARRIVALS (PRODUCERS + 1)
-/// Of "empty": two warpgroups in each of two blocks.
-#define EMPTY_ARRIVALS 4
+/// Of "empty": each warp of two warpgroups in each of two blocks, because a wait for products is the warp's own: the first
+/// warp's says nothing of what the other three still read.
+#define EMPTY_ARRIVALS (2 * CONSUMERS / WARP)
 
 /// A row's piece of 8 components within a step's rows: core matrices of 8 rows of 16 bytes.
 DEVICE u32 piece_place(u32 r, u32 piece) {
@@ -48,7 +49,7 @@ DEVICE void multiply(float (&d)[128], u64 a, u64 b, bool accumulate) {
 
 template <int KIND>
 DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, u32 item_count,
-                       u32 resident, Rule rule, float* logits, float* totals, Part* parts, u8* refused) {
+                       u32 resident, Rule rule, float* logits, float* totals, Part* parts, u8* refused, const Merge& merge) {
     DYNAMIC_SHARED(shared);
     const u32 t = threadIdx.x, item = blockIdx.x, rank = cluster_rank();
     const u32 steps = (h.width + STEP - 1) / STEP, all = steps * head.chunks;
@@ -118,7 +119,7 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
         float d[128];
         float sums[2] = {0.0f, 0.0f};
         auto release = [&](u32 i) {
-            if (t % 128 < 2) mbarrier_arrive_remote(empty + i % stages, t % 128);
+            if (lane < 2) mbarrier_arrive_remote(empty + i % stages, lane);
         };
         for (u32 chunk = 0; chunk < head.chunks; chunk++) {
             for (u32 k = 0; k < steps; k++) {
@@ -173,7 +174,7 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
                 if (resident) return load16(kept_rows + c / STEP * ROWS_BYTES + piece_place(r, c % STEP / 8));
                 return load_piece<KIND>(h, row_of(list, it.first + r), c);
             };
-            pool_item<KIND>(piece_of, h, it, item, rule, own, ring, CONSUMERS, 1, totals, parts, refused);
+            pool_and_merge<KIND>(piece_of, h, list, it, item, rule, own, ring, CONSUMERS, 1, totals, parts, refused, merge);
         }
     }
     // Nobody arrives at the barriers of a block that has gone.
@@ -183,8 +184,8 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
 #define GATED_POOL(name, kind)                                                                                                     \
     extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)                                             \
         name(Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items, \
-             Rule rule, float* logits, float* totals, Part* parts, u8* refused, u32 item_count, u32 resident) {                    \
-        gated_pool<kind>(h, matrix, head, list, items, item_count, resident, rule, logits, totals, parts, refused);                \
+             Rule rule, float* logits, float* totals, Part* parts, u8* refused, Merge merge, u32 item_count, u32 resident) {       \
+        gated_pool<kind>(h, matrix, head, list, items, item_count, resident, rule, logits, totals, parts, refused, merge);         \
     }
 
 GATED_POOL(weir_gated_pool_wgmma_bf16, BF16)

@@ -5,8 +5,8 @@ use crate::cpu::PackedHead;
 use crate::cuda::PlacedHeads;
 use std::sync::OnceLock;
 
-/// Numeric contract of (c): within a tolerance of the head, normalisation and pool of `ordered-f32/1`, and the same bits for
-/// the same device, build and number of multiprocessors whatever the batch.
+/// Numeric contract of (c): within a tolerance of the head, normalisation and pool of `ordered-f32/1`, and a function of the bag
+/// alone: on devices of one kind and with one build the same bits, whatever the batch and the number of multiprocessors.
 pub const CONTRACT: &str = "fused/1";
 
 /// A head, with the forms that devices pack it into.

@@ -1,10 +1,14 @@
 //! (c) on a device: `wgmma` on compute capability 9.0, `mma.sync` on 8.0 and later, nothing before.
+//!
+//! Two launches: the items, whose last block of a bag merges them, and the weights. Where there is no code for `wgmma`,
+//! `mma.sync` runs; the kernel's name in a trace says which.
 
 use super::buffer::Span;
+use super::fault::CudaError;
 use super::gated_head::{Form, PlacedHead, WGMMA_STEP};
-use super::launch::{Argument, Grid};
+use super::launch::{Argument, Function, Grid};
 use super::stream::Stream;
-use super::weights::rule_argument;
+use super::weights::{blocks, rule_argument};
 use super::work::{Placed, Work};
 use crate::bags::Bags;
 use crate::check::{Asked, FEATURES};
@@ -25,7 +29,7 @@ const WGMMA_ROWS: u32 = 128 * 64 * 2;
 const WGMMA_FIXED: u32 = 640;
 const WGMMA_STAGES: (u32, u32) = (3, 4);
 const WGMMA_RESIDENT: u32 = 8;
-/// Threads and components of a block of cuda/gated_finish.cu.
+/// Threads of a block of cuda/gated_finish.cu; a warp takes an item, or a bag.
 const FINISH_THREADS: u32 = 256;
 
 fn words(address: u64) -> [i32; 2] {
@@ -51,6 +55,15 @@ pub(super) fn head_argument(placed: &PlacedHead, head: &GatedHead) -> Argument {
     let gated = i32::from(head.head().gate().is_some());
     let offset = head.head().bias().to_bits() as i32;
     [a, b, c, d, offset, placed.chunks as i32, gated, 0].into()
+}
+
+/// Addresses as `struct Merge` of cuda/gated.cuh.
+fn merge_argument(addresses: [u64; 7]) -> Argument {
+    let mut all = [0i32; 14];
+    for (words_of, address) in all.chunks_exact_mut(2).zip(addresses) {
+        words_of.copy_from_slice(&words(address));
+    }
+    all.into()
 }
 
 /// Refuses what cannot work.
@@ -84,7 +97,24 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Which kernel makes the logits.
+/// The way for features of `dtype` on a device of that capability; `wgmma` looks for that kernel's code.
+fn choose(
+    capability: (u32, u32),
+    dtype: Dtype,
+    wgmma: impl FnOnce() -> Result<Function, CudaError>,
+) -> Result<By, CudaError> {
+    if capability != (9, 0) || dtype == Dtype::F32 {
+        return Ok(By::Mma);
+    }
+    match wgmma() {
+        Ok(_) => Ok(By::Wgmma),
+        // What was tried for it is in `weir doctor`, a line a source.
+        Err(CudaError::NoImage { .. }) => Ok(By::Mma),
+        Err(error) => Err(error),
+    }
+}
+
+/// What makes the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Mma,
@@ -137,11 +167,12 @@ pub(super) fn forward(
     let totals = work.take::<f32>(items * d)?;
     let parts = work.take::<f32>(items * 4)?;
     let refused = work.take::<u8>(bags.members())?;
-    let by = if stream.gpu().device().capability == (9, 0) && dtype != Dtype::F32 {
-        By::Wgmma
-    } else {
-        By::Mma
-    };
+    // Of each bag: the items that are done, and the greatest g.
+    let count = work.zeroed::<u32>(bags.len())?;
+    let greatest = work.take::<f32>(bags.len())?;
+    let wgmma = || stream.gpu().function("gated_wgmma", wgmma_kernel(dtype));
+    let by = choose(stream.gpu().device().capability, dtype, wgmma)
+        .map_err(|error| error.of(asked.kernel(), asked.shape()))?;
     if items > 0 {
         launch_items(
             &mut work,
@@ -156,56 +187,64 @@ pub(super) fn forward(
                 totals.into(),
                 parts.into(),
                 refused.into(),
+                merge_argument([
+                    placed.first.address(),
+                    placed.starts.address(),
+                    count.address(),
+                    pooled.address,
+                    sums.address,
+                    greatest.address(),
+                    flags.address,
+                ]),
             ],
             dtype,
             items,
         )?;
     }
-    let finish = work.function(
-        "gated_finish",
-        match dtype {
-            Dtype::Bf16 => "weir_gated_finish_bf16",
-            Dtype::F16 => "weir_gated_finish_f16",
-            _ => "weir_gated_finish_f32",
-        },
-    )?;
-    let grid = Grid::new(bags.len() as u32, FINISH_THREADS)
-        .rows((d as u32).div_ceil(FINISH_THREADS))
-        .shared(FINISH_THREADS / 32 * 4);
-    // SAFETY: `check` and the checks of the results hold all of them against the bags; the items' launch has written totals,
-    // parts and refused of all items and members.
-    unsafe {
-        work.launch(
-            &finish,
-            grid,
-            &[
-                features_argument(&features),
-                placed.members.into(),
-                placed.first.into(),
-                placed.starts.into(),
-                rule_argument(rule),
-                logits.into(),
-                totals.into(),
-                parts.into(),
-                refused.into(),
-                pooled.into(),
-                weights.into(),
-                sums.into(),
-                squares.into(),
-                entropy.into(),
-                flags.into(),
-            ],
-        )?;
-    }
+    let squares_of_items = work.take::<f32>(items)?;
+    let entropies = work.take::<f32>(items)?;
+    let finish = work.function("gated_finish", "weir_gated_finish")?;
+    let units = blocks(&work, items + bags.len(), FINISH_THREADS)?;
+    let arguments = [
+        placed.members.into(),
+        placed.items.into(),
+        (items as u32).into(),
+        placed.first.into(),
+        (bags.len() as u32).into(),
+        (d as u32).into(),
+        rule_argument(rule),
+        logits.into(),
+        refused.into(),
+        greatest.into(),
+        squares_of_items.into(),
+        entropies.into(),
+        count.into(),
+        pooled.into(),
+        weights.into(),
+        sums.into(),
+        squares.into(),
+        entropy.into(),
+        flags.into(),
+    ];
+    // SAFETY: `check` and the checks of the results hold all of them against the bags; the items' launch has written refused
+    // of all members, and sums, greatest and flags of all bags with items; `count` is all zero again.
+    unsafe { work.launch(&finish, Grid::new(units, FINISH_THREADS), &arguments) }?;
     work.finish()
 }
 
-/// Logits, totals and parts of all items.
+fn wgmma_kernel(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "weir_gated_pool_wgmma_f16",
+        _ => "weir_gated_pool_wgmma_bf16",
+    }
+}
+
+/// Logits, and all that a bag with items has but for its weights.
 fn launch_items(
     work: &mut Work<'_>,
     by: By,
     head: &GatedHead,
-    arguments: &[Argument; 8],
+    arguments: &[Argument; 9],
     dtype: Dtype,
     items: usize,
 ) -> Result<(), KernelError> {
@@ -218,8 +257,7 @@ fn launch_items(
         (By::Mma, Dtype::Bf16) => ("gated_mma", "weir_gated_pool_mma_bf16"),
         (By::Mma, Dtype::F16) => ("gated_mma", "weir_gated_pool_mma_f16"),
         (By::Mma, _) => ("gated_mma", "weir_gated_pool_mma_f32"),
-        (By::Wgmma, Dtype::F16) => ("gated_wgmma", "weir_gated_pool_wgmma_f16"),
-        (By::Wgmma, _) => ("gated_wgmma", "weir_gated_pool_wgmma_bf16"),
+        (By::Wgmma, _) => ("gated_wgmma", wgmma_kernel(dtype)),
     };
     let function = work.function(source, name)?;
     let [features, members, list, rule, rest @ ..] = *arguments;
@@ -251,4 +289,30 @@ fn launch_items(
     // SAFETY: the caller's arguments are of these bags; the head is of the features' width, and stays until the stream is
     // done with it because the head keeps it.
     unsafe { work.launch(&function, grid, &all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_code_for_wgmma_mma_runs_and_other_errors_stay() {
+        let none = || {
+            Err(CudaError::NoImage {
+                source: "gated_wgmma".into(),
+                architecture: "sm_90a".into(),
+                tried: Vec::new(),
+            })
+        };
+        assert_eq!(choose((9, 0), Dtype::Bf16, none), Ok(By::Mma));
+        let lost = CudaError::Launch {
+            kernel: "weir_gated_pool_wgmma_bf16".into(),
+            what: "lost".into(),
+        };
+        let error = || Err(lost.clone());
+        assert_eq!(choose((9, 0), Dtype::Bf16, error), Err(lost.clone()));
+        // Neither asks for it.
+        assert_eq!(choose((9, 0), Dtype::F32, error), Ok(By::Mma));
+        assert_eq!(choose((8, 0), Dtype::F16, error), Ok(By::Mma));
+    }
 }

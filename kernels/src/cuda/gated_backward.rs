@@ -23,7 +23,10 @@ const BUFFER: usize = 32 << 20;
 /// Shared memory of `layers` and `rows`: two tiles of 16 steps of k.
 const LAYERS_SHARED: u32 = 2 * 16 * 136 * 4;
 const ROWS_SHARED: u32 = (128 * 20 + 16 * 136) * 4;
-const GATHER_SHARED: u32 = 2 * 256 * 4;
+/// Of `fold` and `gather`: a sum a thread.
+const SUMS_SHARED: u32 = MMA_THREADS * 4;
+/// Columns of a block of `fold`.
+const FOLD_COLUMNS: u32 = 32;
 
 /// Items of a range: a whole number of splits, a function of the head's width alone.
 fn range(columns: usize) -> usize {
@@ -153,8 +156,11 @@ pub(super) fn backward(
     let range = range(columns);
     let dp = work.take::<f32>(range.min(items) * ROWS * columns)?;
     let parts = work.zeroed::<f32>(SPLITS * columns * d)?;
-    let bias_parts = work.take::<f32>(items * 2 * columns)?;
-    let weight_parts = work.take::<f32>(items * 2 * columns)?;
+    // Of a range, and of the ranges so far: memory does not grow with the items.
+    let bias_parts = work.take::<f32>(range.min(items) * 2 * columns)?;
+    let weight_parts = work.take::<f32>(range.min(items) * 2 * columns)?;
+    let bias_sums = work.zeroed::<f32>(columns)?;
+    let weight_sums = work.zeroed::<f32>(columns)?;
     let placed = work.head(head, Form::Columns(dtype))?;
     let tiles = work.head(head, Form::Tiles)?;
     let source = "gated_backward";
@@ -176,6 +182,7 @@ pub(super) fn backward(
     let units = work.function(source, kernel(dtype, units))?;
     let layers = work.function(source, kernel(dtype, layers))?;
     let rows = work.function(source, kernel(dtype, rows))?;
+    let fold = work.function(source, "weir_gated_fold")?;
     let across = (d as u32).div_ceil(TILE as u32);
     for first in (0..items).step_by(range) {
         let count = range.min(items - first) as u32;
@@ -194,8 +201,21 @@ pub(super) fn backward(
             bias_parts.into(),
             weight_parts.into(),
         ];
-        // SAFETY: `check_all` holds everything against bags and head; the buffer holds a range's items, the parts all items.
+        // SAFETY: `check_all` holds everything against bags and head; buffer and parts hold a range's items.
         unsafe { work.launch(&units, grid, &arguments) }?;
+        let grid = Grid::new(columns as u32 / FOLD_COLUMNS, MMA_THREADS)
+            .rows(2)
+            .shared(SUMS_SHARED);
+        let arguments = [
+            bias_parts.into(),
+            weight_parts.into(),
+            (2 * count).into(),
+            (columns as u32).into(),
+            bias_sums.into(),
+            weight_sums.into(),
+        ];
+        // SAFETY: as above; two parts an item, one sum a column.
+        unsafe { work.launch(&fold, grid, &arguments) }?;
         let grid = Grid::new(columns as u32 / TILE as u32, MMA_THREADS)
             .rows(across)
             .layers(SPLITS as u32)
@@ -238,7 +258,7 @@ pub(super) fn backward(
     let gather = work.function(source, "weir_gated_gather")?;
     let grid = Grid::new(columns as u32 + 1, MMA_THREADS)
         .rows((d as u32).div_ceil(MMA_THREADS))
-        .shared(GATHER_SHARED);
+        .shared(SUMS_SHARED);
     let none = Span::<f32>::none();
     let (gate, gate_bias) = match gate {
         Some((gate, bias)) => (gate.into(), bias.into()),
@@ -246,9 +266,8 @@ pub(super) fn backward(
     };
     let arguments = [
         parts.into(),
-        bias_parts.into(),
-        weight_parts.into(),
-        (items as u32).into(),
+        bias_sums.into(),
+        weight_sums.into(),
         (columns as u32).into(),
         (d as u32).into(),
         (hidden as u32).into(),
@@ -264,7 +283,7 @@ pub(super) fn backward(
         weight.into(),
         bias.into(),
     ];
-    // SAFETY: as above; the parts of all splits and items are written, or zero where there is no item.
+    // SAFETY: as above; the parts of all splits and the sums are written, or zero where there is no item.
     unsafe { work.launch(&gather, grid, &arguments) }?;
     work.finish()
 }

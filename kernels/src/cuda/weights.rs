@@ -133,7 +133,7 @@ pub(super) fn span<T: Number, const N: usize>(placed: &Placed<N>) -> Span<T> {
 }
 
 /// Blocks of `threads` threads with a warp for each of `units`.
-fn blocks(work: &Work<'_>, units: usize, threads: u32) -> Result<u32, KernelError> {
+pub(super) fn blocks(work: &Work<'_>, units: usize, threads: u32) -> Result<u32, KernelError> {
     let blocks = units.div_ceil(threads as usize / 32);
     let limit = i32::MAX as usize;
     if blocks > limit {

@@ -177,15 +177,17 @@ impl Case {
         case
     }
 
-    /// One bag of it (f32).
+    /// One bag of it.
     pub fn alone(&self, bag: usize) -> Case {
         let rows = self.offsets[bag]..self.offsets[bag + 1];
         let mut case = self.copy(&[rows.len()]);
         let range = rows.start * self.shape.d..rows.end * self.shape.d;
         case.features = self.features[range.clone()].to_vec();
-        if let Stored::F32(h) = &self.stored {
-            case.stored = Stored::F32(h[range].to_vec());
-        }
+        case.stored = match &self.stored {
+            Stored::F32(h) => Stored::F32(h[range].to_vec()),
+            Stored::F16(h) => Stored::F16(h[range].to_vec()),
+            Stored::Bf16(h) => Stored::Bf16(h[range].to_vec()),
+        };
         case.mask = self.mask[rows].to_vec();
         case.bags = Bags::new(&case.offsets, Some(&case.mask)).unwrap();
         case

@@ -105,7 +105,8 @@ pub fn print(names: &[String], filter: &str, out: &mut dyn Write) -> Result<(), 
     writeln!(
         out,
         "Floors: each input read once, each output written once, products at the matrix units' rate; nothing here was \
-         measured.\nPredicted: {} for launch and wait, and {:.0} % of the floor's rate, both assumptions.\n",
+         measured. Backward of (c) too is put at that rate, though its two products for gradients run in tf32 on a device: at \
+         half of bf16's rate its floor would be 1.67 times as long.\nPredicted: {} for launch and wait, and {:.0} % of the floor's rate, both assumptions.\n",
         seconds(LAUNCH),
         100.0 * REACHED
     )?;

@@ -282,8 +282,8 @@ GATED_BACKWARD(f32, F32)
 extern "C" __global__ void __launch_bounds__(THREADS)
     weir_gated_fold(const float* __restrict__ bias_parts, const float* __restrict__ weight_parts, u32 count, u32 columns,
                     float* bias_sums, float* weight_sums) {
-    DYNAMIC_SHARED(shared);
-    float* of_warps = (float*)shared;
+    DYNAMIC_SHARED(folded);
+    float* of_warps = (float*)folded;
     const u32 warp = threadIdx.x / WARP, column = blockIdx.x * FOLD_COLUMNS + lane_id();
     const float* parts = (blockIdx.y ? weight_parts : bias_parts) + column;
     float sum = 0.0f;

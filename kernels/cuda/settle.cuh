@@ -200,20 +200,21 @@ DEVICE void settle_bag(const PoolArguments& a, Again b, u32 bag, u32 found, cons
     float* vector = out.pooled + (u64)bag * a.width;
     b.shift = from_ordered_bits(best);
     float sum = 0.0f;
-    if (found & REFUSED) {
+    flags |= found & REFUSED ? notice : found & (UNIFORM | OUT_OF_DOMAIN);
+    // First without the refused rows, then, where no sum is left, with the numerator 1. One place in the code for both: with
+    // two the compiler makes a function of it, whose call spills.
+#pragma unroll 1
+    for (u32 turn = 0; turn < 2; turn++) {
+        if (turn == 0 ? !(found & REFUSED) : !(flags & UNIFORM)) continue;
+        if (turn == 1) {
+            b.rule.normalisation = ONE;
+            b.rule.link = 0;
+        }
         u32 mine;
-        flags |= notice;
         sum = pool_kept<T>(a, b, vector, mine);
+        if (turn == 1) break;
         if (__syncthreads_or((int)(mine & UNIFORM))) flags |= UNIFORM;
         if (__syncthreads_or((int)(mine & OUT_OF_DOMAIN))) flags |= OUT_OF_DOMAIN;
-    } else {
-        flags |= found & (UNIFORM | OUT_OF_DOMAIN);
-    }
-    if (flags & UNIFORM) {
-        b.rule.normalisation = ONE;
-        b.rule.link = 0;
-        u32 mine;
-        sum = pool_kept<T>(a, b, vector, mine);
     }
     if (threadIdx.x >= WARP) return;
     float squares, entropy;
@@ -248,7 +249,7 @@ DEVICE void settle(const PoolArguments& a, Again b, const u32* starts, u32 bags,
 }
 
 #define SETTLE(name, T)                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(SETTLE_THREADS)                                                        \
+    extern "C" __global__ void __launch_bounds__(SETTLE_THREADS, 2)                                                     \
         name(const void* __restrict__ features, u64 stride, u32 width, u32 slices, const float* __restrict__ logits,           \
              const u32* __restrict__ list, const u32* __restrict__ starts, u32 bags, Rule rule,                                \
              const u32* __restrict__ noticed, const u8* __restrict__ refused, float* weights, float* pooled, float* sums,      \

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("kernels", &[]),
+    ("abi", &[]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -57,6 +58,7 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
 fn folder(name: &str) -> String {
     match name {
         "kernels" => "kernels".into(),
+        "abi" => "plugins/abi".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -1,0 +1,44 @@
+//! The one symbol.
+
+use crate::Call;
+use crate::host::Host;
+use crate::reader::Reader;
+use crate::stage::Stage;
+use crate::status::Status;
+use std::ffi::c_char;
+
+/// Name of the one symbol.
+pub const ENTRY: &str = "weir_plugin_v1";
+
+/// Name of the ELF section of the manifest.
+pub const SECTION: &str = ".weir.manifest";
+
+/// `weir_plugin`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Plugin {
+    /// Bytes of this struct that exist.
+    pub struct_size: u32,
+    /// [`MINOR`](crate::MINOR) that the plugin was built against.
+    pub abi_minor: u32,
+    /// The text of section [`SECTION`]; terminated.
+    pub manifest: *const c_char,
+    /// `n_stages` of them.
+    pub stages: *const *const Stage,
+    /// `n_readers` of them.
+    pub readers: *const *const Reader,
+    /// Stages.
+    pub n_stages: u32,
+    /// Readers.
+    pub n_readers: u32,
+}
+
+// SAFETY: the tables are constants of a library that is never unloaded, and nothing writes to them.
+unsafe impl Sync for Plugin {}
+// SAFETY: as above.
+unsafe impl Sync for Stage {}
+// SAFETY: as above.
+unsafe impl Sync for Reader {}
+
+/// Type of `weir_plugin_v1`.
+pub type Entry = unsafe extern "C" fn(*const Host, *mut Call, out: *mut *const Plugin) -> Status;

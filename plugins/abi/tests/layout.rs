@@ -1,0 +1,245 @@
+//! Every offset, size and constant of the ABI: the same in C, in Rust and in the snapshot of the released version.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use weir_abi::*;
+
+/// A struct: its name in C, its size and alignment, and of each member name in C, offset and size.
+struct Struct {
+    name: &'static str,
+    size: usize,
+    align: usize,
+    members: Vec<(&'static str, usize, usize)>,
+}
+
+/// `Type as weir_name { members }`; a member whose name in C is another is written `member as name`.
+macro_rules! structs {
+    ($($type:ty as $name:ident { $($member:ident $(as $c:ident)?),* $(,)? })*) => {
+        vec![$(Struct {
+            name: stringify!($name),
+            size: size_of::<$type>(),
+            align: align_of::<$type>(),
+            members: vec![$((
+                structs!(@name $member $($c)?),
+                std::mem::offset_of!($type, $member),
+                size_of_member(|it: &$type| &raw const it.$member),
+            )),*],
+        }),*]
+    };
+    (@name $member:ident) => { stringify!($member) };
+    (@name $member:ident $c:ident) => { stringify!($c) };
+}
+
+fn structs() -> Vec<Struct> {
+    structs! {
+        Str as weir_str { ptr, len }
+        status::Error as weir_error { message, param, help }
+        row::Key as weir_key { slide, tile, rev, source }
+        row::Row as weir_row { key, x, y, footprint, mpp, slide, reserved }
+        row::Slide as weir_slide {
+            struct_size, reserved, number, seed, id, path, patient, label, split, width, height, mpp_x, mpp_y, tiles
+        }
+        column::Device as weir_device { kind as type, id }
+        column::Dtype as weir_dtype { code, bits, lanes }
+        column::Column as weir_column {
+            name, rows, shape, strides, lengths, pitch, device, dtype, ndim, flags, reserved
+        }
+        column::Batch as weir_batch { struct_size, n_rows, n_columns, n_slides, rows, columns, slides }
+        value::Value as weir_value { kind, n, i, f, s, items }
+        host::Host as weir_host {
+            struct_size, abi_minor, version, extension, log, fail, cancelled, batch_new, batch_for, batch_edit, batch_retain,
+            batch_release, emit, pass, table, skip, fail_row, complete, wake, folder
+        }
+        host::CudaV1 as weir_cuda_v1 { struct_size, device, stream }
+        host::MetricsV1 as weir_metrics_v1 { struct_size, reserved, count }
+        stage::Step as weir_step { struct_size, kind, x, y, width, height }
+        stage::Stage as weir_stage {
+            struct_size, flags, id, create, destroy, resolve, cancel, process, remove, complete_slide, close_slide, finish,
+            slide, open, next, read, close
+        }
+        reader::Level as weir_level { width, height, downsample, tile_width, tile_height }
+        reader::Picture as weir_picture { name, width, height }
+        reader::Property as weir_property { key, value }
+        reader::Facts as weir_facts {
+            struct_size, mpp_origin, format, vendor, mpp_x, mpp_y, levels, pictures, properties, n_levels, n_pictures,
+            n_properties, reserved
+        }
+        reader::Reader as weir_reader { struct_size, flags, id, sniff, open, info, read_region, picture, close }
+        plugin::Plugin as weir_plugin { struct_size, abi_minor, manifest, stages, readers, n_stages, n_readers }
+    }
+}
+
+macro_rules! constants {
+    ($($value:path as $name:ident),* $(,)?) => {
+        vec![$((stringify!($name), $value as i128)),*]
+    };
+}
+
+fn constants() -> Vec<(&'static str, i128)> {
+    constants! {
+        MAJOR as WEIR_ABI_MAJOR, MINOR as WEIR_ABI_MINOR,
+        status::OK as WEIR_OK, status::PENDING as WEIR_PENDING, status::IDLE as WEIR_IDLE, status::END as WEIR_END,
+        status::FAIL as WEIR_E_FAIL, status::RETRY as WEIR_E_RETRY, status::PARAM as WEIR_E_PARAM,
+        status::MEMORY as WEIR_E_MEMORY, status::CANCELLED as WEIR_E_CANCELLED, status::PANIC as WEIR_E_PANIC,
+        status::UNSUPPORTED as WEIR_E_UNSUPPORTED, status::USE as WEIR_E_USE,
+        row::TILE_SLIDE as WEIR_TILE_SLIDE, column::WRITABLE as WEIR_COLUMN_WRITABLE,
+        value::UNSET as WEIR_UNSET, value::BOOL as WEIR_BOOL, value::INT as WEIR_INT, value::FLOAT as WEIR_FLOAT,
+        value::STRING as WEIR_STRING, value::LIST as WEIR_LIST,
+        host::LOG_ERROR as WEIR_LOG_ERROR, host::LOG_WARN as WEIR_LOG_WARN, host::LOG_INFO as WEIR_LOG_INFO,
+        host::LOG_DEBUG as WEIR_LOG_DEBUG,
+        stage::PARALLEL as WEIR_STAGE_PARALLEL, stage::DETERMINISTIC as WEIR_STAGE_DETERMINISTIC,
+        stage::COMPLETE as WEIR_COMPLETE, stage::INCOMPLETE as WEIR_INCOMPLETE, stage::ABORTED as WEIR_ABORTED,
+        stage::PROVISIONAL as WEIR_PROVISIONAL,
+        stage::STEP_TILE as WEIR_STEP_TILE, stage::STEP_GONE as WEIR_STEP_GONE, stage::STEP_FAIL as WEIR_STEP_FAIL,
+        stage::STEP_CLOSE as WEIR_STEP_CLOSE,
+        reader::MPP_UNKNOWN as WEIR_MPP_UNKNOWN, reader::MPP_VENDOR as WEIR_MPP_VENDOR,
+        reader::MPP_RESOLUTION as WEIR_MPP_RESOLUTION, reader::MPP_OBJECTIVE as WEIR_MPP_OBJECTIVE,
+        reader::PARALLEL as WEIR_READER_PARALLEL, reader::SPOILS as WEIR_READER_SPOILS,
+    }
+}
+
+fn of_rust() -> String {
+    let mut text = String::new();
+    for it in structs() {
+        writeln!(text, "{} {} {}", it.name, it.size, it.align).unwrap();
+        for (member, offset, size) in it.members {
+            writeln!(text, "  {member} {offset} {size}").unwrap();
+        }
+    }
+    for (name, value) in constants() {
+        writeln!(text, "{name} {value}").unwrap();
+    }
+    text
+}
+
+/// What a C compiler says of the same names.
+fn of_c(compiler: &str, standard: &str, extension: &str) -> String {
+    let mut lines = String::new();
+    for it in structs() {
+        let name = it.name;
+        writeln!(
+            lines,
+            r#"printf("{name} %zu %zu\n", sizeof({name}), ALIGN({name}));"#
+        )
+        .unwrap();
+        for (member, ..) in it.members {
+            writeln!(
+                lines,
+                r#"printf("  {member} %zu %zu\n", offsetof({name}, {member}), sizeof((({name} *)0)->{member}));"#
+            )
+            .unwrap();
+        }
+    }
+    for (name, _) in constants() {
+        let format = if name == "WEIR_TILE_SLIDE" {
+            "%llu\\n\", (unsigned long long)"
+        } else {
+            "%lld\\n\", (long long)"
+        };
+        writeln!(lines, r#"printf("{name} {format}{name});"#).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("layout").with_extension(extension);
+    let program = folder.path().join("layout");
+    let text = format!(
+        "#include <stdio.h>\n#include \"weir_plugin.h\"\n#ifdef __cplusplus\n#define ALIGN(t) alignof(t)\n#else\n\
+         #define ALIGN(t) _Alignof(t)\n#endif\nint main(void) {{\n{lines}return 0;\n}}\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    let built = Command::new(compiler)
+        .arg(format!("-std={standard}"))
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
+        .arg(env!("CARGO_MANIFEST_DIR"))
+        .arg("-o")
+        .args([&program, &source])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr).into_owned();
+    assert!(
+        built.status.success(),
+        "{compiler} -std={standard} refused the header: {said}"
+    );
+    String::from_utf8(Command::new(program).output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn c_cpp_and_rust_agree_on_every_offset_size_and_constant() {
+    let rust = of_rust();
+    assert_eq!(of_c("gcc", "c11", "c"), rust);
+    assert_eq!(of_c("g++", "c++17", "cpp"), rust);
+}
+
+#[test]
+fn the_layout_is_that_of_the_snapshot() {
+    insta::assert_snapshot!("abi", of_rust());
+}
+
+/// A member that was left out here would leave a hole.
+#[test]
+fn members_lie_side_by_side_so_none_is_missing() {
+    for it in structs() {
+        let mut end = 0;
+        for (member, offset, size) in &it.members {
+            let gap = offset - end;
+            assert!(
+                gap < 8 && (gap == 0 || offset.is_multiple_of(8) && *size >= 8),
+                "{}: {gap} bytes before {member}",
+                it.name
+            );
+            end = offset + size;
+        }
+        assert!(it.size - end < it.align, "{}: more behind it", it.name);
+    }
+}
+
+#[test]
+fn every_constant_of_the_header_is_here() {
+    let known: Vec<&str> = constants().iter().map(|(name, _)| *name).collect();
+    for line in HEADER.lines() {
+        let Some(rest) = line.strip_prefix("#define WEIR_") else {
+            continue;
+        };
+        let name = rest.split([' ', '(']).next().unwrap();
+        let is_number =
+            !rest[name.len()..].starts_with('(') && !rest[name.len()..].trim().is_empty();
+        if is_number && name != "EXPORT" {
+            assert!(
+                known.contains(&format!("WEIR_{name}").as_str()),
+                "WEIR_{name} has no constant in Rust"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_shorter_struct_of_the_other_side_lacks_is_not_there() {
+    let mut host: host::Host = unsafe_zeroed_host();
+    host.struct_size = std::mem::offset_of!(host::Host, wake) as u32;
+    // SAFETY: `host` is a whole struct.
+    unsafe {
+        assert!(has!(host::Host, &raw const host, complete));
+        assert!(!has!(host::Host, &raw const host, wake));
+        assert!(!has!(host::Host, &raw const host, folder));
+    }
+}
+
+fn unsafe_zeroed_host() -> host::Host {
+    // SAFETY: null pointers and absent functions are values of every member.
+    unsafe { std::mem::zeroed() }
+}
+
+#[test]
+fn the_header_stands_alone() {
+    assert!(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("weir_plugin.h")
+            .is_file()
+    );
+    let includes: Vec<&str> = HEADER
+        .lines()
+        .filter(|line| line.starts_with("#include"))
+        .collect();
+    assert_eq!(includes, ["#include <stddef.h>", "#include <stdint.h>"]);
+}

@@ -47,12 +47,11 @@ fn root() -> PathBuf {
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
-    manifest["dependencies"]
-        .as_table()
-        .unwrap()
-        .keys()
-        .cloned()
-        .collect()
+    let Some(dependencies) = manifest.get("dependencies") else {
+        return BTreeSet::new();
+    };
+    let dependencies = dependencies.as_table().unwrap();
+    dependencies.keys().cloned().collect()
 }
 
 fn folder(name: &str) -> String {

@@ -9,6 +9,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("kernels", &[]),
     ("abi", &[]),
+    (
+        "plugin-host",
+        &["abi", "record", "slide", "pipeline", "runtime"],
+    ),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -58,6 +62,7 @@ fn folder(name: &str) -> String {
     match name {
         "kernels" => "kernels".into(),
         "abi" => "plugins/abi".into(),
+        "plugin-host" => "plugins/host".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

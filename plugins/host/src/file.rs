@@ -1,0 +1,217 @@
+//! A plugin file's bytes, in memory that nobody can change any more.
+
+use crate::refusal::Refusal;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs::{File, Metadata};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// No plugin is larger: 1 GiB.
+const LARGEST: u64 = 1 << 30;
+
+/// A file that was read once: its bytes, their hash, and sealed memory that holds them for the loader.
+#[derive(Debug)]
+pub struct PluginFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    sha256: String,
+    sealed: File,
+}
+
+impl PluginFile {
+    /// Reads the whole file. Refused: what is no plain file, is larger than 1 GiB, or lies where anybody may put another.
+    pub fn read(path: &Path) -> Result<PluginFile, Refusal> {
+        let refuse = |code, what: String, help: &str| Refusal::new(code, what, help).of(path);
+        let unreadable = |error: std::io::Error| {
+            refuse(
+                "E0501",
+                format!("it cannot be read: {error}"),
+                "check the path and its permissions",
+            )
+        };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let about = file.metadata().map_err(unreadable)?;
+        if !about.is_file() {
+            return Err(refuse(
+                "E0501",
+                "it is no plain file".into(),
+                "name the shared library itself",
+            ));
+        }
+        if about.len() > LARGEST {
+            return Err(refuse(
+                "E0506",
+                format!(
+                    "it has {} bytes, and a plugin has at most {LARGEST}",
+                    about.len()
+                ),
+                "name the shared library itself",
+            ));
+        }
+        check_writers(path, &about)?;
+        let mut bytes = Vec::with_capacity(about.len() as usize);
+        // One more than allowed, so that a file that grows meanwhile shows.
+        (&mut file)
+            .take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        let sealed = seal(&bytes).map_err(|error| {
+            refuse(
+                "E0509",
+                format!("its bytes could not be put into sealed memory: {error}"),
+                "plugins need Linux with memfd_create",
+            )
+        })?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        Ok(PluginFile {
+            path: path.to_owned(),
+            bytes,
+            sha256,
+            sealed,
+        })
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of the bytes, 64 hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The bytes again, as a file without a name that nobody can write to.
+    pub fn sealed(&self) -> &File {
+        &self.sealed
+    }
+}
+
+/// Whoever may write to the file, or put another in its place, decides what weir runs.
+fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
+    const WORLD: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    if file.mode() & WORLD != 0 {
+        return Err(Refusal::new(
+            "E0508",
+            "anybody may write to it",
+            "take the right away (chmod o-w FILE), and make sure that it is still the file you trust",
+        )
+        .of(path));
+    }
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for folder in absolute.ancestors().skip(1) {
+        let Ok(about) = folder.metadata() else {
+            continue;
+        };
+        // In a sticky folder nobody can replace another's file; but in the file's own folder anybody could have made it first.
+        let own = Some(folder) == absolute.parent();
+        if about.mode() & WORLD != 0 && (own || about.mode() & STICKY == 0) {
+            return Err(Refusal::new(
+                "E0508",
+                format!("anybody may put another file in its place: {} is writable by all", folder.display()),
+                "put the plugin into a folder that only you may write to, or take the right away (chmod o-w)",
+            )
+            .of(path));
+        }
+    }
+    Ok(())
+}
+
+fn seal(bytes: &[u8]) -> std::io::Result<File> {
+    let memory = memfd_create(
+        "weir-plugin",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
+    let mut memory = File::from(memory);
+    memory.write_all(bytes)?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&memory, seals)?;
+    Ok(memory)
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder that only its owner may write to, in the temporary folder, which is sticky.
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn what_is_hashed_is_what_lies_in_sealed_memory() {
+        let folder = folder();
+        let path = folder.path().join("a.so");
+        std::fs::write(&path, "hello").unwrap();
+        let file = PluginFile::read(&path).unwrap();
+        assert_eq!(
+            file.sha256(),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(file.bytes(), b"hello");
+        let mut sealed = file.sealed();
+        assert!(sealed.write_all(b"x").is_err());
+        assert_eq!(sealed.metadata().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_file_or_folder_that_anybody_may_write_to_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("a.so");
+        std::fs::write(&path, "hello").unwrap();
+        set_mode(&path, 0o666);
+        let refused = PluginFile::read(&path).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.what.as_str()),
+            ("E0508", "anybody may write to it")
+        );
+        set_mode(&path, 0o644);
+        set_mode(folder.path(), 0o777);
+        let refused = PluginFile::read(&path).unwrap_err();
+        assert!(
+            refused.code == "E0508" && refused.what.contains("is writable by all"),
+            "{refused}"
+        );
+        set_mode(folder.path(), 0o1777);
+        assert_eq!(PluginFile::read(&path).unwrap_err().code, "E0508");
+        set_mode(folder.path(), 0o755);
+        assert!(PluginFile::read(&path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_and_a_missing_file_are_refused() {
+        let folder = folder();
+        assert_eq!(PluginFile::read(folder.path()).unwrap_err().code, "E0501");
+        let refused = PluginFile::read(&folder.path().join("none.so")).unwrap_err();
+        assert!(
+            refused.code == "E0501" && refused.what.contains("No such file"),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! A name's file.
+
+use crate::refusal::Refusal;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The environment variable with further folders, separated by colons; they are looked into first.
+pub const PATH: &str = "WEIR_PLUGIN_PATH";
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file.
+    pub path: PathBuf,
+    /// Files of the same name in later folders, which are not used (W0511).
+    pub shadowed: Vec<PathBuf>,
+}
+
+/// Where plugins are looked for, in order: [`PATH`], beside the program, the user's data folder, the system's two.
+#[derive(Clone, Debug, Default)]
+pub struct Folders(Vec<PathBuf>);
+
+impl Folders {
+    /// Of this process.
+    pub fn here() -> Folders {
+        Folders::of(
+            std::env::var_os(PATH),
+            std::env::current_exe().ok(),
+            std::env::var_os("XDG_DATA_HOME"),
+            std::env::var_os("HOME"),
+        )
+    }
+
+    fn of(
+        named: Option<OsString>,
+        program: Option<PathBuf>,
+        data: Option<OsString>,
+        home: Option<OsString>,
+    ) -> Folders {
+        let mut folders: Vec<PathBuf> = named
+            .iter()
+            .flat_map(std::env::split_paths)
+            // A relative folder would be another one in every working folder.
+            .filter(|folder| folder.is_absolute())
+            .collect();
+        folders.extend(
+            program
+                .as_deref()
+                .and_then(Path::parent)
+                .map(|folder| folder.join("plugins")),
+        );
+        let data = data
+            .map(PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+            .or_else(|| home.map(|home| Path::new(&home).join(".local/share")));
+        folders.extend(data.map(|data| data.join("weir/plugins")));
+        folders.extend(["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"].map(PathBuf::from));
+        Folders(folders)
+    }
+
+    /// These folders alone.
+    pub fn only(folders: impl IntoIterator<Item = PathBuf>) -> Folders {
+        Folders(folders.into_iter().collect())
+    }
+
+    /// In the order in which they are looked into.
+    pub fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(PathBuf::as_path)
+    }
+
+    /// The file of plugin `name`, `libNAME.so`; a `-` of the name is a `_` there, as cargo writes it.
+    pub fn find(&self, name: &str) -> Result<Found, Refusal> {
+        let files = [
+            format!("lib{}.so", name.replace('-', "_")),
+            format!("lib{name}.so"),
+        ];
+        let files = if files[0] == files[1] {
+            &files[..1]
+        } else {
+            &files[..]
+        };
+        let places: Vec<PathBuf> = self
+            .iter()
+            .flat_map(|folder| files.iter().map(move |file| folder.join(file)))
+            .collect();
+        let mut found = places.iter().filter(|path| path.is_file()).cloned();
+        match found.next() {
+            Some(path) => Ok(Found {
+                path,
+                shadowed: found.collect(),
+            }),
+            None => {
+                let looked: Vec<String> = places
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect();
+                Err(Refusal::new(
+                    "E0501",
+                    format!(
+                        "plugin `{name}` was not found; looked for {}",
+                        looked.join(", ")
+                    ),
+                    format!("give its `path` in [plugin.{name}], or put its folder into {PATH}"),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_first_folder_wins_and_the_others_are_told() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folders = Folders::only([first.path().to_owned(), second.path().to_owned()]);
+        let refused = folders.find("blur-c").unwrap_err();
+        assert_eq!(refused.code, "E0501");
+        assert!(
+            refused.what.contains("libblur_c.so") && refused.what.contains("libblur-c.so"),
+            "{refused}"
+        );
+        std::fs::write(second.path().join("libblur-c.so"), "").unwrap();
+        assert_eq!(
+            folders.find("blur-c").unwrap().path,
+            second.path().join("libblur-c.so")
+        );
+        std::fs::write(first.path().join("libblur_c.so"), "").unwrap();
+        let found = folders.find("blur-c").unwrap();
+        assert_eq!(found.path, first.path().join("libblur_c.so"));
+        assert_eq!(found.shadowed, [second.path().join("libblur-c.so")]);
+    }
+
+    #[test]
+    fn folders_come_in_the_order_that_is_said_and_relative_ones_do_not_count() {
+        let folders = Folders::of(
+            Some("/a:here:/b".into()),
+            Some("/opt/weir/weir".into()),
+            Some("data".into()),
+            Some("/home/u".into()),
+        );
+        let folders: Vec<&str> = folders
+            .iter()
+            .map(|folder| folder.to_str().unwrap())
+            .collect();
+        assert_eq!(
+            folders,
+            [
+                "/a",
+                "/b",
+                "/opt/weir/plugins",
+                "/home/u/.local/share/weir/plugins",
+                "/usr/local/lib/weir/plugins",
+                "/usr/lib/weir/plugins"
+            ]
+        );
+    }
+}

@@ -1,0 +1,32 @@
+//! Plugins from the file to what a pipeline may use, without running any of their code.
+//!
+//! ```text
+//! name --find--> path --PluginFile::read--> bytes in sealed memory, with their hash
+//!      --describe--> manifest out of the ELF section --admit--> ABI, version, pin and policy hold
+//! ```
+//!
+//! Each step is a type that only the step before makes, so nothing can be loaded that was not looked at. Whoever loads does so from
+//! the sealed memory: the bytes that run are the bytes that were hashed.
+//!
+//! | module | |
+//! |---|---|
+//! | [`find`] | a name's file |
+//! | [`file`] | a file's bytes |
+//! | [`elf`] | what a shared library must be before a loader may touch it |
+//! | [`manifest`] | a plugin's own description |
+//! | [`describe`] | the manifest as the checker's schemas |
+//! | [`admit`] | ABI, version, pin, policy |
+//! | [`refusal`] | why not, and what to do |
+
+pub mod admit;
+pub mod describe;
+pub mod elf;
+pub mod file;
+pub mod find;
+pub mod manifest;
+pub mod refusal;
+
+pub use admit::{Admitted, Ask, Policy};
+pub use describe::Described;
+pub use file::PluginFile;
+pub use refusal::Refusal;

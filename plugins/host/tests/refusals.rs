@@ -1,0 +1,258 @@
+//! A file that is no sound plugin is refused with the reason, and nothing of it has run.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use weir_plugin_host::{Admitted, Ask, Described, Policy, Refusal};
+
+const MANIFEST: &str = r#"{ "weir-abi": "1.0", "name": "probe", "version": "0.3.1", "summary": "For tests",
+  "stages": [ { "id": "probe.same", "summary": "Hands tiles on", "rows": "filter",
+    "in": [ { "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" } ],
+    "out": [ { "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" } ],
+    "params": [ { "name": "beta", "type": "float", "default": 0.15, "min": 0, "max": 1, "doc": "A number" } ] } ] }"#;
+
+/// A plugin whose constructor and entry leave a mark: a test that finds one has run foreign code.
+fn source(manifest: Option<&str>, entry: bool) -> String {
+    let quoted = manifest.map(|text| format!("{text:?}"));
+    let section = quoted.map_or_else(String::new, |text| format!("WEIR_MANIFEST({text});\n"));
+    let kept = if manifest.is_some() {
+        "weir_manifest"
+    } else {
+        "\"\""
+    };
+    let entry = if entry {
+        "weir_plugin_v1"
+    } else {
+        "other_entry"
+    };
+    format!(
+        r#"#include <stdlib.h>
+#include "weir_plugin.h"
+{section}
+static const weir_plugin plugin = {{ sizeof plugin, WEIR_ABI_MINOR, {kept}, NULL, NULL, 0, 0 }};
+__attribute__((constructor)) static void ran(void) {{ abort(); }}
+WEIR_EXPORT weir_status {entry}(const weir_host *host, weir_call *call, const weir_plugin **out) {{
+  (void)host; (void)call; *out = &plugin; return WEIR_OK;
+}}
+"#
+    )
+}
+
+fn build(folder: &Path, name: &str, text: &str, flags: &[&str]) -> PathBuf {
+    let (c, so) = (
+        folder.join(format!("{name}.c")),
+        folder.join(format!("{name}.so")),
+    );
+    std::fs::write(&c, text).unwrap();
+    let abi = Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi");
+    let built = Command::new("gcc")
+        .args([
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-Wl,--gc-sections",
+        ])
+        .args(flags)
+        .arg("-I")
+        .args([abi.as_path(), Path::new("-o"), so.as_path(), c.as_path()])
+        .output()
+        .unwrap();
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    so
+}
+
+/// A sound plugin's bytes, stripped as packages are.
+fn sound() -> &'static [u8] {
+    static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
+    SOUND.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::read(build(
+            folder.path(),
+            "sound",
+            &source(Some(MANIFEST), true),
+            &["-s"],
+        ))
+        .unwrap()
+    })
+}
+
+fn described(bytes: &[u8]) -> Result<Described, Refusal> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libprobe.so");
+    std::fs::write(&path, bytes).unwrap();
+    Described::read(&path)
+}
+
+fn refused(bytes: &[u8]) -> Refusal {
+    described(bytes).unwrap_err()
+}
+
+fn ask() -> Ask {
+    Ask {
+        name: "probe".into(),
+        ..Ask::default()
+    }
+}
+
+#[test]
+fn a_sound_plugin_is_described_and_admitted_without_running() {
+    let plugin = Admitted::new(described(sound()).unwrap(), &ask(), Policy::Any).unwrap();
+    let manifest = plugin.manifest();
+    assert_eq!(
+        (manifest.name.as_str(), manifest.version.to_string()),
+        ("probe", "0.3.1".into())
+    );
+    assert_eq!(manifest.stages[0].params[0].name, "beta");
+}
+
+#[test]
+fn a_file_that_was_cut_off_anywhere_is_refused() {
+    for cut in (0..sound().len())
+        .step_by(97)
+        .chain([1, 4, 63, 64, sound().len() - 1])
+    {
+        let refusal = refused(&sound()[..cut]);
+        assert!(
+            ["E0503", "E0504", "E0506"].contains(&refusal.code),
+            "{cut}: {refusal}"
+        );
+    }
+    let half = refused(&sound()[..sound().len() / 2]);
+    assert_eq!(half.code, "E0506");
+    assert!(half.what.contains("bytes"), "{half}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused_by_what_it_is() {
+    for (bytes, code, what) in [
+        (&b""[..], "E0506", "no shared library"),
+        (b"#!/bin/sh\n", "E0506", "no shared library"),
+        (b"\x7fELF\x01\x01\x01", "E0506", "64 bits"),
+    ] {
+        let refusal = refused(bytes);
+        assert!(
+            refusal.code == code && refusal.what.contains(what),
+            "{refusal}"
+        );
+    }
+    let mut foreign = sound().to_vec();
+    foreign[18..20].copy_from_slice(&243u16.to_le_bytes());
+    assert!(refused(&foreign).what.contains("was built for machine 243"));
+    let mut object = sound().to_vec();
+    object[16..18].copy_from_slice(&1u16.to_le_bytes());
+    assert!(refused(&object).what.contains("no shared library"));
+}
+
+#[test]
+fn a_library_without_the_symbol_or_the_manifest_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let symbol = build(folder.path(), "symbol", &source(Some(MANIFEST), false), &[]);
+    let refusal = Described::read(&symbol).unwrap_err();
+    assert_eq!(refusal.code, "E0503");
+    assert!(
+        refusal.what.contains("weir_plugin_v1") && refusal.what.contains("other_entry"),
+        "{refusal}"
+    );
+    let none = build(folder.path(), "none", &source(None, true), &[]);
+    let refusal = Described::read(&none).unwrap_err();
+    assert!(
+        refusal.code == "E0503" && refusal.what.contains(".weir.manifest"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_manifest_that_cannot_be_says_what_is_wrong_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = String::new();
+    for (from, to) in [
+        ("\"filter\"", "\"filler\""),
+        ("\"version\"", "\"verzion\""),
+        ("probe.same", "other.same"),
+        ("\"beta\"", "\"use\""),
+        ("0.15", "1.5"),
+        ("\"float\"", "\"choice\""),
+        ("\"1.0\"", "\"1\""),
+        ("\"mpp\": \"mpp\"", "\"mpp\": \"$mpp\""),
+        ("\"out\"", "\"sinks\""),
+        ("0.3.1", "three"),
+    ] {
+        let text = MANIFEST.replacen(from, to, 1);
+        let so = build(folder.path(), "bad", &source(Some(&text), true), &[]);
+        let refusal = Described::read(&so).unwrap_err();
+        assert_eq!(refusal.code, "E0504", "{refusal}");
+        said.push_str(&format!("{from} -> {to}\n    {}\n", refusal.what));
+    }
+    insta::assert_snapshot!("manifests", said);
+}
+
+#[test]
+fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |ask: &Ask, policy| {
+        let refusal = Admitted::new(described(sound()).unwrap(), ask, policy).unwrap_err();
+        (refusal.code, refusal.what)
+    };
+    let newer = MANIFEST.replace("\"1.0\"", "\"1.2\"");
+    let newer = Described::read(&build(
+        folder.path(),
+        "newer",
+        &source(Some(&newer), true),
+        &[],
+    ));
+    let refusal = Admitted::new(newer.unwrap(), &ask(), Policy::Any).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.what.as_str()),
+        (
+            "E0505",
+            "plugin `probe` 0.3.1 needs plugin ABI 1.2, and this weir speaks 1.0"
+        )
+    );
+    let named = Ask {
+        name: "stain".into(),
+        ..Ask::default()
+    };
+    assert_eq!(refuse(&named, Policy::Any).0, "E0504");
+    let version = Ask {
+        version: Some("^0.4".parse().unwrap()),
+        ..ask()
+    };
+    assert_eq!(refuse(&version, Policy::Any).0, "E0512");
+    let pin = Ask {
+        sha256: Some("0".repeat(64)),
+        ..ask()
+    };
+    let (code, what) = refuse(&pin, Policy::Any);
+    assert!(code == "E0507" && what.contains(&"0".repeat(64)), "{what}");
+    assert_eq!(refuse(&ask(), Policy::None).0, "E0508");
+    assert_eq!(refuse(&ask(), Policy::Pinned).0, "E0508");
+    let pinned = Ask {
+        sha256: Some(described(sound()).unwrap().file().sha256().to_uppercase()),
+        ..ask()
+    };
+    assert!(Admitted::new(described(sound()).unwrap(), &pinned, Policy::Pinned).is_ok());
+}
+
+proptest! {
+    /// Whatever is in a file, it is a plugin or a refusal: no panic, and nothing runs.
+    #[test]
+    fn bytes_that_were_changed_anywhere_are_a_plugin_or_a_refusal(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20)
+    ) {
+        let mut bytes = sound().to_vec();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let _ = described(&bytes);
+    }
+}

@@ -88,6 +88,13 @@ DEVICE u32 load_l2(const u32* p) {
     return v;
 }
 
+/// As above for a byte.
+DEVICE u8 load_l2(const u8* p) {
+    u16 v;
+    asm volatile("ld.global.cg.u8 %0, [%1];" : "=h"(v) : "l"(p) : "memory");
+    return (u8)v;
+}
+
 // ---- conversions --------------------------------------------------------------------------------------------------------
 
 /// bf16 to f32, exact: it is the upper half.

@@ -23,7 +23,7 @@
 #define ACROSS (TILE + 8)
 #define ALONG (DEPTH + 4)
 
-template <int KIND>
+template <class T>
 DEVICE void hidden(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, u32 first_item,
                    const float* slopes, const u8* refused, float* dp, float* bias_parts, float* weight_parts) {
     DYNAMIC_SHARED(shared);
@@ -39,7 +39,7 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
             const u32 row = r < it.rows ? row_of(list, it.first + r) : 0;
             da[a][y] = r < it.rows && !refused[row] ? slopes[row] : 0.0f;
         }
-    product<KIND>(shared, h, matrix, head.chunks, list, it, m, n, [&](u32 chunk, float (&acc)[4][8][4]) {
+    product<T>(shared, h, matrix, head.chunks, list, it, m, n, [&](u32 chunk, float (&acc)[4][8][4]) {
         const float* bias = (const float*)head.bias + chunk * CHUNK;
         const float* weight = (const float*)head.weight + chunk * CHUNK;
 #pragma unroll
@@ -54,18 +54,18 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
 #pragma unroll
                     for (u32 y = 0; y < 2; y++) {
                         const float v = acc[a][j][2 * y + e] + v0, u = acc[a][j + 4][2 * y + e] + u0;
-                        const float t_v = KIND == F32 ? tanh_f32(v) : tanh_approx(v);
+                        const float t_v = T::HALF ? tanh_approx(v) : tanh_f32(v);
                         float dv = 0.0f, du = 0.0f;
                         // A refused row's units may be no numbers: they are not multiplied by 0.
                         if (da[a][y] != 0.0f) {
                             const float upper = da[a][y] * w;
                             if (head.gated) {
-                                const float s = KIND == F32 ? sigmoid_f32(u) : __fmaf_rn(0.5f, tanh_approx(0.5f * u), 0.5f);
+                                const float s = T::HALF ? __fmaf_rn(0.5f, tanh_approx(0.5f * u), 0.5f) : sigmoid_f32(u);
                                 dv = upper * s * (1.0f - t_v * t_v);
                                 du = upper * t_v * s * (1.0f - s);
                                 of_w = __fmaf_rn(da[a][y], t_v * s, of_w);
                             } else {
-                                const float t_u = KIND == F32 ? tanh_f32(u) : tanh_approx(u);
+                                const float t_u = T::HALF ? tanh_approx(u) : tanh_f32(u);
                                 dv = upper * (1.0f - t_v * t_v);
                                 du = da[a][y] * w2 * (1.0f - t_u * t_u);
                                 of_w = __fmaf_rn(da[a][y], t_v, of_w);
@@ -99,7 +99,7 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
 
 /// One step of a product of tiles: acc (warp (m, n) of 2 x 4: 64 rows, 32 columns) += a (128 x 16) b (16 x 128). b lies along
 /// its columns; `a_along`: a lies along k, else along its rows.
-template <int KIND>
+template <class T>
 DEVICE void multiply_tiles(float (&acc)[4][4][4], const float* a_tile, bool a_along, const float* b_tile, u32 m, u32 n) {
     const u32 g = lane_id() / 4, q = lane_id() % 4;
     auto split = [](float x, u32& high, u32& low) {
@@ -122,7 +122,7 @@ DEVICE void multiply_tiles(float (&acc)[4][4][4], const float* a_tile, bool a_al
             for (u32 x = 0; x < 2; x++) split(b_tile[(k + q + x * 4) * ACROSS + n * 32 + j * 8 + g], b_high[x], b_low[x]);
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
-                if (KIND == F32) {
+                if (!T::HALF) {
                     mma_m16n8k8_tf32(acc[i][j], low[i], b_high);
                     mma_m16n8k8_tf32(acc[i][j], high[i], b_low);
                 }
@@ -133,21 +133,15 @@ DEVICE void multiply_tiles(float (&acc)[4][4][4], const float* a_tile, bool a_al
 }
 
 /// Four components of a row as f32, zeros beyond its end.
-template <int KIND>
+template <class T>
 DEVICE float4 four(const Features& h, u64 row, u32 c) {
     float x[4];
-    const char* from = (const char*)h.address + row * h.pitch;
 #pragma unroll
-    for (u32 k = 0; k < 4; k++) {
-        x[k] = 0.0f;
-        if (c + k >= h.width) continue;
-        if constexpr (KIND == F32) x[k] = ((const float*)from)[c + k];
-        else x[k] = widened<KIND>(((const u16*)from)[c + k]);
-    }
+    for (u32 k = 0; k < 4; k++) x[k] = c + k < h.width ? feature<T>(h, row, c + k) : 0.0f;
     return make_float4(x[0], x[1], x[2], x[3]);
 }
 
-template <int KIND>
+template <class T>
 DEVICE void layers(const Features& h, const u32* list, const Item* items, u32 first_item, u32 item_count, const u8* refused,
                    const float* dp, u32 columns, u32 again, float* parts) {
     DYNAMIC_SHARED(shared);
@@ -183,12 +177,12 @@ DEVICE void layers(const Features& h, const u32* list, const Item* items, u32 fi
                 float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                 if (r < it.rows) {
                     const u32 row = row_of(list, it.first + r);
-                    if (!refused[row]) b = four<KIND>(h, row, x0 + at);
+                    if (!refused[row]) b = four<T>(h, row, x0 + at);
                 }
                 *(float4*)(b_tile + k * ACROSS + at) = b;
             }
             __syncthreads();
-            multiply_tiles<KIND>(acc, a_tile, false, b_tile, m, n);
+            multiply_tiles<T>(acc, a_tile, false, b_tile, m, n);
             __syncthreads();
         }
     }
@@ -205,7 +199,7 @@ DEVICE void layers(const Features& h, const u32* list, const Item* items, u32 fi
 }
 
 /// `matrix`: the head's columns as rows of f32, each of `pitch` (a multiple of 128) components.
-template <int KIND>
+template <class T>
 DEVICE void rows(u32 width, const u32* list, const Item* items, u32 first_item, const float* dp, u32 columns, const float* matrix,
                  u32 pitch, const float* weights, const float* dz, void* out, u64 out_stride) {
     DYNAMIC_SHARED(shared);
@@ -225,7 +219,7 @@ DEVICE void rows(u32 width, const u32* list, const Item* items, u32 first_item, 
             *(float4*)(b_tile + k * ACROSS + at) = *(const float4*)(matrix + (u64)(c + k) * pitch + x0 + at);
         }
         __syncthreads();
-        multiply_tiles<KIND>(acc, a_tile, true, b_tile, m, n);
+        multiply_tiles<T>(acc, a_tile, true, b_tile, m, n);
         __syncthreads();
     }
 #pragma unroll
@@ -243,34 +237,31 @@ DEVICE void rows(u32 width, const u32* list, const Item* items, u32 first_item, 
                     const u32 f = x0 + n * 32 + j * 8 + lane % 4 * 2 + e;
                     if (f >= width) continue;
                     const float x = __fmaf_rn(w, dz[(u64)it.bag * width + f], acc[i][j][2 * y + e]);
-                    const u64 at = row * out_stride + f;
-                    if constexpr (KIND == F32) ((float*)out)[at] = x;
-                    else if constexpr (KIND == BF16) ((u16*)out)[at] = f32_to_bf16(x);
-                    else ((u16*)out)[at] = f32_to_f16(x);
+                    ((typename T::Element*)out)[row * out_stride + f] = T::of(x);
                 }
         }
 }
 
-#define GATED_BACKWARD(type, kind)                                                                                                 \
+#define GATED_BACKWARD(type, T)                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) weir_gated_hidden_##type(                                             \
         Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items,      \
         u32 first_item, const float* __restrict__ slopes, const u8* __restrict__ refused, float* dp, float* bias_parts,            \
         float* weight_parts) {                                                                                                     \
-        hidden<kind>(h, matrix, head, list, items, first_item, slopes, refused, dp, bias_parts, weight_parts);                     \
+        hidden<T>(h, matrix, head, list, items, first_item, slopes, refused, dp, bias_parts, weight_parts);                     \
     }                                                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) weir_gated_layers_##type(                                                \
         Features h, const u32* __restrict__ list, const Item* __restrict__ items, u32 first_item, u32 item_count,                  \
         const u8* __restrict__ refused, const float* __restrict__ dp, u32 columns, u32 again, float* parts) {                      \
-        layers<kind>(h, list, items, first_item, item_count, refused, dp, columns, again, parts);                                  \
+        layers<T>(h, list, items, first_item, item_count, refused, dp, columns, again, parts);                                  \
     }                                                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS) weir_gated_rows_##type(                                                  \
         u32 width, const u32* __restrict__ list, const Item* __restrict__ items, u32 first_item, const float* __restrict__ dp,     \
         u32 columns, const float* __restrict__ matrix, u32 pitch, const float* __restrict__ weights,                               \
         const float* __restrict__ dz, void* out, u64 out_stride) {                                                                 \
-        rows<kind>(width, list, items, first_item, dp, columns, matrix, pitch, weights, dz, out, out_stride);                      \
+        rows<T>(width, list, items, first_item, dp, columns, matrix, pitch, weights, dz, out, out_stride);                      \
     }
 
-GATED_BACKWARD(bf16, BF16)
+GATED_BACKWARD(bf16, Bf16)
 GATED_BACKWARD(f16, F16)
 GATED_BACKWARD(f32, F32)
 

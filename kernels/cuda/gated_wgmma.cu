@@ -1,4 +1,5 @@
-// (c) on sm_90a: attention head, numerators and pool of an item of 128 rows by one block of a pair; the bag's last block merges.
+// (c) on sm_90a: attention head, numerators and pool of an item of 128 rows by one block of a pair; the bag's last block
+// merges and weighs.
 //
 //   warpgroup 2 (producer)                 ring of stages in shared memory              warpgroups 0, 1: 64 rows each
 //   rows, 16-byte pieces   ──cp.async──►  rows    128 x 64   (16 KiB)  ──┐
@@ -39,17 +40,13 @@ DEVICE u32 piece_place(u32 r, u32 piece) {
     return piece * (ROWS * 16) + r / 8 * 128 + r % 8 * 16;
 }
 
-template <int KIND>
-DEVICE void multiply(float (&d)[128], u64 a, u64 b, bool accumulate) {
-    if constexpr (KIND == BF16)
-        wgmma_m64n256k16_bf16(d, a, b, accumulate);
-    else
-        wgmma_m64n256k16_f16(d, a, b, accumulate);
-}
+DEVICE void multiply(Bf16, float (&d)[128], u64 a, u64 b, bool accumulate) { wgmma_m64n256k16_bf16(d, a, b, accumulate); }
+DEVICE void multiply(F16, float (&d)[128], u64 a, u64 b, bool accumulate) { wgmma_m64n256k16_f16(d, a, b, accumulate); }
 
-template <int KIND>
+template <class T>
 DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, u32 item_count,
-                       u32 resident, Rule rule, float* logits, float* totals, Part* parts, u8* refused, const Merge& merge) {
+                       Rule rule, float* logits, float* totals, Part* parts, u8* refused, const Bags& bags, const Results& out,
+                       u32 resident) {
     DYNAMIC_SHARED(shared);
     const u32 t = threadIdx.x, item = blockIdx.x, rank = cluster_rank();
     const u32 steps = (h.width + STEP - 1) / STEP, all = steps * head.chunks;
@@ -97,7 +94,7 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
                         const char* from = (const char*)h.address + (valid ? row * h.pitch + (u64)c * 2 : 0);
                         cp_async16(to + piece_place(r, piece), from, valid);
                     } else {
-                        store16(to + piece_place(r, piece), in ? load_piece<KIND>(h, row, c) : make_uint4(0, 0, 0, 0));
+                        store16(to + piece_place(r, piece), in ? load_piece<T>(h, row, c) : make_uint4(0, 0, 0, 0));
                     }
                 }
             }
@@ -130,8 +127,8 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
                 wgmma_fence();
 #pragma unroll
                 for (u32 x = 0; x < STEP / 16; x++)
-                    multiply<KIND>(d, wgmma_descriptor(rows + x * 2 * ROWS * 16, ROWS * 16, 128),
-                                   wgmma_descriptor(columns + x * 2 * CHUNK * 16, CHUNK * 16, 128), k > 0 || x > 0);
+                    multiply(T(), d, wgmma_descriptor(rows + x * 2 * ROWS * 16, ROWS * 16, 128),
+                             wgmma_descriptor(columns + x * 2 * CHUNK * 16, CHUNK * 16, 128), k > 0 || x > 0);
                 wgmma_commit();
                 if (k > 0) {
                     wgmma_wait<1>();
@@ -150,8 +147,8 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
 #pragma unroll
                 for (u32 y = 0; y < 2; y++) {
                     const u32 v = 4 * j + 2 * y, u = 64 + v;
-                    sums[y] += unit<KIND>(d[v] + v0.x, d[u] + u0.x, w.x, w2.x, head.gated);
-                    sums[y] += unit<KIND>(d[v + 1] + v0.y, d[u + 1] + u0.y, w.y, w2.y, head.gated);
+                    sums[y] += unit<T>(d[v] + v0.x, d[u] + u0.x, w.x, w2.x, head.gated);
+                    sums[y] += unit<T>(d[v + 1] + v0.y, d[u + 1] + u0.y, w.y, w2.y, head.gated);
                 }
             }
         }
@@ -172,21 +169,27 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
         if (it.rows > 0) {
             auto piece_of = [&](u32 r, u32 c) {
                 if (resident) return load16(kept_rows + c / STEP * ROWS_BYTES + piece_place(r, c % STEP / 8));
-                return load_piece<KIND>(h, row_of(list, it.first + r), c);
+                return load_piece<T>(h, row_of(list, it.first + r), c);
             };
-            pool_and_merge<KIND>(piece_of, h, list, it, item, rule, own, ring, CONSUMERS, 1, totals, parts, refused, merge);
+            static_assert(WEIGH_SCRATCH <= RESIDENT_STAGES * COLUMNS_BYTES);
+            pool_and_merge<T>(piece_of, h, list, it, item, rule, own, logits, ring, CONSUMERS, 1, totals, parts, refused, bags, out);
         }
     }
     // Nobody arrives at the barriers of a block that has gone.
     cluster_wait();
 }
 
-#define GATED_POOL(name, kind)                                                                                                     \
+/// A block an item, one more where they are odd in number, and a pair where there is none. Empty bags come before the roles
+/// part: behind them the producers have no registers for it.
+#define GATED_POOL(name, T)                                                                                                        \
     extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)                                             \
         name(Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items, \
-             Rule rule, float* logits, float* totals, Part* parts, u8* refused, Merge merge, u32 item_count, u32 resident) {       \
-        gated_pool<kind>(h, matrix, head, list, items, item_count, resident, rule, logits, totals, parts, refused, merge);         \
+             u32 item_count, Rule rule, float* logits, float* totals, Part* parts, u8* refused, Bags bags, Results out,            \
+             u32 resident) {                                                                                                       \
+        empty_bags(h.width, bags, out, THREADS);                                                                                   \
+        if (item_count > 0)                                                                                                        \
+            gated_pool<T>(h, matrix, head, list, items, item_count, rule, logits, totals, parts, refused, bags, out, resident);    \
     }
 
-GATED_POOL(weir_gated_pool_wgmma_bf16, BF16)
+GATED_POOL(weir_gated_pool_wgmma_bf16, Bf16)
 GATED_POOL(weir_gated_pool_wgmma_f16, F16)

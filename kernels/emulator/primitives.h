@@ -29,6 +29,7 @@ DEVICE void store16(void* p, uint4 v, WEIR_WHERE) {
 DEVICE void store_stream16(void* p, uint4 v, WEIR_WHERE) { store16(p, v, where); }
 DEVICE float load_l2(const float* p) { return emu::float_of(__atomic_load_n((const u32*)p, __ATOMIC_SEQ_CST)); }
 DEVICE u32 load_l2(const u32* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+DEVICE u8 load_l2(const u8* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 
 // ---- conversions --------------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ mod fault;
 mod gated;
 mod gated_backward;
 mod gated_head;
+mod keep;
 mod kernels;
 pub mod launch;
 mod lists;
@@ -77,9 +78,10 @@ pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 
 use crate::view::Place;
-use buffer::{Buffer, Number};
+use buffer::{Buffer, Number, bytes_of};
 use cache::Cache;
 use cudarc::driver::{result, sys};
+use keep::Keep;
 use launch::Function;
 use module::{Images, Module};
 use nvrtc::Nvrtc;
@@ -103,6 +105,7 @@ struct Shared {
     separate_scratch: bool,
     nvrtc: OnceLock<Result<Nvrtc, nvrtc::Missing>>,
     loaded: Mutex<Loaded>,
+    keep: Mutex<Option<Keep>>,
 }
 
 #[derive(Default)]
@@ -212,6 +215,7 @@ impl Gpu {
                 separate_scratch: options.separate_scratch,
                 nvrtc: OnceLock::new(),
                 loaded: Mutex::default(),
+                keep: Mutex::default(),
             }),
         })
     }
@@ -280,12 +284,18 @@ impl Gpu {
         Buffer::new(self, len)
     }
 
-    /// Device memory with these values, there for every stream when this returns: for what is used again, as weights.
+    /// Device memory with these values, there for every stream when this returns: for what is used again, as weights. All go
+    /// one after the other through one stream and one ring of pinned memory that the device keeps.
     pub fn keep<T: Number>(&self, values: &[T]) -> Result<Buffer<T>, CudaError> {
         let buffer = self.allocate(values.len())?;
-        let stream = self.stream()?;
-        stream.upload(values, buffer.span())?;
-        stream.synchronize()?;
+        // A panic leaves the ring consistent: it is changed last.
+        let keep = self.shared.keep.lock();
+        let mut keep = keep.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let keep = match &mut *keep {
+            Some(keep) => keep,
+            none => none.insert(Keep::new(self)?),
+        };
+        keep.carry(self, bytes_of(values), buffer.span().address())?;
         Ok(buffer)
     }
 

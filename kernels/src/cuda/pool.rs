@@ -6,8 +6,7 @@ use super::stream::Stream;
 use super::weights::{Features, Out, Slopes, in_pieces, passes, span};
 use super::work::{Placed, Work};
 use crate::bags::Bags;
-use crate::check::Asked;
-use crate::cpu::pool::{check_forward, check_gradient};
+use crate::check::{Asked, pool as check};
 use crate::error::KernelError;
 use crate::kernels::{PoolBackward, PoolGradient, PoolOut, PoolState, Rule};
 use crate::view::{Dtype, View};
@@ -26,7 +25,7 @@ pub(super) fn forward(
     out: PoolOut<'_>,
 ) -> Result<(), KernelError> {
     let asked = Asked::features("pool", bags, features.layout(), stream.gpu().place());
-    check_forward(&asked, bags, rule, features, logits, &out)?;
+    check::forward(&asked, bags, rule, features, logits, &out)?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
     let features = Features::of(&work.input("features", features)?);
     let logits = work.input("logits", logits)?;
@@ -60,7 +59,7 @@ pub(super) fn backward(
 ) -> Result<(), KernelError> {
     let place = stream.gpu().place();
     let asked = Asked::features("pool backward", bags, features.layout(), place);
-    check_gradient(
+    check::backward(
         &asked, bags, rule, features, logits, &state, &gradient, &out,
     )?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
@@ -145,7 +144,7 @@ pub(super) fn along(
         stride.into(),
     ];
     let grid = Grid::new(bags.items().len() as u32, THREADS);
-    // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check_gradient` holds.
+    // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check::backward` holds.
     unsafe { work.launch(&kernel, grid, &arguments) }?;
     Ok(())
 }

@@ -71,11 +71,17 @@ struct Results {
     u32* flags;
 };
 
+/// A piece of a row that begins at component `c` of it, where rows are `whole`.
+template <class T>
+DEVICE uint4 load_whole_piece(const Features& h, u64 row, u32 c) {
+    return load16((const char*)h.address + row * h.pitch + (u64)c * T::BYTES);
+}
+
 /// A piece of a row that begins at component `c`, zeros beyond the row's end.
 template <class T>
 DEVICE uint4 load_piece(const Features& h, u64 row, u32 c) {
     const char* from = (const char*)h.address + row * h.pitch;
-    if (h.whole) return c < h.width ? load16(from + (u64)c * T::BYTES) : make_uint4(0, 0, 0, 0);
+    if (h.whole) return c < h.width ? load_whole_piece<T>(h, row, c) : make_uint4(0, 0, 0, 0);
     u32 words[4] = {0, 0, 0, 0};
 #pragma unroll
     for (u32 k = 0; k < T::PIECE; k++) {
@@ -103,15 +109,84 @@ DEVICE float unit(float v, float u, float w, float second_w, bool gated) {
     }
 }
 
+/// Ways to come by a piece of an item's row: element by element, by 16 bytes of global memory, of shared memory.
+#define BY_ELEMENTS 0
+#define BY_PIECES 1
+#define KEPT 2
+
+/// An item's rows, where they lie in global memory alone.
+template <class T>
+struct RowsOfItem {
+    static constexpr bool MAY_BE_KEPT = false;
+    const Features& h;
+    const u32* list;
+    u32 first;
+};
+
+template <class T>
+DEVICE u32 way_of(const RowsOfItem<T>& rows) {
+    return rows.h.whole ? BY_PIECES : BY_ELEMENTS;
+}
+
+/// The piece of row `r` that begins at component `c`.
+template <u32 WAY, class T>
+DEVICE uint4 piece_of(const RowsOfItem<T>& rows, u32 r, u32 c) {
+    const u64 row = row_of(rows.list, rows.first + r);
+    if constexpr (WAY == BY_PIECES) return load_whole_piece<T>(rows.h, row, c);
+    return load_piece<T>(rows.h, row, c);
+}
+
+/// Rows of the pool whose pieces are in flight.
+#define POOL_FLIGHT 8
+
+/// Adds e h of the piece that begins at component `c`, of rows first, first + groups, .. below `count`, which is not 0. Sets
+/// bad[r] = 2 and `found` where a feature of row r must be refused.
+///
+/// There is one place in the code for each way, so that within it the loads of several rows are in flight: a choice at each load
+/// would wait for each.
+template <class T, u32 WAY, class Rows>
+DEVICE void pool_rows(const Rows& rows, u32 first, u32 groups, u32 count, u32 c, const float* e, u32* bad,
+                      float (&sum)[T::PIECE], u32& found) {
+    constexpr u32 FLIGHT = WAY == BY_ELEMENTS ? 1 : POOL_FLIGHT;
+#pragma unroll 1
+    for (u32 from = first; from < count; from += FLIGHT * groups) {
+        uint4 taken[FLIGHT];
+#pragma unroll
+        for (u32 q = 0; q < FLIGHT; q++)
+            // Beyond the last: the last again, so that no load is in a branch.
+            taken[q] = piece_of<WAY>(rows, min(from + q * groups, count - 1), c);
+#pragma unroll
+        for (u32 q = 0; q < FLIGHT; q++) {
+            const u32 r = from + q * groups;
+            if (r >= count) break;
+            float x[T::PIECE];
+            T::widen(taken[q], x);
+            u32 fine = 1;
+#pragma unroll
+            for (u32 k = 0; k < T::PIECE; k++) fine &= magnitude(x[k]) < FEATURE_LIMIT ? 1u : 0u;
+            // Without an order between this and who reads the same row's word: either value serves. Whoever sets it has `found`
+            // the row, so all sums of this turn are thrown away; after the barrier everybody sees it.
+            if (!fine && !bad[r]) {
+                found = 1;
+                bad[r] = 2;
+            }
+            // Chosen, not multiplied by 0: a refused row may hold anything.
+            const bool in = !bad[r];
+#pragma unroll
+            for (u32 k = 0; k < T::PIECE; k++) sum[k] = __fmaf_rn(e[r], in ? x[k] : 0.0f, sum[k]);
+        }
+    }
+}
+
 #define POOL_SCRATCH(threads) (2 * ROWS * 4 + (threads) * 32)
 
 /// The pool of an item's rows by the first `threads` threads of a block, which take part in barrier `barrier` alone. `logits`
 /// in shared memory: one a row. Writes total and part, and which members are refused.
 ///
 /// `scratch`: POOL_SCRATCH(threads) bytes of shared memory.
-/// `piece_of(r, c)`: the piece of the item's row r that begins at component c.
-template <class T, class Pieces>
-DEVICE void pool_item(Pieces piece_of, const Features& h, const Item& it, u32 item, Rule rule, const float* logits, char* scratch,
+/// `rows`: a RowsOfItem, or what `way_of` and `piece_of` know.
+template <class T, class Rows>
+DEVICE void pool_item(const Rows& rows, const Features& h, const Item& it, u32 item, Rule rule, const float* logits, char* scratch,
                       u32 threads, u32 barrier, float* total, Part* parts, u8* refused) {
     constexpr u32 COUNT = T::PIECE;
     float* e = (float*)scratch;
@@ -144,24 +219,12 @@ DEVICE void pool_item(Pieces piece_of, const Features& h, const Item& it, u32 it
 #pragma unroll
             for (u32 k = 0; k < COUNT; k++) sum[k] = 0.0f;
             if (piece < pieces && group < groups) {
-#pragma unroll 4
-                for (u32 r = group; r < it.rows; r += groups) {
-                    float x[COUNT];
-                    T::widen(piece_of(r, piece * COUNT), x);
-                    u32 fine = 1;
-#pragma unroll
-                    for (u32 k = 0; k < COUNT; k++) fine &= magnitude(x[k]) < FEATURE_LIMIT ? 1u : 0u;
-                    // Without an order between this and who reads the same row's word: either value serves. Whoever sets it
-                    // has `found` the row, so all sums of this turn are thrown away; after the barrier everybody sees it.
-                    if (!fine && !bad[r]) {
-                        found = 1;
-                        bad[r] = 2;
-                    }
-                    // Chosen, not multiplied by 0: a refused row may hold anything.
-                    const bool in = !bad[r];
-#pragma unroll
-                    for (u32 k = 0; k < COUNT; k++) sum[k] = __fmaf_rn(e[r], in ? x[k] : 0.0f, sum[k]);
-                }
+                const u32 c = piece * COUNT;
+                const u32 way = way_of(rows);
+                if (way == BY_PIECES) pool_rows<T, BY_PIECES>(rows, group, groups, it.rows, c, e, bad, sum, found);
+                if (way == BY_ELEMENTS) pool_rows<T, BY_ELEMENTS>(rows, group, groups, it.rows, c, e, bad, sum, found);
+                if constexpr (Rows::MAY_BE_KEPT)
+                    if (way == KEPT) pool_rows<T, KEPT>(rows, group, groups, it.rows, c, e, bad, sum, found);
             }
             if (groups > 1) {
 #pragma unroll
@@ -418,11 +481,11 @@ DEVICE void weigh_bag(const u32* list, u32 bag, Rule rule, const Merged& of, con
 
 /// The pool of an item, and all else of its bag if this block is the bag's last. Arguments as of `pool_item`, `merge_bag` and
 /// `weigh_bag`; of `logits` an item's, `all_logits` by row.
-template <class T, class Pieces>
-DEVICE void pool_and_merge(Pieces piece_of, const Features& h, const u32* list, const Item& it, u32 item, Rule rule,
+template <class T, class Rows>
+DEVICE void pool_and_merge(const Rows& rows, const Features& h, const u32* list, const Item& it, u32 item, Rule rule,
                            const float* logits, const float* all_logits, char* scratch, u32 threads, u32 barrier, float* totals,
                            Part* parts, u8* refused, const Bags& bags, const Results& out) {
-    pool_item<T>(piece_of, h, it, item, rule, logits, scratch, threads, barrier, totals, parts, refused);
+    pool_item<T>(rows, h, it, item, rule, logits, scratch, threads, barrier, totals, parts, refused);
     const u32 items = bags.first[it.bag + 1] - bags.first[it.bag];
     if (!last_block_of(bags.done + it.bag, items, (u32*)scratch, threads, barrier)) return;
     const Merged merged = merge_bag<T>(h, list, it.bag, rule, totals, parts, refused, bags, out, threads);

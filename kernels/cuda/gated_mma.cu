@@ -59,9 +59,9 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
         if (t < it.rows) logits[row_of(list, it.first + t)] = own[t];
     }
     __syncthreads();
-    auto piece_of = [&](u32 r, u32 c) { return load_piece<T>(h, row_of(list, it.first + r), c); };
+    const RowsOfItem<T> rows = {h, list, it.first};
     static_assert(5 * ROWS * 4 + WEIGH_SCRATCH <= SHARED_BYTES);
-    pool_and_merge<T>(piece_of, h, list, it, blockIdx.x, rule, own, logits, (char*)(own + ROWS), THREADS, 1, totals, parts,
+    pool_and_merge<T>(rows, h, list, it, blockIdx.x, rule, own, logits, (char*)(own + ROWS), THREADS, 1, totals, parts,
                       refused, bags, out);
 }
 

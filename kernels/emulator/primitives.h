@@ -62,7 +62,6 @@ DEVICE void mbarrier_arrive(u64* barrier, WEIR_WHERE) { emu::mbarrier_arrive(bar
 DEVICE void mbarrier_arrive_expect(u64* barrier, u32 bytes, WEIR_WHERE) { emu::mbarrier_arrive(barrier, bytes, where); }
 DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank, WEIR_WHERE) { emu::mbarrier_arrive_remote(barrier, rank, where); }
 DEVICE void mbarrier_wait(u64* barrier, u32 parity, WEIR_WHERE) { emu::mbarrier_wait(barrier, parity, where); }
-DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity, WEIR_WHERE) { emu::mbarrier_wait(barrier, parity, where); }
 
 // ---- clusters -----------------------------------------------------------------------------------------------------------
 
@@ -97,6 +96,7 @@ DEVICE void wgmma_fence() { emu::wgmma_fence(); }
 DEVICE void wgmma_commit(WEIR_WHERE) { emu::wgmma_commit(where); }
 template <int PENDING>
 DEVICE void wgmma_wait(WEIR_WHERE) { emu::wgmma_wait(PENDING, where); }
+DEVICE void wgmma_results(float (&)[128]) {}
 DEVICE void wgmma_m64n256k16_bf16(float (&d)[128], const u32 (&a)[4], u64 b, bool accumulate, WEIR_WHERE) {
     emu::wgmma_m64n256k16(d, a, 0, b, accumulate, false, where);
 }

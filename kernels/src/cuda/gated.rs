@@ -20,12 +20,12 @@ use crate::view::{Dtype, View};
 /// Threads of a block, and its shared memory, in cuda/gated_mma.cu: three stages of 128 rows and 256 columns, 80 bytes each.
 pub(super) const MMA_THREADS: u32 = 256;
 pub(super) const MMA_SHARED: u32 = 3 * (128 + 256) * 80;
-/// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers and logits; stages where
+/// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers, logits and row numbers; stages where
 /// rows stay, and where they come with the columns; and the most steps whose rows stay (all fit 227 KiB).
 const WGMMA_THREADS: u32 = 384;
 const WGMMA_COLUMNS: u32 = 256 * 64 * 2;
-const WGMMA_ROWS: u32 = 128 * 64 * 2;
-const WGMMA_FIXED: u32 = 640;
+const WGMMA_ROWS: u32 = 64 / 8 * (128 * 16 + 16);
+const WGMMA_FIXED: u32 = 1152;
 const WGMMA_STAGES: (u32, u32) = (3, 4);
 const WGMMA_RESIDENT: u32 = 8;
 

@@ -8,7 +8,6 @@ use super::stream::Stream;
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Shared memory that a kernel may have without asking for it, bytes.
@@ -168,8 +167,9 @@ pub(crate) struct Loaded {
     name: &'static str,
     raw: sys::CUfunction,
     resources: Resources,
-    /// Dynamic shared memory that the function may have now.
-    allowed: AtomicU32,
+    /// Dynamic shared memory that the function may have now. Locked while the driver is told: of two threads that ask for
+    /// different sizes the smaller must not have the last word.
+    allowed: Mutex<u32>,
     launched: Mutex<Launched>,
     module: Arc<Module>,
 }
@@ -185,7 +185,7 @@ pub struct Launched {
 
 // SAFETY: the driver's functions may be used from any thread whose current context is theirs.
 unsafe impl Send for Loaded {}
-// SAFETY: as above; `allowed` is atomic.
+// SAFETY: as above.
 unsafe impl Sync for Loaded {}
 
 impl Function {
@@ -212,7 +212,7 @@ impl Function {
                 name,
                 raw,
                 resources,
-                allowed: AtomicU32::new(SHARED_UNASKED.saturating_sub(resources.shared)),
+                allowed: Mutex::new(SHARED_UNASKED.saturating_sub(resources.shared)),
                 launched: Mutex::default(),
                 module,
             }),
@@ -277,7 +277,10 @@ impl Function {
 
     /// Lets the function have that much dynamic shared memory.
     fn allow(&self, shared: u32) -> Result<(), CudaError> {
-        if shared <= self.inner.allowed.load(Ordering::Relaxed) {
+        // A number is whole whenever a panic comes.
+        let mut allowed =
+            (self.inner.allowed.lock()).unwrap_or_else(|poisoned| poisoned.into_inner());
+        if shared <= *allowed {
             return Ok(());
         }
         let most = self.context().device().shared_per_block;
@@ -303,7 +306,7 @@ impl Function {
                 error,
             )
         })?;
-        self.inner.allowed.fetch_max(shared, Ordering::Relaxed);
+        *allowed = shared;
         Ok(())
     }
 

@@ -284,6 +284,7 @@ fn back<T: Feature>(
         gradient: &along,
     };
     slopes.run(
+        cpu,
         |row| refused[row],
         write(asked, "logits' gradient", &mut out.logits)?,
     );

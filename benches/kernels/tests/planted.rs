@@ -200,6 +200,7 @@ fn measured(fault: Fault) -> Measured {
         d: 33,
         l: 0,
         kept: false,
+        step: false,
     };
     bench.measure(&case).unwrap()
 }

@@ -7,6 +7,7 @@ mod gate;
 mod gated;
 mod gated_arguments;
 mod gated_backward;
+mod gated_block;
 mod logits;
 mod numerators;
 pub(crate) mod pool;

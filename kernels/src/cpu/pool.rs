@@ -205,6 +205,7 @@ fn back<T: Feature>(
         gradient: &along,
     };
     slopes.run(
+        cpu,
         |row| refused[row],
         write(asked, "logits' gradient", &mut out.logits)?,
     );

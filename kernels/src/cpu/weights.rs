@@ -435,7 +435,7 @@ fn spread(simd: Simd, group: &mut [Part<'_>], sums: &[f32]) {
 }
 
 pub(super) fn backward(
-    _: &Cpu,
+    cpu: &Cpu,
     bags: &Bags,
     rule: Rule,
     logits: View<'_, 1>,
@@ -456,6 +456,6 @@ pub(super) fn backward(
         flags: read(&asked, "flags", flags)?,
         gradient: read(&asked, "gradient", gradient)?,
     };
-    slopes.run(|_| false, write(&asked, "out", &mut out)?);
+    slopes.run(cpu, |_| false, write(&asked, "out", &mut out)?);
     Ok(())
 }

@@ -18,7 +18,7 @@ use weir_kernels::cuda::stream::Stream;
 use weir_kernels::cuda::{Gpu, Options};
 use weir_kernels::kernels::flags;
 use weir_kernels::normalise::{Link, Normalisation};
-use weir_kernels::{Cause, Dtype, Rule};
+use weir_kernels::{Cause, Dtype, Kernels, Rule};
 
 /// The emulated device: its driver has the kernels in itself, and takes any binary for them.
 fn device() -> Stream {
@@ -261,6 +261,18 @@ fn backward_of(device: &Stream, rules: &[Rule], shape: Shape, lengths: &[usize],
 
 #[test]
 #[ignore = "a case, run by the tests below"]
+fn case_kind() {
+    if emulated::inside() {
+        let kinds = [Dtype::F32, Dtype::F16, Dtype::Bf16].map(|dtype| match device().kind(dtype) {
+            Ok(kind) => kind,
+            Err(error) => error.to_string(),
+        });
+        say("kinds", kinds.join(", "));
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
 fn case_backward() {
     if emulated::inside() {
         let rules = [SQUARED, rule(Normalisation::Softmax, Link::None)];
@@ -413,6 +425,24 @@ fn mma_touches_only_its_own_memory() {
 #[test]
 fn a_device_without_these_products_says_so() {
     run(PLAIN, &machine((7, 5), 0, true), "case_too_old").passed();
+}
+
+#[test]
+fn a_device_names_its_architecture_and_the_kernel_that_its_bits_hang_on() {
+    for (capability, kinds) in [
+        ((8, 0), "sm_80 mma, sm_80 mma, sm_80 mma"),
+        ((8, 6), "sm_86 mma, sm_86 mma, sm_86 mma"),
+        ((9, 0), "sm_90a mma, sm_90a wgmma, sm_90a wgmma"),
+    ] {
+        let outcome = run(PLAIN, &machine(capability, 0, true), "case_kind").passed();
+        assert_eq!(outcome.said("kinds"), kinds);
+    }
+    let outcome = run(PLAIN, &machine((7, 5), 0, true), "case_kind").passed();
+    assert!(
+        outcome
+            .said("kinds")
+            .contains("on a device of 7.5; use the processor")
+    );
 }
 
 #[test]

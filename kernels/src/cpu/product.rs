@@ -119,6 +119,15 @@ impl Simd {
         }
         Simd::Portable
     }
+
+    /// What products that go this way have in common: their bits. Two ways that round otherwise have two names.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => "x86-64 avx2+fma",
+            Simd::Portable => "portable",
+        }
+    }
 }
 
 /// c (`[left.rows, right.columns]`, rows `c_row` apart) = left right, plus c where `add`.

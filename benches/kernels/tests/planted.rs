@@ -44,6 +44,10 @@ impl Kernels for Planted {
         "cpu".into()
     }
 
+    fn kind(&self, features: Dtype) -> Result<String, KernelError> {
+        self.cpu.kind(features)
+    }
+
     fn pool(
         &self,
         bags: &Bags,

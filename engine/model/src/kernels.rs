@@ -32,8 +32,7 @@ pub enum NotOpened {
         /// What it said.
         error: CudaError,
     },
-    /// The processor's threads could not be started, the threshold could not be measured, or what is asked for in its place is
-    /// no number.
+    /// The processor's threads could not be started, or what is asked for in place of measured thresholds is no number.
     Kernel(KernelError),
 }
 
@@ -52,7 +51,7 @@ impl fmt::Display for NotOpened {
 impl std::error::Error for NotOpened {}
 
 /// Opens the kernels of `device`, with so many threads of the processor (0: one a core). Where that is the processor nothing of
-/// CUDA is looked for and nothing is measured.
+/// CUDA is looked for. Thresholds are measured when they are asked for first.
 pub fn open(device: Device, threads: usize, traced: bool) -> Result<Opened, NotOpened> {
     let cpu = Cpu::new(threads).map_err(NotOpened::Kernel)?;
     let Device::Cuda(number) = device else {

@@ -11,13 +11,19 @@
 //! ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event
 //! ([`weir_kernels::cuda::stream::Stream::wait_for`]).
 //!
+//! Where a call runs is [`weir_kernels::auto`]'s to say: from a measured number of bytes on, one a kernel, on the device; what the device
+//! has no room for, the processor does, with the same bits. run.json has the numbers and how often that happened, by
+//! [`Placements`]. The fused head stays where the plan puts it.
+//!
 //! With `--trace` each copy to the device, kernel and copy to the host stands on the device's row, by the events around it.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use weir_kernels::auto::{self, Kernel, Refused};
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::{Auto, Kernels, auto, gated};
+use weir_kernels::{Auto, Dtype, KernelError, Kernels, gated};
 use weir_model::kernels::{NotOpened, open};
 use weir_runtime::DeviceSpans;
 use weir_runtime::stage::{Prepare, StageError};
@@ -30,7 +36,8 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
     let threads = cx.run().helpers.max(1);
     // Asked for first: what is shared is locked while something is made.
     let spans = cx.shared.get::<DeviceSpans>();
-    cx.shared.get_or_try(&device.to_string(), || {
+    let placements = cx.shared.get::<Placements>();
+    let stand = cx.shared.get_or_try(&device.to_string(), || {
         let opened = open(device, threads, spans.wanted()).map_err(|error| {
             let help = match error {
                 // The reason says what to do.
@@ -39,20 +46,25 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
             };
             StageError::new(error.to_string(), help)
         })?;
-        Ok(Stand {
+        Ok::<_, StageError>(Stand {
             auto: opened.kernels,
+            needed: Mutex::default(),
             traced: opened.traced.map(|stream| Traced {
                 device: device.to_string(),
                 stream,
                 spans,
             }),
         })
-    })
+    })?;
+    placements.enter(&device.to_string(), &stand);
+    Ok(stand)
 }
 
 /// The kernels of a device or of the processor, with what a trace is told.
 pub(crate) struct Stand {
     auto: Auto,
+    /// The kernels that stages said they call.
+    needed: Mutex<Vec<Kernel>>,
     traced: Option<Traced>,
 }
 
@@ -64,7 +76,11 @@ struct Traced {
 
 impl From<Auto> for Stand {
     fn from(auto: Auto) -> Self {
-        Stand { auto, traced: None }
+        Stand {
+            auto,
+            needed: Mutex::default(),
+            traced: None,
+        }
     }
 }
 
@@ -76,6 +92,17 @@ impl Deref for Stand {
 }
 
 impl Stand {
+    /// Says that a stage will call `kernel`, and asks from how many bytes on that runs on the device: measured now, before the run,
+    /// while nothing else keeps the processor busy.
+    pub(crate) fn needs(&self, kernel: Kernel) -> Result<Option<usize>, StageError> {
+        let from = self.auto.threshold(kernel).map_err(refused)?;
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !needed.contains(&kernel) {
+            needed.push(kernel);
+        }
+        Ok(from)
+    }
+
     /// Tells the trace, where there is one, what the device ran since the last time. The calls' results are on the host already,
     /// so nothing is waited for.
     pub(crate) fn tell_trace(&self) {
@@ -89,36 +116,100 @@ impl Stand {
     }
 }
 
+/// Where a kernel's calls run on the device of a run, for its record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// As `cuda:0`.
+    pub device: String,
+    /// Which.
+    pub kernel: Kernel,
+    /// Bytes of input from which the device does it; `None`: the processor does it at every size.
+    pub from: Option<usize>,
+    /// Nobody measured that: [`auto::FROM`] says it.
+    pub asked: bool,
+    /// Calls that the device had no room for and the processor did, with the same results.
+    pub refused: Option<Refused>,
+}
+
+/// The kernels of a process's devices. One for the process, in [`Shared`](weir_runtime::stage::Shared).
+#[derive(Default)]
+pub struct Placements(Mutex<BTreeMap<String, Arc<Stand>>>);
+
+impl Placements {
+    fn enter(&self, device: &str, stand: &Arc<Stand>) {
+        let mut stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stands.insert(device.to_owned(), stand.clone());
+    }
+
+    /// Of each device, the kernels that stages call; none where the processor alone was asked for.
+    pub fn all(&self) -> Vec<Placement> {
+        let mut all = Vec::new();
+        let stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, stand) in stands.iter() {
+            let needed = stand.needed.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(needed.iter().filter_map(|&kernel| {
+                Some(Placement {
+                    device: device.clone(),
+                    kernel,
+                    from: stand.known(kernel)?,
+                    asked: stand.asked(),
+                    refused: stand.refused(kernel),
+                })
+            }));
+        }
+        all
+    }
+}
+
 const DOCTOR: &str =
     "`weir doctor` says what of CUDA was found; the processor is run = { device = \"cpu\" }";
 
-/// Enters what runs the pool, for the run's record. The device is part of what says whether a slide is done only where it
-/// changes bits.
-pub(crate) fn enter(cx: &Prepare, kernels: &Auto, contract: &str) {
-    let device = kernels.device();
-    let fused = contract == gated::CONTRACT;
-    let why = match (fused, kernels.threshold()) {
-        (true, _) => "the plan says head = \"fused\"".to_owned(),
-        (false, Some(from)) => {
-            let says = match kernels.asked() {
-                true => auto::FROM,
-                false => "measured",
-            };
-            format!("{says}: calls of {from} B and more run on {device}")
-        }
-        (false, None) if device == "cpu" => "the processor was asked for".to_owned(),
-        (false, None) => format!("measured: the processor is faster than {device} at every size"),
+fn refused(error: KernelError) -> StageError {
+    StageError::new(error.to_string(), DOCTOR)
+}
+
+/// Enters what runs the pool, for the run's record. What runs it is part of what says whether a slide is done only where it
+/// changes bits: of the fused head, the architecture and the kernel that runs there, and not the device's number.
+pub(crate) fn enter(cx: &Prepare, kernels: &Stand, contract: &str) -> Result<(), StageError> {
+    let (key, why) = if contract == gated::CONTRACT {
+        let kind = kernels.kind(Dtype::F32).map_err(|error| {
+            StageError::new(
+                error.to_string(),
+                "set head = \"portable\", or run the stage on the processor: run = { device = \"cpu\" }",
+            )
+        })?;
+        let why = "the plan says head = \"fused\"".to_owned();
+        (format!("kernels {contract} {kind}"), why)
+    } else {
+        let from = kernels.needs(Kernel::Pool)?;
+        (format!("kernels {contract}"), why(kernels, from))
     };
     cx.shared.get::<Executors>().enter(
         &cx.node.name,
         Used {
-            key: match fused {
-                true => format!("kernels {contract} {device}"),
-                false => format!("kernels {contract}"),
-            },
-            device,
+            key,
+            device: kernels.device(),
             deterministic: true,
             why,
         },
     );
+    Ok(())
+}
+
+/// Why bags are pooled where they are.
+fn why(kernels: &Auto, from: Option<usize>) -> String {
+    let device = kernels.device();
+    match from {
+        Some(from) => {
+            let says = match kernels.asked() {
+                true => auto::FROM,
+                false => "measured",
+            };
+            format!("{says}: pools of {from} B and more run on {device}")
+        }
+        None if kernels.has_device() => {
+            format!("measured: the processor pools faster than {device} at every size")
+        }
+        None => "the processor was asked for".to_owned(),
+    }
 }

@@ -64,8 +64,11 @@ mod collected;
 #[cfg(test)]
 #[path = "../../../tests/program/features.rs"]
 mod feature_writer;
+#[cfg(test)]
+mod refusing;
 
 pub use executors::{Executors, Used};
+pub use kernels::{Placement, Placements};
 
 use weir_pipeline::{Registry, Schema};
 use weir_runtime::stage::StageType;

@@ -24,7 +24,7 @@ use crate::kernels::{
     Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
     PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
-use crate::view::{View, ViewMut};
+use crate::view::{Dtype, View, ViewMut};
 use std::sync::Arc;
 
 pub(crate) use gated::PackedHead;
@@ -65,6 +65,10 @@ impl Cpu {
 impl Kernels for Cpu {
     fn device(&self) -> String {
         "cpu".into()
+    }
+
+    fn kind(&self, _: Dtype) -> Result<String, KernelError> {
+        Ok(product::Simd::here().name().into())
     }
 
     fn weights(

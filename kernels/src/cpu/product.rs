@@ -131,6 +131,15 @@ impl Simd {
         }
         Simd::Portable
     }
+
+    /// What products that go this way have in common: their bits. Two ways that round otherwise have two names.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => "x86-64 avx2+fma",
+            Simd::Portable => "portable",
+        }
+    }
 }
 
 /// Asks memory for the line of `data` that is `bytes` from its beginning; nothing waits for it.

@@ -73,17 +73,46 @@ pub(super) fn check(
             help: "use the processor",
         }));
     }
-    let capability = stream.gpu().device().capability;
-    if capability < (8, 0) {
-        return Err(asked.refuse(Cause::Unsupported {
-            what: format!(
-                "matrix products of the kind that compute capability 8.0 has, on a device of {}.{}",
-                capability.0, capability.1
-            ),
-            help: "use the processor, or make the logits by the model and pool them with `pool`",
-        }));
+    capable(stream.gpu().device().capability).map_err(|cause| asked.refuse(cause))
+}
+
+/// Whether a device of that capability has the products.
+fn capable(capability: (u32, u32)) -> Result<(), Cause> {
+    if capability >= (8, 0) {
+        return Ok(());
     }
-    Ok(())
+    Err(Cause::Unsupported {
+        what: format!(
+            "matrix products of the kind that compute capability 8.0 has, on a device of {}.{}",
+            capability.0, capability.1
+        ),
+        help: "use the processor, or make the logits by the model and pool them with `pool`",
+    })
+}
+
+/// The device's architecture and which kernel runs there over features of `dtype`: tensor cores add in an order of their own, and
+/// the two kernels not in the same one.
+pub(super) fn kind(stream: &Stream, dtype: Dtype) -> Result<String, KernelError> {
+    let shape = format!("features of {dtype}");
+    let gpu = stream.gpu();
+    let capability = gpu.device().capability;
+    capable(capability).map_err(|cause| KernelError {
+        kernel: "gated pool",
+        shape: shape.clone(),
+        cause,
+    })?;
+    let by = way(stream, dtype).map_err(|error| error.of("gated pool", &shape))?;
+    let name = match by {
+        By::Mma => "mma",
+        By::Wgmma => "wgmma",
+    };
+    Ok(format!("{} {name}", gpu.architecture()))
+}
+
+/// The way for features of `dtype` on the stream's device.
+fn way(stream: &Stream, dtype: Dtype) -> Result<By, CudaError> {
+    let wgmma = || stream.gpu().function("gated_wgmma", wgmma_kernel(dtype));
+    choose(stream.gpu().device().capability, dtype, wgmma)
 }
 
 /// The way for features of `dtype` on a device of that capability; `wgmma` looks for that kernel's code.
@@ -159,9 +188,7 @@ pub(super) fn forward(
     // Of each bag: the items that are done.
     let done = work.zeroed::<u32>(bags.len())?;
     let some_empty = (0..bags.len()).any(|bag| bags.places(bag).is_empty());
-    let wgmma = || stream.gpu().function("gated_wgmma", wgmma_kernel(dtype));
-    let by = choose(stream.gpu().device().capability, dtype, wgmma)
-        .map_err(|error| error.of(asked.kernel(), asked.shape()))?;
+    let by = way(stream, dtype).map_err(|error| error.of(asked.kernel(), asked.shape()))?;
     let placed_head = work.head(
         head,
         match by {

@@ -8,6 +8,7 @@ mod case;
 #[path = "../emulated/mod.rs"]
 mod emulated;
 mod forward;
+mod kind;
 mod planted;
 #[path = "../gated/truth.rs"]
 #[allow(dead_code)]
@@ -59,7 +60,7 @@ const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// Half features: the bound of the work order. f32: split in three products.
+/// Half features: the bound of `fused/1`. f32: split in three products.
 fn allowed(dtype: Dtype) -> f64 {
     if dtype == Dtype::F32 { 1e-5 } else { 1e-2 }
 }

@@ -1,23 +1,32 @@
 //! `attention-pool`: features of a slide's tiles to one bag, and each tile's part in it.
 
+mod bag;
+mod members;
+
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_model::{BagModel, Pooled, Pooling};
+use weir_kernels::{KernelError, gated};
+use weir_model::{BagModel, Pooling};
 use weir_pipeline::schema::ModelField;
 use weir_pipeline::{
     Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Plan, Port, Rows, Schema, StateArgs,
     Values,
 };
 use weir_record::{
-    Attention, Bag, BagFlags, Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State,
-    Tally, TileId,
+    Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State, Tally, TileId,
 };
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
 
 use crate::executors::model_error;
 use crate::kernels::{self, Stand};
+
+use bag::{Circumstances, bag};
+use members::Members;
 
 const FEATURE: Dim = Dim::Model {
     param: "model",
@@ -183,109 +192,6 @@ fn pooling(values: &Values) -> Result<Pooling, StageError> {
     })
 }
 
-// ---------------------------------------------------------------------------------------------------- pure function
-
-/// The members of a bag, with their features in one matrix; the answer is a function of this set.
-#[derive(Clone, Debug, Default)]
-struct Members {
-    /// Row of the matrix of each member.
-    rows: BTreeMap<TileId, usize>,
-    matrix: Vec<f32>,
-    width: usize,
-    /// Rows that belong to nobody.
-    free: Vec<usize>,
-}
-
-impl Members {
-    fn insert(&mut self, tile: TileId, feature: &[f32]) {
-        self.width = feature.len();
-        let mut new = || {
-            self.free
-                .pop()
-                .unwrap_or(self.matrix.len() / feature.len().max(1))
-        };
-        let row = match self.rows.get(&tile) {
-            Some(row) => *row,
-            None => new(),
-        };
-        self.rows.insert(tile, row);
-        let at = row * self.width;
-        if at == self.matrix.len() {
-            self.matrix.extend_from_slice(feature);
-        } else {
-            self.matrix[at..at + self.width].copy_from_slice(feature);
-        }
-    }
-
-    fn remove(&mut self, tile: TileId) {
-        self.free.extend(self.rows.remove(&tile));
-    }
-
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn has(&self, tile: &TileId) -> bool {
-        self.rows.contains_key(tile)
-    }
-
-    fn tiles(&self) -> impl Iterator<Item = TileId> {
-        self.rows.keys().copied()
-    }
-
-    /// The members' features in TileId order. A slide that came once and whole lies so already.
-    fn in_order(&self) -> Cow<'_, [f32]> {
-        if self.free.is_empty() && self.rows.values().copied().eq(0..self.rows.len()) {
-            return Cow::Borrowed(&self.matrix);
-        }
-        let mut matrix = Vec::with_capacity(self.rows.len() * self.width);
-        for row in self.rows.values() {
-            matrix.extend_from_slice(&self.matrix[row * self.width..(row + 1) * self.width]);
-        }
-        Cow::Owned(matrix)
-    }
-}
-
-/// What is known of a bag beside its members.
-#[derive(Clone, Debug)]
-struct Circumstances {
-    coverage: Coverage,
-    selection: u32,
-    ended: Option<End>,
-    state: State,
-}
-
-/// A pooled bag with each member's part in it; `matrix` holds the members' features in TileId order.
-fn bag(
-    model: &BagModel,
-    members: &Members,
-    matrix: &[f32],
-    pooled: Pooled,
-    about: Circumstances,
-) -> (Bag, Vec<(TileId, Attention)>) {
-    let features: Vec<&[f32]> = matrix.chunks_exact(members.width.max(1)).collect();
-    let verdict = model.classify(&pooled.pooled);
-    let attention = model.attention(&features, &pooled, &verdict);
-    let mut flags = pooled.flags;
-    if about.coverage.selected.fail > 0 {
-        flags = flags.with(BagFlags::DEGRADED);
-    }
-    let bag = Bag {
-        n: members.len() as u64,
-        flags,
-        pooled: pooled.pooled,
-        effective: pooled.effective,
-        entropy: pooled.entropy,
-        exact: pooled.exact,
-        contract: pooled.contract.to_owned(),
-        coverage: about.coverage,
-        selection: about.selection,
-        ended: about.ended,
-        state: about.state,
-    };
-    (bag, members.tiles().zip(attention).collect())
-}
-
 // ------------------------------------------------------------------------------------------------------------- glue
 
 const BAG: usize = 0;
@@ -301,7 +207,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let values = cx.values();
     let model = BagModel::load(cx.model("model")?, &pooling(values)?).map_err(model_error)?;
     let kernels = kernels::of(cx)?;
-    kernels::enter(cx, &kernels, model.contract());
+    kernels::enter(cx, &kernels, model.contract())?;
     let shared = Arc::new(Pooler {
         stage: cx.node.name.clone(),
         model,
@@ -325,6 +231,21 @@ fn selecting_stage(plan: &Plan, stage: &str) -> Option<String> {
         if at.schema.rows == Rows::Reduce {
             return Some(at.name.clone());
         }
+    }
+}
+
+/// What to do about a pool that the kernels refused. The fused head stays on its device, as its bits hang on it; the portable one's
+/// bags were pooled by the processor if memory were all that the device lacks.
+fn help(model: &BagModel, error: &KernelError) -> &'static str {
+    let fused = model.contract() == gated::CONTRACT;
+    match (fused, error.out_of_memory()) {
+        (true, true) => {
+            "set head = \"portable\", whose bags the processor pools where the device's memory ends, make the bags smaller, or run the stage on the processor: run = { device = \"cpu\" }"
+        }
+        (true, false) => {
+            "set head = \"portable\", or run the stage on the processor: run = { device = \"cpu\" }"
+        }
+        (false, _) => "run the stage on the processor: run = { device = \"cpu\" }",
     }
 }
 
@@ -451,12 +372,10 @@ impl Pool {
                     slide.failed = true;
                     let failure = Failure {
                         stage: stage.clone(),
-                        slide: cx
-                            .info(id)
-                            .map_or_else(String::new, |info| info.id.clone()),
+                        slide: cx.info(id).map_or_else(String::new, |info| info.id.clone()),
                         tile: None,
                         what: error.to_string(),
-                        help: "run the stage on the processor: run = { device = \"cpu\" }, or set head = \"portable\"".into(),
+                        help: help(model, &error).into(),
                     };
                     cx.event(id, Event::SlideFailed(failure));
                     done.end = Some(End::Aborted);
@@ -549,318 +468,5 @@ impl Reduce for Pool {
 
     fn closed(&mut self, slide: SlideId) {
         self.slides.remove(&slide);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::collected::Collected;
-    use proptest::prelude::*;
-    use std::sync::OnceLock;
-    use weir_kernels::{Auto, Cpu};
-    use weir_model::Weights;
-    use weir_model::folder::{parameters, save};
-    use weir_pipeline::model::{ModelHeader, ModelInput};
-    use weir_record::{Feature, Prediction};
-
-    const FEATURE: usize = 6;
-
-    /// A bag model with random weights, for features of six numbers.
-    fn model() -> BagModel {
-        static MODEL: OnceLock<(tempfile::TempDir, ModelHeader)> = OnceLock::new();
-        let make = || {
-            let folder = tempfile::tempdir().unwrap();
-            let header = ModelHeader {
-                format: 1,
-                kind: ModelKind::Bag,
-                arch: "small".into(),
-                feature: FEATURE as u32,
-                hidden: 5,
-                gated: true,
-                classes: vec!["no".into(), "yes".into()],
-                positive: "yes".into(),
-                input: ModelInput {
-                    size: 16,
-                    mpp: 1.0,
-                    mean: [0.5; 3],
-                    std: [0.5; 3],
-                },
-                normalise: "squared-average".into(),
-                link: "none".into(),
-                power: None,
-                contract: "ordered-f32/1".into(),
-                sha256: String::new(),
-                training: None,
-                folder: Default::default(),
-            };
-            let weights = Weights::start(&parameters(&header).unwrap(), 3);
-            let header = save(folder.path(), &header, &weights).unwrap();
-            (folder, header)
-        };
-        let (_, header) = MODEL.get_or_init(make);
-        BagModel::load(header, &Pooling::default()).unwrap()
-    }
-
-    /// What workers share, with bags of `whole` tiles and more pooled by the kernels.
-    fn shared(selects: Option<&str>, whole: usize) -> Arc<Pooler> {
-        Arc::new(Pooler {
-            stage: "pool".into(),
-            model: model(),
-            kernels: Arc::new(Auto::cpu(Cpu::new(2).unwrap()).into()),
-            whole,
-            selects: selects.map(str::to_owned),
-        })
-    }
-
-    /// The bag of a set by the loops, member by member.
-    fn truth(
-        held: &BTreeMap<TileId, Arc<Feature>>,
-        about: Circumstances,
-    ) -> (Bag, Vec<(TileId, Attention)>) {
-        let mut members = Members::default();
-        for (tile, feature) in held {
-            members.insert(*tile, feature);
-        }
-        let features: Vec<&[f32]> = held.values().map(|feature| &***feature).collect();
-        let (model, matrix) = (model(), members.in_order());
-        let pooled = model.pool(&features);
-        bag(&model, &members, &matrix, pooled, about)
-    }
-
-    fn slide() -> SlideId {
-        SlideId::new(0, 3)
-    }
-
-    fn tile(i: u8) -> TileId {
-        TileId::new(0, 0, i as i64 * 50, 0).unwrap()
-    }
-
-    fn feature(seed: u8) -> Arc<Feature> {
-        let numbers = (0..FEATURE).map(|i| ((seed as usize * 31 + i * 17) % 97) as f32 / 50.0);
-        Arc::new(Feature::new(numbers.collect(), None))
-    }
-
-    fn done(through: u32, end: Option<End>) -> Completed {
-        Completed {
-            through,
-            end,
-            tally: Tally::default(),
-        }
-    }
-
-    fn opened(selects: Option<&str>) -> (Pool, Collected) {
-        let mut stage = Pool::new(shared(selects, 4));
-        let mut out = Collected::new(slide());
-        let info = out.info.clone();
-        stage.opened(slide(), &info, &mut out.cx());
-        (stage, out)
-    }
-
-    fn published(out: &Collected) -> Bag {
-        match out.held(BAG).get(&TileId::SLIDE) {
-            Some(Body::Bag(bag)) => (**bag).clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn attention(out: &Collected) -> BTreeMap<TileId, Attention> {
-        let held = out.held(ATTENTION).iter().map(|(tile, body)| match body {
-            Body::Attention(attention) => (*tile, **attention),
-            other => panic!("{other:?}"),
-        });
-        held.collect()
-    }
-
-    /// A tile's feature, or that it left; a generation's end, whole or with a superseded tile; a tick.
-    #[derive(Clone, Debug)]
-    enum Happens {
-        Comes(u8, Option<u8>),
-        Whole,
-        Withheld,
-        Tick,
-    }
-
-    fn happens() -> impl Strategy<Value = Happens> {
-        prop_oneof![
-            6 => (0u8..20, prop::option::weighted(0.7, any::<u8>())).prop_map(|(t, f)| Happens::Comes(t, f)),
-            2 => Just(Happens::Whole),
-            1 => Just(Happens::Withheld),
-            2 => Just(Happens::Tick),
-        ]
-    }
-
-    proptest! {
-        /// However a bag came about, what is published is the pool of the set that holds; and nothing is published of a
-        /// generation that is not whole.
-        #[test]
-        fn a_bag_is_a_function_of_its_set(schedule in prop::collection::vec(happens(), 0..80)) {
-            let (mut stage, mut out) = opened(None);
-            let mut held: BTreeMap<TileId, Arc<Feature>> = BTreeMap::new();
-            let mut whole = false;
-            let mut rev = 0;
-            for step in &schedule {
-                match step {
-                    Happens::Comes(t, value) => {
-                        let key = Key { slide: slide(), tile: tile(*t), rev };
-                        let body = value.map(|value| {
-                            held.insert(tile(*t), feature(value));
-                            Body::Feature(feature(value))
-                        });
-                        if body.is_none() {
-                            held.remove(&tile(*t));
-                        }
-                        stage.row(0, key, body, &mut out.cx());
-                        whole = false;
-                    }
-                    Happens::Whole => {
-                        stage.complete(0, slide(), &done(rev, None), &mut out.cx());
-                        stage.settled(&mut out.cx());
-                        rev += 1;
-                        whole = true;
-                    }
-                    Happens::Withheld => rev += 1,
-                    Happens::Tick => {
-                        let before = out.seals(BAG);
-                        stage.tick(&mut out.cx());
-                        prop_assert_eq!(out.seals(BAG) - before, usize::from(whole));
-                        whole = false;
-                    }
-                }
-            }
-            stage.complete(0, slide(), &done(rev, Some(End::Complete)), &mut out.cx());
-                        stage.settled(&mut out.cx());
-            let about = Circumstances {
-                coverage: Coverage::default(),
-                selection: rev,
-                ended: Some(End::Complete),
-                state: if held.is_empty() { State::NoTissue } else { State::Final },
-            };
-            let (truth, parts) = truth(&held, about);
-            // Debug shows each bit of an f32: two that differ have different texts.
-            prop_assert_eq!(format!("{:?}", published(&out)), format!("{truth:?}"));
-            prop_assert_eq!(attention(&out), parts.into_iter().collect::<BTreeMap<_, _>>());
-            prop_assert_eq!((out.ended(BAG), out.ended(ATTENTION)), (Some(End::Complete), Some(End::Complete)));
-            prop_assert_eq!(truth.exact.map(|sums| sums.n), Some(held.len() as i64));
-        }
-    }
-
-    #[test]
-    fn a_slide_that_failed_or_was_stopped_has_an_empty_bag_and_no_members() {
-        for (failed, state) in [(true, State::Failed), (false, State::Interrupted)] {
-            let (mut stage, mut out) = opened(None);
-            let key = Key {
-                slide: slide(),
-                tile: tile(1),
-                rev: 0,
-            };
-            stage.row(0, key, Some(Body::Feature(feature(1))), &mut out.cx());
-            stage.complete(0, slide(), &done(0, None), &mut out.cx());
-            stage.settled(&mut out.cx());
-            stage.tick(&mut out.cx());
-            assert_eq!(attention(&out).len(), 1);
-            if failed {
-                let failure = weir_record::Failure {
-                    stage: "top".into(),
-                    slide: "slide".into(),
-                    tile: None,
-                    what: "too many".into(),
-                    help: String::new(),
-                };
-                stage.event(slide(), &Event::SlideFailed(failure), &mut out.cx());
-            }
-            stage.complete(0, slide(), &done(1, Some(End::Aborted)), &mut out.cx());
-            stage.settled(&mut out.cx());
-            let bag = published(&out);
-            assert_eq!(
-                (bag.state, bag.n, bag.ended),
-                (state, 0, Some(End::Aborted))
-            );
-            assert!(bag.flags.has(BagFlags::EMPTY) && bag.pooled.is_empty());
-            assert!(attention(&out).is_empty());
-        }
-    }
-
-    #[test]
-    fn a_slide_that_an_earlier_run_is_done_with_gets_no_bag() {
-        let (mut stage, mut out) = opened(None);
-        let prediction = Prediction {
-            revision: 0,
-            state: State::Final,
-            classes: vec!["no".into(), "yes".into()],
-            class: Some(0),
-            logits: vec![1.0, 0.0],
-            probabilities: vec![0.7, 0.3],
-            bag: Bag {
-                n: 0,
-                flags: BagFlags::EMPTY,
-                pooled: Vec::new(),
-                effective: 0.0,
-                entropy: 0.0,
-                exact: None,
-                contract: String::new(),
-                coverage: Coverage::default(),
-                selection: 0,
-                ended: Some(End::Complete),
-                state: State::Final,
-            },
-        };
-        let event = Event::Skipped {
-            path: "out/slide/prediction.json".into(),
-            prediction: Arc::new(prediction),
-        };
-        stage.event(slide(), &event, &mut out.cx());
-        stage.complete(0, slide(), &done(0, Some(End::Complete)), &mut out.cx());
-        stage.settled(&mut out.cx());
-        assert!(out.rows.is_empty());
-        assert_eq!(
-            (out.ended(BAG), out.ended(ATTENTION)),
-            (Some(End::Complete), Some(End::Complete))
-        );
-    }
-
-    #[test]
-    fn coverage_is_what_the_selecting_stage_counted_and_a_lost_member_degrades_the_bag() {
-        let (mut stage, mut out) = opened(Some("top"));
-        let source = Tally {
-            value: 90,
-            fail: 1,
-            ..Tally::default()
-        };
-        let ended = |stage: &str, tally: &Tally| Event::LedgerEnded {
-            stage: stage.into(),
-            port: "scores".into(),
-            end: End::Complete,
-            tally: tally.clone(),
-        };
-        stage.event(slide(), &ended("top", &source), &mut out.cx());
-        stage.event(slide(), &ended("other", &Tally::default()), &mut out.cx());
-        let key = Key {
-            slide: slide(),
-            tile: tile(1),
-            rev: 0,
-        };
-        stage.row(0, key, Some(Body::Feature(feature(1))), &mut out.cx());
-        let selected = Tally {
-            value: 1,
-            fail: 1,
-            gone: 4,
-            ..Tally::default()
-        };
-        let done = Completed {
-            tally: selected,
-            ..done(2, Some(End::Complete))
-        };
-        stage.complete(0, slide(), &done, &mut out.cx());
-        stage.settled(&mut out.cx());
-        let bag = published(&out);
-        assert_eq!(bag.coverage.source, source);
-        assert_eq!(
-            (bag.coverage.selected.fail, bag.coverage.selected.gone),
-            (1, 0)
-        );
-        assert!(bag.flags.has(BagFlags::DEGRADED));
-        assert_eq!((bag.selection, bag.state), (2, State::Final));
     }
 }

@@ -23,6 +23,10 @@ use rayon::prelude::*;
 /// Blocks of a chunk: its rows, widened (4 MiB at 1,024 features), and their dL/dp stay in the last-level cache.
 const BLOCKS: usize = 8;
 
+/// Blocks that a tile of V's and U's gradient runs over at once. What a visit of a tile costs is paid less often with more,
+/// but a panel of more rows is fetched from ever farther away.
+const TOGETHER: usize = 4;
+
 /// Columns of V and U whose gradient one task sums.
 const STRETCH: usize = 64;
 
@@ -206,12 +210,12 @@ fn typed<T: Narrow>(
                 .enumerate()
                 .for_each(|(stretch, layer)| {
                     let from = stretch * STRETCH;
-                    let whole = rows / ROWS;
-                    // The whole blocks of the chunk at once, then what is left.
-                    for (block, count, k) in [(0, whole, ROWS), (whole, 1, rows % ROWS)] {
-                        if count * k == 0 {
-                            continue;
-                        }
+                    let (whole, rest) = (rows / ROWS, rows % ROWS);
+                    let several = (0..whole)
+                        .step_by(TOGETHER)
+                        .map(|block| (block, TOGETHER.min(whole - block), ROWS));
+                    let last = (rest > 0).then_some((whole, 1, rest));
+                    for (block, count, k) in several.chain(last) {
                         let left = Left {
                             data: &dp[block * dp_of_block..],
                             rows: columns,

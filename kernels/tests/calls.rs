@@ -299,7 +299,14 @@ fn case_gated() {
     let head = AttentionHead::new(layer(), Some(layer()), vec![1.0; 3], 0.5);
     let head = GatedHead::new(head);
     for (name, masked) in [("plain", false), ("masked", true)] {
-        let case = Case::with(5, &[0, 5, 300, 0, 129], 8, Type::F32, masked, &[]);
+        let case = Case::with(
+            5,
+            &[0, 5, 300, 0, 129],
+            8,
+            Type::F32,
+            masked,
+            &[Odd::Nothing],
+        );
         let bags = case.bags();
         There::new(stream.gpu(), &case).gated_pool(&stream, &bags, rule, &head);
         let there = There::new(stream.gpu(), &case);

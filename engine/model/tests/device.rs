@@ -316,7 +316,7 @@ fn case_refused() {
         ..Copies::on(&stream)
     };
     let mut batch = DeviceBatch::new(passes, &stream, &input, 40);
-    // Of the second batch, the first having only two.
+    // The first has no such slot.
     batch.forward(&tiles[..2]).unwrap();
     let error = batch.forward(&tiles[..4]).unwrap_err();
     assert!(

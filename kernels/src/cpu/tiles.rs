@@ -136,27 +136,6 @@ fn run<T: Number>(cpu: &Cpu, tiles: &Layout<4>, form: &TileForm, out: &Layout<4>
     }
 }
 
-impl TileForm {
-    /// A whole tile whose `bytes`, interleaved, lie without gaps and are to be one row after the other: `out` becomes
-    /// [3, pixels]. For callers with no need of views, threads or a corner; a flip would turn the tile by half a turn.
-    ///
-    /// # Panics
-    /// Where `out` does not have as many numbers as `bytes` has bytes, or a channel is over 2.
-    pub fn planes(&self, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(bytes.len(), out.len(), "a byte gives a number");
-        let pixels = bytes.len() / 3;
-        let (first, rest) = out.split_at_mut(pixels);
-        let (second, third) = rest.split_at_mut(pixels);
-        let bytes = &bytes[..3 * pixels];
-        line(
-            bytes,
-            bytes.as_ptr_range().end,
-            self,
-            [first, second, third],
-        );
-    }
-}
-
 /// A row of pixels to a row of each plane; at `next` lies the one that follows, if there is one.
 fn line<T: Number>(bytes: &[u8], next: *const u8, form: &TileForm, planes: [&mut [T]; 3]) {
     #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,8 @@ mod emulated;
 
 use crate::embeddings::{FEATURE, logits, pipeline, prediction, rows, run};
 use crate::program::features::{Dtype, safetensors};
-use crate::program::{Said, answers, command, record, root, said};
+use crate::program::models::Pipeline;
+use crate::program::{Said, answers, command, fixture, record, root, said};
 use emulated::{PLAIN, Patch, Setting, Variant};
 use serde_json::Value;
 use std::path::Path;
@@ -277,4 +278,35 @@ fn a_training_on_a_device_that_cannot_be_used_says_why_before_it_begins() {
         "{unknown:?}"
     );
     assert!(!out.exists());
+}
+
+#[test]
+fn networks_on_a_device_without_onnxruntimes_provider_or_a_driver_say_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let slide = fixture("slide-14082.tiff");
+    let pipeline = Pipeline {
+        slides: &[slide.to_str().unwrap()],
+        size: 64,
+        mpp: 4.0,
+        run: "executor = \"onnxruntime\"\ndevices = [\"cuda:0\"]",
+        reader: "",
+    };
+    let file = pipeline.write(folder.path());
+    let arguments = ["run", file.to_str().unwrap()];
+    // The library that `make setup` installs has no provider for CUDA.
+    if std::env::var_os("WEIR_WITHOUT_ONNXRUNTIME").is_none() {
+        let from = [("WEIR_DEVICE_FROM", "1000000000")];
+        let refused = on_device(&arguments, &Setting::default(), &from).exits(1);
+        for part in ["device `cuda:0` with onnxruntime", "`onnxruntime-gpu`"] {
+            assert!(refused.err.contains(part), "{refused:?}");
+        }
+    }
+    let old = Setting {
+        driver: 11000,
+        ..Setting::default()
+    };
+    let refused = on_device(&arguments, &old, &[]).exits(1);
+    for part in ["device `cuda:0` cannot be used", "11.0"] {
+        assert!(refused.err.contains(part), "{refused:?}");
+    }
 }

@@ -79,13 +79,19 @@ impl Stream {
 
     /// Enqueues the copy of host values to device memory of at least that size; the values are taken before this returns.
     pub fn upload<T: Number>(&self, values: &[T], to: Span<T>) -> Result<(), CudaError> {
-        room(values.len(), to)?;
-        self.workshop("upload")?.upload.copy(
-            self.gpu(),
-            self.cu(),
-            [bytes_of(values)],
-            to.address(),
-        )
+        self.upload_parts(&[values], to)
+    }
+
+    /// The same of values that lie apart on the host and one after the other on the device: one copy, as far as a chunk of the ring
+    /// holds them.
+    pub fn upload_parts<T: Number>(&self, parts: &[&[T]], to: Span<T>) -> Result<(), CudaError> {
+        room(parts.iter().map(|part| part.len()).sum(), to)?;
+        let mut workshop = self.workshop("upload")?;
+        let open = self.opened("to device")?;
+        let parts = parts.iter().map(|part| bytes_of(part));
+        let ring = &mut workshop.upload;
+        ring.copy(self.gpu(), self.cu(), parts, to.address())?;
+        self.closed(open)
     }
 
     /// Copies device memory to the host, after what the stream has so far, and waits for it.
@@ -95,9 +101,11 @@ impl Stream {
     }
 
     pub(crate) fn download_bytes(&self, from: u64, bytes: &mut [u8]) -> Result<(), CudaError> {
-        self.workshop("download")?
-            .download
-            .copy(self.gpu(), self.cu(), [(from, bytes)])
+        let mut workshop = self.workshop("download")?;
+        let open = self.opened("to host")?;
+        let ring = &mut workshop.download;
+        ring.copy(self.gpu(), self.cu(), [(from, bytes)])?;
+        self.closed(open)
     }
 
     /// Enqueues a copy within the device.

@@ -249,7 +249,7 @@ pub struct OnnxRuntime {
 enum Way {
     Processor(Processor),
     /// One session: a batch has the stream's turn, and the weights lie on the device once.
-    Device(Mutex<DeviceBatch<Bound>>, Device),
+    Device(Box<Mutex<DeviceBatch<Bound>>>, Device),
 }
 
 impl OnnxRuntime {
@@ -279,7 +279,7 @@ impl OnnxRuntime {
                 let shape = (input.size(), network.feature);
                 let bound = Bound::on_device(library, &graph, shape, &stream)?;
                 let batch = DeviceBatch::new(bound, &stream, input, network.feature);
-                Way::Device(Mutex::new(batch), device)
+                Way::Device(Box::new(Mutex::new(batch)), device)
             }
         };
         Ok(OnnxRuntime { library, way })

@@ -55,6 +55,9 @@ DEVICE bool last_of(u32* count, u32 warps) {
     __syncwarp();
     u32 before = 0;
     if (lane_id() == 0) {
+        // A lane's own fence orders its own writes. That the count says of the other lanes' writes too that they are done holds
+        // by the memory model only where a fence of the lane that counts stands after the warp's barrier.
+        __threadfence();
         before = atomicAdd(count, 1u);
         if (before == warps - 1) *count = 0;
     }

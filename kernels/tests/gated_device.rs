@@ -284,7 +284,7 @@ fn case_backward_small() {
     }
 }
 
-/// More items than a range of the launcher has (256 of a head of one chunk).
+/// More items than a range of the launcher has (128 of a head of one chunk), of one step and of several.
 #[test]
 #[ignore = "a case, run by the tests below"]
 fn case_backward_ranges() {
@@ -294,7 +294,8 @@ fn case_backward_ranges() {
             hidden: 4,
             gated: true,
         };
-        backward_of(&device(), &[SQUARED], shape, &[1; 300], Dtype::Bf16);
+        let lengths: Vec<usize> = (0..300).map(|bag| [1, 40, 2, 100][bag % 4]).collect();
+        backward_of(&device(), &[SQUARED], shape, &lengths, Dtype::Bf16);
     }
 }
 
@@ -332,7 +333,7 @@ fn machine(capability: (u32, u32), seed: u64, late: bool) -> Setting {
 fn same_bits(variant: Variant, capability: (u32, u32), case: &str) {
     let bits = [(0, true), (1, false), (2, true)].map(|(seed, late)| {
         let outcome = run(variant, &machine(capability, seed, late), case).passed();
-        println!("{case}: {}", outcome.said("apart"));
+        println!("{case}: {} {}", outcome.said("apart"), outcome.said("bits"));
         outcome.said("bits")
     });
     assert!(bits[0] == bits[1] && bits[1] == bits[2], "{bits:?}");
@@ -417,7 +418,7 @@ fn a_device_without_these_products_says_so() {
 
 #[test]
 fn planted_bugs_in_the_products_are_seen() {
-    const BUGS: [(Patch, (u32, u32), &str, &str); 10] = [
+    const BUGS: [(Patch, (u32, u32), &str, &str); 14] = [
         // A stage read before its copies are there.
         (
             Patch {
@@ -521,12 +522,55 @@ fn planted_bugs_in_the_products_are_seen() {
         (
             Patch {
                 file: "cuda/gated_backward.cu",
-                find: "if (!refused[row]) b =",
-                put: "b =",
+                find: "const bool in = t < it.rows && !refused[row];",
+                put: "const bool in = t < it.rows;",
             },
             (8, 0),
             "case_backward_refused",
             "leaves a trace",
+        ),
+        // Steps of the gradients' products multiplied before their copies are there.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "cp_async_wait<LAYERS_STAGES - 2>();",
+                put: "cp_async_wait<LAYERS_STAGES - 1>();",
+            },
+            (8, 0),
+            "case_backward_small",
+            "is no number",
+        ),
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "cp_async_wait<ROWS_STAGES - 2>();",
+                put: "cp_async_wait<ROWS_STAGES - 1>();",
+            },
+            (8, 0),
+            "case_backward_small",
+            "is no number",
+        ),
+        // The features of an item by the places of the item before.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "turn ^= 1;",
+                put: "",
+            },
+            (8, 0),
+            "case_backward_ranges",
+            "far from f64",
+        ),
+        // The sums of the ranges before forgotten.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "if (again) {",
+                put: "if (false) {",
+            },
+            (8, 0),
+            "case_backward_ranges",
+            "far from f64",
         ),
     ];
     for (bug, capability, case, report) in BUGS {

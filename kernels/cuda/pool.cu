@@ -350,8 +350,29 @@ BACK(weir_pool_backward_f32_scalar, F32, false)
 BACK(weir_pool_backward_f16_scalar, F16, false)
 BACK(weir_pool_backward_bf16_scalar, Bf16, false)
 
-/// Zeros in `bytes` bytes (an even number) of each row.
-extern "C" __global__ void __launch_bounds__(BACK_THREADS) weir_clear_rows(u8* out, u64 pitch, u64 bytes, u32 rows) {
-    for (u32 row = blockIdx.x; row < rows; row += gridDim.x)
-        for (u64 at = threadIdx.x * 2; at < bytes; at += BACK_THREADS * 2) *(u16*)(out + row * pitch + at) = 0;
+/// Zeros in `bytes` bytes (an even number) of each row that is not among the `members` of the ascending `list`. A lane looks for a
+/// row; what its warp finds missing, all lanes clear.
+extern "C" __global__ void __launch_bounds__(BACK_THREADS)
+    weir_clear_rows(u8* out, u64 pitch, u64 bytes, u32 rows, const u32* __restrict__ list, u32 members) {
+    const u32 lane = lane_id(), apart = gridDim.x * BACK_THREADS;
+    const bool whole = ((u64)out | pitch | bytes) % 16 == 0;
+    // Before a row as many members come as it has rows before it, but for those that are missing.
+    const u32 missing = rows - members;
+    for (u64 first = (u64)blockIdx.x * BACK_THREADS + threadIdx.x / WARP * WARP; first < rows; first += apart) {
+        const u32 row = (u32)first + lane;
+        u32 high = min(row, members), low = row > missing ? min(row - missing, high) : 0;
+        while (low < high) {
+            const u32 middle = low + (high - low) / 2;
+            if (list[middle] < row) low = middle + 1;
+            else high = middle;
+        }
+        const bool cleared = row < rows && (low >= members || list[low] != row);
+        for (u32 left = __ballot_sync(FULL_WARP, cleared); left; left &= left - 1) {
+            u8* to = out + (first + __ffs((int)left) - 1) * pitch;
+            if (whole)
+                for (u64 at = lane * 16; at < bytes; at += WARP * 16) store16(to + at, make_uint4(0, 0, 0, 0));
+            else
+                for (u64 at = lane * 2; at < bytes; at += WARP * 2) *(u16*)(to + at) = 0;
+        }
+    }
 }

@@ -95,6 +95,21 @@ DEVICE u8 load_l2(const u8* p) {
     return (u8)v;
 }
 
+/// A float of global memory, through L1, in its place among the other loads: the compiler moves it into no branch.
+/// (ld.global)
+DEVICE float load_one(const float* p) {
+    float v;
+    asm volatile("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/// Four of them. `p` is 16-byte aligned. (ld.global.v4)
+DEVICE float4 load_four(const float* p) {
+    float4 v;
+    asm volatile("ld.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    return v;
+}
+
 // ---- conversions --------------------------------------------------------------------------------------------------------
 
 /// bf16 to f32, exact: it is the upper half.

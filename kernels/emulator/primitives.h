@@ -27,6 +27,13 @@ DEVICE void store16(void* p, uint4 v, WEIR_WHERE) {
     memcpy(p, &v, 16);
 }
 DEVICE void store_stream16(void* p, uint4 v, WEIR_WHERE) { store16(p, v, where); }
+DEVICE float load_one(const float* p) { return *p; }
+DEVICE float4 load_four(const float* p, WEIR_WHERE) {
+    if ((uintptr_t)p % 16) emu::report(where, "MISALIGNED load of 16 bytes at %p", p);
+    float4 v;
+    memcpy(&v, p, 16);
+    return v;
+}
 DEVICE float load_l2(const float* p) { return emu::float_of(__atomic_load_n((const u32*)p, __ATOMIC_SEQ_CST)); }
 DEVICE u32 load_l2(const u32* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 DEVICE u8 load_l2(const u8* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }

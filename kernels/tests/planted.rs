@@ -121,8 +121,8 @@ fn bugs_in_weights_and_pool_are_caught() {
             name: "items merged from the last to the first",
             patch: Patch {
                 file: POOL,
-                find: "min(k + m, of - 1) * apart",
-                put: "(of - 1 - min(k + m, of - 1)) * apart",
+                find: "min(k + m, items - 1) * apart",
+                put: "(items - 1 - min(k + m, items - 1)) * apart",
             },
             case: "case_pool",
             seed: 0,

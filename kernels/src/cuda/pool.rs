@@ -13,7 +13,8 @@ use crate::view::{Dtype, View};
 
 /// Threads of a block of the backward kernels; a block takes an item.
 const THREADS: u32 = 256;
-/// Blocks that clear rows: enough for every device, each takes many rows.
+/// Blocks that clear rows, at most: enough for every device. Each looks at a row a thread, and takes more of them where there
+/// are more.
 const CLEARING: usize = 4096;
 
 pub(super) fn forward(
@@ -83,16 +84,17 @@ pub(super) fn backward(
         refused: work.take::<u8>(bags.total())?,
         out: work.output("logits' gradient", out.logits)?,
     };
-    clear_masked(&mut work, bags, to.as_ref())?;
+    clear_masked(&mut work, bags, slopes.lists.members, to.as_ref())?;
     along(&mut work, bags, &placed, vectors, direct, to, &slopes)?;
     slopes.run(&mut work, bags, rule)?;
     work.finish()
 }
 
-/// Rows that are no members have no gradient.
+/// Rows that are no members have no gradient: zeros, in them alone. `members`: the list of the bags'.
 pub(super) fn clear_masked(
     work: &mut Work<'_>,
     bags: &Bags,
+    members: Span<u32>,
     to: Option<&Placed<2>>,
 ) -> Result<(), KernelError> {
     let Some(to) = to.filter(|_| bags.members() < bags.total()) else {
@@ -100,14 +102,16 @@ pub(super) fn clear_masked(
     };
     let size = to.dtype.bytes();
     let kernel = work.function("pool", "weir_clear_rows")?;
-    let blocks = bags.total().min(CLEARING) as u32;
+    let blocks = bags.total().div_ceil(THREADS as usize).min(CLEARING) as u32;
     let arguments = [
         to.address.into(),
         ((to.strides[0] * size) as u64).into(),
         ((to.shape[1] * size) as u64).into(),
         (bags.total() as u32).into(),
+        members.into(),
+        (bags.members() as u32).into(),
     ];
-    // SAFETY: the rows are those of the array.
+    // SAFETY: the rows are those of the array, and the list, which is there as not all rows are members, is the bags'.
     unsafe { work.launch(&kernel, Grid::new(blocks, THREADS), &arguments) }
 }
 

@@ -5,7 +5,7 @@ use super::machine;
 
 #[test]
 fn planted_bugs_in_the_products_are_seen() {
-    const BUGS: [(Patch, (u32, u32), &str, &str); 13] = [
+    const BUGS: [(Patch, (u32, u32), &str, &str); 17] = [
         // A stage read before its copies are there.
         (
             Patch {
@@ -142,12 +142,55 @@ fn planted_bugs_in_the_products_are_seen() {
         (
             Patch {
                 file: "cuda/gated_backward.cu",
-                find: "if (!refused[row]) b =",
-                put: "b =",
+                find: "const bool in = t < it.rows && !refused[row];",
+                put: "const bool in = t < it.rows;",
             },
             (8, 0),
             "backward::case_backward_refused",
             "leaves a trace",
+        ),
+        // Steps of the gradients' products multiplied before their copies are there.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "cp_async_wait<LAYERS_STAGES - 2>();",
+                put: "cp_async_wait<LAYERS_STAGES - 1>();",
+            },
+            (8, 0),
+            "backward::case_backward_small",
+            "is no number",
+        ),
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "cp_async_wait<ROWS_STAGES - 2>();",
+                put: "cp_async_wait<ROWS_STAGES - 1>();",
+            },
+            (8, 0),
+            "backward::case_backward_small",
+            "is no number",
+        ),
+        // The features of an item by the places of the item before.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "turn ^= 1;",
+                put: "",
+            },
+            (8, 0),
+            "backward::case_backward_ranges",
+            "far from f64",
+        ),
+        // The sums of the ranges before forgotten.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "if (again) {",
+                put: "if (false) {",
+            },
+            (8, 0),
+            "backward::case_backward_ranges",
+            "far from f64",
         ),
     ];
     for (bug, capability, case, report) in BUGS {

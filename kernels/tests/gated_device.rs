@@ -238,6 +238,18 @@ fn case_too_old() {
 }
 
 fn backward_of(device: &Stream, rules: &[Rule], shape: Shape, lengths: &[usize], dtype: Dtype) {
+    backward_within(allowed(dtype), device, rules, shape, lengths, dtype);
+}
+
+/// As above, with another bound for the head's gradients.
+fn backward_within(
+    bound: f64,
+    device: &Stream,
+    rules: &[Rule],
+    shape: Shape,
+    lengths: &[usize],
+    dtype: Dtype,
+) {
     for (seed, &rule) in rules.iter().enumerate() {
         let case = Case::random(70 + seed as u64, shape, lengths, dtype);
         let dz = case.random_gradient();
@@ -247,8 +259,10 @@ fn backward_of(device: &Stream, rules: &[Rule], shape: Shape, lengths: &[usize],
         let apart = truth.gradients(&got);
         say("apart", format!("{dtype} {rule:?} {shape:?} {apart:?}"));
         for (name, apart) in apart {
+            // Of the features' gradient each is rounded to the features' type.
+            let bound = if name == "features" { allowed(dtype) } else { bound };
             assert!(
-                apart <= allowed(dtype),
+                apart <= bound,
                 "far from f64: {rule:?} {shape:?} {dtype}: {name} {apart:e}"
             );
         }
@@ -295,7 +309,8 @@ fn case_backward_ranges() {
             gated: true,
         };
         let lengths: Vec<usize> = (0..300).map(|bag| [1, 40, 2, 100][bag % 4]).collect();
-        backward_of(&device(), &[SQUARED], shape, &lengths, Dtype::Bf16);
+        // Of so many rows the terms cancel: one item's rows for another's are 7e-7 of the terms' sizes, roundings 5e-9.
+        backward_within(1e-7, &device(), &[SQUARED], shape, &lengths, Dtype::Bf16);
     }
 }
 

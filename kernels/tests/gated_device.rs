@@ -260,7 +260,11 @@ fn backward_within(
         say("apart", format!("{dtype} {rule:?} {shape:?} {apart:?}"));
         for (name, apart) in apart {
             // Of the features' gradient each is rounded to the features' type.
-            let bound = if name == "features" { allowed(dtype) } else { bound };
+            let bound = if name == "features" {
+                allowed(dtype)
+            } else {
+                bound
+            };
             assert!(
                 apart <= bound,
                 "far from f64: {rule:?} {shape:?} {dtype}: {name} {apart:e}"

@@ -162,7 +162,7 @@ API cuMemFreeAsync(Pointer p, void* handle) {
 
 API cuMemGetInfo_v2(size_t* available, size_t* total) {
     ENTER("cuMemGetInfo");
-    *total = (size_t)1 << 30;
+    *total = settings().memory;
     *available = *total - used(device);
     return SUCCESS;
 }

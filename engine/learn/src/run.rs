@@ -119,6 +119,8 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
         history.extend(outcome.history);
         poolings.push((normalise.get_ref().clone(), numerator, outcome.best));
     }
+    progress.note("evaluating");
+    let evaluation = evaluate::evaluate(&run.evaluation(&chosen), &scoring, &poolings)?;
     if let Some(refused) = kernels.refused(Kernel::Pool) {
         progress.note(&format!(
             "{} had no room for {} calls of the pool, and the processor did them, with the same results; the first was {}",
@@ -127,8 +129,6 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
             refused.first
         ));
     }
-    progress.note("evaluating");
-    let evaluation = evaluate::evaluate(&run.evaluation(&chosen), &scoring, &poolings)?;
 
     write(
         &out.join("metrics.csv"),

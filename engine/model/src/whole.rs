@@ -38,7 +38,8 @@ impl BagModel {
     }
 
     /// Pools bags, each a matrix of rows in TileId order, one behind the other without gaps. Bags with at least `whole`
-    /// rows, and all of a fused head's, are pooled by the kernels; the others member by member.
+    /// rows, and all of a fused head's, are pooled by the kernels; the others member by member. An error is that of a launch, and
+    /// so of the bags in it alone.
     ///
     /// # Panics
     /// When a matrix is no whole number of rows of the model's width: the planner has matched the two.
@@ -47,9 +48,10 @@ impl BagModel {
         kernels: &Auto,
         whole: usize,
         bags: &[&[f32]],
-    ) -> Result<Vec<Pooled>, KernelError> {
+    ) -> Vec<Result<Pooled, KernelError>> {
         let width = self.head.inputs();
-        let mut pooled: Vec<Option<Pooled>> = bags.iter().map(|_| None).collect();
+        let mut pooled: Vec<Option<Result<Pooled, KernelError>>> =
+            bags.iter().map(|_| None).collect();
         let (mut gathered, mut bytes): (Vec<usize>, usize) = (Vec::new(), 0);
         for (place, matrix) in bags.iter().enumerate() {
             assert_eq!(
@@ -62,37 +64,42 @@ impl BagModel {
             let size = size_of_val(*matrix);
             if !by_kernels {
                 let members: Vec<&[f32]> = matrix.chunks_exact(width).collect();
-                pooled[place] = Some(self.pool(&members));
+                pooled[place] = Some(Ok(self.pool(&members)));
             } else if size >= ALONE {
-                pooled[place] = self.launch(kernels, &[matrix])?.pop();
+                self.launch_several(kernels, &[place], bags, &mut pooled);
             } else {
                 if bytes + size > GATHERED {
-                    self.launch_gathered(kernels, &gathered, bags, &mut pooled)?;
+                    self.launch_several(kernels, &gathered, bags, &mut pooled);
                     (gathered, bytes) = (Vec::new(), 0);
                 }
                 gathered.push(place);
                 bytes += size;
             }
         }
-        self.launch_gathered(kernels, &gathered, bags, &mut pooled)?;
-        Ok(pooled.into_iter().flatten().collect())
+        self.launch_several(kernels, &gathered, bags, &mut pooled);
+        pooled.into_iter().flatten().collect()
     }
 
-    fn launch_gathered(
+    fn launch_several(
         &self,
         kernels: &Auto,
         places: &[usize],
         bags: &[&[f32]],
-        pooled: &mut [Option<Pooled>],
-    ) -> Result<(), KernelError> {
+        pooled: &mut [Option<Result<Pooled, KernelError>>],
+    ) {
         if places.is_empty() {
-            return Ok(());
+            return;
         }
         let these: Vec<&[f32]> = places.iter().map(|place| bags[*place]).collect();
-        for (place, bag) in places.iter().zip(self.launch(kernels, &these)?) {
-            pooled[*place] = Some(bag);
+        match self.launch(kernels, &these) {
+            Ok(made) => places
+                .iter()
+                .zip(made)
+                .for_each(|(place, bag)| pooled[*place] = Some(Ok(bag))),
+            Err(error) => places
+                .iter()
+                .for_each(|place| pooled[*place] = Some(Err(error.clone()))),
         }
-        Ok(())
     }
 
     /// One launch for some bags.
@@ -283,6 +290,10 @@ mod tests {
         format!("{pooled:?}")
     }
 
+    fn all(pooled: Vec<Result<Pooled, KernelError>>) -> Vec<Pooled> {
+        pooled.into_iter().collect::<Result<_, _>>().unwrap()
+    }
+
     #[test]
     fn loops_kernels_and_batches_of_bags_have_the_same_bits() {
         let sizes = [0, 1, 2, 5, 127, 128, 129, 300, 1025];
@@ -306,11 +317,11 @@ mod tests {
                 let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
                 for threads in [1, 3] {
                     let kernels = Auto::cpu(Cpu::new(threads).unwrap());
-                    let batch = model.pool_matrices(&kernels, 1, &views).unwrap();
+                    let batch = all(model.pool_matrices(&kernels, 1, &views));
                     for (matrix, together) in views.iter().zip(&batch) {
                         let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();
                         let truth = text(&model.pool(&members));
-                        let alone = model.pool_matrices(&kernels, 1, &[matrix]).unwrap();
+                        let alone = all(model.pool_matrices(&kernels, 1, &[matrix]));
                         let about = format!("{normalise} {link} {} {holed}", members.len());
                         assert_eq!(text(together), truth, "{about}, together");
                         assert_eq!(text(&alone[0]), truth, "{about}, alone");
@@ -336,7 +347,7 @@ mod tests {
             .map(|(seed, rows)| matrix(*rows, seed, false))
             .collect();
         let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
-        let pooled = model.pool_matrices(&kernels, 1, &views).unwrap();
+        let pooled = all(model.pool_matrices(&kernels, 1, &views));
         assert_eq!(pooled.len(), sizes.len());
         for (matrix, pooled) in views.iter().zip(&pooled) {
             let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();

@@ -1,7 +1,8 @@
 //! # weir-stages: the stages that are built in
 //!
-//! One file a stage, in this order: schema, parameters, pure function, glue; or a folder, where the pure function is a file of its own. What a stage takes, gives and keeps stands in its
-//! schema; the pure function knows no runtime, and the glue knows no mathematics.
+//! One file a stage, in this order: schema, parameters, pure function, glue; or a folder, where the pure function is a file of its
+//! own. What a stage takes, gives and keeps stands in its schema; the pure function knows no runtime, and the glue knows no
+//! mathematics.
 //!
 //! | stage | rows | idea |
 //! |---|---|---|

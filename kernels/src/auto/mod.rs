@@ -72,7 +72,7 @@ impl fmt::Display for Kernel {
 /// Calls that the device had no room for and the processor did, with the same results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
-    /// How many.
+    /// How many; the measurement of a threshold is one, after which the processor does all of that kernel.
     pub calls: u64,
     /// What the device said to the first.
     pub first: KernelError,
@@ -246,9 +246,16 @@ fn no_room(error: &KernelError) -> bool {
 
 impl Device {
     fn from(&self, kernel: Kernel, cpu: &Cpu) -> Result<Option<usize>, KernelError> {
-        let measure = || timing::threshold(kernel, cpu, self.kernels.as_ref());
-        let from = &self.places[kernel as usize].from;
-        from.get_or_init(measure).clone()
+        let standing = &self.places[kernel as usize];
+        let measure = || match timing::threshold(kernel, cpu, self.kernels.as_ref()) {
+            // A device that is full now is no reason to fail: the processor does what it would have done, and that is told.
+            Err(error) if no_room(&error) => {
+                standing.count(error);
+                Ok(None)
+            }
+            measured => measured,
+        };
+        standing.from.get_or_init(measure).clone()
     }
 }
 

@@ -10,12 +10,12 @@ mod gated_backward;
 mod gated_block;
 mod logits;
 mod numerators;
-pub(crate) mod pool;
+mod pool;
 mod product;
 mod slopes;
-pub(crate) mod tiles;
-pub(crate) mod top_k;
-pub(crate) mod weights;
+mod tiles;
+mod top_k;
+mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;

@@ -21,7 +21,11 @@ pub(super) const fn padded(n: usize) -> usize {
 
 /// A row length whose rows do not fall on the same cache sets: a multiple of [`PANEL`] that is no power of two.
 pub(super) const fn spread(n: usize) -> usize {
-    padded(n) + PANEL
+    let row = padded(n) + PANEL;
+    if row.is_power_of_two() {
+        return row + PANEL;
+    }
+    row
 }
 
 /// The right operand, `[k, columns]`: element (k, j) stands at `(j / 16) * panel + k * 16 + j % 16`.

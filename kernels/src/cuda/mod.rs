@@ -111,6 +111,8 @@ struct Shared {
 #[derive(Default)]
 struct Loaded {
     modules: HashMap<usize, Arc<Module>>,
+    /// Sources of which there is no code for this device, and what was tried.
+    without: HashMap<usize, CudaError>,
     functions: HashMap<(usize, &'static str), Function>,
 }
 
@@ -346,13 +348,25 @@ impl Gpu {
         if let Some(function) = loaded.functions.get(&(key, name)) {
             return Ok(function.clone());
         }
+        if let Some(none) = loaded.without.get(&key) {
+            return Err(none.clone());
+        }
         let module = match loaded.modules.get(&key) {
             Some(module) => module.clone(),
-            None => {
-                let module = Arc::new(Module::load(self, source, &self.shared.images)?);
-                loaded.modules.insert(key, module.clone());
-                module
-            }
+            None => match Module::load(self, source, &self.shared.images) {
+                Ok(module) => {
+                    let module = Arc::new(module);
+                    loaded.modules.insert(key, module.clone());
+                    module
+                }
+                Err(error) => {
+                    // Whoever has another way asks again with each call: no reason to compile it each time.
+                    if matches!(error, CudaError::NoImage { .. }) {
+                        loaded.without.insert(key, error.clone());
+                    }
+                    return Err(error);
+                }
+            },
         };
         let function = Function::load(module, name)?;
         loaded.functions.insert((key, name), function.clone());

@@ -267,7 +267,9 @@ impl OnnxRuntime {
         let way = match device {
             Device::Cpu => Way::Processor(Processor::new(library, graph, input)?),
             Device::Cuda(number) => {
-                let stream = match stream {
+                // A stream of another device would run the network there.
+                let own = |stream: &&Stream| stream.gpu().device().ordinal == number as usize;
+                let stream = match stream.filter(own) {
                     Some(stream) => stream.clone(),
                     None => kernels::stream(number).map_err(|error| ExecutorError::Device {
                         device: device.to_string(),

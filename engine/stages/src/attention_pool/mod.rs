@@ -347,19 +347,14 @@ impl Pool {
         let pooled = model.pool_matrices(kernels, *whole, &views);
         kernels.tell_trace();
         let mut made = Vec::with_capacity(bags.len());
-        match pooled {
-            Ok(pooled) => {
-                for ((((id, done), members), matrix), pooled) in
-                    bags.iter().zip(&members).zip(&views).zip(pooled)
-                {
-                    let Some(slide) = self.slides.get(id) else {
-                        continue;
-                    };
-                    let about = slide.about(done, members.len() == 0, selects.is_some());
-                    made.push(Ok(bag(model, members, matrix, pooled, about)));
-                }
-            }
-            Err(error) => made.extend(bags.iter().map(|_| Err(error.clone()))),
+        for ((((id, done), members), matrix), pooled) in
+            bags.iter().zip(&members).zip(&views).zip(pooled)
+        {
+            let Some(slide) = self.slides.get(id) else {
+                continue;
+            };
+            let about = slide.about(done, members.len() == 0, selects.is_some());
+            made.push(pooled.map(|pooled| bag(model, members, matrix, pooled, about)));
         }
         drop((matrices, members));
         for ((id, mut done), made) in bags.into_iter().zip(made) {
@@ -378,6 +373,10 @@ impl Pool {
                         help: help(model, &error).into(),
                     };
                     cx.event(id, Event::SlideFailed(failure));
+                    if done.end.is_none() {
+                        // More of the slide may come: its domain ends when that does.
+                        continue;
+                    }
                     done.end = Some(End::Aborted);
                     let about = slide.about(&done, true, selects.is_some());
                     bag(model, &nothing, &[], model.pool(&[]), about)
@@ -439,6 +438,7 @@ impl Reduce for Pool {
         let ready: Vec<(SlideId, Completed)> = self
             .slides
             .iter()
+            .filter(|(_, slide)| !slide.failed)
             .filter_map(|(id, slide)| Some((*id, slide.ready.clone()?)))
             .collect();
         self.publish(ready, cx);
@@ -455,7 +455,12 @@ impl Reduce for Pool {
             cx.seal(ATTENTION, id, done.end);
             cx.seal(BAG, id, done.end);
         } else {
-            self.due.push((id, done.clone()));
+            let mut done = done.clone();
+            if slide.failed {
+                // What failed it was told; there is no bag of it any more.
+                done.end = Some(End::Aborted);
+            }
+            self.due.push((id, done));
         }
     }
 

@@ -375,3 +375,50 @@ fn a_device_without_room_changes_no_portable_bag_and_fails_the_fused_ones() {
         assert!(failure.help.contains(help), "{failure:?}");
     }
 }
+
+#[test]
+fn a_slide_whose_pool_failed_while_tiles_came_is_told_once_and_fails_at_its_end() {
+    let shared = Pooler {
+        stage: "pool".into(),
+        model: pooled_by(&Pooling::default()),
+        kernels: refusing(LOST),
+        whole: 1,
+        selects: None,
+    };
+    let mut stage = Pool::new(Arc::new(shared));
+    let mut out = Collected::new(slide());
+    let info = out.info.clone();
+    stage.opened(slide(), &info, &mut out.cx());
+    for t in 0..3 {
+        let key = Key {
+            slide: slide(),
+            tile: tile(t),
+            rev: u32::from(t),
+        };
+        stage.row(0, key, Some(Body::Feature(feature(t))), &mut out.cx());
+        stage.complete(0, slide(), &done(u32::from(t), None), &mut out.cx());
+        stage.settled(&mut out.cx());
+        stage.tick(&mut out.cx());
+        assert_eq!((out.seals(BAG), out.seals(ATTENTION)), (0, 0));
+    }
+    stage.complete(0, slide(), &done(3, Some(End::Complete)), &mut out.cx());
+    stage.settled(&mut out.cx());
+    let bag = published(&out);
+    assert_eq!(
+        (bag.state, bag.n, bag.ended),
+        (State::Failed, 0, Some(End::Aborted))
+    );
+    assert_eq!((out.seals(BAG), out.ended(BAG)), (1, Some(End::Aborted)));
+    let told = out.events.iter();
+    let told = told.filter(|event| matches!(event, Event::SlideFailed(_)));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_launch_that_fails_fails_its_own_bags_and_no_others() {
+    let model = pooled_by(&Pooling::default());
+    let (one, three) = (feature(1).to_vec(), feature(2).repeat(3));
+    let pooled = model.pool_matrices(&refusing(LOST), 2, &[&one, &three, &one]);
+    let went: Vec<bool> = pooled.iter().map(Result::is_ok).collect();
+    assert_eq!(went, [true, false, true]);
+}

@@ -415,6 +415,22 @@ fn a_threshold_is_measured_when_it_is_asked_for_or_needed_and_once() {
 }
 
 #[test]
+fn a_device_that_is_full_when_it_is_measured_leaves_the_calls_to_the_processor_and_that_is_counted()
+{
+    for full in [driver(OUT_OF_MEMORY), limit()] {
+        let (device, _) = counting(Some(full.clone()));
+        let auto = Auto::measured(Cpu::new(1).unwrap(), device);
+        assert_eq!(auto.threshold(Kernel::Pool), Ok(None));
+        assert_eq!(
+            call(&auto, Method::Pool, 5).unwrap(),
+            truth(Method::Pool, 5)
+        );
+        let refused = auto.refused(Kernel::Pool).unwrap();
+        assert_eq!((refused.calls, refused.first), (1, refusal(full)));
+    }
+}
+
+#[test]
 fn the_processor_alone_has_no_threshold_and_a_kind() {
     let alone = Auto::cpu(Cpu::new(1).unwrap());
     assert!(!alone.has_device());

@@ -33,7 +33,7 @@ const ALIGNMENT: usize = 64;
 pub struct Slot {
     /// Its numbers, f32 [3, size, size].
     pub numbers: Span<f32>,
-    /// Its features, f32 [feature].
+    /// Its features, f32 `[feature]`.
     pub features: Span<f32>,
 }
 

@@ -3,7 +3,7 @@
 //! (a), (b), (d) and (e) have the same bits on both, so their place is a matter of time and of room alone:
 //!
 //! * A call runs on the device from a number of bytes on, one for each [`Kernel`]; what its backward pass reads is counted
-//!   by the same one. The number is measured ([`timing`]) the first time that somebody asks for it or calls the kernel, or said by
+//!   by the same one. The number is measured (`timing.rs`) the first time that somebody asks for it or calls the kernel, or said by
 //!   the environment variable [`FROM`], for experiments and tests.
 //! * An argument that lies on a device is used where it lies, so such a call runs there whatever its size.
 //! * Where the device has no room for a call, in its memory or in its launches, and all arguments lie on the host, the processor does

@@ -12,7 +12,7 @@ SHELL := /bin/bash
 PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
-# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one, so that drivers from CUDA 12.4 on take it.
+# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
 CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
 CUDA_PTXAS := nvidia-cuda-nvcc==13.0.88

@@ -103,6 +103,7 @@ fn unsafe_code_stays_in_its_rooms() {
         "kernels/src/cuda",
         // Views of memory; vectors of AVX2; products of matrices.
         "kernels/src/view.rs",
+        "kernels/src/auto/tests/",
         "kernels/src/cpu/",
         "engine/model/src",
         "plugins/",

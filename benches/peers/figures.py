@@ -26,6 +26,8 @@ POOL = "pool.forward squared-average f32 1x20000 d1024"
 GATED = "gated-pool.forward squared-average f32 1x20000 d1024 l256"
 BACKWARD = "gated-pool.backward squared-average f32 1x20000 d1024 l256 kept"
 AGAIN = BACKWARD.removesuffix(" kept")
+# Forward with the units kept, then backward with dL/dh, as one call; PyTorch builds its graph in the call and throws it away.
+STEP = "gated-pool.step squared-average f32 1x20000 d1024 l256"
 HERE = os.path.dirname(os.path.abspath(__file__))
 command = [options.bench] + (["bench", "kernels"] if os.path.basename(options.bench) == "weir" else [])
 
@@ -98,6 +100,7 @@ for threads in map(int, options.threads.split(",")):
         (GATED, "head and pool", 1.15),
         (BACKWARD, "head and pool, backward", 0.8),
         (AGAIN, "head and pool, backward, units made again", 1e9),
+        (STEP, "head and pool, forward and backward", 0.8),
     ):
         peers = sorted({by for c, by in times if c == case and by != "weir"}, key=lambda by: least(case, by))
         for place, by in enumerate(peers):

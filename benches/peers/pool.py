@@ -239,9 +239,18 @@ def backward(data, forward):
     return lambda: torch.autograd.grad(z, inputs, data.u.to(z.dtype), retain_graph=True)
 
 
+def step(data, forward):
+    """A training step's two passes as one call: the graph is built, its gradients are taken, and it is thrown away."""
+    inputs = [t for t in vars(data).values() if isinstance(t, torch.Tensor) and t.requires_grad]
+    z = forward()
+    used = torch.autograd.grad(z, inputs, data.u.to(z.dtype), allow_unused=True)
+    inputs = [t for t, g in zip(inputs, used) if g is not None]
+    return lambda: torch.autograd.grad((z := forward()), inputs, data.u.to(z.dtype))
+
+
 def peers(case):
     """Name and call of each way to do the case's work."""
-    kernel, back = case["kernel"], case["direction"] == "backward"
+    kernel, back = case["kernel"], case["direction"] != "forward"
     plain = case["dtype"] == "f32" and not on_cuda and not back
     if kernel == "tiles":
         yield from tiles(case)
@@ -277,9 +286,10 @@ def peers(case):
         pool = pool_product if data.equal else pool_sum
         whole = lambda: pool(data, weights(data, head_one_product(data, data.h)), data.h)
         if back:
-            yield "torch eager", backward(data, eager)
-            yield "torch one product", backward(data, one)
-            yield "torch.compile", backward(data, compiled(whole))
+            of = step if case["direction"] == "step" else backward
+            yield "torch eager", of(data, eager)
+            yield "torch one product", of(data, one)
+            yield "torch.compile", of(data, compiled(whole))
         else:
             yield "torch eager", eager
             yield "torch one product", one

@@ -39,10 +39,12 @@ DEVICE float item_sum(const float (&values)[EACH_LANE], u32 rows) {
 
 /// The sum of items' sums, in order, which other blocks have written.
 DEVICE float merged_sum(const float* sums, u32 items) {
-    float total = 0.0f;
+    auto load = [&](u32 mine) { return mine < items ? load_l2(sums + mine) : 0.0f; };
+    float total = 0.0f, next = load(lane_id());
     for (u32 from = 0; from < items; from += WARP) {
-        const u32 mine = from + lane_id();
-        const float value = mine < items ? load_l2(sums + mine) : 0.0f;
+        const float value = next;
+        // While these are added the next are under way.
+        next = load(from + WARP + lane_id());
         const u32 end = min(items - from, (u32)WARP);
         for (u32 p = 0; p < end; p++) total = __fadd_rn(total, __shfl_sync(FULL_WARP, value, (int)p));
     }
@@ -55,6 +57,9 @@ DEVICE bool last_of(u32* count, u32 warps) {
     __syncwarp();
     u32 before = 0;
     if (lane_id() == 0) {
+        // A lane's own fence orders its own writes. That the count says of the other lanes' writes too that they are done holds
+        // by the memory model only where a fence of the lane that counts stands after the warp's barrier.
+        __threadfence();
         before = atomicAdd(count, 1u);
         if (before == warps - 1) *count = 0;
     }

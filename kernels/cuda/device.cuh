@@ -88,6 +88,28 @@ DEVICE u32 load_l2(const u32* p) {
     return v;
 }
 
+/// As above for a byte.
+DEVICE u8 load_l2(const u8* p) {
+    u16 v;
+    asm volatile("ld.global.cg.u8 %0, [%1];" : "=h"(v) : "l"(p) : "memory");
+    return (u8)v;
+}
+
+/// A float of global memory, through L1, in its place among the other loads: the compiler moves it into no branch.
+/// (ld.global)
+DEVICE float load_one(const float* p) {
+    float v;
+    asm volatile("ld.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/// Four of them. `p` is 16-byte aligned. (ld.global.v4)
+DEVICE float4 load_four(const float* p) {
+    float4 v;
+    asm volatile("ld.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    return v;
+}
+
 // ---- conversions --------------------------------------------------------------------------------------------------------
 
 /// bf16 to f32, exact: it is the upper half.
@@ -214,10 +236,12 @@ DEVICE void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
 
-/// Arrives once at the barrier that lies at the same place in block `rank` of the cluster. (mapa, mbarrier.arrive.cluster)
+/// Arrives once at the barrier that lies at the same place in block `rank` of the cluster: to say that memory is free, and no
+/// more. It publishes nothing: what would (release at the cluster's scope) is a fence of all memory in each warp and step. (mapa,
+/// mbarrier.arrive)
 DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank) {
     asm volatile("{\n .reg .b32 remote;\n mapa.shared::cluster.u32 remote, %0, %1;\n"
-                 " mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
+                 " mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
                  "r"(rank)
                  : "memory");
 }
@@ -226,14 +250,6 @@ DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank) {
 /// (mbarrier.try_wait.parity)
 DEVICE void mbarrier_wait(u64* barrier, u32 parity) {
     asm volatile("{\n .reg .pred done;\n AGAIN:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 " @!done bra AGAIN;\n}" ::"r"(shared_address(barrier)),
-                 "r"(parity)
-                 : "memory");
-}
-
-/// As mbarrier_wait, where arrivals come from other blocks of the cluster. (mbarrier.try_wait.parity.acquire.cluster)
-DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity) {
-    asm volatile("{\n .reg .pred done;\n AGAIN:\n mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
                  " @!done bra AGAIN;\n}" ::"r"(shared_address(barrier)),
                  "r"(parity)
                  : "memory");
@@ -330,6 +346,12 @@ DEVICE void wgmma_commit() {
 template <int PENDING>
 DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+/// After a wait for all batches, before the results are read: without it a compiler may move a read above the wait.
+DEVICE void wgmma_results(float (&d)[128]) {
+#pragma unroll
+    for (u32 i = 0; i < 128; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 #define WEIR_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])

@@ -1,45 +1,49 @@
 // (c) backward, from dL/da that (b)'s backward has made: nothing but logits and weights is kept of the forward pass.
 //
-//   hidden    a block an item: the hidden units again (mma.sync), then dL/dp of their pre-activations p to a buffer of f32, and
-//             the item's part of the biases' and of w's gradient
+//   hidden    a block an item by chunks of the head: the hidden units again (mma.sync), then dL/dp of their pre-activations p to
+//             a buffer of f32, and the item's part of the biases' and of w's gradient
 //   layers    a block 128 columns of the head by 128 components: dL/d(V, U) += dL/dp' h, items in ascending order
 //   rows      a block an item by 128 components: dL/dh = w dL/dz + dL/dp (V, U)
 //   fold      a block 32 columns: the range's parts of the biases' and of w's gradient onto those of the ranges before
 //   gather    the parts of all splits, ascending
 //
-// Ranges of items go by, so that the buffers stay small, however many items there are. `layers` splits the items of a range SPLITS ways, always the same; no
-// sum's order depends on the device. The two products multiply in tf32: features of 16 bits are exact in it and dL/dp keeps
-// 2^-11; f32 is split in two numbers and multiplied three times.
+// Ranges of items go by, so that the buffers stay small, however many items there are. `layers` splits the items of a range
+// SPLITS ways, always the same; no sum's order depends on the device. The two products multiply in tf32: features of 16 bits
+// are exact in it and dL/dp keeps 2^-11; f32 is split in two numbers and multiplied three times.
+//
+// Both run as the forward product does: copies (cp.async) of the steps to come are under way while a step is multiplied, and
+// two blocks share a multiprocessor. What limits them is then shared memory and L2, not latency: a warp's 64 x 32 sums take
+// (64 + 32) x 8 numbers for 16 products of 16 x 8 x 8, and a block 2 x 128 numbers of L2 for 128 x 128 multiplications.
 //
 // Needs: sm_80
-#include "gated_product.cuh"
+#include "gated_tiles.cuh"
 
 /// Parts of a range that `layers` sums apart.
 #define SPLITS 8
-/// A block's tile of `layers` and `rows`, and the depth of a step.
-#define TILE 128
-#define DEPTH 16
-/// Floats from row to row of a tile in shared memory: neighbours along k in other banks.
-#define ACROSS (TILE + 8)
-#define ALONG (DEPTH + 4)
+/// The place of a row that is refused, or beyond an item's last.
+#define NONE 0xFFFFFFFFu
 
-template <int KIND>
+/// `places` gets each row of the item as a number of the array of features, or NONE.
+template <class T>
 DEVICE void hidden(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, u32 first_item,
-                   const float* slopes, const u8* refused, float* dp, float* bias_parts, float* weight_parts) {
+                   const float* slopes, const u8* refused, u32* places, float* dp, float* bias_parts, float* weight_parts) {
     DYNAMIC_SHARED(shared);
+    float* da = (float*)(shared + SHARED_BYTES);
     const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
-    const u32 item = first_item + blockIdx.x, columns = head.chunks * CHUNK;
-    const Item it = items[item];
-    float da[4][2];
-#pragma unroll
-    for (u32 a = 0; a < 4; a++)
-#pragma unroll
-        for (u32 y = 0; y < 2; y++) {
-            const u32 r = m * 64 + a * 16 + y * 8 + lane / 4;
-            const u32 row = r < it.rows ? row_of(list, it.first + r) : 0;
-            da[a][y] = r < it.rows && !refused[row] ? slopes[row] : 0.0f;
-        }
-    product<KIND>(shared, h, matrix, head.chunks, list, it, m, n, [&](u32 chunk, float (&acc)[4][8][4]) {
+    // Chunks of the block.
+    const u32 chunks = head.chunks / gridDim.y, first_chunk = blockIdx.y * chunks, columns = head.chunks * CHUNK;
+    const Item it = items[first_item + blockIdx.x];
+    // In shared memory and not in registers, of which the product leaves none; its barriers come before who reads.
+    if (t < ROWS) {
+        const u32 row = row_of(list, it.first + (t < it.rows ? t : 0));
+        const bool in = t < it.rows && !refused[row];
+        da[t] = in ? slopes[row] : 0.0f;
+        if (first_chunk == 0) places[(u64)blockIdx.x * ROWS + t] = in ? row : NONE;
+    }
+    const u32 steps = (h.width * T::BYTES + STEP_BYTES - 1) / STEP_BYTES;
+    const char* own = matrix + (u64)first_chunk * CHUNK * steps * STEP_BYTES;
+    product<T>(shared, h, own, chunks, list, it, m, n, [&](u32 place, float (&acc)[4][8][4]) {
+        const u32 chunk = first_chunk + place;
         const float* bias = (const float*)head.bias + chunk * CHUNK;
         const float* weight = (const float*)head.weight + chunk * CHUNK;
 #pragma unroll
@@ -53,31 +57,30 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
                 for (u32 a = 0; a < 4; a++)
 #pragma unroll
                     for (u32 y = 0; y < 2; y++) {
+                        const float slope = da[m * 64 + a * 16 + y * 8 + lane / 4];
                         const float v = acc[a][j][2 * y + e] + v0, u = acc[a][j + 4][2 * y + e] + u0;
-                        const float t_v = KIND == F32 ? tanh_f32(v) : tanh_approx(v);
+                        const float t_v = T::HALF ? tanh_approx(v) : tanh_f32(v);
                         float dv = 0.0f, du = 0.0f;
                         // A refused row's units may be no numbers: they are not multiplied by 0.
-                        if (da[a][y] != 0.0f) {
-                            const float upper = da[a][y] * w;
+                        if (slope != 0.0f) {
+                            const float upper = slope * w;
                             if (head.gated) {
-                                const float s = KIND == F32 ? sigmoid_f32(u) : __fmaf_rn(0.5f, tanh_approx(0.5f * u), 0.5f);
+                                const float s = T::HALF ? __fmaf_rn(0.5f, tanh_approx(0.5f * u), 0.5f) : sigmoid_f32(u);
                                 dv = upper * s * (1.0f - t_v * t_v);
                                 du = upper * t_v * s * (1.0f - s);
-                                of_w = __fmaf_rn(da[a][y], t_v * s, of_w);
+                                of_w = __fmaf_rn(slope, t_v * s, of_w);
                             } else {
-                                const float t_u = KIND == F32 ? tanh_f32(u) : tanh_approx(u);
+                                const float t_u = T::HALF ? tanh_approx(u) : tanh_f32(u);
                                 dv = upper * (1.0f - t_v * t_v);
-                                du = da[a][y] * w2 * (1.0f - t_u * t_u);
-                                of_w = __fmaf_rn(da[a][y], t_v, of_w);
-                                of_w2 = __fmaf_rn(da[a][y], t_u, of_w2);
+                                du = slope * w2 * (1.0f - t_u * t_u);
+                                of_w = __fmaf_rn(slope, t_v, of_w);
+                                of_w2 = __fmaf_rn(slope, t_u, of_w2);
                             }
                         }
                         of_v += dv;
                         of_u += du;
-                        const u32 r = m * 64 + a * 16 + y * 8 + lane / 4;
-                        float* to = dp + ((u64)blockIdx.x * ROWS + r) * columns + chunk * CHUNK + l;
-                        to[0] = dv;
-                        to[HALF_CHUNK] = du;
+                        acc[a][j][2 * y + e] = dv;
+                        acc[a][j + 4][2 * y + e] = du;
                     }
                 for (int d = 4; d < WARP; d *= 2) {
                     of_v += __shfl_xor_sync(FULL_WARP, of_v, d);
@@ -93,184 +96,217 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
                     weight_parts[at + HALF_CHUNK] = of_w2;
                 }
             }
+            // Two columns at once, so that four lanes' stores fill a sector.
+            const u32 l = n * 32 + j * 8 + lane % 4 * 2;
+            float* to = dp + ((u64)blockIdx.x * ROWS + m * 64 + lane / 4) * columns + chunk * CHUNK + l;
+#pragma unroll
+            for (u32 a = 0; a < 4; a++)
+#pragma unroll
+                for (u32 y = 0; y < 2; y++) {
+                    *(float2*)to = make_float2(acc[a][j][2 * y], acc[a][j][2 * y + 1]);
+                    *(float2*)(to + HALF_CHUNK) = make_float2(acc[a][j + 4][2 * y], acc[a][j + 4][2 * y + 1]);
+                    to += 8 * columns;
+                }
         }
     });
 }
 
-/// One step of a product of tiles: acc (warp (m, n) of 2 x 4: 64 rows, 32 columns) += a (128 x 16) b (16 x 128). b lies along
-/// its columns; `a_along`: a lies along k, else along its rows.
-template <int KIND>
-DEVICE void multiply_tiles(float (&acc)[4][4][4], const float* a_tile, bool a_along, const float* b_tile, u32 m, u32 n) {
-    const u32 g = lane_id() / 4, q = lane_id() % 4;
-    auto split = [](float x, u32& high, u32& low) {
-        high = __float_as_uint(x) & 0xFFFFE000u;
-        low = __float_as_uint(__fsub_rn(x, __uint_as_float(high)));
+/// `places`: of the range's rows. `parts`: rows of whole tiles.
+template <class T>
+DEVICE void layers(const Features& h, const Item* items, u32 first_item, u32 item_count, const u32* places, const float* dp,
+                   u32 columns, u32 again, float* parts) {
+    typedef LayersStep<T> Step;
+    DYNAMIC_SHARED(shared);
+    // The places of the rows of the item that is copied and of the next, in turns.
+    u32* table = (u32*)(shared + LAYERS_STAGES * Step::BYTES);
+    const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
+    const u32 c0 = blockIdx.x * TILE, x0 = blockIdx.y * TILE;
+
+    // An item's places are fetched two items ahead and laid into the table one item ahead, so that no copy waits for them.
+    auto rows_of = [&](u32 item) { return item < item_count ? items[first_item + item].rows : 0; };
+    auto place_of = [&](u32 item) { return t < ROWS && item < item_count ? places[(u64)item * ROWS + t] : NONE; };
+    u32 item = blockIdx.z, row = 0, turn = 0, copied = 0;
+    u32 rows = rows_of(item), next_rows = 0;
+    if (t < ROWS) table[t] = place_of(item);
+    u32 fetched_rows = rows_of(item + SPLITS), fetched_place = place_of(item + SPLITS);
+    auto copy = [&](u32 i) {
+        if (item < item_count) {
+            char* stage = shared + i % LAYERS_STAGES * Step::BYTES;
+            if (row == 0) {
+                next_rows = fetched_rows;
+                if (t < ROWS) table[(turn ^ 1) * ROWS + t] = fetched_place;
+                fetched_rows = rows_of(item + 2 * SPLITS);
+                fetched_place = place_of(item + 2 * SPLITS);
+            }
+            // Rows beyond the item's last are there, and zeros.
+            const float* from = dp + ((u64)item * ROWS + row + t / 32) * columns + c0 + t % 32 * 4;
+#pragma unroll
+            for (u32 k = 0; k < Step::DEPTH; k += THREADS / 32)
+                cp_async16(stage + ((k + t / 32) * ACROSS + t % 32 * 4) * 4, from + (u64)k * columns);
+            constexpr u32 COUNT = T::PIECE, PIECES = TILE / COUNT;
+            const u32 c = x0 + t % PIECES * COUNT;
+#pragma unroll
+            for (u32 k = 0; k < Step::DEPTH; k += THREADS / PIECES) {
+                const u32 place = table[turn * ROWS + row + k + t / PIECES];
+                const bool in = place != NONE;
+                char* to = stage + Step::FEATURES + (k + t / PIECES) * Step::ROW + t % PIECES * 16;
+                if (h.whole) {
+                    const bool valid = in && c < h.width;
+                    cp_async16(to, (const char*)h.address + (valid ? place * h.pitch + (u64)c * T::BYTES : 0), valid);
+                } else {
+                    store16(to, in ? load_piece<T>(h, place, c) : make_uint4(0, 0, 0, 0));
+                }
+            }
+            copied++;
+            row += Step::DEPTH;
+            if (row >= rows) {
+                row = 0;
+                item += SPLITS;
+                rows = next_rows;
+                turn ^= 1;
+            }
+        }
+        cp_async_commit();
     };
-    for (u32 k = 0; k < DEPTH; k += 8) {
-        u32 high[4][4], low[4][4];
+    for (u32 i = 0; i < LAYERS_STAGES - 1; i++) {
+        // An item may be one step.
+        __syncthreads();
+        copy(i);
+    }
+
+    const u64 pitch = gridDim.y * TILE;
+    float* part = parts + ((u64)blockIdx.z * columns + c0 + m * 64) * pitch + x0 + n * 32 + lane % 4 * 4;
+    float acc[4][4][4] = {};
+    if (again) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++)
 #pragma unroll
-            for (u32 x = 0; x < 4; x++) {
-                const u32 row = m * 64 + i * 16 + g + x % 2 * 8, at = k + q + x / 2 * 4;
-                split(a_along ? a_tile[row * ALONG + at] : a_tile[at * ACROSS + row], high[i][x], low[i][x]);
-            }
+            for (u32 y = 0; y < 2; y++)
 #pragma unroll
-        for (u32 j = 0; j < 4; j++) {
-            u32 b_high[2], b_low[2];
-#pragma unroll
-            for (u32 x = 0; x < 2; x++) split(b_tile[(k + q + x * 4) * ACROSS + n * 32 + j * 8 + g], b_high[x], b_low[x]);
-#pragma unroll
-            for (u32 i = 0; i < 4; i++) {
-                if (KIND == F32) {
-                    mma_m16n8k8_tf32(acc[i][j], low[i], b_high);
-                    mma_m16n8k8_tf32(acc[i][j], high[i], b_low);
+                for (u32 p = 0; p < 2; p++) {
+                    const float4 v = *(const float4*)(part + layers_row(i, y) * pitch + p * 16);
+                    acc[i][2 * p][2 * y] = v.x;
+                    acc[i][2 * p + 1][2 * y] = v.y;
+                    acc[i][2 * p][2 * y + 1] = v.z;
+                    acc[i][2 * p + 1][2 * y + 1] = v.w;
                 }
-                mma_m16n8k8_tf32(acc[i][j], high[i], b_high);
-            }
-        }
     }
-}
-
-/// Four components of a row as f32, zeros beyond its end.
-template <int KIND>
-DEVICE float4 four(const Features& h, u64 row, u32 c) {
-    float x[4];
-    const char* from = (const char*)h.address + row * h.pitch;
-#pragma unroll
-    for (u32 k = 0; k < 4; k++) {
-        x[k] = 0.0f;
-        if (c + k >= h.width) continue;
-        if constexpr (KIND == F32) x[k] = ((const float*)from)[c + k];
-        else x[k] = widened<KIND>(((const u16*)from)[c + k]);
+    for (u32 i = 0; i < copied; i++) {
+        cp_async_wait<LAYERS_STAGES - 2>();
+        // All copies of this step are there, and nobody reads the stage that the next copy takes.
+        __syncthreads();
+        copy(i + LAYERS_STAGES - 1);
+        multiply_layers<T>(acc, shared + i % LAYERS_STAGES * Step::BYTES, m, n);
     }
-    return make_float4(x[0], x[1], x[2], x[3]);
-}
-
-template <int KIND>
-DEVICE void layers(const Features& h, const u32* list, const Item* items, u32 first_item, u32 item_count, const u8* refused,
-                   const float* dp, u32 columns, u32 again, float* parts) {
-    DYNAMIC_SHARED(shared);
-    float* a_tile = (float*)shared;
-    float* b_tile = a_tile + DEPTH * ACROSS;
-    const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
-    const u32 c0 = blockIdx.x * TILE, x0 = blockIdx.y * TILE;
-    float* part = parts + (u64)blockIdx.z * columns * h.width;
-    // Element (row, column) of the tile that a thread's sum belongs to.
-    auto place = [&](u32 i, u32 j, u32 x, u32& c, u32& f) {
-        c = c0 + m * 64 + i * 16 + x / 2 * 8 + lane / 4;
-        f = x0 + n * 32 + j * 8 + lane % 4 * 2 + x % 2;
-    };
-    float acc[4][4][4];
+    cp_async_wait<0>();
 #pragma unroll
     for (u32 i = 0; i < 4; i++)
 #pragma unroll
-        for (u32 j = 0; j < 4; j++)
+        for (u32 y = 0; y < 2; y++)
 #pragma unroll
-            for (u32 x = 0; x < 4; x++) {
-                u32 c, f;
-                place(i, j, x, c, f);
-                acc[i][j][x] = again && f < h.width ? part[(u64)c * h.width + f] : 0.0f;
-            }
-    for (u32 local = blockIdx.z; local < item_count; local += SPLITS) {
-        const Item it = items[first_item + local];
-        for (u32 r0 = 0; r0 < it.rows; r0 += DEPTH) {
-#pragma unroll
-            for (u32 half = 0; half < 2; half++) {
-                const u32 k = t / 32 + half * 8, at = t % 32 * 4, r = r0 + k;
-                const float4 a = *(const float4*)(dp + ((u64)local * ROWS + r) * columns + c0 + at);
-                *(float4*)(a_tile + k * ACROSS + at) = a;
-                float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                if (r < it.rows) {
-                    const u32 row = row_of(list, it.first + r);
-                    if (!refused[row]) b = four<KIND>(h, row, x0 + at);
-                }
-                *(float4*)(b_tile + k * ACROSS + at) = b;
-            }
-            __syncthreads();
-            multiply_tiles<KIND>(acc, a_tile, false, b_tile, m, n);
-            __syncthreads();
-        }
-    }
-#pragma unroll
-    for (u32 i = 0; i < 4; i++)
-#pragma unroll
-        for (u32 j = 0; j < 4; j++)
-#pragma unroll
-            for (u32 x = 0; x < 4; x++) {
-                u32 c, f;
-                place(i, j, x, c, f);
-                if (f < h.width) part[(u64)c * h.width + f] = acc[i][j][x];
-            }
+            for (u32 p = 0; p < 2; p++) *(float4*)(part + layers_row(i, y) * pitch + p * 16) = neighbours(acc, i, y, p);
 }
 
 /// `matrix`: the head's columns as rows of f32, each of `pitch` (a multiple of 128) components.
-template <int KIND>
+template <class T>
 DEVICE void rows(u32 width, const u32* list, const Item* items, u32 first_item, const float* dp, u32 columns, const float* matrix,
                  u32 pitch, const float* weights, const float* dz, void* out, u64 out_stride) {
     DYNAMIC_SHARED(shared);
-    float* a_tile = (float*)shared;
-    float* b_tile = a_tile + TILE * ALONG;
+    u32* row_at = (u32*)(shared + ROWS_STAGES * ROWS_STEP);
+    float* weight_at = (float*)row_at + ROWS;
     const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
     const u32 x0 = blockIdx.y * TILE;
     const Item it = items[first_item + blockIdx.x];
-    float acc[4][4][4] = {};
-    for (u32 c = 0; c < columns; c += DEPTH) {
+    const float* a_from = dp + ((u64)blockIdx.x * ROWS + t / 4) * columns + t % 4 * 4;
+    const float* b_from = matrix + (u64)(t / 32) * pitch + x0 + t % 32 * 4;
+    auto copy = [&](u32 i) {
+        const u32 c = i * ROWS_DEPTH;
+        if (c < columns) {
+            char* stage = shared + i % ROWS_STAGES * ROWS_STEP;
 #pragma unroll
-        for (u32 half = 0; half < 2; half++) {
-            const u32 r = t / 4 + half * 64, along = t % 4 * 4;
-            *(float4*)(a_tile + r * ALONG + along) =
-                *(const float4*)(dp + ((u64)blockIdx.x * ROWS + r) * columns + c + along);
-            const u32 k = t / 32 + half * 8, at = t % 32 * 4;
-            *(float4*)(b_tile + k * ACROSS + at) = *(const float4*)(matrix + (u64)(c + k) * pitch + x0 + at);
+            for (u32 r = 0; r < TILE; r += THREADS / 4)
+                cp_async16(stage + ((r + t / 4) * ALONG + t % 4 * 4) * 4, a_from + (u64)r * columns + c);
+#pragma unroll
+            for (u32 k = 0; k < ROWS_DEPTH; k += THREADS / 32)
+                cp_async16(stage + ROWS_HEAD + ((k + t / 32) * ACROSS + t % 32 * 4) * 4, b_from + (u64)(c + k) * pitch);
         }
-        __syncthreads();
-        multiply_tiles<KIND>(acc, a_tile, true, b_tile, m, n);
-        __syncthreads();
+        cp_async_commit();
+    };
+    for (u32 i = 0; i < ROWS_STAGES - 1; i++) copy(i);
+    // At once and not row by row at the end.
+    if (t < ROWS) {
+        const u32 row = row_of(list, it.first + min(t, it.rows - 1));
+        row_at[t] = row;
+        weight_at[t] = weights[row];
     }
+    float acc[4][4][4] = {};
+    for (u32 i = 0; i < columns / ROWS_DEPTH; i++) {
+        cp_async_wait<ROWS_STAGES - 2>();
+        // As in `layers`.
+        __syncthreads();
+        copy(i + ROWS_STAGES - 1);
+        multiply_rows<T>(acc, shared + i % ROWS_STAGES * ROWS_STEP, m, n);
+    }
+    cp_async_wait<0>();
+    const float* u = dz + (u64)it.bag * width;
+    // Whether each row, of dL/dz and of the result, is made of whole fours, and where fours may be.
+    const bool fours = width % 4 == 0 && (u64)dz % 16 == 0 && out_stride % 4 == 0 && (u64)out % (4 * T::BYTES) == 0;
 #pragma unroll
-    for (u32 i = 0; i < 4; i++)
-#pragma unroll
-        for (u32 y = 0; y < 2; y++) {
-            const u32 r = m * 64 + i * 16 + y * 8 + lane / 4;
-            if (r >= it.rows) continue;
-            const u32 row = row_of(list, it.first + r);
-            const float w = weights[row];
-#pragma unroll
-            for (u32 j = 0; j < 4; j++)
-#pragma unroll
-                for (u32 e = 0; e < 2; e++) {
-                    const u32 f = x0 + n * 32 + j * 8 + lane % 4 * 2 + e;
-                    if (f >= width) continue;
-                    const float x = __fmaf_rn(w, dz[(u64)it.bag * width + f], acc[i][j][2 * y + e]);
-                    const u64 at = row * out_stride + f;
-                    if constexpr (KIND == F32) ((float*)out)[at] = x;
-                    else if constexpr (KIND == BF16) ((u16*)out)[at] = f32_to_bf16(x);
-                    else ((u16*)out)[at] = f32_to_f16(x);
-                }
+    for (u32 p = 0; p < 2; p++) {
+        const u32 f = x0 + n * 32 + p * 16 + lane % 4 * 4;
+        if (f >= width) continue;
+        float4 d = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (fours) {
+            d = *(const float4*)(u + f);
+        } else {
+            d.x = u[f];
+            if (f + 1 < width) d.y = u[f + 1];
+            if (f + 2 < width) d.z = u[f + 2];
+            if (f + 3 < width) d.w = u[f + 3];
         }
+#pragma unroll
+        for (u32 i = 0; i < 4; i++)
+#pragma unroll
+            for (u32 y = 0; y < 2; y++) {
+                const u32 r = m * 64 + i * 16 + y * 8 + lane / 4;
+                if (r >= it.rows) continue;
+                const float w = weight_at[r];
+                char* row = (char*)out + row_at[r] * out_stride * T::BYTES;
+                const float4 sum = neighbours(acc, i, y, p);
+                const float4 x = make_float4(__fmaf_rn(w, d.x, sum.x), __fmaf_rn(w, d.y, sum.y), __fmaf_rn(w, d.z, sum.z),
+                                             __fmaf_rn(w, d.w, sum.w));
+                if (fours) {
+                    store_four<T>(row, f, x);
+                    continue;
+                }
+                store_one<T>(row, f, x.x);
+                if (f + 1 < width) store_one<T>(row, f + 1, x.y);
+                if (f + 2 < width) store_one<T>(row, f + 2, x.z);
+                if (f + 3 < width) store_one<T>(row, f + 3, x.w);
+            }
+    }
 }
 
-#define GATED_BACKWARD(type, kind)                                                                                                 \
+#define GATED_BACKWARD(type, T)                                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) weir_gated_hidden_##type(                                             \
         Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items,      \
-        u32 first_item, const float* __restrict__ slopes, const u8* __restrict__ refused, float* dp, float* bias_parts,            \
-        float* weight_parts) {                                                                                                     \
-        hidden<kind>(h, matrix, head, list, items, first_item, slopes, refused, dp, bias_parts, weight_parts);                     \
+        u32 first_item, const float* __restrict__ slopes, const u8* __restrict__ refused, u32* places, float* dp,                  \
+        float* bias_parts, float* weight_parts) {                                                                                  \
+        hidden<T>(h, matrix, head, list, items, first_item, slopes, refused, places, dp, bias_parts, weight_parts);             \
     }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) weir_gated_layers_##type(                                                \
-        Features h, const u32* __restrict__ list, const Item* __restrict__ items, u32 first_item, u32 item_count,                  \
-        const u8* __restrict__ refused, const float* __restrict__ dp, u32 columns, u32 again, float* parts) {                      \
-        layers<kind>(h, list, items, first_item, item_count, refused, dp, columns, again, parts);                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) weir_gated_layers_##type(                                             \
+        Features h, const Item* __restrict__ items, u32 first_item, u32 item_count, const u32* __restrict__ places,                \
+        const float* __restrict__ dp, u32 columns, u32 again, float* parts) {                                                      \
+        layers<T>(h, items, first_item, item_count, places, dp, columns, again, parts);                                         \
     }                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS) weir_gated_rows_##type(                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) weir_gated_rows_##type(                                               \
         u32 width, const u32* __restrict__ list, const Item* __restrict__ items, u32 first_item, const float* __restrict__ dp,     \
         u32 columns, const float* __restrict__ matrix, u32 pitch, const float* __restrict__ weights,                               \
         const float* __restrict__ dz, void* out, u64 out_stride) {                                                                 \
-        rows<kind>(width, list, items, first_item, dp, columns, matrix, pitch, weights, dz, out, out_stride);                      \
+        rows<T>(width, list, items, first_item, dp, columns, matrix, pitch, weights, dz, out, out_stride);                      \
     }
 
-GATED_BACKWARD(bf16, BF16)
+GATED_BACKWARD(bf16, Bf16)
 GATED_BACKWARD(f16, F16)
 GATED_BACKWARD(f32, F32)
 
@@ -327,8 +363,10 @@ DEVICE void gather(const float* parts, const float* bias_sums, const float* weig
     if (unit >= units) return;
     const u32 f = blockIdx.y * THREADS + t;
     if (f < width) {
+        const u64 pitch = (u64)((width + TILE - 1) / TILE) * TILE;
         float sum = 0.0f;
-        for (u32 s = 0; s < SPLITS; s++) sum += parts[((u64)s * columns + column) * width + f];
+#pragma unroll
+        for (u32 s = 0; s < SPLITS; s++) sum += parts[((u64)s * columns + column) * pitch + f];
         (of_gate ? gate : value)[(u64)unit * width + f] = sum;
     }
     if (blockIdx.y != 0) return;

@@ -1,4 +1,5 @@
-// (c) on sm_80 and later: attention head, numerators and pool of an item of 128 rows by one block; the bag's last block merges.
+// (c) on sm_80 and later: attention head, numerators and pool of an item of 128 rows by one block; the bag's last block
+// merges and weighs.
 //
 //        rows h (128 x 32) ─┐  cp.async, three stages          128 x 256 sums in registers: unit l of V and of U in one thread
 //                           ├──► mma.sync, eight warps ──► tanh * sigmoid * w ──► 128 logits ──► numerators
@@ -14,14 +15,14 @@
 // Needs: sm_80
 #include "gated_product.cuh"
 
-template <int KIND>
+template <class T>
 DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, const u32* list, const Item* items, Rule rule,
-                       float* logits, float* totals, Part* parts, u8* refused, const Merge& merge) {
+                       float* logits, float* totals, Part* parts, u8* refused, const Bags& bags, const Results& out) {
     DYNAMIC_SHARED(shared);
     const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
     const Item it = items[blockIdx.x];
     float sums[4][2] = {};
-    product<KIND>(shared, h, matrix, head.chunks, list, it, m, n, [&](u32 chunk, float (&acc)[4][8][4]) {
+    product<T>(shared, h, matrix, head.chunks, list, it, m, n, [&](u32 chunk, float (&acc)[4][8][4]) {
         const float* bias = (const float*)head.bias + chunk * CHUNK;
         const float* weight = (const float*)head.weight + chunk * CHUNK;
 #pragma unroll
@@ -34,7 +35,7 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
                 for (u32 a = 0; a < 4; a++)
 #pragma unroll
                     for (u32 y = 0; y < 2; y++)
-                        sums[a][y] += unit<KIND>(acc[a][j][2 * y + e] + v0, acc[a][j + 4][2 * y + e] + u0, w, w2, head.gated);
+                        sums[a][y] += unit<T>(acc[a][j][2 * y + e] + v0, acc[a][j + 4][2 * y + e] + u0, w, w2, head.gated);
             }
         }
     });
@@ -58,18 +59,22 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
         if (t < it.rows) logits[row_of(list, it.first + t)] = own[t];
     }
     __syncthreads();
-    auto piece_of = [&](u32 r, u32 c) { return load_piece<KIND>(h, row_of(list, it.first + r), c); };
-    pool_and_merge<KIND>(piece_of, h, list, it, blockIdx.x, rule, own, (char*)(own + ROWS), THREADS, 1, totals, parts, refused,
-                         merge);
+    const RowsOfItem<T> rows = {h, list, it.first};
+    static_assert(5 * ROWS * 4 + WEIGH_SCRATCH <= SHARED_BYTES);
+    pool_and_merge<T>(rows, h, list, it, blockIdx.x, rule, own, logits, (char*)(own + ROWS), THREADS, 1, totals, parts,
+                      refused, bags, out);
 }
 
-#define GATED_POOL(name, kind)                                                                                                    \
+/// A block an item; one block where there is no item.
+#define GATED_POOL(name, T)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                                      \
         name(Features h, const char* __restrict__ matrix, Head head, const u32* __restrict__ list, const Item* __restrict__ items, \
-             Rule rule, float* logits, float* totals, Part* parts, u8* refused, Merge merge) {                                    \
-        gated_pool<kind>(h, matrix, head, list, items, rule, logits, totals, parts, refused, merge);                              \
+             u32 item_count, Rule rule, float* logits, float* totals, Part* parts, u8* refused, Bags bags, Results out) {          \
+        empty_bags(h.width, bags, out, THREADS);                                                                                  \
+        if (blockIdx.x < item_count)                                                                                              \
+            gated_pool<T>(h, matrix, head, list, items, rule, logits, totals, parts, refused, bags, out);                         \
     }
 
-GATED_POOL(weir_gated_pool_mma_bf16, BF16)
+GATED_POOL(weir_gated_pool_mma_bf16, Bf16)
 GATED_POOL(weir_gated_pool_mma_f16, F16)
 GATED_POOL(weir_gated_pool_mma_f32, F32)

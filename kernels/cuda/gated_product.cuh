@@ -12,10 +12,10 @@
 #define SHARED_BYTES (STAGES * STAGE_BYTES)
 
 /// Starts the copy of step `k` of the rows and of the head's columns `column..` into a stage.
-template <int KIND>
+template <class T>
 DEVICE void load_step(char* stage, const Features& h, const u32* list, const Item& it, const char* columns, u64 column_bytes,
                       u32 step) {
-    constexpr u32 COUNT = Piece<KIND>::COUNT;
+    constexpr u32 COUNT = T::PIECE;
     const u32 t = threadIdx.x, part = t % 4;
 #pragma unroll
     for (u32 j = 0; j < ROWS * 4 / THREADS; j++) {
@@ -26,9 +26,9 @@ DEVICE void load_step(char* stage, const Features& h, const u32* list, const Ite
         char* to = stage + r * PITCH + part * 16;
         if (h.whole) {
             const bool valid = in && c < h.width;
-            cp_async16(to, (const char*)h.address + row * h.pitch + (valid ? (u64)c * Piece<KIND>::BYTES : 0), valid);
+            cp_async16(to, (const char*)h.address + row * h.pitch + (valid ? (u64)c * T::BYTES : 0), valid);
         } else {
-            store16(to, in ? load_piece<KIND>(h, row, c) : make_uint4(0, 0, 0, 0));
+            store16(to, in ? load_piece<T>(h, row, c) : make_uint4(0, 0, 0, 0));
         }
     }
 #pragma unroll
@@ -38,11 +38,14 @@ DEVICE void load_step(char* stage, const Features& h, const u32* list, const Ite
     }
 }
 
+DEVICE void mma_m16n8k16(Bf16, float* d, const u32* a, const u32* b) { mma_m16n8k16_bf16(d, a, b); }
+DEVICE void mma_m16n8k16(F16, float* d, const u32* a, const u32* b) { mma_m16n8k16_f16(d, a, b); }
+
 /// One step of k for the warp's 64 rows and 32 + 32 columns.
-template <int KIND>
+template <class T>
 DEVICE void multiply_step(float (&acc)[4][8][4], const char* stage, u32 m, u32 n) {
     const u32 lane = lane_id();
-    if constexpr (KIND == F32) {
+    if constexpr (!T::HALF) {
         const u32 g = lane / 4, q = lane % 4;
 #pragma unroll
         for (u32 k = 0; k < STEP_BYTES; k += 32) {
@@ -92,12 +95,7 @@ DEVICE void multiply_step(float (&acc)[4][8][4], const char* stage, u32 m, u32 n
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
 #pragma unroll
-                for (u32 j = 0; j < 8; j++) {
-                    if constexpr (KIND == BF16)
-                        mma_m16n8k16_bf16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
-                    else
-                        mma_m16n8k16_f16(acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
-                }
+                for (u32 j = 0; j < 8; j++) mma_m16n8k16(T(), acc[i][j], a[i], &b[j / 2][j % 2 * 2]);
             }
         }
     }
@@ -105,16 +103,16 @@ DEVICE void multiply_step(float (&acc)[4][8][4], const char* stage, u32 m, u32 n
 
 /// All sums of the item's rows: chunk by chunk of the head, `done(chunk, acc)` when those of a chunk are complete. acc[a][j][x]:
 /// row 64 m + 16 a + 8 (x / 2) + lane / 4; column 32 n + 8 j + 2 (lane % 4) + x % 2 of V, and with j - 4 of U.
-template <int KIND, class Done>
+template <class T, class Done>
 DEVICE void product(char* shared, const Features& h, const char* matrix, u32 chunks, const u32* list, const Item& it, u32 m, u32 n,
                     Done done) {
-    const u32 steps = (h.width * Piece<KIND>::BYTES + STEP_BYTES - 1) / STEP_BYTES;
+    const u32 steps = (h.width * T::BYTES + STEP_BYTES - 1) / STEP_BYTES;
     const u64 column_bytes = (u64)steps * STEP_BYTES;
     const u32 all = steps * chunks;
     auto load = [&](u32 i) {
         if (i < all) {
             const char* columns = matrix + (u64)(i / steps) * CHUNK * column_bytes;
-            load_step<KIND>(shared + i % STAGES * STAGE_BYTES, h, list, it, columns, column_bytes, i % steps);
+            load_step<T>(shared + i % STAGES * STAGE_BYTES, h, list, it, columns, column_bytes, i % steps);
         }
         cp_async_commit();
     };
@@ -133,7 +131,7 @@ DEVICE void product(char* shared, const Features& h, const char* matrix, u32 chu
         // All copies of this step are there, and nobody reads the stage that the next copy takes.
         __syncthreads();
         load(i + STAGES - 1);
-        multiply_step<KIND>(acc, shared + i % STAGES * STAGE_BYTES, m, n);
+        multiply_step<T>(acc, shared + i % STAGES * STAGE_BYTES, m, n);
         if (i % steps == steps - 1) done(i / steps, acc);
     }
     cp_async_wait<0>();

@@ -28,8 +28,18 @@
 #define BLOCKS(WHOLE) (WHOLE ? 6 : 4)
 /// Rows whose loads are in flight.
 #define FLIGHT 8
-/// Partial sums of a column that the merge has in flight.
+/// Items whose partial sums the merge reads at once, and words with which it has called them into L1.
+///
+/// A bag's items are merged by one warp a slice, whose registers hold 32 partial sums a lane beside the pass: four items of
+/// 16-bit features. Four at a time out of L2 are 40 waits for the 157 items of 20,000 rows, as long as the pass itself. But a
+/// word a lane is a sector a lane, and those are an item's slice (two items' of f32): 16 registers call 16 (32) items into L1 at
+/// once, ten (five) waits for L2 in all, and what follows waits for L1 alone. More calls would cost the pass registers. Where
+/// fewer than SEVERAL are left it is not worth it.
 #define MERGE 4
+#define CALLS 16
+#define SEVERAL 8
+/// Floats of a sector, the least that L1 takes.
+#define SECTOR 8
 /// Rows of a warp's step backward, and of a warp.
 #define STEP 4
 #define BACK_ROWS (ROWS / (BACK_THREADS / WARP))
@@ -119,6 +129,54 @@ DEVICE void find_refused(const PoolArguments& a, u32 slice, const u32* list, con
     }
 }
 
+/// The sums of a bag's `items` items in order: `part` is the first one's, a lane's numbers four side by side, and `apart` floats
+/// lie between them. False where one is found that is no number: then neither is the sum. After `last_of`, whose fence leaves
+/// nothing older in L1.
+template <class T>
+DEVICE bool merge(const float* part, u64 apart, u32 items, float (&acc)[T::PIECE]) {
+    constexpr u32 FOURS = T::PIECE / 4, LANES = WARP * T::PIECE / SECTOR, CALLED = CALLS * (WARP / LANES);
+    const u32 lane = lane_id();
+    bool good = true;
+#pragma unroll
+    for (u32 j = 0; j < T::PIECE; j++) acc[j] = 0.0f;
+#pragma unroll 1
+    for (u32 from = 0; from < items; from += CALLED) {
+        if (items - from >= SEVERAL) {
+            float x[CALLS];
+#pragma unroll
+            for (u32 c = 0; c < CALLS; c++) {
+                // Beyond the last item: the last again, here and below, so that no load is in a branch.
+                const u32 k = min(from + c * (WARP / LANES) + lane / LANES, items - 1);
+                x[c] = load_one(part + k * apart + lane % LANES * SECTOR);
+            }
+            // That they are of use keeps the compiler from leaving the loads out.
+#pragma unroll
+            for (u32 c = 0; c < CALLS; c++) good = good && is_finite(x[c]);
+        }
+        const u32 end = min(items - from, CALLED) + from;
+#pragma unroll 1
+        for (u32 k = from; k < end; k += MERGE) {
+            float4 v[MERGE][FOURS];
+#pragma unroll
+            for (u32 m = 0; m < MERGE; m++)
+#pragma unroll
+                for (u32 j = 0; j < FOURS; j++)
+                    v[m][j] = load_four(part + min(k + m, items - 1) * apart + (j * WARP + lane) * 4);
+#pragma unroll
+            for (u32 m = 0; m < MERGE; m++)
+#pragma unroll
+                for (u32 j = 0; j < FOURS; j++)
+                    if (k + m < items) {
+                        acc[4 * j] = __fadd_rn(acc[4 * j], v[m][j].x);
+                        acc[4 * j + 1] = __fadd_rn(acc[4 * j + 1], v[m][j].y);
+                        acc[4 * j + 2] = __fadd_rn(acc[4 * j + 2], v[m][j].z);
+                        acc[4 * j + 3] = __fadd_rn(acc[4 * j + 3], v[m][j].w);
+                    }
+        }
+    }
+    return good;
+}
+
 /// `partials` holds WARP * PIECE sums an item and slice, `partial_sums` one; `count` (0 before and after) counts a bag's items
 /// a slice; `noticed` and `refused` are 0 before.
 template <class T, bool WHOLE, bool LIST>
@@ -165,39 +223,25 @@ DEVICE void pool_item(const PoolArguments& a, const float* logits, const u32* li
     }
     const u32 from = first[it.bag], of = first[it.bag + 1] - from;
     float total_sum = __fadd_rn(0.0f, sum);
+    bool all_good = true;
     if (of == 1) {
 #pragma unroll
         for (u32 j = 0; j < T::PIECE; j++) acc[j] = __fadd_rn(0.0f, acc[j]);
     } else {
-        // Lane by lane, so that a warp's stores and loads are whole lines.
-        float* own = partials + ((u64)item * a.slices + slice) * (WARP * T::PIECE) + lane_id();
+        // Four numbers of each lane side by side, so that a warp's stores and loads are whole lines.
+        constexpr u32 FOURS = T::PIECE / 4, LENGTH = WARP * T::PIECE;
+        float4* own = (float4*)(partials + ((u64)item * a.slices + slice) * LENGTH) + lane_id();
 #pragma unroll
-        for (u32 j = 0; j < T::PIECE; j++) own[j * WARP] = acc[j];
+        for (u32 j = 0; j < FOURS; j++) own[j * WARP] = make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]);
         float* own_sums = partial_sums + (u64)slice * item_count;
         if (lane_id() == 0) own_sums[item] = sum;
         if (notice) atomicOr(noticed + it.bag, notice);
         notice = 0;
         if (!last_of(count + (u64)it.bag * a.slices + slice, of)) return;
+        all_good = merge<T>(partials + ((u64)from * a.slices + slice) * LENGTH, (u64)a.slices * LENGTH, of, acc);
         total_sum = merged_sum(own_sums + from, of);
-        const float* part = partials + ((u64)from * a.slices + slice) * (WARP * T::PIECE) + lane_id();
-        const u64 apart = (u64)a.slices * (WARP * T::PIECE);
-#pragma unroll
-        for (u32 j = 0; j < T::PIECE; j++) acc[j] = 0.0f;
-#pragma unroll 1
-        for (u32 k = 0; k < of; k += MERGE) {
-            float v[MERGE][T::PIECE];
-#pragma unroll
-            for (u32 m = 0; m < MERGE; m++)
-#pragma unroll
-                for (u32 j = 0; j < T::PIECE; j++) v[m][j] = load_l2(part + min(k + m, of - 1) * apart + j * WARP);
-#pragma unroll
-            for (u32 m = 0; m < MERGE; m++)
-#pragma unroll
-                for (u32 j = 0; j < T::PIECE; j++)
-                    if (k + m < of) acc[j] = __fadd_rn(acc[j], v[m][j]);
-        }
     }
-    bool in_range = is_finite(total_sum);
+    bool in_range = is_finite(total_sum) && all_good;
 #pragma unroll
     for (u32 j = 0; j < T::PIECE; j++) {
         const u32 c = column<T, WHOLE>(slice, j);
@@ -350,8 +394,29 @@ BACK(weir_pool_backward_f32_scalar, F32, false)
 BACK(weir_pool_backward_f16_scalar, F16, false)
 BACK(weir_pool_backward_bf16_scalar, Bf16, false)
 
-/// Zeros in `bytes` bytes (an even number) of each row.
-extern "C" __global__ void __launch_bounds__(BACK_THREADS) weir_clear_rows(u8* out, u64 pitch, u64 bytes, u32 rows) {
-    for (u32 row = blockIdx.x; row < rows; row += gridDim.x)
-        for (u64 at = threadIdx.x * 2; at < bytes; at += BACK_THREADS * 2) *(u16*)(out + row * pitch + at) = 0;
+/// Zeros in `bytes` bytes (an even number) of each row that is not among the `members` of the ascending `list`. A lane looks for a
+/// row; what its warp finds missing, all lanes clear.
+extern "C" __global__ void __launch_bounds__(BACK_THREADS)
+    weir_clear_rows(u8* out, u64 pitch, u64 bytes, u32 rows, const u32* __restrict__ list, u32 members) {
+    const u32 lane = lane_id(), apart = gridDim.x * BACK_THREADS;
+    const bool whole = ((u64)out | pitch | bytes) % 16 == 0;
+    // Before a row as many members come as it has rows before it, but for those that are missing.
+    const u32 missing = rows - members;
+    for (u64 first = (u64)blockIdx.x * BACK_THREADS + threadIdx.x / WARP * WARP; first < rows; first += apart) {
+        const u32 row = (u32)first + lane;
+        u32 high = min(row, members), low = row > missing ? min(row - missing, high) : 0;
+        while (low < high) {
+            const u32 middle = low + (high - low) / 2;
+            if (list[middle] < row) low = middle + 1;
+            else high = middle;
+        }
+        const bool cleared = row < rows && (low >= members || list[low] != row);
+        for (u32 left = __ballot_sync(FULL_WARP, cleared); left; left &= left - 1) {
+            u8* to = out + (first + __ffs((int)left) - 1) * pitch;
+            if (whole)
+                for (u64 at = lane * 16; at < bytes; at += WARP * 16) store16(to + at, make_uint4(0, 0, 0, 0));
+            else
+                for (u64 at = lane * 2; at < bytes; at += WARP * 2) *(u16*)(to + at) = 0;
+        }
+    }
 }

@@ -14,7 +14,7 @@
 // side, the second kernel takes four pixels a thread, a number at a time: the same numbers.
 //
 // Reads 3 bytes a pixel and writes 6 or 12, once.
-#include "device.cuh"
+#include "elements.cuh"
 
 #define THREADS 256
 #define WARPS (THREADS / 32)
@@ -24,39 +24,25 @@
 /// Pixels that a thread of the second kernel takes.
 #define EACH 4
 
-struct F16 {
-    u16 bits;
-};
-struct Bf16 {
-    u16 bits;
-};
-
 /// Per channel of the output.
 struct Form {
     float scale[3];
     float shift[3];
 };
 
-DEVICE void round_to(float x, float& to) { to = x; }
-DEVICE void round_to(float x, F16& to) { to.bits = f32_to_f16(x); }
-DEVICE void round_to(float x, Bf16& to) { to.bits = f32_to_bf16(x); }
-
 DEVICE u32 bits_of(float x) { return __float_as_uint(x); }
-DEVICE u32 bits_of(F16 x) { return x.bits; }
-DEVICE u32 bits_of(Bf16 x) { return x.bits; }
+DEVICE u32 bits_of(u16 x) { return x; }
 
 /// The number of a byte; never fused.
 template <class T>
-DEVICE T number(u32 byte, float scale, float shift) {
-    T to;
-    round_to(__fadd_rn(__fmul_rn((float)byte, scale), shift), to);
-    return to;
+DEVICE typename T::Element number(u32 byte, float scale, float shift) {
+    return T::of(__fadd_rn(__fmul_rn((float)byte, scale), shift));
 }
 
 /// 16 bytes of a plane, from the pixels in `words`: a channel's every third byte.
 template <class T, int CHANNEL, bool FLIP>
-DEVICE void write_plane(const u32* words, float scale, float shift, T* to) {
-    constexpr int PIXELS = 16 / sizeof(T), A_WORD = 4 / sizeof(T);
+DEVICE void write_plane(const u32* words, float scale, float shift, typename T::Element* to) {
+    constexpr int PIXELS = T::PIECE, A_WORD = 4 / T::BYTES;
     u32 out[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int p = 0; p < PIXELS; p++) {
@@ -68,7 +54,7 @@ DEVICE void write_plane(const u32* words, float scale, float shift, T* to) {
 }
 
 template <class T, bool FLIP>
-DEVICE void write_planes(const u32* words, u32 channels, const Form& form, T* to, u64 plane) {
+DEVICE void write_planes(const u32* words, u32 channels, const Form& form, typename T::Element* to, u64 plane) {
 #pragma unroll
     for (int c = 0; c < 3; c++) {
         // The same branch for all threads: bytes are taken from registers at places known to the compiler.
@@ -85,10 +71,11 @@ DEVICE void write_planes(const u32* words, u32 channels, const Form& form, T* to
 
 /// `units` units of `row_units` a row and `tile_units` a tile. Strides of the source in bytes, of the planes in numbers.
 template <class T>
-DEVICE void tiles_of_units(const u8* __restrict__ from, T* __restrict__ to, u32 units, u32 row_units, u32 tile_units, u64 from_tile,
-                           u64 from_row, u64 to_tile, u64 to_plane, u64 to_row, Form form, u32 channels, u32 flip) {
+DEVICE void tiles_of_units(const u8* __restrict__ from, typename T::Element* __restrict__ to, u32 units, u32 row_units,
+                           u32 tile_units, u64 from_tile, u64 from_row, u64 to_tile, u64 to_plane, u64 to_row, Form form,
+                           u32 channels, u32 flip) {
     DYNAMIC_SHARED(shared);
-    constexpr u32 PIXELS = 16 / sizeof(T), GROUPS = UNIT / PIXELS;
+    constexpr u32 PIXELS = T::PIECE, GROUPS = UNIT / PIXELS;
     char* staged = shared + threadIdx.x / 32 * (32 * UNIT_BYTES);
     const u32 lane = lane_id(), first = (blockIdx.x * WARPS + threadIdx.x / 32) * 32;
     if (first >= units) return;
@@ -133,7 +120,7 @@ DEVICE void tiles_of_units(const u8* __restrict__ from, T* __restrict__ to, u32 
                 words[w] = ((const u32*)group_at)[w];
             }
         }
-        T* target_at = to + at + place * PIXELS;
+        typename T::Element* target_at = to + at + place * PIXELS;
         if (flip)
             write_planes<T, true>(words, channels, form, target_at, to_plane);
         else
@@ -143,9 +130,9 @@ DEVICE void tiles_of_units(const u8* __restrict__ from, T* __restrict__ to, u32 
 
 /// `pixels` pixels of `width` a row and `tile_pixels` a tile, lying anyhow; strides as above.
 template <class T>
-DEVICE void tiles_of_pixels(const u8* __restrict__ from, T* __restrict__ to, u32 pixels, u32 width, u32 tile_pixels, u64 from_tile,
-                            u64 from_row, u64 from_pixel, u64 from_channel, u64 to_tile, u64 to_plane, u64 to_row, u64 to_pixel,
-                            Form form, u32 channels, u32 flip) {
+DEVICE void tiles_of_pixels(const u8* __restrict__ from, typename T::Element* __restrict__ to, u32 pixels, u32 width,
+                            u32 tile_pixels, u64 from_tile, u64 from_row, u64 from_pixel, u64 from_channel, u64 to_tile,
+                            u64 to_plane, u64 to_row, u64 to_pixel, Form form, u32 channels, u32 flip) {
     const u64 first = (u64)blockIdx.x * (THREADS * EACH) + threadIdx.x;
     u32 bytes[EACH][3];
     u64 target[EACH];
@@ -169,18 +156,19 @@ DEVICE void tiles_of_pixels(const u8* __restrict__ from, T* __restrict__ to, u32
 
 #define KERNELS(NAME, T) \
     extern "C" __global__ void __launch_bounds__(THREADS) weir_tiles_units_##NAME( \
-        const u8* __restrict__ from, T* __restrict__ to, u32 units, u32 row_units, u32 tile_units, u64 from_tile, u64 from_row, \
-        u64 to_tile, u64 to_plane, u64 to_row, Form form, u32 channels, u32 flip) { \
+        const u8* __restrict__ from, T::Element* __restrict__ to, u32 units, u32 row_units, u32 tile_units, u64 from_tile, \
+        u64 from_row, u64 to_tile, u64 to_plane, u64 to_row, Form form, u32 channels, u32 flip) { \
         tiles_of_units<T>(from, to, units, row_units, tile_units, from_tile, from_row, to_tile, to_plane, to_row, form, channels, \
                           flip); \
     } \
     extern "C" __global__ void __launch_bounds__(THREADS) weir_tiles_pixels_##NAME( \
-        const u8* __restrict__ from, T* __restrict__ to, u32 pixels, u32 width, u32 tile_pixels, u64 from_tile, u64 from_row, \
-        u64 from_pixel, u64 from_channel, u64 to_tile, u64 to_plane, u64 to_row, u64 to_pixel, Form form, u32 channels, u32 flip) { \
+        const u8* __restrict__ from, T::Element* __restrict__ to, u32 pixels, u32 width, u32 tile_pixels, u64 from_tile, \
+        u64 from_row, u64 from_pixel, u64 from_channel, u64 to_tile, u64 to_plane, u64 to_row, u64 to_pixel, Form form, \
+        u32 channels, u32 flip) { \
         tiles_of_pixels<T>(from, to, pixels, width, tile_pixels, from_tile, from_row, from_pixel, from_channel, to_tile, to_plane, \
                            to_row, to_pixel, form, channels, flip); \
     }
 
-KERNELS(f32, float)
+KERNELS(f32, F32)
 KERNELS(f16, F16)
 KERNELS(bf16, Bf16)

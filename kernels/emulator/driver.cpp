@@ -33,6 +33,7 @@ const Settings& settings() {
         if (const char* capability = getenv("WEIR_EMU_CC"))
             if (sscanf(capability, "%d.%d", &s.major, &s.minor) != 2) report("WEIR_EMU_CC=%s: write it as 9.0", capability);
         s.driver = (int)number("WEIR_EMU_DRIVER", 13000);
+        s.memory = number("WEIR_EMU_MEMORY", s.memory);
         s.trace = number("WEIR_EMU_TRACE", 0) != 0;
         return s;
     }();

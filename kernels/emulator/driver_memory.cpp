@@ -15,9 +15,16 @@ static constexpr unsigned char FENCE_BYTE = 0xA5;
 using Allocations = std::map<uintptr_t, size_t>;
 static Allocations device, host;
 
+static size_t used(const Allocations& where) {
+    size_t sum = 0;
+    for (const auto& a : where) sum += a.second;
+    return sum;
+}
+
 static Result take(Allocations& where, size_t bytes, const char* call, void** result) {
     if (bytes == 0) return refuse(INVALID_VALUE, "%s of 0 bytes", call);
     if (bytes > (size_t)1 << 32) return OUT_OF_MEMORY;
+    if (&where == &device && used(device) + bytes > settings().memory) return OUT_OF_MEMORY;
     void* p = nullptr;
     if (posix_memalign(&p, 256, bytes + FENCE)) return OUT_OF_MEMORY;
     memset(p, 0xFF, bytes);
@@ -155,10 +162,8 @@ API cuMemFreeAsync(Pointer p, void* handle) {
 
 API cuMemGetInfo_v2(size_t* available, size_t* total) {
     ENTER("cuMemGetInfo");
-    size_t used = 0;
-    for (const auto& a : device) used += a.second;
-    *total = (size_t)1 << 30;
-    *available = *total - used;
+    *total = settings().memory;
+    *available = *total - used(device);
     return SUCCESS;
 }
 

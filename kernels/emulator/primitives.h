@@ -27,8 +27,16 @@ DEVICE void store16(void* p, uint4 v, WEIR_WHERE) {
     memcpy(p, &v, 16);
 }
 DEVICE void store_stream16(void* p, uint4 v, WEIR_WHERE) { store16(p, v, where); }
+DEVICE float load_one(const float* p) { return *p; }
+DEVICE float4 load_four(const float* p, WEIR_WHERE) {
+    if ((uintptr_t)p % 16) emu::report(where, "MISALIGNED load of 16 bytes at %p", p);
+    float4 v;
+    memcpy(&v, p, 16);
+    return v;
+}
 DEVICE float load_l2(const float* p) { return emu::float_of(__atomic_load_n((const u32*)p, __ATOMIC_SEQ_CST)); }
 DEVICE u32 load_l2(const u32* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+DEVICE u8 load_l2(const u8* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 
 // ---- conversions --------------------------------------------------------------------------------------------------------
 
@@ -61,7 +69,6 @@ DEVICE void mbarrier_arrive(u64* barrier, WEIR_WHERE) { emu::mbarrier_arrive(bar
 DEVICE void mbarrier_arrive_expect(u64* barrier, u32 bytes, WEIR_WHERE) { emu::mbarrier_arrive(barrier, bytes, where); }
 DEVICE void mbarrier_arrive_remote(u64* barrier, u32 rank, WEIR_WHERE) { emu::mbarrier_arrive_remote(barrier, rank, where); }
 DEVICE void mbarrier_wait(u64* barrier, u32 parity, WEIR_WHERE) { emu::mbarrier_wait(barrier, parity, where); }
-DEVICE void mbarrier_wait_cluster(u64* barrier, u32 parity, WEIR_WHERE) { emu::mbarrier_wait(barrier, parity, where); }
 
 // ---- clusters -----------------------------------------------------------------------------------------------------------
 
@@ -96,6 +103,7 @@ DEVICE void wgmma_fence() { emu::wgmma_fence(); }
 DEVICE void wgmma_commit(WEIR_WHERE) { emu::wgmma_commit(where); }
 template <int PENDING>
 DEVICE void wgmma_wait(WEIR_WHERE) { emu::wgmma_wait(PENDING, where); }
+DEVICE void wgmma_results(float (&)[128]) {}
 DEVICE void wgmma_m64n256k16_bf16(float (&d)[128], const u32 (&a)[4], u64 b, bool accumulate, WEIR_WHERE) {
     emu::wgmma_m64n256k16(d, a, 0, b, accumulate, false, where);
 }

@@ -19,6 +19,8 @@ struct Settings {
     int major = 9, minor = 0;
     /// Version of the driver as cuDriverGetVersion gives it, 1000 major + 10 minor. (WEIR_EMU_DRIVER)
     int driver = 13000;
+    /// Bytes of device memory that can be allocated at the same time. (WEIR_EMU_MEMORY)
+    uint64_t memory = (uint64_t)1 << 32;
     /// Says on the standard error what the driver is asked to do. (WEIR_EMU_TRACE=1)
     bool trace = false;
 };

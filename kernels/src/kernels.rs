@@ -8,7 +8,7 @@ use crate::bags::Bags;
 use crate::error::KernelError;
 use crate::gated::{GatedHead, GatedTape};
 use crate::normalise::{Link, Normalisation};
-use crate::view::{View, ViewMut};
+use crate::view::{Dtype, View, ViewMut};
 use std::fmt;
 
 /// How attention logits become weights.
@@ -51,6 +51,25 @@ pub struct WeightsOut<'a> {
     pub flags: ViewMut<'a, 1>,
 }
 
+impl WeightsOut<'_> {
+    /// The same, for a shorter time.
+    pub fn reborrow(&mut self) -> WeightsOut<'_> {
+        WeightsOut {
+            weights: self.weights.reborrow(),
+            sums: self.sums.reborrow(),
+            squares: self.squares.reborrow(),
+            entropy: self.entropy.reborrow(),
+            flags: self.flags.reborrow(),
+        }
+    }
+
+    /// Whether the processor can write all of it.
+    pub fn on_host(&self) -> bool {
+        let of_bags = [&self.sums, &self.squares, &self.entropy, &self.flags];
+        self.weights.layout().on_host() && of_bags.iter().all(|out| out.layout().on_host())
+    }
+}
+
 /// Results of (b): those of (a) and the pooled vectors.
 #[derive(Debug)]
 pub struct PoolOut<'a> {
@@ -58,6 +77,21 @@ pub struct PoolOut<'a> {
     pub pooled: ViewMut<'a, 2>,
     /// The rest.
     pub weights: WeightsOut<'a>,
+}
+
+impl PoolOut<'_> {
+    /// The same, for a shorter time.
+    pub fn reborrow(&mut self) -> PoolOut<'_> {
+        PoolOut {
+            pooled: self.pooled.reborrow(),
+            weights: self.weights.reborrow(),
+        }
+    }
+
+    /// Whether the processor can write all of it.
+    pub fn on_host(&self) -> bool {
+        self.pooled.layout().on_host() && self.weights.on_host()
+    }
 }
 
 /// What (b)'s backward is given of its forward pass.
@@ -73,6 +107,14 @@ pub struct PoolState<'a> {
     pub flags: View<'a, 1>,
 }
 
+impl PoolState<'_> {
+    /// Whether the processor can read all of it.
+    pub fn on_host(&self) -> bool {
+        let of_bags = [&self.sums, &self.flags, &self.weights];
+        self.pooled.layout().on_host() && of_bags.iter().all(|view| view.layout().on_host())
+    }
+}
+
 /// Gradient of the loss by (b)'s results.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolGradient<'a> {
@@ -82,6 +124,14 @@ pub struct PoolGradient<'a> {
     pub weights: Option<View<'a, 1>>,
 }
 
+impl PoolGradient<'_> {
+    /// Whether the processor can read all of it.
+    pub fn on_host(&self) -> bool {
+        let weights = self.weights.as_ref();
+        self.pooled.layout().on_host() && weights.is_none_or(|view| view.layout().on_host())
+    }
+}
+
 /// Gradient of the loss by (b)'s arguments. Masked and refused rows get 0.
 #[derive(Debug)]
 pub struct PoolBackward<'a> {
@@ -89,6 +139,22 @@ pub struct PoolBackward<'a> {
     pub logits: ViewMut<'a, 1>,
     /// dL/dh through the pool alone, `[rows, d]`, of the features' type; `None`: not wanted.
     pub features: Option<ViewMut<'a, 2>>,
+}
+
+impl PoolBackward<'_> {
+    /// The same, for a shorter time.
+    pub fn reborrow(&mut self) -> PoolBackward<'_> {
+        PoolBackward {
+            logits: self.logits.reborrow(),
+            features: self.features.as_mut().map(ViewMut::reborrow),
+        }
+    }
+
+    /// Whether the processor can write all of it.
+    pub fn on_host(&self) -> bool {
+        let features = self.features.as_ref();
+        self.logits.layout().on_host() && features.is_none_or(|view| view.layout().on_host())
+    }
 }
 
 /// Results of (c): the attention logits and those of (b), under the contract [`crate::gated::CONTRACT`].
@@ -156,6 +222,23 @@ pub struct TopKOut<'a> {
     pub nans: ViewMut<'a, 1>,
 }
 
+impl TopKOut<'_> {
+    /// The same, for a shorter time.
+    pub fn reborrow(&mut self) -> TopKOut<'_> {
+        TopKOut {
+            highest: self.highest.reborrow(),
+            lowest: self.lowest.reborrow(),
+            nans: self.nans.reborrow(),
+        }
+    }
+
+    /// Whether the processor can write all of it.
+    pub fn on_host(&self) -> bool {
+        let ends = [&self.highest, &self.lowest];
+        self.nans.layout().on_host() && ends.iter().all(|out| out.layout().on_host())
+    }
+}
+
 /// How tiles of bytes become a network's numbers: byte * scale + shift per channel, mul then add.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TileForm {
@@ -191,6 +274,11 @@ impl TileForm {
 pub trait Kernels: fmt::Debug + Send + Sync {
     /// As `cpu` or `cuda:0`.
     fn device(&self) -> String;
+
+    /// What the bits of (c) hang on beside the bag: the architecture and which of its kernels runs over `features` of that type,
+    /// as `sm_90a wgmma`, `sm_80 mma`, `x86-64 avx2+fma`, or `portable` for loops that give the same bits on every processor. Two
+    /// devices of one kind give the same bits. An error where (c) cannot run here.
+    fn kind(&self, features: Dtype) -> Result<String, KernelError>;
 
     /// (a) Weights of the rows by their `logits`, f32 `[rows]`.
     fn weights(

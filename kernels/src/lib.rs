@@ -33,7 +33,7 @@
 //! | [`gated`] | the head as the fused kernel (contract `fused/1`) takes it |
 //! | [`cpu`] | the kernels on the processor |
 //! | [`cuda`] | the device: driver, code, memory, streams, launches |
-//! | [`auto`] | the processor or a device by a measured threshold |
+//! | [`auto`] | where a call runs: the processor, or a device by measured thresholds |
 //! | [`check`], [`error`] | what is refused before a launch, and how it is said |
 //! | [`reference`](mod@reference) | the same in f64 by the textbook, with gradients: what the loops are held against |
 //!

@@ -157,6 +157,11 @@ impl<const N: usize> Layout<N> {
             .filter(|span| span.checked_mul(4).is_some())
     }
 
+    /// Whether the processor can read it where it lies.
+    pub fn on_host(&self) -> bool {
+        self.place == Place::Host
+    }
+
     /// Whether the elements lie in order without a gap.
     pub fn contiguous(&self) -> bool {
         self.is_empty() || self.strides == dense(self.shape)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use weir_kernels::cuda::nvrtc::Nvrtc;
-use weir_kernels::cuda::sources::{Architecture, PTX_MARK, SOURCES, Source};
+use weir_kernels::cuda::sources::{Architecture, PTX_MARK, PTX_VERSION, SOURCES, Source};
 
 /// What the machine code is looked at for.
 const ARCHITECTURES: [&str; 3] = ["sm_75", "sm_80", "sm_90a"];
@@ -58,6 +58,14 @@ fn targets(source: &Source) -> Vec<Architecture> {
         .into_iter()
         .filter(|target| target.specific == source.needs().specific)
         .collect()
+}
+
+/// PTX that names the version of the language that the oldest driver takes. NVRTC names its own, whatever the code needs; ptxas,
+/// which the text is given to below, refuses what the named version has not.
+fn for_the_oldest_driver(ptx: &str) -> String {
+    let (before, rest) = ptx.split_once("\n.version ").unwrap();
+    let (_, after) = rest.split_once('\n').unwrap();
+    format!("{before}\n.version {PTX_VERSION}\n{after}")
 }
 
 fn run(program: &Path, arguments: &[&str]) -> String {
@@ -330,7 +338,7 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
             let text = format!(
                 "{PTX_MARK}{} by NVRTC {version}; `make kernels`\n{}",
                 source.hash(),
-                code.ptx
+                for_the_oldest_driver(&code.ptx)
             );
             if writing() {
                 std::fs::create_dir_all(ptx_folder()).unwrap();

@@ -121,8 +121,8 @@ fn bugs_in_weights_and_pool_are_caught() {
             name: "items merged from the last to the first",
             patch: Patch {
                 file: POOL,
-                find: "min(k + m, of - 1) * apart",
-                put: "(of - 1 - min(k + m, of - 1)) * apart",
+                find: "min(k + m, items - 1) * apart",
+                put: "(items - 1 - min(k + m, items - 1)) * apart",
             },
             case: "case_pool",
             seed: 0,
@@ -269,8 +269,8 @@ fn bugs_in_the_normalisation_of_tiles_are_caught() {
             name: "a store that is not aligned",
             patch: Patch {
                 file: TILES,
-                find: "T* target_at = to + at + place * PIXELS;",
-                put: "T* target_at = to + at + place * (PIXELS - 1);",
+                find: "target_at = to + at + place * PIXELS;",
+                put: "target_at = to + at + place * (PIXELS - 1);",
             },
             case: "case_tiles",
             seed: 0,
@@ -282,7 +282,7 @@ fn bugs_in_the_normalisation_of_tiles_are_caught() {
             patch: Patch {
                 file: TILES,
                 find: "out[p / A_WORD] |= bits << (p % A_WORD * 16);",
-                put: "out[p / A_WORD] |= bits << (p % A_WORD * 16 + (p > 7 ? 0 : 16 * (int)sizeof(T)));",
+                put: "out[p / A_WORD] |= bits << (p % A_WORD * 16 + (p > 7 ? 0 : 16 * (int)T::BYTES));",
             },
             case: "case_tiles",
             seed: 0,

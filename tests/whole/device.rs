@@ -6,15 +6,20 @@ mod emulated;
 
 use crate::embeddings::{FEATURE, logits, pipeline, prediction, rows, run};
 use crate::program::features::{Dtype, safetensors};
-use crate::program::{Said, answers, command, record, root, said};
-use emulated::{PLAIN, Setting};
+use crate::program::models::Pipeline;
+use crate::program::{Said, answers, command, fixture, record, root, said};
+use emulated::{PLAIN, Patch, Setting, Variant};
 use serde_json::Value;
 use std::path::Path;
 
 /// `weir ARGUMENTS` on the emulated device, with its code from the program's PTX.
 fn on_device(arguments: &[&str], setting: &Setting, variables: &[(&str, &str)]) -> Said {
+    on(PLAIN, arguments, setting, variables)
+}
+
+fn on(device: Variant, arguments: &[&str], setting: &Setting, variables: &[(&str, &str)]) -> Said {
     let mut command = command(arguments);
-    emulated::under(&mut command, PLAIN, setting);
+    emulated::under(&mut command, device, setting);
     command
         .env("WEIR_CACHE", "")
         .env("WEIR_NVRTC", "/none/libnvrtc.so.12")
@@ -22,6 +27,13 @@ fn on_device(arguments: &[&str], setting: &Setting, variables: &[(&str, &str)]) 
         .envs(variables.iter().copied());
     said(command)
 }
+
+/// A device whose memory others have filled: not even a stream's smallest block of scratch memory is to be had.
+const FULL: Variant = PLAIN.patched(&[Patch {
+    file: "emulator/driver_memory.cpp",
+    find: "if (bytes > (size_t)1 << 32) return OUT_OF_MEMORY;",
+    put: "if (bytes > (size_t)1 << (&where == &device ? 19 : 32)) return OUT_OF_MEMORY;",
+}]);
 
 /// Slides small enough for an emulator, enough of them that some become complete while others are pooled.
 const SLIDES: usize = 12;
@@ -83,7 +95,22 @@ fn the_emulated_device_gives_the_same_tables_pools_several_slides_a_launch_and_s
     assert_eq!(executor["device"], "cuda:0", "{record:#}");
     assert_eq!(
         executor["why"],
-        "WEIR_DEVICE_FROM: calls of 0 B and more run on cuda:0"
+        "WEIR_DEVICE_FROM: pools of 0 B and more run on cuda:0"
+    );
+    let [kernel] = record["kernels"].as_array().unwrap().as_slice() else {
+        panic!("{record:#}");
+    };
+    assert_eq!(
+        (&kernel["device"], &kernel["kernel"]),
+        (&"cuda:0".into(), &"pool".into())
+    );
+    assert_eq!(
+        (&kernel["from"], &kernel["measured"]),
+        (&0.into(), &false.into())
+    );
+    assert_eq!(
+        (&kernel["refused"], &kernel["refusal"]),
+        (&0.into(), &Value::Null)
     );
     assert_eq!(record["settings"]["device-from"], 0);
     let spans = spans(&trace);
@@ -114,7 +141,7 @@ fn the_fused_head_on_the_emulated_device_names_its_contract_and_agrees_with_the_
     let record = record(&out);
     let executor = &record["executors"]["pool"];
     assert_eq!(executor["device"], "cuda:0", "{record:#}");
-    assert_eq!(executor["executor"], "kernels fused/1 cuda:0");
+    assert_eq!(executor["executor"], "kernels fused/1 sm_90a mma");
     let spans = spans(&trace);
     let calls = launches(&spans, "to host");
     assert!((1..SLIDES).contains(&calls), "{calls}: {spans:?}");
@@ -170,6 +197,50 @@ fn a_threshold_that_is_asked_for_decides_where_bags_are_pooled_and_doctor_tells_
     assert!(doctor.out.contains(&line), "{doctor:?}");
     let doctor = on_device(&["doctor"], &setting, &[]);
     assert!(!doctor.out.contains("WEIR_DEVICE_FROM"), "{doctor:?}");
+    let line = doctor
+        .out
+        .lines()
+        .find(|line| line.contains("cuda:0: weights "));
+    let line = line.unwrap_or_else(|| panic!("{doctor:?}"));
+    for kernel in ["weights ", "pool ", "top-k ", "tiles "] {
+        assert!(line.contains(kernel), "{line}");
+    }
+}
+
+#[test]
+fn a_device_whose_memory_is_full_leaves_pools_to_the_processor_and_says_so_and_fails_fused_heads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_slides(path);
+    let file = pipeline(path, &["*.safetensors"], "whole-slide-from = 1", "");
+    let truth = run(&file, &path.join("cpu"), &[]);
+    let (setting, from) = (Setting::default(), [("WEIR_DEVICE_FROM", "0")]);
+    let pool = |out: &Path, more: &[&str]| {
+        let arguments = [
+            ["run", &file],
+            ["--device", "cuda:0"],
+            ["--out", out.to_str().unwrap()],
+        ];
+        on(FULL, &[&arguments.concat(), more].concat(), &setting, &from)
+    };
+    let out = path.join("portable");
+    let said = pool(&out, &[]).exits(0);
+    assert_eq!(answers(&out), truth);
+    let kernel = &record(&out)["kernels"][0];
+    assert!(kernel["refused"].as_u64() >= Some(1), "{kernel:#}");
+    let refusal = kernel["refusal"].as_str().unwrap();
+    assert!(refusal.contains("CUDA_ERROR_OUT_OF_MEMORY"), "{kernel:#}");
+    let told = said.err.matches("cuda:0 had no room for").count();
+    assert_eq!(told, 1, "{said:?}");
+
+    let out = path.join("fused");
+    let said = pool(&out, &["--set", "stage.pool.head=\"fused\""]);
+    assert!(said.code != Some(0), "{said:?}");
+    let record = record(&out);
+    let failed = &record["slides"]["s00"]["failed"];
+    let (what, help) = (failed["what"].as_str(), failed["help"].as_str());
+    assert!(what.unwrap().contains("kernel `gated pool`"), "{record:#}");
+    assert!(help.unwrap().contains("head = \"portable\""), "{record:#}");
 }
 
 #[test]
@@ -207,4 +278,35 @@ fn a_training_on_a_device_that_cannot_be_used_says_why_before_it_begins() {
         "{unknown:?}"
     );
     assert!(!out.exists());
+}
+
+#[test]
+fn networks_on_a_device_without_onnxruntimes_provider_or_a_driver_say_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let slide = fixture("slide-14082.tiff");
+    let pipeline = Pipeline {
+        slides: &[slide.to_str().unwrap()],
+        size: 64,
+        mpp: 4.0,
+        run: "executor = \"onnxruntime\"\ndevices = [\"cuda:0\"]",
+        reader: "",
+    };
+    let file = pipeline.write(folder.path());
+    let arguments = ["run", file.to_str().unwrap()];
+    // The library that `make setup` installs has no provider for CUDA.
+    if std::env::var_os("WEIR_WITHOUT_ONNXRUNTIME").is_none() {
+        let from = [("WEIR_DEVICE_FROM", "1000000000")];
+        let refused = on_device(&arguments, &Setting::default(), &from).exits(1);
+        for part in ["device `cuda:0` with onnxruntime", "`onnxruntime-gpu`"] {
+            assert!(refused.err.contains(part), "{refused:?}");
+        }
+    }
+    let old = Setting {
+        driver: 11000,
+        ..Setting::default()
+    };
+    let refused = on_device(&arguments, &old, &[]).exits(1);
+    for part in ["device `cuda:0` cannot be used", "11.0"] {
+        assert!(refused.err.contains(part), "{refused:?}");
+    }
 }

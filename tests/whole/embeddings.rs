@@ -332,6 +332,14 @@ fn the_fused_head_names_its_contract_and_agrees_with_the_portable_one() {
     let fused = pipeline(path, &["*.safetensors"], "head = \"fused\"", "");
     run(&fused, &path.join("fused"), &[]);
     run(&fused, &path.join("again"), &["-w", "4"]);
+    // What its bits hang on is part of what says whether a slide is done.
+    let record = record(&path.join("fused"));
+    let key = record["executors"]["pool"]["executor"].as_str().unwrap();
+    let kinds = [
+        "kernels fused/1 x86-64 avx2+fma",
+        "kernels fused/1 portable",
+    ];
+    assert!(kinds.contains(&key), "{key}");
     let numbers = |out: &str, slide: &str| -> Vec<f64> {
         serde_json::from_str(&logits(&path.join(out), slide)).unwrap()
     };
@@ -342,7 +350,7 @@ fn the_fused_head_names_its_contract_and_agrees_with_the_portable_one() {
             "{name}"
         );
         let text = prediction(&path.join("fused"), name).to_string();
-        assert!(text.contains("fused/1"), "{text}");
+        assert!(text.contains("fused/1") && text.contains(key), "{text}");
         for (a, b) in numbers("fused", name).iter().zip(numbers("portable", name)) {
             assert!((a - b).abs() < 1e-4, "{name}: {a} {b}");
         }

@@ -1,7 +1,8 @@
 //! Whether a case's bits stay the same: twice, with another number of threads, and a bag alone as in its batch.
 
 use crate::Fault;
-use crate::work::{Extent, Outputs, Work};
+use crate::shapes::{Extent, Outputs};
+use crate::work::Work;
 use weir_kernels::Kernels;
 
 /// What differed, in words; `None`: nothing.

@@ -86,16 +86,14 @@ pub struct Case {
     pub l: usize,
     /// For (c)'s backward pass: the forward pass kept the hidden units, which else are made again.
     pub kept: bool,
+    /// For (c)'s backward pass: the forward pass is part of what is timed, a training step of the head.
+    pub step: bool,
 }
 
 impl Case {
     /// The key, as `pool.forward squared-average f32 64x1024 ragged d1024 masked`.
     pub fn name(&self) -> String {
-        let mut words = vec![format!(
-            "{}.{}",
-            self.kernel.name(),
-            if self.backward { "backward" } else { "forward" }
-        )];
+        let mut words = vec![format!("{}.{}", self.kernel.name(), self.direction())];
         if self.kernel.has_rule() {
             words.push(self.rule_name().into());
         }
@@ -112,13 +110,22 @@ impl Case {
         if self.l > 0 {
             words.push(format!("l{}", self.l));
         }
-        if self.kept {
+        if self.kept && !self.step {
             words.push("kept".into());
         }
         if self.masked {
             words.push("masked".into());
         }
         words.join(" ")
+    }
+
+    /// `forward`, `backward`, or `step` for both as one call.
+    pub fn direction(&self) -> &'static str {
+        match (self.step, self.backward) {
+            (true, _) => "step",
+            (false, true) => "backward",
+            (false, false) => "forward",
+        }
     }
 
     /// Whether the name holds every word of `filter`; a word with a leading `-` must not be in it.
@@ -207,6 +214,7 @@ mod tests {
         d: 512,
         l: 0,
         kept: false,
+        step: false,
     };
 
     #[test]

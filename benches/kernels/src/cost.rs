@@ -115,10 +115,10 @@ pub fn cost(case: &Case) -> Cost {
                 flops: product + members * (2.0 * d + 12.0 * l),
             }
         }
-        // The hidden units again unless they were kept, then the gradients by the features and by V and U: products of the
-        // forward's size.
+        // The hidden units again unless they were kept, or, in a step, for the first time; then the gradients by the features
+        // and by V and U: products of the forward's size.
         (Kernel::Gated, true) => {
-            let (products, kept) = if case.kept {
+            let (products, kept) = if case.kept && !case.step {
                 (2.0, 8.0 * members * l)
             } else {
                 (3.0, 0.0)
@@ -171,6 +171,7 @@ mod tests {
             d: 1024,
             l: 0,
             kept: false,
+            step: false,
         };
         let floor = card.floor(&case, &cost(&case));
         assert!((floor - 0.125e-3).abs() < 0.002e-3, "{floor}");

@@ -6,7 +6,8 @@ use crate::cost::Ceilings;
 use crate::cublas::Cublas;
 use crate::data::{Array, Random};
 use crate::machine::Machine;
-use crate::work::{Memory, Outputs, Work};
+use crate::shapes::Outputs;
+use crate::work::{Memory, Work};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use weir_kernels::cuda::buffer::Buffer;
@@ -159,7 +160,7 @@ impl Resident {
         set: usize,
     ) -> Result<(), KernelError> {
         let set = set % self.sets.len();
-        let inputs = &self.sets[set];
+        let inputs = (&self.sets[set], &self.sets[set]);
         let outputs = &mut self.outputs.iter_mut();
         work.call(&work.case, kernels, inputs, work.tape(set), None, outputs)
     }

@@ -57,8 +57,9 @@ impl Axes {
     }
 }
 
-/// The whole-slide bag on which the project's figures of the processor are stated: pool, head and its backward pass.
-pub fn whole_slide() -> [Case; 4] {
+/// The whole-slide bag on which the project's figures of the processor are stated: pool, head, its backward pass and
+/// a training step of it.
+pub fn whole_slide() -> [Case; 5] {
     let pool = Case {
         kernel: Kernel::Pool,
         backward: false,
@@ -71,6 +72,7 @@ pub fn whole_slide() -> [Case; 4] {
         d: 1024,
         l: 0,
         kept: false,
+        step: false,
     };
     let gated = Case {
         kernel: Kernel::Gated,
@@ -85,7 +87,8 @@ pub fn whole_slide() -> [Case; 4] {
         kept: true,
         ..backward
     };
-    [pool, gated, backward, kept]
+    let step = Case { step: true, ..kept };
+    [pool, gated, backward, kept, step]
 }
 
 /// The shapes on which the project's figures of a card are stated: large equal bags, and 2,000 small ragged ones.
@@ -185,6 +188,7 @@ fn of_kernel(kernel: Kernel, axes: &Axes) -> Vec<(usize, usize, Case)> {
                 d: d[at[7]],
                 l: l[at[8]],
                 kept: at[9] == 1,
+                step: false,
             };
             // One bag is not ragged, and only a backward pass uses what was kept. A backward pass is as near the middle.
             let sense = !(case.ragged && case.bags == 1) && (case.backward || !case.kept);

@@ -10,7 +10,7 @@
 //! | [`case`] | one kernel on one shape, and its name |
 //! | [`grid`] | the shapes |
 //! | [`cost`] | the least bytes and operations of a case, and the floor that follows |
-//! | [`data`], [`work`] | random inputs, poisoned outputs, the call |
+//! | [`data`], [`shapes`], [`work`] | random inputs, poisoned outputs, the call |
 //! | [`oracle`], [`oracle_head`] | the same in f64 |
 //! | [`bits`] | the same bits twice, with other threads, alone and in a batch |
 //! | [`ceilings`], [`clock`] | what the machine can do; medians and spread |
@@ -43,6 +43,7 @@ pub mod peers;
 pub mod plot;
 pub mod predict;
 pub mod record;
+pub mod shapes;
 pub mod table;
 pub mod trace;
 pub mod work;

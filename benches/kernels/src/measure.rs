@@ -10,7 +10,8 @@ use crate::device::{Card, Resident};
 use crate::nvtx::Ranges;
 use crate::oracle;
 use crate::record::Measured;
-use crate::work::{Outputs, Work};
+use crate::shapes::Outputs;
+use crate::work::Work;
 use std::time::{Duration, Instant};
 use weir_kernels::{Cause, KernelError, Kernels};
 

@@ -2,12 +2,13 @@
 //!
 //! An error is a difference over the sum of the absolute values of what was added up to the component: sum w|h| for a pooled
 //! one, (|e'| / S) sum |u|(|h| + |z|) for the gradient by a logit, and so on. Of large cases some bags are checked, and of
-//! (c) some rows.
+//! (c) some rows and, of its gradients, some hidden units ([`crate::oracle_head::backward`]).
 
 use crate::Fault;
 use crate::case::{Case, Kernel};
 use crate::data::Array;
-use crate::work::{Head, Outputs, Work, tile_form};
+use crate::shapes::Outputs;
+use crate::work::{Head, Work, tile_form};
 use weir_kernels::Dtype;
 
 /// Greatest error that is let through: of f32 inputs, and of f16 and bf16 ones.
@@ -19,7 +20,7 @@ const WORK: f64 = 6e8;
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checked {
-    /// Greatest error; `None`: too large to be checked.
+    /// Greatest error; `None`: nothing was checked.
     pub error: Option<f64>,
     /// In which output.
     pub worst: &'static str,

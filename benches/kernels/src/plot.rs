@@ -103,7 +103,7 @@ fn points(measured: &[Measured]) -> Vec<Point> {
             let kernel = Kernel::ALL.into_iter().find(|k| k.name() == found.kernel)?;
             Some(Point {
                 kernel,
-                backward: found.direction == "backward",
+                backward: found.direction != "forward",
                 intensity: found.flops / found.bytes,
                 rate: found.flops / found.median / 1e9,
                 bytes: found.bytes / 1e6,

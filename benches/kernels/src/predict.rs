@@ -42,6 +42,7 @@ fn shapes() -> Vec<Case> {
         d: 1024,
         l: 0,
         kept: false,
+        step: false,
     };
     let of = |kernel, backward, bags, rows, d, l| Case {
         kernel,

@@ -44,7 +44,7 @@ pub struct Measured {
     pub threads: usize,
     /// As [`Case`].
     pub kernel: String,
-    /// `forward` or `backward`.
+    /// `forward`, `backward`, or `step` for both as one call.
     pub direction: String,
     /// As `model.toml` calls the normalisation.
     pub rule: String,
@@ -134,7 +134,7 @@ impl Measured {
             device: device.into(),
             threads,
             kernel: case.kernel.name().into(),
-            direction: if case.backward { "backward" } else { "forward" }.into(),
+            direction: case.direction().into(),
             rule: case.rule_name().into(),
             dtype: case.dtype.name().into(),
             bags: case.bags,

@@ -3,7 +3,9 @@
 use crate::Fault;
 use crate::case::{Case, Kernel};
 use crate::data::{Array, Random};
+use crate::shapes::{Arrays, Extent, Outputs, extent, inputs, outputs_of, shaped, state_name};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use weir_kernels::attention::AttentionHead;
 use weir_kernels::gated::{GatedHead, GatedTape};
 use weir_kernels::kernels::{
@@ -11,21 +13,7 @@ use weir_kernels::kernels::{
     TileForm, TopKOut, WeightsOut,
 };
 use weir_kernels::linear::Linear;
-use weir_kernels::{Bags, Dtype, KernelError, Kernels, View, ViewMut};
-
-/// What one element of an output belongs to, so that a bag alone can be held against the bag in its batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// So many elements a row.
-    Row(usize),
-    /// So many elements a bag.
-    Bag(usize),
-    /// Sums over all bags.
-    All,
-}
-
-/// Named arrays: the inputs or the outputs of a call.
-pub type Arrays = BTreeMap<&'static str, Array>;
+use weir_kernels::{Bags, KernelError, Kernels, View, ViewMut};
 
 /// What a view can be had of: an array of the host, or one of a device.
 pub trait Memory {
@@ -105,6 +93,8 @@ pub struct Work {
     pub sets: Vec<Arrays>,
     /// What the forward pass over each set kept.
     tapes: Vec<GatedTape>,
+    /// What a step's forward pass writes, the same memory in every step, as in a training loop.
+    step: Mutex<(Outputs, GatedTape)>,
 }
 
 /// What (e) is asked to do: the usual means, mirrored, the channels turned, so that no part of it is left out.
@@ -148,6 +138,7 @@ impl Work {
             mask,
             head,
             tapes: sets.iter().map(|_| GatedTape::new()).collect(),
+            step: Mutex::default(),
             sets,
         })
     }
@@ -170,22 +161,13 @@ impl Work {
         if !self.case.backward {
             return Ok(());
         }
-        let forward = Case {
-            backward: false,
-            ..self.case
-        };
+        let forward = self.forward();
         for set in 0..self.sets.len() {
             let mut made = shaped(&forward, self.bags.total(), self.bags.len());
             let mut tape = self.case.kept.then(GatedTape::new);
             let outputs = &mut made.iter_mut().map(|(_, array, _)| array);
-            self.call(
-                &forward,
-                kernels,
-                &self.sets[set],
-                None,
-                tape.as_mut(),
-                outputs,
-            )?;
+            let inputs = (&self.sets[set], &Arrays::new());
+            self.call(&forward, kernels, inputs, None, tape.as_mut(), outputs)?;
             self.tapes[set] = tape.unwrap_or_default();
             self.sets[set].extend(
                 made.into_iter()
@@ -193,6 +175,15 @@ impl Work {
             );
         }
         Ok(())
+    }
+
+    /// The case's forward pass.
+    fn forward(&self) -> Case {
+        Case {
+            backward: false,
+            step: false,
+            ..self.case
+        }
     }
 
     /// Fresh, poisoned outputs.
@@ -208,8 +199,44 @@ impl Work {
         out: &mut Outputs,
     ) -> Result<(), KernelError> {
         let outputs = &mut out.iter_mut().map(|(_, array, _)| array);
-        let tape = Some(&self.tapes[set]);
-        self.call(&self.case, kernels, &self.sets[set], tape, None, outputs)
+        let set_of = &self.sets[set];
+        if !self.case.step {
+            let tape = Some(&self.tapes[set]);
+            return self.call(&self.case, kernels, (set_of, set_of), tape, None, outputs);
+        }
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let (made, tape) = &mut *step;
+        let forward = self.forward();
+        if made.is_empty() {
+            *made = shaped(&forward, self.bags.total(), self.bags.len());
+        }
+        let keeps = Some(&mut *tape);
+        let of_forward = &mut made.iter_mut().map(|(_, array, _)| array);
+        let inputs = (set_of, &Arrays::new());
+        self.call(&forward, kernels, inputs, None, keeps, of_forward)?;
+        // The arrays are only moved: what the one pass wrote is what the other reads.
+        let order: Vec<_> = made
+            .iter()
+            .map(|(name, _, extent)| (*name, *extent))
+            .collect();
+        let mut state: Arrays = made
+            .drain(..)
+            .map(|(name, array, _)| (state_name(name), array))
+            .collect();
+        let done = self.call(
+            &self.case,
+            kernels,
+            (set_of, &state),
+            Some(tape),
+            None,
+            outputs,
+        );
+        made.extend(
+            order
+                .into_iter()
+                .filter_map(|(name, extent)| Some((name, state.remove(state_name(name))?, extent))),
+        );
+        done
     }
 
     /// What the forward pass over that set kept.
@@ -217,12 +244,12 @@ impl Work {
         self.tapes.get(set)
     }
 
-    /// The call on inputs and outputs that lie anywhere.
+    /// The call on inputs and outputs that lie anywhere: the case's inputs and what its forward pass left.
     pub fn call<'a, M: Memory + 'a>(
         &self,
         case: &Case,
         kernels: &dyn Kernels,
-        set: &BTreeMap<&'static str, M>,
+        (set, left): (&BTreeMap<&'static str, M>, &BTreeMap<&'static str, M>),
         tape: Option<&GatedTape>,
         keeps: Option<&mut GatedTape>,
         outputs: &mut dyn Iterator<Item = &'a mut M>,
@@ -232,10 +259,10 @@ impl Work {
         let mut next = || outputs.next().ok_or_else(|| short(case));
         let state = || -> Result<PoolState<'_>, KernelError> {
             Ok(PoolState {
-                pooled: set["state.pooled"].view([b, d])?,
-                weights: set["state.weights"].view([n])?,
-                sums: set["state.sums"].view([b])?,
-                flags: set["state.flags"].view([b])?,
+                pooled: left["state.pooled"].view([b, d])?,
+                weights: left["state.weights"].view([n])?,
+                sums: left["state.sums"].view([b])?,
+                flags: left["state.flags"].view([b])?,
             })
         };
         match (case.kernel, case.backward) {
@@ -253,9 +280,9 @@ impl Work {
                 bags,
                 rule,
                 set["logits"].view([n])?,
-                set["state.weights"].view([n])?,
-                set["state.sums"].view([b])?,
-                set["state.flags"].view([b])?,
+                left["state.weights"].view([n])?,
+                left["state.sums"].view([b])?,
+                left["state.flags"].view([b])?,
                 set["gradient"].view([n])?,
                 next()?.view_mut([n])?,
             ),
@@ -306,7 +333,7 @@ impl Work {
                 };
                 let features = set["features"].view([n, d])?;
                 let state = GatedState {
-                    logits: set["state.logits"].view([n])?,
+                    logits: left["state.logits"].view([n])?,
                     pool: state()?,
                     tape,
                 };
@@ -393,9 +420,6 @@ impl Work {
     }
 }
 
-/// Named arrays in the order in which a call takes them, with what their elements belong to.
-pub type Outputs = Vec<(&'static str, Array, Extent)>;
-
 fn short(case: &Case) -> KernelError {
     KernelError {
         kernel: case.kernel.name(),
@@ -424,135 +448,4 @@ fn pool_out<'a, M: Memory + 'a>(
             flags: next()?.view_mut([b])?,
         },
     })
-}
-
-fn state_name(name: &str) -> &'static str {
-    match name {
-        "pooled" => "state.pooled",
-        "weights" => "state.weights",
-        "sums" => "state.sums",
-        "logits" => "state.logits",
-        "squares" => "state.squares",
-        "entropy" => "state.entropy",
-        _ => "state.flags",
-    }
-}
-
-/// What the elements of an input belong to.
-fn extent(case: &Case, name: &str) -> Extent {
-    match name {
-        "features" => Extent::Row(case.d),
-        "tiles" => Extent::Row(case.rows * case.rows * 3),
-        "gradient" if case.kernel == Kernel::Weights => Extent::Row(1),
-        "gradient" | "state.pooled" => Extent::Bag(case.d),
-        "logits" | "state.logits" | "state.weights" => Extent::Row(1),
-        _ => Extent::Bag(1),
-    }
-}
-
-fn inputs(case: &Case, random: &mut Random, offsets: &[usize], mask: Option<&[bool]>) -> Arrays {
-    let n = offsets.last().copied().unwrap_or(0);
-    let mut set = Arrays::new();
-    match case.kernel {
-        Kernel::Tiles => {
-            set.insert("tiles", random.array(Dtype::U8, case.total() * 3, 1.0));
-            return set;
-        }
-        Kernel::Pool | Kernel::Gated => {
-            set.insert("features", random.array(case.dtype, n * case.d, 1.0));
-        }
-        Kernel::Weights | Kernel::TopK => {}
-    }
-    set.insert("logits", random.array(Dtype::F32, n, 3.0));
-    if case.backward {
-        let len = match case.kernel {
-            Kernel::Weights => n,
-            _ => case.bags * case.d,
-        };
-        set.insert("gradient", random.array(Dtype::F32, len, 1.0));
-    }
-    let masked = (0..n).filter(|&row| mask.is_some_and(|mask| !mask[row]));
-    for row in masked {
-        for (name, array) in &mut set {
-            if let Extent::Row(width) = extent(case, name) {
-                let places = row * width..(row + 1) * width;
-                match array {
-                    Array::F32(data) => data[places].fill(f32::NAN),
-                    Array::F16(data) => data[places].fill(half::f16::NAN),
-                    Array::Bf16(data) => data[places].fill(half::bf16::NAN),
-                    _ => {}
-                }
-            }
-        }
-    }
-    set
-}
-
-fn outputs_of(case: &Case) -> Outputs {
-    let n = match case.kernel {
-        Kernel::Tiles => 0,
-        _ => case.total(),
-    };
-    shaped(case, n, case.bags)
-}
-
-fn shaped(case: &Case, n: usize, b: usize) -> Outputs {
-    let (d, l) = (case.d, case.l);
-    let of = |name, dtype, extent| {
-        let len = match extent {
-            Extent::Row(width) => n * width,
-            Extent::Bag(width) => b * width,
-            Extent::All => 0,
-        };
-        (name, Array::poisoned(dtype, len), extent)
-    };
-    let all = |name, len| (name, Array::poisoned(Dtype::F32, len), Extent::All);
-    let f32s = Dtype::F32;
-    let weights = || {
-        vec![
-            of("weights", f32s, Extent::Row(1)),
-            of("sums", f32s, Extent::Bag(1)),
-            of("squares", f32s, Extent::Bag(1)),
-            of("entropy", f32s, Extent::Bag(1)),
-            of("flags", Dtype::U32, Extent::Bag(1)),
-        ]
-    };
-    let pool = || {
-        let mut out = vec![of("pooled", f32s, Extent::Bag(d))];
-        out.extend(weights());
-        out
-    };
-    match (case.kernel, case.backward) {
-        (Kernel::Weights, false) => weights(),
-        (Kernel::Weights, true) => vec![of("logits", f32s, Extent::Row(1))],
-        (Kernel::Pool, false) => pool(),
-        (Kernel::Pool, true) => vec![
-            of("logits", f32s, Extent::Row(1)),
-            of("features", case.dtype, Extent::Row(d)),
-        ],
-        (Kernel::Gated, false) => {
-            let mut out = vec![of("logits", f32s, Extent::Row(1))];
-            out.extend(pool());
-            out
-        }
-        (Kernel::Gated, true) => vec![
-            all("value", l * d),
-            all("value bias", l),
-            all("gate", l * d),
-            all("gate bias", l),
-            all("weight", l),
-            all("bias", 1),
-            of("features", case.dtype, Extent::Row(d)),
-        ],
-        (Kernel::TopK, _) => vec![
-            of("highest", Dtype::I32, Extent::Bag(d)),
-            of("lowest", Dtype::I32, Extent::Bag(d)),
-            of("nans", Dtype::U32, Extent::Bag(1)),
-        ],
-        (Kernel::Tiles, _) => vec![of(
-            "numbers",
-            case.dtype,
-            Extent::Bag(3 * case.rows * case.rows),
-        )],
-    }
 }

@@ -44,6 +44,10 @@ impl Kernels for Planted {
         "cpu".into()
     }
 
+    fn kind(&self, features: Dtype) -> Result<String, KernelError> {
+        self.cpu.kind(features)
+    }
+
     fn pool(
         &self,
         bags: &Bags,
@@ -200,6 +204,7 @@ fn measured(fault: Fault) -> Measured {
         d: 33,
         l: 0,
         kept: false,
+        step: false,
     };
     bench.measure(&case).unwrap()
 }

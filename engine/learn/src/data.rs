@@ -107,7 +107,7 @@ impl Data {
             }));
             ranges.push(from..tiles.len());
         }
-        let input = Input::new(&recipe.file.input);
+        let input = Input::new(&recipe.file.input).map_err(TrainError::Kernel)?;
         let mut data = Data {
             folder: folder.to_path_buf(),
             entries,
@@ -171,7 +171,7 @@ impl Data {
             change.apply(&pixels, self.input.size(), &mut changed);
             self.input
                 .append(&changed, &mut numbers)
-                .map_err(|error| TrainError::Executor(error.into()))?;
+                .map_err(TrainError::Executor)?;
         }
         Ok(numbers)
     }

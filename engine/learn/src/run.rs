@@ -14,6 +14,7 @@ use crate::{TrainError, chart, evaluate, record};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use weir_kernels::auto::Kernel;
 use weir_kernels::{Auto, Kernels};
 use weir_model::{Choice, Weights, file, head, kernels};
 
@@ -78,15 +79,13 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
     )?;
     progress.note(&data.summary(&recipe));
     if options.device != weir_model::Device::Cpu {
-        let pool = match kernels.threshold() {
-            Some(from) => format!(
-                "bags of {from} B and more are pooled on {}",
-                kernels.device()
-            ),
-            None => format!(
-                "bags are pooled on the processor: {} is never faster",
-                kernels.device()
-            ),
+        let from = kernels
+            .threshold(Kernel::Pool)
+            .map_err(TrainError::Kernel)?;
+        let device = kernels.device();
+        let pool = match from {
+            Some(from) => format!("bags of {from} B and more are pooled on {device}"),
+            None => format!("bags are pooled on the processor: {device} is never faster"),
         };
         progress.note(&pool);
     }
@@ -122,6 +121,14 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
     }
     progress.note("evaluating");
     let evaluation = evaluate::evaluate(&run.evaluation(&chosen), &scoring, &poolings)?;
+    if let Some(refused) = kernels.refused(Kernel::Pool) {
+        progress.note(&format!(
+            "{} had no room for {} calls of the pool, and the processor did them, with the same results; the first was {}",
+            kernels.device(),
+            refused.calls,
+            refused.first
+        ));
+    }
 
     write(
         &out.join("metrics.csv"),

@@ -18,7 +18,7 @@ impl Scoring {
     /// Ready to run.
     pub fn new(recipe: &Recipe, weights: &Weights, choice: &Choice) -> Result<Self, TrainError> {
         let classes = recipe.classes().len();
-        let input = Input::new(&recipe.file.input);
+        let input = Input::new(&recipe.file.input).map_err(TrainError::Kernel)?;
         let part = |part: &str, shape: &[usize]| {
             let name = format!("{CLASSIFIER}.{part}");
             weights.values(&name, shape).map(<[f32]>::to_vec)

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         mpp: 2.0,
         mean: [0.5; 3],
         std: [0.25; 3],
-    });
+    })?;
     let tile: Vec<u8> = (0..input.len()).map(|k| (k * 7919 % 251) as u8).collect();
     println!("{arch}, {size} px, {} weights", weights.count());
     for executor in [Which::Burn, Which::OnnxRuntime] {

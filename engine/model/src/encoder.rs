@@ -1,7 +1,7 @@
 //! From a tile's pixels to its features.
 
 use crate::error::ModelError;
-use crate::executor::{Choice, Chosen};
+use crate::executor::{Choice, Chosen, ExecutorError};
 use crate::input::Input;
 use crate::weights::Weights;
 use crate::{folder, head};
@@ -32,7 +32,9 @@ impl Encoder {
         choice: &Choice,
     ) -> Result<Encoder, ModelError> {
         let network = folder::network(header)?;
-        let chosen = Chosen::load(&network, weights, &Input::new(&header.input), choice)
+        let chosen = Input::new(&header.input)
+            .map_err(ExecutorError::from)
+            .and_then(|input| Chosen::load(&network, weights, &input, choice))
             .map_err(|error| ModelError::of_executor(&header.folder, error))?;
         let head = match header.kind {
             ModelKind::Scorer => None,

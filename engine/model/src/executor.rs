@@ -1,10 +1,13 @@
 //! Running an encoder on pixels: one trait, two executors, and how one of them is chosen.
 //!
 //! On every device one tile is one forward pass, so that what comes out for a tile cannot hang on its neighbours in the
-//! batch: fixed padded batches are not enough, as the edge kernels of a matrix product differ from the inner ones. The
-//! engine's helper threads give the parallelism; inside a pass there is one thread.
+//! batch: fixed padded batches are not enough, as the edge kernels of a matrix product differ from the inner ones. On the
+//! processor the engine's helper threads give the parallelism; inside a pass there is one thread. On a CUDA device a batch's passes
+//! stand in the stream of the kernels, one after the other ([`device_batch`]).
 
+pub mod bound;
 pub mod burn;
+pub mod device_batch;
 pub mod onnxruntime;
 
 use crate::input::{Input, WrongSize};
@@ -14,6 +17,8 @@ use onnxruntime::Missing;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use weir_kernels::KernelError;
+use weir_kernels::cuda::stream::Stream;
 
 /// Runs an encoder.
 pub trait Executor: Send + Sync {
@@ -32,7 +37,7 @@ pub trait Executor: Send + Sync {
 }
 
 /// What the user asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// `run.executor`.
     pub executor: Which,
@@ -40,6 +45,9 @@ pub struct Choice {
     pub device: Device,
     /// Where ONNX Runtime's library lies, when the user said so; before the environment and the usual places.
     pub library: Option<PathBuf>,
+    /// The stream of that device which the process's kernels use, for the network's passes to stand in too; without one the executor
+    /// makes its own.
+    pub stream: Option<Stream>,
 }
 
 /// `run.executor`.
@@ -139,6 +147,8 @@ pub enum ExecutorError {
     },
     /// The tile has another size.
     Tile(WrongSize),
+    /// A kernel of the processor.
+    Kernel(KernelError),
     /// The architecture.
     Network(NetworkError),
     /// The weights.
@@ -165,6 +175,7 @@ impl fmt::Display for ExecutorError {
                 "the network made no finite number of tile {tile} of the batch; are the weights sound?"
             ),
             ExecutorError::Tile(error) => error.fmt(f),
+            ExecutorError::Kernel(error) => error.fmt(f),
             ExecutorError::Network(error) => error.fmt(f),
             ExecutorError::Weights(error) => error.fmt(f),
         }
@@ -176,6 +187,12 @@ impl std::error::Error for ExecutorError {}
 impl From<WrongSize> for ExecutorError {
     fn from(error: WrongSize) -> Self {
         ExecutorError::Tile(error)
+    }
+}
+
+impl From<KernelError> for ExecutorError {
+    fn from(error: KernelError) -> Self {
+        ExecutorError::Kernel(error)
     }
 }
 
@@ -224,7 +241,14 @@ impl Chosen {
         let use_onnxruntime = |how: &str| {
             let library = onnxruntime::library(choice.library.as_deref())?;
             let why = format!("{how}: {}", library.path.display());
-            let executor = onnxruntime::OnnxRuntime::new(library, network, weights, input, device)?;
+            let executor = onnxruntime::OnnxRuntime::new(
+                library,
+                network,
+                weights,
+                input,
+                device,
+                choice.stream.as_ref(),
+            )?;
             Ok((Box::new(executor) as Box<dyn Executor>, why))
         };
         let (executor, why) = match choice.executor {

@@ -1,10 +1,12 @@
-//! From pixels to numbers: (x / 255 - mean) / std per channel, in one place for training and both executors.
+//! From pixels to numbers: (x / 255 - mean) / std per channel, in one place for training and every executor.
 //!
-//! It is computed as [`TileForm`] says, x * (1 / (255 std)) + (-mean / std), so that a tile normalised on a device is the same
-//! to the bit.
+//! It is kernel (e) of weir-kernels on either device ([`Kernels::normalise_tiles`]), x * (1 / (255 std)) + (-mean / std), so that
+//! a tile normalised on a device is the same to the bit.
 
+use crate::executor::ExecutorError;
 use std::fmt;
 use weir_kernels::kernels::TileForm;
+use weir_kernels::{Cpu, KernelError, Kernels, View, ViewMut};
 use weir_pipeline::model::ModelInput;
 
 /// What a tile becomes before the first layer.
@@ -12,6 +14,8 @@ use weir_pipeline::model::ModelInput;
 pub struct Input {
     size: usize,
     form: TileForm,
+    /// One thread, which is the caller's: an executor's passes have one, and many run at once.
+    processor: Cpu,
 }
 
 /// Why a tile cannot enter a network.
@@ -38,12 +42,13 @@ impl fmt::Display for WrongSize {
 impl std::error::Error for WrongSize {}
 
 impl Input {
-    /// From `[input]` of `model.toml`.
-    pub fn new(input: &ModelInput) -> Self {
-        Input {
+    /// From `[input]` of `model.toml`. An error where the system gives no thread.
+    pub fn new(input: &ModelInput) -> Result<Self, KernelError> {
+        Ok(Input {
             size: input.size as usize,
             form: TileForm::new(input.mean, input.std),
-        }
+            processor: Cpu::new(1)?,
+        })
     }
 
     /// How bytes become numbers.
@@ -66,22 +71,40 @@ impl Input {
         self.size == 0
     }
 
-    /// Appends the tile (interleaved RGB, rows top to bottom) as [channel, height, width].
-    pub fn append(&self, tile: &[u8], out: &mut Vec<f32>) -> Result<(), WrongSize> {
-        if tile.len() != self.len() {
-            return Err(WrongSize {
-                size: self.size,
-                bytes: tile.len(),
-            });
+    /// An error where the tile (interleaved RGB) has another size.
+    pub fn check(&self, tile: &[u8]) -> Result<(), WrongSize> {
+        if tile.len() == self.len() {
+            return Ok(());
         }
-        let start = out.len();
-        out.resize(start + self.len(), 0.0);
-        self.form.planes(tile, &mut out[start..]);
-        Ok(())
+        Err(WrongSize {
+            size: self.size,
+            bytes: tile.len(),
+        })
     }
 
-    /// The tiles as [tiles, channel, height, width].
-    pub fn tensor(&self, tiles: &[&[u8]]) -> Result<Vec<f32>, WrongSize> {
+    /// Tiles, u8 [tiles, size, size, 3] (interleaved RGB, rows top to bottom), to f32 [tiles, 3, size, size], by the kernels of the
+    /// device that both lie on.
+    pub fn normalise(
+        &self,
+        on: &dyn Kernels,
+        tiles: View<'_, 4>,
+        out: ViewMut<'_, 4>,
+    ) -> Result<(), KernelError> {
+        on.normalise_tiles(tiles, self.form, out)
+    }
+
+    /// Appends a tile (interleaved RGB, rows top to bottom) as [channel, height, width], on the processor.
+    pub fn append(&self, tile: &[u8], out: &mut Vec<f32>) -> Result<(), ExecutorError> {
+        self.check(tile)?;
+        let (start, size) = (out.len(), self.size);
+        out.resize(start + self.len(), 0.0);
+        let tiles = View::new(tile, [1, size, size, 3])?;
+        let numbers = ViewMut::new(&mut out[start..], [1, 3, size, size])?;
+        Ok(self.normalise(&self.processor, tiles, numbers)?)
+    }
+
+    /// The tiles as [tiles, channel, height, width], on the processor.
+    pub fn tensor(&self, tiles: &[&[u8]]) -> Result<Vec<f32>, ExecutorError> {
         let mut out = Vec::with_capacity(tiles.len() * self.len());
         for tile in tiles {
             self.append(tile, &mut out)?;
@@ -102,7 +125,8 @@ mod tests {
             mpp: 1.0,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
-        });
+        })
+        .unwrap();
         let tile: Vec<u8> = (0..input.len())
             .map(|i| (i / 3 + i % 3 * 85) as u8)
             .collect();

@@ -11,7 +11,9 @@ use weir_kernels::{Auto, Cpu, KernelError};
 pub struct Opened {
     /// Those of the processor and, where one was named, of the device.
     pub kernels: Auto,
-    /// The device's stream, if it is traced.
+    /// The device's stream, where one was named: what else runs there takes it too, and needs no other order.
+    pub stream: Option<Stream>,
+    /// The same, if it is traced.
     pub traced: Option<Stream>,
 }
 
@@ -32,8 +34,7 @@ pub enum NotOpened {
         /// What it said.
         error: CudaError,
     },
-    /// The processor's threads could not be started, the threshold could not be measured, or what is asked for in its place is
-    /// no number.
+    /// The processor's threads could not be started, or what is asked for in place of measured thresholds is no number.
     Kernel(KernelError),
 }
 
@@ -51,22 +52,32 @@ impl fmt::Display for NotOpened {
 
 impl std::error::Error for NotOpened {}
 
+/// A new stream of that device.
+pub fn stream(number: u32) -> Result<Stream, NotOpened> {
+    let device = Device::Cuda(number);
+    let gpu = Gpu::open(number as usize).map_err(|why| NotOpened::Unavailable { device, why })?;
+    gpu.stream()
+        .map_err(|error| NotOpened::Stream { device, error })
+}
+
 /// Opens the kernels of `device`, with so many threads of the processor (0: one a core). Where that is the processor nothing of
-/// CUDA is looked for and nothing is measured.
+/// CUDA is looked for. Thresholds are measured when they are asked for first.
 pub fn open(device: Device, threads: usize, traced: bool) -> Result<Opened, NotOpened> {
     let cpu = Cpu::new(threads).map_err(NotOpened::Kernel)?;
     let Device::Cuda(number) = device else {
         return Ok(Opened {
             kernels: Auto::cpu(cpu),
+            stream: None,
             traced: None,
         });
     };
-    let gpu = Gpu::open(number as usize).map_err(|why| NotOpened::Unavailable { device, why })?;
-    let stream = gpu
-        .stream()
-        .map_err(|error| NotOpened::Stream { device, error })?;
+    let stream = stream(number)?;
     // Before the measurement, so that the trace shows what that took. A trace that cannot be had is no reason to stop.
     let traced = (traced && stream.trace().is_ok()).then(|| stream.clone());
-    let kernels = Auto::with(cpu, Box::new(stream)).map_err(NotOpened::Kernel)?;
-    Ok(Opened { kernels, traced })
+    let kernels = Auto::with(cpu, Box::new(stream.clone())).map_err(NotOpened::Kernel)?;
+    Ok(Opened {
+        kernels,
+        stream: Some(stream),
+        traced,
+    })
 }

@@ -9,8 +9,15 @@ use weir_kernels::pool::{self, Flags, admissible};
 use weir_kernels::view::{View, ViewMut};
 use weir_kernels::{Auto, Bags, KernelError, Kernels, Rule};
 
-/// Features of bags that are gathered for one launch, bytes at most: larger ones fill a launch by themselves, and lie where they
-/// lie.
+/// Features from which a bag is launched by itself and lies where it lies, bytes. A launch of its own costs a bag 20 to 40 us on the
+/// processor (measured on two cores; a device's, a memset, three launches and a wait, are reckoned to be some 100 us), copying it to
+/// lie beside others 35 us here.
+const ALONE: usize = 512 << 10;
+
+/// Features of the smaller bags that are copied side by side for one launch, bytes at most. By then a launch costs little beside
+/// what it carries: on a device 100 us beside the 800 us that 8 MiB take through pinned memory. More would save less than it costs:
+/// copying 8 MiB takes 0.4 to 0.9 ms, 32 MiB 4 to 5 ms, and 64 MiB 60 to 90 ms, because the allocator gives memory of that size back
+/// to the system, which clears it again each time (measured on two busy cores).
 const GATHERED: usize = 8 << 20;
 
 /// What the kernels are given to write.
@@ -31,7 +38,8 @@ impl BagModel {
     }
 
     /// Pools bags, each a matrix of rows in TileId order, one behind the other without gaps. Bags with at least `whole`
-    /// rows, and all of a fused head's, are pooled by the kernels; the others member by member.
+    /// rows, and all of a fused head's, are pooled by the kernels; the others member by member. An error is that of a launch, and
+    /// so of the bags in it alone.
     ///
     /// # Panics
     /// When a matrix is no whole number of rows of the model's width: the planner has matched the two.
@@ -40,9 +48,10 @@ impl BagModel {
         kernels: &Auto,
         whole: usize,
         bags: &[&[f32]],
-    ) -> Result<Vec<Pooled>, KernelError> {
+    ) -> Vec<Result<Pooled, KernelError>> {
         let width = self.head.inputs();
-        let mut pooled: Vec<Option<Pooled>> = bags.iter().map(|_| None).collect();
+        let mut pooled: Vec<Option<Result<Pooled, KernelError>>> =
+            bags.iter().map(|_| None).collect();
         let (mut gathered, mut bytes): (Vec<usize>, usize) = (Vec::new(), 0);
         for (place, matrix) in bags.iter().enumerate() {
             assert_eq!(
@@ -55,37 +64,42 @@ impl BagModel {
             let size = size_of_val(*matrix);
             if !by_kernels {
                 let members: Vec<&[f32]> = matrix.chunks_exact(width).collect();
-                pooled[place] = Some(self.pool(&members));
-            } else if size > GATHERED {
-                pooled[place] = self.launch(kernels, &[matrix])?.pop();
+                pooled[place] = Some(Ok(self.pool(&members)));
+            } else if size >= ALONE {
+                self.launch_several(kernels, &[place], bags, &mut pooled);
             } else {
                 if bytes + size > GATHERED {
-                    self.launch_gathered(kernels, &gathered, bags, &mut pooled)?;
+                    self.launch_several(kernels, &gathered, bags, &mut pooled);
                     (gathered, bytes) = (Vec::new(), 0);
                 }
                 gathered.push(place);
                 bytes += size;
             }
         }
-        self.launch_gathered(kernels, &gathered, bags, &mut pooled)?;
-        Ok(pooled.into_iter().flatten().collect())
+        self.launch_several(kernels, &gathered, bags, &mut pooled);
+        pooled.into_iter().flatten().collect()
     }
 
-    fn launch_gathered(
+    fn launch_several(
         &self,
         kernels: &Auto,
         places: &[usize],
         bags: &[&[f32]],
-        pooled: &mut [Option<Pooled>],
-    ) -> Result<(), KernelError> {
+        pooled: &mut [Option<Result<Pooled, KernelError>>],
+    ) {
         if places.is_empty() {
-            return Ok(());
+            return;
         }
         let these: Vec<&[f32]> = places.iter().map(|place| bags[*place]).collect();
-        for (place, bag) in places.iter().zip(self.launch(kernels, &these)?) {
-            pooled[*place] = Some(bag);
+        match self.launch(kernels, &these) {
+            Ok(made) => places
+                .iter()
+                .zip(made)
+                .for_each(|(place, bag)| pooled[*place] = Some(Ok(bag))),
+            Err(error) => places
+                .iter()
+                .for_each(|place| pooled[*place] = Some(Err(error.clone()))),
         }
-        Ok(())
     }
 
     /// One launch for some bags.
@@ -276,6 +290,10 @@ mod tests {
         format!("{pooled:?}")
     }
 
+    fn all(pooled: Vec<Result<Pooled, KernelError>>) -> Vec<Pooled> {
+        pooled.into_iter().collect::<Result<_, _>>().unwrap()
+    }
+
     #[test]
     fn loops_kernels_and_batches_of_bags_have_the_same_bits() {
         let sizes = [0, 1, 2, 5, 127, 128, 129, 300, 1025];
@@ -299,11 +317,11 @@ mod tests {
                 let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
                 for threads in [1, 3] {
                     let kernels = Auto::cpu(Cpu::new(threads).unwrap());
-                    let batch = model.pool_matrices(&kernels, 1, &views).unwrap();
+                    let batch = all(model.pool_matrices(&kernels, 1, &views));
                     for (matrix, together) in views.iter().zip(&batch) {
                         let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();
                         let truth = text(&model.pool(&members));
-                        let alone = model.pool_matrices(&kernels, 1, &[matrix]).unwrap();
+                        let alone = all(model.pool_matrices(&kernels, 1, &[matrix]));
                         let about = format!("{normalise} {link} {} {holed}", members.len());
                         assert_eq!(text(together), truth, "{about}, together");
                         assert_eq!(text(&alone[0]), truth, "{about}, alone");
@@ -314,19 +332,23 @@ mod tests {
     }
 
     #[test]
-    fn bags_larger_than_a_gathering_keep_their_places() {
+    fn bags_keep_their_places_whether_they_are_launched_alone_or_with_others() {
         let model = model("squared-average", "sigmoid", None);
         let kernels = Auto::cpu(Cpu::new(2).unwrap());
-        let large = GATHERED / (WIDTH * 4) + 10;
-        let bags = [
-            matrix(10, 1, false),
-            matrix(large, 2, false),
-            matrix(large / 2, 3, false),
-            matrix(large * 2 / 3, 4, false),
-            matrix(20, 5, false),
-        ];
+        let alone = ALONE / (WIDTH * 4) + 10;
+        // Small ones that fill more than one gathering, with large ones between them.
+        let small = alone - 20;
+        let count = GATHERED / (small * WIDTH * 4) + 3;
+        let mut sizes = vec![10, alone, alone * 3];
+        sizes.extend(std::iter::repeat_n(small, count));
+        sizes.extend([alone * 2, 20]);
+        let bags: Vec<Vec<f32>> = (1..)
+            .zip(&sizes)
+            .map(|(seed, rows)| matrix(*rows, seed, false))
+            .collect();
         let views: Vec<&[f32]> = bags.iter().map(Vec::as_slice).collect();
-        let pooled = model.pool_matrices(&kernels, 1, &views).unwrap();
+        let pooled = all(model.pool_matrices(&kernels, 1, &views));
+        assert_eq!(pooled.len(), sizes.len());
         for (matrix, pooled) in views.iter().zip(&pooled) {
             let members: Vec<&[f32]> = matrix.chunks_exact(WIDTH).collect();
             assert_eq!(text(pooled), text(&model.pool(&members)));

@@ -31,6 +31,7 @@ fn input(size: u32) -> Input {
         mean: [0.7, 0.6, 0.7],
         std: [0.2, 0.25, 0.2],
     })
+    .unwrap()
 }
 
 /// Random weights with running statistics and scales that are not the identity.
@@ -71,8 +72,8 @@ fn tiles(n: usize, size: u32) -> Vec<Vec<u8>> {
 fn choice(executor: Which, library: Option<PathBuf>) -> Choice {
     Choice {
         executor,
-        device: Device::Cpu,
         library,
+        ..Choice::default()
     }
 }
 
@@ -168,7 +169,7 @@ fn a_library_that_is_named_and_not_there_is_an_error_even_for_auto() {
     let choice = Choice {
         executor: Which::Burn,
         device: Device::Cuda(7),
-        library: None,
+        ..Choice::default()
     };
     let error = Chosen::load(&network, &weights, &input, &choice).unwrap_err();
     assert!(error.to_string().contains("cuda:7"), "{error}");

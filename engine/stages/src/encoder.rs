@@ -8,8 +8,8 @@ use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port
 use weir_record::{Body, Class, Feature, SlideInfo};
 use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
 
-use crate::executors::{self, model_error};
-use crate::scorer::{SHAPE, pixels};
+use crate::executors::{self, Runs, model_error};
+use crate::scorer::pixels;
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -72,14 +72,20 @@ pub const TYPE: StageType = StageType {
 
 fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let header = cx.model("model")?;
-    let encoder = Encoder::load(header, &executors::choice(cx)?).map_err(model_error)?;
+    let runs = Runs::of(cx)?;
+    let encoder = Encoder::load(header, &runs.choice).map_err(model_error)?;
     executors::enter(cx, encoder.chosen());
     let bytes = header.feature as usize * size_of::<f32>();
-    Ok(Prepared::Work(Arc::new(Encode { encoder, bytes })))
+    Ok(Prepared::Work(Arc::new(Encode {
+        encoder,
+        runs,
+        bytes,
+    })))
 }
 
 struct Encode {
     encoder: Encoder,
+    runs: Runs,
     /// Of a feature vector.
     bytes: usize,
 }
@@ -90,6 +96,7 @@ const LEASED_FROM: usize = 1024;
 impl Work for Encode {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let features = self.encoder.encode(&pixels(batch)?).map_err(model_error)?;
+        self.runs.tell_trace();
         for (i, features) in features.into_iter().enumerate() {
             let lease = batch.take_lease(i);
             batch.set(i, 0, Body::Feature(Arc::new(Feature::new(features, lease))));
@@ -98,7 +105,7 @@ impl Work for Encode {
     }
 
     fn shape(&self) -> BatchShape {
-        SHAPE
+        self.runs.shape()
     }
 
     fn output_bytes(&self, _: &Body, _: &SlideInfo) -> Option<(Class, usize)> {

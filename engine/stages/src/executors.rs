@@ -1,10 +1,14 @@
 //! What runs the networks of a run, for its record and for the key that says whether a slide is done.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use weir_model::{Choice, Chosen, ModelError};
-use weir_runtime::stage::{Prepare, StageError};
+use weir_model::executor::device_batch::TILES;
+use weir_model::{Choice, Chosen, Device, ModelError, Which};
+use weir_runtime::stage::{BatchShape, Prepare, StageError};
+
+use crate::kernels::{self, Stand};
 
 /// What runs a stage's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +67,49 @@ pub(crate) fn choice(cx: &Prepare) -> Result<Choice, StageError> {
     Ok(Choice {
         executor: run.executor.parse().map_err(refused)?,
         device: device.parse().map_err(refused)?,
-        library: None,
+        ..Choice::default()
     })
+}
+
+/// How the stage that is being prepared runs its network.
+pub(crate) struct Runs {
+    /// What the pipeline asks for; on a device with the stream of its kernels.
+    pub(crate) choice: Choice,
+    /// The kernels of the device, where the network stands in their stream.
+    stand: Option<Arc<Stand>>,
+}
+
+impl Runs {
+    /// What the pipeline asks for. burn has streams of its own.
+    pub(crate) fn of(cx: &Prepare) -> Result<Runs, StageError> {
+        let mut choice = choice(cx)?;
+        let stand = match (choice.device, choice.executor) {
+            (Device::Cpu, _) | (_, Which::Burn) => None,
+            _ => Some(kernels::of(cx)?),
+        };
+        choice.stream = stand.as_ref().and_then(|stand| stand.stream().cloned());
+        Ok(Runs { choice, stand })
+    }
+
+    /// How tiles are gathered. On the processor a tile takes milliseconds, so batches are small: a slide's last ones spread
+    /// over all helper threads. A device takes as many as its batch has.
+    pub(crate) fn shape(&self) -> BatchShape {
+        BatchShape {
+            rows: match self.choice.device {
+                Device::Cpu => 8,
+                Device::Cuda(_) => TILES,
+            },
+            linger: Duration::from_millis(5),
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// After a batch: tells the trace what the device ran.
+    pub(crate) fn tell_trace(&self) {
+        if let Some(stand) = &self.stand {
+            stand.tell_trace();
+        }
+    }
 }
 
 /// Enters what was chosen for the stage that is being prepared.

@@ -3,21 +3,31 @@
 //! All stages of a process share one stream of a device, so its calls run in one order, and each call returns when its
 //! results lie on the host. Workers take turns: a call holds the stream until then.
 //!
-//! What an encoder made reaches the pool through the host. ONNX Runtime could take this stream for its own and leave a
-//! session's outputs in device memory (its option `user_compute_stream` and its I/O binding), but weir asks for neither: it
-//! takes the outputs as host memory, and for that ONNX Runtime waits for its own stream first. Of burn nothing could be asked: cubecl
-//! gives out neither its streams nor events on them. Between the two lies the engine besides: features flow a row a tile, and
-//! a bag's come together from many batches. Where a tensor does lie on the device, the launchers take it there
-//! ([`weir_kernels::view::View::foreign`]) and one stream waits for the other's event
-//! ([`weir_kernels::cuda::stream::Stream::wait_for`]).
+//! Networks stand in that stream too: ONNX Runtime takes it for its own ([`weir_model::executor::device_batch`]), so a batch's copy,
+//! its normalisation, its passes and whatever a pool launches hand over by the stream's order, and the host waits once a batch. burn is
+//! asked for nothing of that: cubecl gives out neither its streams nor events on them, so its tiles are normalised on the processor and
+//! it waits for each.
 //!
-//! With `--trace` each copy to the device, kernel and copy to the host stands on the device's row, by the events around it.
+//! What an encoder made then goes to the host, and the pool takes it from there: between encode and pool there is a wait of the host
+//! and no event. That is on purpose. A row of features is a value of the engine: it outlives its batch, waits for the rest of a bag
+//! that comes from many batches, may cross to another process or be recorded, and a tile's contribution is computed from it on the
+//! host. What it costs is little: of 64 tiles of 256 x 256 px 12.6 MB of pixels go over, and 131 kB of features (512 a tile) come
+//! back, and over again with their bag.
+//!
+//! Where a call runs is [`weir_kernels::auto`]'s to say: from a measured number of bytes on, one a kernel, on the device; what the device
+//! has no room for, the processor does, with the same bits. run.json has the numbers and how often that happened, by
+//! [`Placements`]. The fused head stays where the plan puts it.
+//!
+//! With `--trace` each copy to the device, kernel and copy to the host stands on the device's row, by the events around it, and the
+//! passes of a batch as `network`.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use weir_kernels::auto::{self, Kernel, Refused};
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::{Auto, Kernels, auto, gated};
+use weir_kernels::{Auto, Dtype, KernelError, Kernels, gated};
 use weir_model::kernels::{NotOpened, open};
 use weir_runtime::DeviceSpans;
 use weir_runtime::stage::{Prepare, StageError};
@@ -30,7 +40,8 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
     let threads = cx.run().helpers.max(1);
     // Asked for first: what is shared is locked while something is made.
     let spans = cx.shared.get::<DeviceSpans>();
-    cx.shared.get_or_try(&device.to_string(), || {
+    let placements = cx.shared.get::<Placements>();
+    let stand = cx.shared.get_or_try(&device.to_string(), || {
         let opened = open(device, threads, spans.wanted()).map_err(|error| {
             let help = match error {
                 // The reason says what to do.
@@ -39,20 +50,27 @@ pub(crate) fn of(cx: &Prepare) -> Result<Arc<Stand>, StageError> {
             };
             StageError::new(error.to_string(), help)
         })?;
-        Ok(Stand {
+        Ok::<_, StageError>(Stand {
             auto: opened.kernels,
+            needed: Mutex::default(),
+            stream: opened.stream,
             traced: opened.traced.map(|stream| Traced {
                 device: device.to_string(),
                 stream,
                 spans,
             }),
         })
-    })
+    })?;
+    placements.enter(&device.to_string(), &stand);
+    Ok(stand)
 }
 
 /// The kernels of a device or of the processor, with what a trace is told.
 pub(crate) struct Stand {
     auto: Auto,
+    /// The kernels that stages said they call.
+    needed: Mutex<Vec<Kernel>>,
+    stream: Option<Stream>,
     traced: Option<Traced>,
 }
 
@@ -64,7 +82,12 @@ struct Traced {
 
 impl From<Auto> for Stand {
     fn from(auto: Auto) -> Self {
-        Stand { auto, traced: None }
+        Stand {
+            auto,
+            needed: Mutex::default(),
+            stream: None,
+            traced: None,
+        }
     }
 }
 
@@ -76,8 +99,24 @@ impl Deref for Stand {
 }
 
 impl Stand {
-    /// Tells the trace, where there is one, what the device ran since the last time. The calls' results are on the host already,
-    /// so nothing is waited for.
+    /// Says that a stage will call `kernel`, and asks from how many bytes on that runs on the device: measured now, before the run,
+    /// while nothing else keeps the processor busy.
+    pub(crate) fn needs(&self, kernel: Kernel) -> Result<Option<usize>, StageError> {
+        let from = self.auto.threshold(kernel).map_err(refused)?;
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !needed.contains(&kernel) {
+            needed.push(kernel);
+        }
+        Ok(from)
+    }
+
+    /// The device's stream, where there is a device.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    /// Tells the trace, where there is one, what the device ran since the last time. The caller's results are on the host already;
+    /// only what others have in the stream by then is waited for.
     pub(crate) fn tell_trace(&self) {
         let Some(traced) = &self.traced else { return };
         // A trace that cannot be had is no reason to stop.
@@ -89,36 +128,100 @@ impl Stand {
     }
 }
 
+/// Where a kernel's calls run on the device of a run, for its record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// As `cuda:0`.
+    pub device: String,
+    /// Which.
+    pub kernel: Kernel,
+    /// Bytes of input from which the device does it; `None`: the processor does it at every size.
+    pub from: Option<usize>,
+    /// Nobody measured that: [`auto::FROM`] says it.
+    pub asked: bool,
+    /// Calls that the device had no room for and the processor did, with the same results.
+    pub refused: Option<Refused>,
+}
+
+/// The kernels of a process's devices. One for the process, in [`Shared`](weir_runtime::stage::Shared).
+#[derive(Default)]
+pub struct Placements(Mutex<BTreeMap<String, Arc<Stand>>>);
+
+impl Placements {
+    fn enter(&self, device: &str, stand: &Arc<Stand>) {
+        let mut stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stands.insert(device.to_owned(), stand.clone());
+    }
+
+    /// Of each device, the kernels that stages call; none where the processor alone was asked for.
+    pub fn all(&self) -> Vec<Placement> {
+        let mut all = Vec::new();
+        let stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, stand) in stands.iter() {
+            let needed = stand.needed.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(needed.iter().filter_map(|&kernel| {
+                Some(Placement {
+                    device: device.clone(),
+                    kernel,
+                    from: stand.known(kernel)?,
+                    asked: stand.asked(),
+                    refused: stand.refused(kernel),
+                })
+            }));
+        }
+        all
+    }
+}
+
 const DOCTOR: &str =
     "`weir doctor` says what of CUDA was found; the processor is run = { device = \"cpu\" }";
 
-/// Enters what runs the pool, for the run's record. The device is part of what says whether a slide is done only where it
-/// changes bits.
-pub(crate) fn enter(cx: &Prepare, kernels: &Auto, contract: &str) {
-    let device = kernels.device();
-    let fused = contract == gated::CONTRACT;
-    let why = match (fused, kernels.threshold()) {
-        (true, _) => "the plan says head = \"fused\"".to_owned(),
-        (false, Some(from)) => {
-            let says = match kernels.asked() {
-                true => auto::FROM,
-                false => "measured",
-            };
-            format!("{says}: calls of {from} B and more run on {device}")
-        }
-        (false, None) if device == "cpu" => "the processor was asked for".to_owned(),
-        (false, None) => format!("measured: the processor is faster than {device} at every size"),
+fn refused(error: KernelError) -> StageError {
+    StageError::new(error.to_string(), DOCTOR)
+}
+
+/// Enters what runs the pool, for the run's record. What runs it is part of what says whether a slide is done only where it
+/// changes bits: of the fused head, the architecture and the kernel that runs there, and not the device's number.
+pub(crate) fn enter(cx: &Prepare, kernels: &Stand, contract: &str) -> Result<(), StageError> {
+    let (key, why) = if contract == gated::CONTRACT {
+        let kind = kernels.kind(Dtype::F32).map_err(|error| {
+            StageError::new(
+                error.to_string(),
+                "set head = \"portable\", or run the stage on the processor: run = { device = \"cpu\" }",
+            )
+        })?;
+        let why = "the plan says head = \"fused\"".to_owned();
+        (format!("kernels {contract} {kind}"), why)
+    } else {
+        let from = kernels.needs(Kernel::Pool)?;
+        (format!("kernels {contract}"), why(kernels, from))
     };
     cx.shared.get::<Executors>().enter(
         &cx.node.name,
         Used {
-            key: match fused {
-                true => format!("kernels {contract} {device}"),
-                false => format!("kernels {contract}"),
-            },
-            device,
+            key,
+            device: kernels.device(),
             deterministic: true,
             why,
         },
     );
+    Ok(())
+}
+
+/// Why bags are pooled where they are.
+fn why(kernels: &Auto, from: Option<usize>) -> String {
+    let device = kernels.device();
+    match from {
+        Some(from) => {
+            let says = match kernels.asked() {
+                true => auto::FROM,
+                false => "measured",
+            };
+            format!("{says}: pools of {from} B and more run on {device}")
+        }
+        None if kernels.has_device() => {
+            format!("measured: the processor pools faster than {device} at every size")
+        }
+        None => "the processor was asked for".to_owned(),
+    }
 }

@@ -1,7 +1,8 @@
 //! # weir-stages: the stages that are built in
 //!
-//! One file a stage, in this order: schema, parameters, pure function, glue. What a stage takes, gives and keeps stands in its
-//! schema; the pure function knows no runtime, and the glue knows no mathematics.
+//! One file a stage, in this order: schema, parameters, pure function, glue; or a folder, where the pure function is a file of its
+//! own. What a stage takes, gives and keeps stands in its schema; the pure function knows no runtime, and the glue knows no
+//! mathematics.
 //!
 //! | stage | rows | idea |
 //! |---|---|---|
@@ -64,8 +65,11 @@ mod collected;
 #[cfg(test)]
 #[path = "../../../tests/program/features.rs"]
 mod feature_writer;
+#[cfg(test)]
+mod refusing;
 
 pub use executors::{Executors, Used};
+pub use kernels::{Placement, Placements};
 
 use weir_pipeline::{Registry, Schema};
 use weir_runtime::stage::StageType;

@@ -1,7 +1,6 @@
 //! `scorer`: model A scores tiles.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use weir_model::Scorer;
 use weir_pipeline::schema::{ModelField, keeps_nothing};
@@ -9,7 +8,7 @@ use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port
 use weir_record::Body;
 use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
 
-use crate::executors::{self, model_error};
+use crate::executors::{self, Runs, model_error};
 
 const SIZE: Dim = Dim::Model {
     param: "model",
@@ -76,21 +75,16 @@ pub const TYPE: StageType = StageType {
 };
 
 fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
-    let scorer = Scorer::load(cx.model("model")?, &executors::choice(cx)?).map_err(model_error)?;
+    let runs = Runs::of(cx)?;
+    let scorer = Scorer::load(cx.model("model")?, &runs.choice).map_err(model_error)?;
     executors::enter(cx, scorer.chosen());
-    Ok(Prepared::Work(Arc::new(Score { scorer })))
+    Ok(Prepared::Work(Arc::new(Score { scorer, runs })))
 }
 
 struct Score {
     scorer: Scorer,
+    runs: Runs,
 }
-
-/// A tile takes milliseconds on a CPU, so batches are small: a slide's last ones spread over all helper threads.
-pub(crate) const SHAPE: BatchShape = BatchShape {
-    rows: 8,
-    linger: Duration::from_millis(5),
-    timeout: Duration::from_secs(60),
-};
 
 /// The pixels of a batch, in its order.
 pub(crate) fn pixels(batch: &Batch) -> Result<Vec<&[u8]>, StageError> {
@@ -108,6 +102,7 @@ pub(crate) fn pixels(batch: &Batch) -> Result<Vec<&[u8]>, StageError> {
 impl Work for Score {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let scores = self.scorer.score(&pixels(batch)?).map_err(model_error)?;
+        self.runs.tell_trace();
         for (i, scores) in scores.into_iter().enumerate() {
             batch.set(i, 0, Body::Score(Arc::new(scores)));
         }
@@ -115,6 +110,6 @@ impl Work for Score {
     }
 
     fn shape(&self) -> BatchShape {
-        SHAPE
+        self.runs.shape()
     }
 }

@@ -69,7 +69,7 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(32) emu_c
     cluster_sync();
     for (int r = 0; r < rows; r++) {
         if (lane == 0) {
-            mbarrier_wait_cluster(empty, (r + 1) & 1);
+            mbarrier_wait(empty, (r + 1) & 1);
             mbarrier_arrive_expect(full, ROW);
             bulk_copy_multicast(shared + rank * (ROW / 2), in + 128 * r + rank * 64, ROW / 2, full, 3);
         }

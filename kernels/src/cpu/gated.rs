@@ -6,7 +6,7 @@
 use super::Cpu;
 use super::gate::{UNITS, add_weighted, admissible, logit, logit_kept};
 use super::gated_arguments::{Call, Features};
-use super::product::{Left, Order, PANEL, Panels, Simd, padded, product, spread};
+use super::product::{Left, Order, PANEL, Panels, Pieces, Simd, padded, product, spread};
 use crate::attention::AttentionHead;
 use crate::bags::{Bags, Item};
 use crate::error::KernelError;
@@ -182,7 +182,8 @@ impl Pass<'_> {
             rows,
             order: Order::Rows(scratch.stride),
         };
-        product(simd, left, head.forward.right(), hidden, hidden_row, false);
+        let right = head.forward.right();
+        product(simd, left, right, Pieces::ONE, hidden, hidden_row, false);
         for (hidden, a) in hidden
             .chunks_exact_mut(hidden_row.max(1))
             .zip(&mut *block.logits)

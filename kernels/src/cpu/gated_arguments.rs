@@ -89,6 +89,11 @@ impl<'a> Features<'a> {
         Features { view }
     }
 
+    /// Row `row`; empty where the features are of another type.
+    pub fn row<T: Element>(&self, row: usize) -> &'a [T] {
+        self.view.row(row).unwrap_or(&[])
+    }
+
     /// Writes row `row` to `to` as f32, zeros after its end.
     pub fn widen(&self, row: usize, to: &mut [f32]) {
         let d = self.view.shape()[1];

@@ -1,215 +1,34 @@
 //! (c) backward on the processor.
 //!
-//! Members go by in chunks that stay in cache. Within a chunk, blocks of rows give dL/da, dL/dp (p the pre-activations) and
-//! dL/dh; then each stretch of V's and U's columns adds the chunk's part of its own gradient, rows ascending. Every sum has
-//! one order, whatever the threads.
+//! Members go by in chunks that stay in cache. Within a chunk, blocks of rows (`gated_block.rs`) give dL/da, dL/dp (p the
+//! pre-activations) and dL/dh; then each stretch of V's and U's columns adds the chunk's part of its own gradient, rows
+//! ascending. Every sum has one order, whatever the threads.
 
 use super::Cpu;
-use super::gate::{admissible, backward as gate_backward, dot, logit_kept};
-use super::gated::{PackedHead, source};
+use super::gate::dot;
+use super::gated::source;
 use super::gated_arguments::{Call, Features};
-use super::product::{Left, Order, PANEL, Right, Simd, TILE, padded, product, spread, tiled};
+use super::gated_block::{Block, Narrow, PANEL_ROWS, Pass, Scratch};
+use super::product::{Left, Order, PANEL, Pieces, Right, Simd, padded, product, tiled};
 use crate::ROWS;
 use crate::bags::Bags;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
-use crate::kernels::{GatedBackward, GatedState, PoolGradient, Rule, flags};
+use crate::kernels::{GatedBackward, GatedState, PoolGradient, Rule};
 use crate::ordered_sum;
-use crate::view::{Dtype, Element, View};
+use crate::view::{Dtype, View};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Blocks of a chunk: its rows, widened (4 MiB at 1,024 features), and their dL/dp stay in the last-level cache.
 const BLOCKS: usize = 8;
 
-/// From one panel of a block's rows to the next: 16 columns of all rows, side by side, so that dL/dp' h reads memory in
-/// order, where rows would lie each on a page of its own; and 16 numbers more, so that what is at the same place of all
-/// panels does not fall on the same cache sets.
-const PANEL_ROWS: usize = (ROWS + 1) * PANEL;
+/// Blocks that a tile of V's and U's gradient runs over at once. What a visit of a tile costs is paid less often with more,
+/// but a panel of more rows is fetched from ever farther away.
+const TOGETHER: usize = 4;
 
 /// Columns of V and U whose gradient one task sums.
 const STRETCH: usize = 64;
-
-/// What all blocks are given.
-struct Pass<'a> {
-    bags: &'a Bags,
-    /// Bag of each item's first member, by which a member finds its own.
-    bag_of: Vec<u32>,
-    rule: Rule,
-    head: &'a PackedHead,
-    features: Features<'a>,
-    logits: &'a [f32],
-    weights: &'a [f32],
-    sums: &'a [f32],
-    flags: &'a [u32],
-    dz: &'a [f32],
-    dw: Option<&'a [f32]>,
-    /// Of each bag: the mean of dL/dw by the weights.
-    means: Vec<f32>,
-    tape: Option<&'a [f32]>,
-    simd: Simd,
-    d: usize,
-}
-
-/// A block's part of a chunk's memory, and its sums.
-struct Block<'a, T> {
-    first: usize,
-    count: usize,
-    /// Its rows in panels, [`PANEL_ROWS`] apart.
-    rows: &'a mut [f32],
-    /// dL/dp, transposed: hidden columns by members, in tiles.
-    dp: &'a mut [f32],
-    sums: &'a mut [f32],
-    /// dL/dh of the matrix rows `from..`, up to the next block's.
-    features: Option<(usize, Vec<&'a mut [T]>)>,
-}
-
-impl Pass<'_> {
-    /// dL/da of a member and the weight with which it entered the pool; `None` when it is refused.
-    fn slope(&self, place: usize, bag: usize, row: &[f32]) -> Option<(f32, f32)> {
-        let at = self.bags.row(place);
-        let (a, w) = (self.logits[at], self.weights[at]);
-        if !a.is_finite() || !admissible(self.simd, row) {
-            return None;
-        }
-        let noticed = self.flags[bag];
-        if noticed & (flags::UNIFORM | flags::EMPTY) != 0 {
-            return Some((0.0, w));
-        }
-        let dz = &self.dz[bag * self.d..(bag + 1) * self.d];
-        let gradient = dot(self.simd, row, dz) + self.dw.map_or(0.0, |dw| dw[at]);
-        let apart = gradient - self.means[bag];
-        Some((self.rule.slope(a, w, self.sums[bag], apart), w))
-    }
-
-    fn run<T: Narrow>(&self, mut block: Block<'_, T>, scratch: &mut Scratch) {
-        let (d, head, simd) = (self.d, self.head, self.simd);
-        let (columns, stride, dp_stride) = (head.columns, spread(d), spread(head.columns));
-        let rows = block.count;
-        let dp = &mut scratch.dp[..rows * dp_stride];
-        let mut slopes = [(0.0f32, 0.0f32, 0usize); ROWS];
-        for (i, slope) in slopes[..rows].iter_mut().enumerate() {
-            let place = block.first + i;
-            let bag = self.bag_of[place] as usize;
-            // All rows as they are only where the hidden units are made of them.
-            let at = if self.tape.is_some() { 0 } else { i * stride };
-            let row = &mut scratch.rows[at..at + stride];
-            self.features.widen(self.bags.row(place), &mut row[..d]);
-            *slope = match self.slope(place, bag, &row[..d]) {
-                Some((da, w)) => (da, w, bag),
-                None => {
-                    // Its features may be no numbers: nothing of it may reach a product.
-                    row.fill(0.0);
-                    (0.0, 0.0, bag)
-                }
-            };
-            let pieces = row[..padded(d)].chunks_exact(PANEL);
-            for (piece, panel) in pieces.zip(block.rows.chunks_exact_mut(PANEL_ROWS)) {
-                panel[i * PANEL..(i + 1) * PANEL].copy_from_slice(piece);
-            }
-        }
-        let left = |data, stride| Left {
-            data,
-            rows,
-            order: Order::Rows(stride),
-        };
-        let hidden: &[f32] = match self.tape {
-            Some(tape) => &tape[block.first * columns..(block.first + rows) * columns],
-            None => {
-                let hidden = &mut scratch.hidden[..rows * columns];
-                let right = head.forward.right();
-                product(
-                    simd,
-                    left(&scratch.rows, stride),
-                    right,
-                    hidden,
-                    columns,
-                    false,
-                );
-                for hidden in hidden.chunks_exact_mut(columns.max(1)) {
-                    logit_kept(simd, hidden, &head.bias, &head.weight, head.gated);
-                }
-                hidden
-            }
-        };
-        let (bias, rest) = block.sums.split_at_mut(columns);
-        let (weight, offset) = rest.split_at_mut(head.weight.len());
-        for ((&(da, ..), hidden), dp) in slopes
-            .iter()
-            .zip(hidden.chunks_exact(columns.max(1)))
-            .zip(dp.chunks_exact_mut(dp_stride))
-        {
-            // What a refused row left on a tape may be no number either.
-            if da == 0.0 {
-                dp.fill(0.0);
-                continue;
-            }
-            gate_backward(simd, hidden, da, &head.weight, head.gated, dp, bias, weight);
-            offset[0] += da;
-        }
-        for (tile, packed) in block.dp.chunks_exact_mut(TILE * ROWS).enumerate() {
-            let packed = packed.chunks_exact_mut(TILE);
-            for (dp, packed) in dp.chunks_exact(dp_stride).zip(packed) {
-                packed.copy_from_slice(&dp[tile * TILE..(tile + 1) * TILE]);
-            }
-        }
-        if let Some((from, out)) = &mut block.features {
-            let width = spread(d);
-            let dh = &mut scratch.features[..rows * width];
-            product(
-                simd,
-                left(dp, dp_stride),
-                head.backward.right(),
-                dh,
-                width,
-                false,
-            );
-            if out.len() > rows {
-                // Masked rows lie between.
-                out.iter_mut().for_each(|row| row.fill(T::default()));
-            }
-            for (i, dh) in dh.chunks_exact(width.max(1)).enumerate() {
-                let (_, w, bag) = slopes[i];
-                let at = self.bags.row(block.first + i) - *from;
-                let dz = &self.dz[bag * d..(bag + 1) * d];
-                for ((out, &dh), &dz) in out[at].iter_mut().zip(dh).zip(dz) {
-                    *out = T::narrow(w * dz + dh);
-                }
-            }
-        }
-    }
-}
-
-/// A type of features, rounded to.
-trait Narrow: Element {
-    fn narrow(x: f32) -> Self;
-}
-
-impl Narrow for f32 {
-    fn narrow(x: f32) -> f32 {
-        x
-    }
-}
-
-impl Narrow for f16 {
-    fn narrow(x: f32) -> f16 {
-        f16::from_f32(x)
-    }
-}
-
-impl Narrow for bf16 {
-    fn narrow(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
-}
-
-/// A thread's memory.
-struct Scratch {
-    rows: Vec<f32>,
-    dp: Vec<f32>,
-    hidden: Vec<f32>,
-    features: Vec<f32>,
-}
 
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
@@ -330,7 +149,7 @@ fn typed<T: Narrow>(
         d,
     };
 
-    let (stride, dp_of_block) = (spread(d), tiled(columns, ROWS));
+    let dp_of_block = tiled(columns, ROWS);
     let sums_of_block = columns + packed.weight.len() + 1;
     let chunk_rows = BLOCKS * ROWS;
     let held = members.min(chunk_rows);
@@ -381,12 +200,7 @@ fn typed<T: Narrow>(
         }
         cpu.threads.install(|| {
             tasks.into_par_iter().with_max_len(1).for_each_init(
-                || Scratch {
-                    rows: vec![0.0; stride * if tape.is_some() { 1 } else { ROWS }],
-                    dp: vec![0.0; ROWS * spread(columns)],
-                    hidden: vec![0.0; if tape.is_some() { 0 } else { ROWS * columns }],
-                    features: vec![0.0; if wanted { ROWS * spread(d) } else { 0 }],
-                },
+                || Scratch::new(d, columns, tape.is_some(), wanted),
                 |scratch, block| pass.run(block, scratch),
             );
         });
@@ -396,24 +210,29 @@ fn typed<T: Narrow>(
                 .enumerate()
                 .for_each(|(stretch, layer)| {
                     let from = stretch * STRETCH;
-                    for (block, dp) in dp.chunks_exact(dp_of_block.max(1)).enumerate() {
-                        let done = block * ROWS;
-                        if done >= rows {
-                            break;
-                        }
+                    let (whole, rest) = (rows / ROWS, rows % ROWS);
+                    let several = (0..whole)
+                        .step_by(TOGETHER)
+                        .map(|block| (block, TOGETHER.min(whole - block), ROWS));
+                    let last = (rest > 0).then_some((whole, 1, rest));
+                    for (block, count, k) in several.chain(last) {
                         let left = Left {
-                            data: dp,
+                            data: &dp[block * dp_of_block..],
                             rows: columns,
                             order: Order::Tiles(ROWS),
                         };
                         let right = Right {
                             data: &chunk[block * rows_of_block + from / PANEL * PANEL_ROWS..],
-                            k: ROWS.min(rows - done),
+                            k,
                             columns: STRETCH.min(padded(d) - from),
                             panel: PANEL_ROWS,
-                            step: PANEL,
                         };
-                        product(pass.simd, left, right, layer, STRETCH, true);
+                        let pieces = Pieces {
+                            count,
+                            left: dp_of_block,
+                            right: rows_of_block,
+                        };
+                        product(pass.simd, left, right, pieces, layer, STRETCH, true);
                     }
                 });
         });

@@ -7,14 +7,15 @@ mod gate;
 mod gated;
 mod gated_arguments;
 mod gated_backward;
+mod gated_block;
 mod logits;
 mod numerators;
-pub(crate) mod pool;
+mod pool;
 mod product;
 mod slopes;
-pub(crate) mod tiles;
-pub(crate) mod top_k;
-pub(crate) mod weights;
+mod tiles;
+mod top_k;
+mod weights;
 
 use crate::bags::Bags;
 use crate::error::KernelError;
@@ -23,7 +24,7 @@ use crate::kernels::{
     Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
     PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
-use crate::view::{View, ViewMut};
+use crate::view::{Dtype, View, ViewMut};
 use std::sync::Arc;
 
 pub(crate) use gated::PackedHead;
@@ -64,6 +65,10 @@ impl Cpu {
 impl Kernels for Cpu {
     fn device(&self) -> String {
         "cpu".into()
+    }
+
+    fn kind(&self, _: Dtype) -> Result<String, KernelError> {
+        Ok(product::Simd::here().name().into())
     }
 
     fn weights(

@@ -44,6 +44,8 @@ loops! {
     numerators / numerators_avx2 = numerators_loop(rule: Rule, greatest: f32, g: &mut [f32]) -> bool;
     /// Turns numerators into weights, and writes each one's part of the entropy.
     shares / shares_avx2 = shares_loop(sum: f32, e: &mut [f32], entropy: &mut [f32]);
+    /// Turns dL/dw of members into dL/da, as [`Rule::slope`] does. `sum` is the bag's S, `mean` its mean of dL/dw.
+    slopes / slopes_avx2 = slopes_loop(rule: Rule, sum: f32, mean: f32, logits: &[f32], weights: &[f32], gradient: &mut [f32]);
 }
 
 #[inline(always)]
@@ -111,6 +113,66 @@ fn shares_loop(sum: f32, e: &mut [f32], entropy: &mut [f32]) {
         *e = w;
         let part = -(w * ln(w));
         *entropy = if w > 0.0 { part } else { 0.0 };
+    }
+}
+
+#[inline(always)]
+fn slopes_loop(
+    rule: Rule,
+    sum: f32,
+    mean: f32,
+    logits: &[f32],
+    weights: &[f32],
+    gradient: &mut [f32],
+) {
+    let bag = (rule.link, mean);
+    let (a, w, out) = (logits, weights, gradient);
+    match rule.normalisation {
+        Normalisation::SquaredAverage => slopes_by(bag, a, w, out, |g, _| (g + g) / sum),
+        Normalisation::Power(0.0) => slopes_by(bag, a, w, out, |_, _| 0.0),
+        Normalisation::Power(p) if p.fract() == 0.0 && (1.0..=9.0).contains(&p) => {
+            slopes_by(bag, a, w, out, |g, _| {
+                let size = g.abs();
+                let mut power = 1.0;
+                for _ in 0..p as u32 - 1 {
+                    power *= size;
+                }
+                let share = (p * power).copysign(g) / sum;
+                if g == 0.0 { 0.0 } else { share }
+            });
+        }
+        Normalisation::Power(p) => slopes_by(bag, a, w, out, |g, _| {
+            let share = (p * exp((p - 1.0) * ln(g.abs()))).copysign(g) / sum;
+            if g == 0.0 { 0.0 } else { share }
+        }),
+        Normalisation::Sigmoid => slopes_by(bag, a, w, out, |g, _| sigmoid(g) * sigmoid(-g) / sum),
+        Normalisation::Softmax => slopes_by(bag, a, w, out, |_, w| w),
+        // `Rule::check` has refused the last two.
+        Normalisation::Mean | Normalisation::Max | Normalisation::Sparsemax => {
+            slopes_by(bag, a, w, out, |_, _| 0.0)
+        }
+    }
+}
+
+/// With the slope of the numerator by g over S, from g and the weight.
+#[inline(always)]
+fn slopes_by(
+    (link, mean): (Link, f32),
+    logits: &[f32],
+    weights: &[f32],
+    gradient: &mut [f32],
+    share: impl Fn(f32, f32) -> f32,
+) {
+    let members = logits.iter().zip(weights).zip(gradient);
+    if link == Link::Sigmoid {
+        for ((&a, &w), gradient) in members {
+            let g = sigmoid(a);
+            *gradient = share(g, w) * (g * sigmoid(-a)) * (*gradient - mean);
+        }
+    } else {
+        for ((&a, &w), gradient) in members {
+            *gradient = share(a, w) * (*gradient - mean);
+        }
     }
 }
 
@@ -227,7 +289,7 @@ mod tests {
         all
     }
 
-    fn same(what: &str, x: &[f32], got: &[f32], law: impl Fn(f32) -> f32) {
+    fn same(what: &str, x: &[f32], got: &[f32], mut law: impl FnMut(f32) -> f32) {
         for (&x, &got) in x.iter().zip(got) {
             let law = law(x);
             let same = law.to_bits() == got.to_bits() || (law.is_nan() && got.is_nan());
@@ -272,6 +334,34 @@ mod tests {
             let mut g = x.clone();
             links(simd, Link::Sigmoid, &mut g);
             same("link", &x, &g, math::sigmoid);
+            for normalisation in [
+                Normalisation::SquaredAverage,
+                Normalisation::Softmax,
+                Normalisation::Sigmoid,
+                Normalisation::Mean,
+                Normalisation::Power(0.0),
+                Normalisation::Power(0.5),
+                Normalisation::Power(1.0),
+                Normalisation::Power(2.0),
+                Normalisation::Power(2.7),
+                Normalisation::Power(9.0),
+                Normalisation::Power(10.0),
+            ] {
+                for link in [Link::None, Link::Sigmoid] {
+                    let rule = Rule {
+                        normalisation,
+                        link,
+                    };
+                    let w: Vec<f32> = x.iter().map(|a| (a * 0.37).abs().min(1.0)).collect();
+                    let mut by_a: Vec<f32> = x.iter().map(|a| a.clamp(-9.0, 9.0)).collect();
+                    let law: Vec<f32> = (by_a.iter().zip(&x).zip(&w))
+                        .map(|((u, &a), &w)| rule.slope(a, w, 3.7, u - 0.3))
+                        .collect();
+                    slopes(simd, rule, 3.7, 0.3, &x, &w, &mut by_a);
+                    let mut law = law.into_iter();
+                    same("slope", &x, &by_a, |_| law.next().unwrap_or(0.0));
+                }
+            }
             for sum in [1.0, 3.7, 1e30] {
                 let (mut w, mut entropy) = (x.clone(), x.clone());
                 shares(simd, sum, &mut w, &mut entropy);

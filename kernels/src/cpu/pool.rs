@@ -3,10 +3,10 @@
 use super::Cpu;
 use super::features::{Feature, accumulate, admissible, product};
 use super::slopes::Slopes;
-use super::weights::{Out, Totals, check_backward, check_out, read, run, write};
+use super::weights::{Out, Totals, read, run, write};
 use crate::ROWS;
 use crate::bags::{Bags, Item};
-use crate::check::{Asked, FEATURES};
+use crate::check::{Asked, pool as check};
 use crate::error::KernelError;
 use crate::kernels::{PoolBackward, PoolGradient, PoolOut, PoolState, Rule};
 use crate::view::{Dtype, Place, View, ViewMut};
@@ -55,7 +55,7 @@ pub(super) fn forward(
     mut out: PoolOut<'_>,
 ) -> Result<(), KernelError> {
     let asked = Asked::features("pool", bags, features.layout(), Place::Host);
-    check_forward(&asked, bags, rule, features, logits, &out)?;
+    check::forward(&asked, bags, rule, features, logits, &out)?;
     let logits = read(&asked, "logits", logits)?;
     let to = Out {
         weights: write(&asked, "weights", &mut out.weights.weights)?,
@@ -88,85 +88,6 @@ fn typed<T: Feature>(
     run(cpu, bags, rule, logits, &features, out);
 }
 
-/// Arguments of (b), the same on both devices.
-pub(crate) fn check_forward(
-    asked: &Asked,
-    bags: &Bags,
-    rule: Rule,
-    features: View<'_, 2>,
-    logits: View<'_, 1>,
-    out: &PoolOut<'_>,
-) -> Result<(), KernelError> {
-    rule.check(asked.kernel(), asked.shape())?;
-    let width = features.shape()[1];
-    asked.matrix(
-        "features",
-        features.layout(),
-        FEATURES,
-        [bags.total(), width],
-    )?;
-    asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
-    asked.dense(
-        "pooled",
-        out.pooled.layout(),
-        Dtype::F32,
-        [bags.len(), width],
-    )?;
-    check_out(asked, bags, &out.weights)
-}
-
-/// Arguments of (b)'s backward pass, the same on both devices.
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn check_gradient(
-    asked: &Asked,
-    bags: &Bags,
-    rule: Rule,
-    features: View<'_, 2>,
-    logits: View<'_, 1>,
-    state: &PoolState<'_>,
-    gradient: &PoolGradient<'_>,
-    out: &PoolBackward<'_>,
-) -> Result<(), KernelError> {
-    rule.check(asked.kernel(), asked.shape())?;
-    let width = features.shape()[1];
-    let rows = [bags.total(), width];
-    asked.matrix("features", features.layout(), FEATURES, rows)?;
-    check_backward(
-        asked,
-        bags,
-        logits,
-        state.weights,
-        state.sums,
-        state.flags,
-        &out.logits,
-    )?;
-    let vectors = [bags.len(), width];
-    asked.dense("pooled", state.pooled.layout(), Dtype::F32, vectors)?;
-    asked.dense(
-        "pooled vectors' gradient",
-        gradient.pooled.layout(),
-        Dtype::F32,
-        vectors,
-    )?;
-    if let Some(weights) = gradient.weights {
-        asked.dense(
-            "weights' gradient",
-            weights.layout(),
-            Dtype::F32,
-            [bags.total()],
-        )?;
-    }
-    if let Some(features_out) = &out.features {
-        asked.matrix_out(
-            "features' gradient",
-            features_out.layout(),
-            features.dtype(),
-            rows,
-        )?;
-    }
-    Ok(())
-}
-
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     cpu: &Cpu,
@@ -179,7 +100,7 @@ pub(super) fn backward(
     out: PoolBackward<'_>,
 ) -> Result<(), KernelError> {
     let asked = Asked::features("pool backward", bags, features.layout(), Place::Host);
-    check_gradient(
+    check::backward(
         &asked, bags, rule, features, logits, &state, &gradient, &out,
     )?;
     match features.dtype() {
@@ -284,6 +205,7 @@ fn back<T: Feature>(
         gradient: &along,
     };
     slopes.run(
+        cpu,
         |row| refused[row],
         write(asked, "logits' gradient", &mut out.logits)?,
     );

@@ -7,7 +7,7 @@
 //! three shuffles a plane, and the flip is in the shuffle. Other strides are walked one number at a time.
 
 use super::Cpu;
-use crate::check::{ALIGNED, APART};
+use crate::check::tiles::{check, refuse};
 use crate::error::{Cause, KernelError};
 use crate::kernels::TileForm;
 use crate::view::{Dtype, Element, Layout, Place, View, ViewMut};
@@ -70,8 +70,8 @@ pub(super) fn normalise(
     Ok(())
 }
 
-/// All rows of all tiles, shared out among the threads. The layouts are checked, lie on the host, and no two rows of `out`
-/// share an element.
+/// All rows of all tiles, shared out among the threads; with one thread the caller's is that one. The layouts are checked, lie
+/// on the host, and no two rows of `out` share an element.
 fn run<T: Number>(cpu: &Cpu, tiles: &Layout<4>, form: &TileForm, out: &Layout<4>) {
     let [count, _, height, width] = out.shape;
     if out.is_empty() {
@@ -79,9 +79,20 @@ fn run<T: Number>(cpu: &Cpu, tiles: &Layout<4>, form: &TileForm, out: &Layout<4>
     }
     let packed = tiles.strides[3] == 1 && tiles.strides[2] == 3;
     let dense = out.strides[3] == 1 || width <= 1;
-    let rows = count * height;
-    let row = |number: usize| {
-        let (tile, y) = (number / height, number % height);
+    let alone = cpu.threads() == 1;
+    let grain = GRAIN.div_ceil(3 * width.max(1));
+    // Rows that follow one another without a gap, here and there, are one long row. So a tile of 256 px takes one thread 25 us; row by
+    // row, handed to a thread of the pool, it took more than twice that.
+    let follow = tiles.strides[1] == 3 * width && out.strides[2] == width;
+    let at_once = match packed && dense && follow && !form.flip {
+        true if alone => height,
+        true => height.min(grain),
+        false => 1,
+    };
+    let lines = height.div_ceil(at_once);
+    let rows = |number: usize| {
+        let (tile, y) = (number / lines, number % lines * at_once);
+        let pixels = width * at_once.min(height - y);
         let from = tile * tiles.strides[0]
             + (form.corner[0] + y) * tiles.strides[1]
             + form.corner[1] * tiles.strides[2];
@@ -91,16 +102,17 @@ fn run<T: Number>(cpu: &Cpu, tiles: &Layout<4>, form: &TileForm, out: &Layout<4>
         };
         let from = (tiles.address as *const u8).wrapping_add(from);
         if packed && dense {
-            // SAFETY: the row's pixels lie side by side inside `tiles`, a view of u8 that nobody writes.
-            let bytes = unsafe { std::slice::from_raw_parts(from, 3 * width) };
-            // SAFETY: the row lies inside `out`, whose rows and planes share no element; each is taken by one thread.
-            let planes =
-                std::array::from_fn(|c| unsafe { std::slice::from_raw_parts_mut(plane(c), width) });
+            // SAFETY: the pixels lie side by side inside `tiles`, a view of u8 that nobody writes.
+            let bytes = unsafe { std::slice::from_raw_parts(from, 3 * pixels) };
+            // SAFETY: they lie inside `out`, whose rows and planes share no element; each is taken by one thread.
+            let planes = std::array::from_fn(|c| unsafe {
+                std::slice::from_raw_parts_mut(plane(c), pixels)
+            });
             line(bytes, from.wrapping_add(tiles.strides[1]), form, planes);
         } else {
             for c in 0..3 {
-                for x in 0..width {
-                    let column = if form.flip { width - 1 - x } else { x };
+                for x in 0..pixels {
+                    let column = if form.flip { pixels - 1 - x } else { x };
                     let channel = usize::from(form.channels[c]);
                     let at = column * tiles.strides[2] + channel * tiles.strides[3];
                     // SAFETY: the pixel lies inside `tiles`: `check` holds corner and shape against it.
@@ -112,35 +124,15 @@ fn run<T: Number>(cpu: &Cpu, tiles: &Layout<4>, form: &TileForm, out: &Layout<4>
             }
         }
     };
-    let grain = GRAIN.div_ceil(3 * width.max(1));
-    if rows <= grain {
-        (0..rows).for_each(row);
+    let least = grain.div_ceil(at_once);
+    let all = count * lines;
+    if alone || all <= least {
+        (0..all).for_each(rows);
     } else {
         cpu.threads.install(|| {
-            let rows = (0..rows).into_par_iter().with_min_len(grain);
-            rows.for_each(row);
+            let all = (0..all).into_par_iter().with_min_len(least);
+            all.for_each(rows);
         });
-    }
-}
-
-impl TileForm {
-    /// A whole tile whose `bytes`, interleaved, lie without gaps and are to be one row after the other: `out` becomes
-    /// [3, pixels]. For callers with no need of views, threads or a corner; a flip would turn the tile by half a turn.
-    ///
-    /// # Panics
-    /// Where `out` does not have as many numbers as `bytes` has bytes, or a channel is over 2.
-    pub fn planes(&self, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(bytes.len(), out.len(), "a byte gives a number");
-        let pixels = bytes.len() / 3;
-        let (first, rest) = out.split_at_mut(pixels);
-        let (second, third) = rest.split_at_mut(pixels);
-        let bytes = &bytes[..3 * pixels];
-        line(
-            bytes,
-            bytes.as_ptr_range().end,
-            self,
-            [first, second, third],
-        );
     }
 }
 
@@ -296,104 +288,4 @@ mod x86 {
         // SAFETY: T has two bytes and 16 of them are there.
         unsafe { _mm256_storeu_si256(to.cast(), narrow) }
     }
-}
-
-/// A refusal of this kernel.
-pub(crate) fn refuse(
-    tiles: &View<'_, 4>,
-    form: &TileForm,
-    out: &ViewMut<'_, 4>,
-    cause: Cause,
-) -> KernelError {
-    KernelError {
-        kernel: "tiles",
-        shape: describe(tiles, form, out),
-        cause,
-    }
-}
-
-/// As an error names the call.
-pub(crate) fn describe(tiles: &View<'_, 4>, form: &TileForm, out: &ViewMut<'_, 4>) -> String {
-    let [y, x] = form.corner;
-    format!("{tiles} from row {y}, column {x} to {out:?}")
-}
-
-/// What holds on every device: types, shapes, that the part lies inside the tiles, and that the form is one.
-pub(crate) fn check(
-    tiles: &View<'_, 4>,
-    form: &TileForm,
-    out: &ViewMut<'_, 4>,
-) -> Result<(), KernelError> {
-    let refuse = |cause| Err(refuse(tiles, form, out, cause));
-    if tiles.dtype() != Dtype::U8 {
-        return refuse(Cause::Dtype {
-            argument: "tiles",
-            expected: "u8",
-            got: tiles.dtype(),
-        });
-    }
-    if !matches!(out.dtype(), Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
-        return refuse(Cause::Dtype {
-            argument: "out",
-            expected: "f32, f16 or bf16",
-            got: out.dtype(),
-        });
-    }
-    let ([count, height, width, channels], [n, planes, h, w]) = (tiles.shape(), out.shape());
-    if channels != 3 {
-        return refuse(Cause::Shape {
-            argument: "tiles",
-            expected: "3 channels (a stride leaves others out)".into(),
-            got: channels.to_string(),
-        });
-    }
-    if [n, planes] != [count, 3] {
-        return refuse(Cause::Shape {
-            argument: "out",
-            expected: format!("{count} tiles of 3 planes"),
-            got: format!("{n} of {planes}"),
-        });
-    }
-    for (argument, what, corner, taken, there) in [
-        ("tiles", "rows", form.corner[0], h, height),
-        ("tiles", "columns", form.corner[1], w, width),
-    ] {
-        let end = corner.checked_add(taken);
-        if end.is_none_or(|end| end > there) {
-            return refuse(Cause::Shape {
-                argument,
-                expected: format!("{corner} + {taken} {what}"),
-                got: format!("{there} {what}"),
-            });
-        }
-    }
-    if !out.layout().aligned() {
-        return refuse(Cause::Strides {
-            argument: "out",
-            expected: ALIGNED,
-        });
-    }
-    if !out.layout().apart() {
-        return refuse(Cause::Strides {
-            argument: "out",
-            expected: APART,
-        });
-    }
-    if let Some(&channel) = form.channels.iter().find(|&&channel| channel > 2) {
-        return refuse(Cause::Limit {
-            what: "as a channel's number",
-            limit: 2,
-            got: channel.into(),
-        });
-    }
-    if !form.scale.iter().chain(&form.shift).all(|x| x.is_finite()) {
-        return refuse(Cause::Unsupported {
-            what: format!(
-                "scale {:?} or shift {:?} is not finite",
-                form.scale, form.shift
-            ),
-            help: "give a standard deviation above 0",
-        });
-    }
-    Ok(())
 }

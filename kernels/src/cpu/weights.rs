@@ -10,7 +10,7 @@ use super::product::Simd;
 use super::slopes::Slopes;
 use crate::ROWS;
 use crate::bags::{Bags, Item};
-use crate::check::Asked;
+use crate::check::{Asked, weights as check};
 use crate::error::KernelError;
 use crate::kernels::{Rule, WeightsOut, flags};
 use crate::view::{Dtype, Place, View, ViewMut};
@@ -54,22 +54,6 @@ pub(super) struct Out<'a> {
     pub(super) pooled: &'a mut [f32],
 }
 
-/// Arguments of (a)'s forward pass, the same on both devices.
-pub(crate) fn check_out(
-    asked: &Asked,
-    bags: &Bags,
-    out: &WeightsOut<'_>,
-) -> Result<(), KernelError> {
-    let f32s = |argument, view: &ViewMut<'_, 1>, len| {
-        asked.dense(argument, view.layout(), Dtype::F32, [len])
-    };
-    f32s("weights", &out.weights, bags.total())?;
-    f32s("sums", &out.sums, bags.len())?;
-    f32s("squares", &out.squares, bags.len())?;
-    f32s("entropy", &out.entropy, bags.len())?;
-    asked.dense("flags", out.flags.layout(), Dtype::U32, [bags.len()])
-}
-
 /// The elements of a view that was checked.
 pub(super) fn read<'a, T: crate::view::Element>(
     asked: &Asked,
@@ -105,7 +89,7 @@ pub(super) fn forward(
     let asked = Asked::rows("weights", bags, Place::Host);
     rule.check(asked.kernel(), asked.shape())?;
     asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
-    check_out(&asked, bags, &out)?;
+    check::out(&asked, bags, &out)?;
     let out = Out {
         weights: write(&asked, "weights", &mut out.weights)?,
         sums: write(&asked, "sums", &mut out.sums)?,
@@ -451,7 +435,7 @@ fn spread(simd: Simd, group: &mut [Part<'_>], sums: &[f32]) {
 }
 
 pub(super) fn backward(
-    _: &Cpu,
+    cpu: &Cpu,
     bags: &Bags,
     rule: Rule,
     logits: View<'_, 1>,
@@ -461,7 +445,7 @@ pub(super) fn backward(
 ) -> Result<(), KernelError> {
     let asked = Asked::rows("weights backward", bags, Place::Host);
     rule.check(asked.kernel(), asked.shape())?;
-    check_backward(&asked, bags, logits, weights, sums, flags, &out)?;
+    check::backward(&asked, bags, logits, weights, sums, flags, &out)?;
     asked.dense("gradient", gradient.layout(), Dtype::F32, [bags.total()])?;
     let slopes = Slopes {
         bags,
@@ -472,23 +456,6 @@ pub(super) fn backward(
         flags: read(&asked, "flags", flags)?,
         gradient: read(&asked, "gradient", gradient)?,
     };
-    slopes.run(|_| false, write(&asked, "out", &mut out)?);
+    slopes.run(cpu, |_| false, write(&asked, "out", &mut out)?);
     Ok(())
-}
-
-/// Arguments that (a)'s and (b)'s backward passes have in common.
-pub(crate) fn check_backward(
-    asked: &Asked,
-    bags: &Bags,
-    logits: View<'_, 1>,
-    weights: View<'_, 1>,
-    sums: View<'_, 1>,
-    flags: View<'_, 1>,
-    out: &ViewMut<'_, 1>,
-) -> Result<(), KernelError> {
-    asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
-    asked.dense("weights", weights.layout(), Dtype::F32, [bags.total()])?;
-    asked.dense("sums", sums.layout(), Dtype::F32, [bags.len()])?;
-    asked.dense("flags", flags.layout(), Dtype::U32, [bags.len()])?;
-    asked.dense("logits' gradient", out.layout(), Dtype::F32, [bags.total()])
 }

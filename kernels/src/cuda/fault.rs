@@ -39,6 +39,11 @@ pub enum CudaError {
         /// Why it cannot work.
         what: String,
     },
+    /// A stream was asked for something by the thread that has a call under way on it, and would wait for itself.
+    UnderWay {
+        /// What it was asked for.
+        doing: &'static str,
+    },
 }
 
 impl CudaError {
@@ -129,6 +134,10 @@ impl fmt::Display for CudaError {
             CudaError::Launch { kernel, what } => {
                 write!(f, "kernel `{kernel}` cannot be launched: {what}")
             }
+            CudaError::UnderWay { doing } => write!(
+                f,
+                "the stream cannot {doing} while this thread has a call under way on it (`Stream::begin`): finish that call or drop it first, or use the call's own `upload`, `read` and `download`"
+            ),
         }
     }
 }

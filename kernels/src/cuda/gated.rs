@@ -1,6 +1,6 @@
 //! (c) on a device: `wgmma` on compute capability 9.0, `mma.sync` on 8.0 and later, nothing before.
 //!
-//! Two launches: the items, whose last block of a bag merges them, and the weights. Where there is no code for `wgmma`,
+//! One launch: a block an item, of which a bag's last writes all that the bag has. Where there is no code for `wgmma`,
 //! `mma.sync` runs; the kernel's name in a trace says which.
 
 use super::buffer::Span;
@@ -8,11 +8,10 @@ use super::fault::CudaError;
 use super::gated_head::{Form, PlacedHead, WGMMA_STEP};
 use super::launch::{Argument, Function, Grid};
 use super::stream::Stream;
-use super::weights::{blocks, rule_argument};
-use super::work::{Placed, Work};
+use super::weights::rule_argument;
+use super::work::Placed;
 use crate::bags::Bags;
-use crate::check::{Asked, FEATURES};
-use crate::cpu::weights::check_out;
+use crate::check::{Asked, FEATURES, weights};
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::kernels::{GatedOut, Rule};
@@ -21,20 +20,14 @@ use crate::view::{Dtype, View};
 /// Threads of a block, and its shared memory, in cuda/gated_mma.cu: three stages of 128 rows and 256 columns, 80 bytes each.
 pub(super) const MMA_THREADS: u32 = 256;
 pub(super) const MMA_SHARED: u32 = 3 * (128 + 256) * 80;
-/// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers and logits; stages where
+/// cuda/gated_wgmma.cu: threads; bytes of a stage's columns, of the rows of a step, and of barriers, logits and row numbers; stages where
 /// rows stay, and where they come with the columns; and the most steps whose rows stay (all fit 227 KiB).
 const WGMMA_THREADS: u32 = 384;
 const WGMMA_COLUMNS: u32 = 256 * 64 * 2;
-const WGMMA_ROWS: u32 = 128 * 64 * 2;
-const WGMMA_FIXED: u32 = 640;
+const WGMMA_ROWS: u32 = 64 / 8 * (128 * 16 + 16);
+const WGMMA_FIXED: u32 = 1152;
 const WGMMA_STAGES: (u32, u32) = (3, 4);
 const WGMMA_RESIDENT: u32 = 8;
-/// Threads of a block of cuda/gated_finish.cu; a warp takes an item, or a bag.
-const FINISH_THREADS: u32 = 256;
-
-fn words(address: u64) -> [i32; 2] {
-    [address as u32 as i32, (address >> 32) as u32 as i32]
-}
 
 /// The features as `struct Features` of cuda/gated.cuh.
 pub(super) fn features_argument(features: &Placed<2>) -> Argument {
@@ -42,28 +35,24 @@ pub(super) fn features_argument(features: &Placed<2>) -> Argument {
     let (pitch, width) = (features.strides[0] as u64 * size, features.shape[1]);
     let whole = [features.address, pitch, width as u64 * size];
     let whole = whole.iter().all(|bytes| bytes.is_multiple_of(16));
-    let ([a, b], [c, d]) = (words(features.address), words(pitch));
-    [a, b, c, d, width as i32, i32::from(whole)].into()
+    Argument::of(&[
+        features.address.into(),
+        pitch.into(),
+        (width as u32).into(),
+        u32::from(whole).into(),
+    ])
 }
 
 /// The head as `struct Head` of cuda/gated.cuh.
 pub(super) fn head_argument(placed: &PlacedHead, head: &GatedHead) -> Argument {
-    let ([a, b], [c, d]) = (
-        words(placed.bias.span().address()),
-        words(placed.weight.span().address()),
-    );
-    let gated = i32::from(head.head().gate().is_some());
-    let offset = head.head().bias().to_bits() as i32;
-    [a, b, c, d, offset, placed.chunks as i32, gated, 0].into()
-}
-
-/// Addresses as `struct Merge` of cuda/gated.cuh.
-fn merge_argument(addresses: [u64; 7]) -> Argument {
-    let mut all = [0i32; 14];
-    for (words_of, address) in all.chunks_exact_mut(2).zip(addresses) {
-        words_of.copy_from_slice(&words(address));
-    }
-    all.into()
+    Argument::of(&[
+        placed.bias.span().into(),
+        placed.weight.span().into(),
+        head.head().bias().into(),
+        (placed.chunks as u32).into(),
+        u32::from(head.head().gate().is_some()).into(),
+        0u32.into(),
+    ])
 }
 
 /// Refuses what cannot work.
@@ -84,17 +73,46 @@ pub(super) fn check(
             help: "use the processor",
         }));
     }
-    let capability = stream.gpu().device().capability;
-    if capability < (8, 0) {
-        return Err(asked.refuse(Cause::Unsupported {
-            what: format!(
-                "matrix products of the kind that compute capability 8.0 has, on a device of {}.{}",
-                capability.0, capability.1
-            ),
-            help: "use the processor, or make the logits by the model and pool them with `pool`",
-        }));
+    capable(stream.gpu().device().capability).map_err(|cause| asked.refuse(cause))
+}
+
+/// Whether a device of that capability has the products.
+fn capable(capability: (u32, u32)) -> Result<(), Cause> {
+    if capability >= (8, 0) {
+        return Ok(());
     }
-    Ok(())
+    Err(Cause::Unsupported {
+        what: format!(
+            "matrix products of the kind that compute capability 8.0 has, on a device of {}.{}",
+            capability.0, capability.1
+        ),
+        help: "use the processor, or make the logits by the model and pool them with `pool`",
+    })
+}
+
+/// The device's architecture and which kernel runs there over features of `dtype`: tensor cores add in an order of their own, and
+/// the two kernels not in the same one.
+pub(super) fn kind(stream: &Stream, dtype: Dtype) -> Result<String, KernelError> {
+    let shape = format!("features of {dtype}");
+    let gpu = stream.gpu();
+    let capability = gpu.device().capability;
+    capable(capability).map_err(|cause| KernelError {
+        kernel: "gated pool",
+        shape: shape.clone(),
+        cause,
+    })?;
+    let by = way(stream, dtype).map_err(|error| error.of("gated pool", &shape))?;
+    let name = match by {
+        By::Mma => "mma",
+        By::Wgmma => "wgmma",
+    };
+    Ok(format!("{} {name}", gpu.architecture()))
+}
+
+/// The way for features of `dtype` on the stream's device.
+fn way(stream: &Stream, dtype: Dtype) -> Result<By, CudaError> {
+    let wgmma = || stream.gpu().function("gated_wgmma", wgmma_kernel(dtype));
+    choose(stream.gpu().device().capability, dtype, wgmma)
 }
 
 /// The way for features of `dtype` on a device of that capability; `wgmma` looks for that kernel's code.
@@ -136,7 +154,7 @@ pub(super) fn forward(
     asked.dense("logits", out.logits.layout(), Dtype::F32, [bags.total()])?;
     let pooled = out.pool.pooled;
     asked.dense("pooled", pooled.layout(), Dtype::F32, [bags.len(), d])?;
-    check_out(&asked, bags, &out.pool.weights)?;
+    weights::out(&asked, bags, &out.pool.weights)?;
     if let Some(tape) = out.tape {
         // The backward pass makes them again.
         tape.hidden.clear();
@@ -167,68 +185,73 @@ pub(super) fn forward(
     let totals = work.take::<f32>(items * d)?;
     let parts = work.take::<f32>(items * 4)?;
     let refused = work.take::<u8>(bags.members())?;
-    // Of each bag: the items that are done, and the greatest g.
-    let count = work.zeroed::<u32>(bags.len())?;
-    let greatest = work.take::<f32>(bags.len())?;
-    let wgmma = || stream.gpu().function("gated_wgmma", wgmma_kernel(dtype));
-    let by = choose(stream.gpu().device().capability, dtype, wgmma)
-        .map_err(|error| error.of(asked.kernel(), asked.shape()))?;
-    if items > 0 {
-        launch_items(
-            &mut work,
-            by,
-            head,
-            &[
-                features_argument(&features),
-                placed.members.into(),
-                placed.items.into(),
-                rule_argument(rule),
-                logits.into(),
-                totals.into(),
-                parts.into(),
-                refused.into(),
-                merge_argument([
-                    placed.first.address(),
-                    placed.starts.address(),
-                    count.address(),
-                    pooled.address,
-                    sums.address,
-                    greatest.address(),
-                    flags.address,
-                ]),
-            ],
-            dtype,
-            items,
-        )?;
-    }
-    let squares_of_items = work.take::<f32>(items)?;
-    let entropies = work.take::<f32>(items)?;
-    let finish = work.function("gated_finish", "weir_gated_finish")?;
-    let units = blocks(&work, items + bags.len(), FINISH_THREADS)?;
-    let arguments = [
+    // Of each bag: the items that are done.
+    let done = work.zeroed::<u32>(bags.len())?;
+    let some_empty = (0..bags.len()).any(|bag| bags.places(bag).is_empty());
+    let by = way(stream, dtype).map_err(|error| error.of(asked.kernel(), asked.shape()))?;
+    let placed_head = work.head(
+        head,
+        match by {
+            By::Mma => Form::Columns(dtype),
+            By::Wgmma => Form::Cores(dtype),
+        },
+    )?;
+    let (source, name) = match (by, dtype) {
+        (By::Mma, Dtype::Bf16) => ("gated_mma", "weir_gated_pool_mma_bf16"),
+        (By::Mma, Dtype::F16) => ("gated_mma", "weir_gated_pool_mma_f16"),
+        (By::Mma, _) => ("gated_mma", "weir_gated_pool_mma_f32"),
+        (By::Wgmma, _) => ("gated_wgmma", wgmma_kernel(dtype)),
+    };
+    let function = work.function(source, name)?;
+    let mut arguments = vec![
+        features_argument(&features),
+        placed_head.matrix.span().into(),
+        head_argument(&placed_head, head),
         placed.members.into(),
         placed.items.into(),
         (items as u32).into(),
-        placed.first.into(),
-        (bags.len() as u32).into(),
-        (d as u32).into(),
         rule_argument(rule),
         logits.into(),
+        totals.into(),
+        parts.into(),
         refused.into(),
-        greatest.into(),
-        squares_of_items.into(),
-        entropies.into(),
-        count.into(),
-        pooled.into(),
-        weights.into(),
-        sums.into(),
-        squares.into(),
-        entropy.into(),
-        flags.into(),
+        // `struct Bags` and `struct Results` of cuda/gated.cuh.
+        Argument::of(&[
+            placed.first.into(),
+            placed.starts.into(),
+            done.into(),
+            if some_empty { bags.len() as u32 } else { 0 }.into(),
+            0u32.into(),
+        ]),
+        Argument::of(&[
+            weights.into(),
+            pooled.into(),
+            sums.into(),
+            squares.into(),
+            entropy.into(),
+            flags.into(),
+        ]),
     ];
-    // SAFETY: `check` and the checks of the results hold all of them against the bags; the items' launch has written refused
-    // of all members, and sums, greatest and flags of all bags with items; `count` is all zero again.
-    unsafe { work.launch(&finish, Grid::new(units, FINISH_THREADS), &arguments) }?;
+    // Where there is no item somebody must say so of the bags.
+    let blocks = items.max(1) as u32;
+    let grid = match by {
+        By::Mma => Grid::new(blocks, MMA_THREADS).shared(MMA_SHARED),
+        By::Wgmma => {
+            let steps = d.div_ceil(WGMMA_STEP) as u32;
+            let resident = steps <= WGMMA_RESIDENT;
+            arguments.push(u32::from(resident).into());
+            let shared = if resident {
+                WGMMA_STAGES.0 * WGMMA_COLUMNS + steps * WGMMA_ROWS
+            } else {
+                WGMMA_STAGES.1 * (WGMMA_COLUMNS + WGMMA_ROWS)
+            };
+            // A pair of blocks shares what it fetches of the head.
+            Grid::new(blocks.next_multiple_of(2), WGMMA_THREADS).shared(WGMMA_FIXED + shared)
+        }
+    };
+    // SAFETY: `check` and the checks of the results hold all of them against the bags; the head is of the features' width,
+    // and stays until the stream is done with it because the head keeps it.
+    unsafe { work.launch(&function, grid, &arguments) }?;
     work.finish()
 }
 
@@ -237,58 +260,6 @@ fn wgmma_kernel(dtype: Dtype) -> &'static str {
         Dtype::F16 => "weir_gated_pool_wgmma_f16",
         _ => "weir_gated_pool_wgmma_bf16",
     }
-}
-
-/// Logits, and all that a bag with items has but for its weights.
-fn launch_items(
-    work: &mut Work<'_>,
-    by: By,
-    head: &GatedHead,
-    arguments: &[Argument; 9],
-    dtype: Dtype,
-    items: usize,
-) -> Result<(), KernelError> {
-    let form = match by {
-        By::Mma => Form::Columns(dtype),
-        By::Wgmma => Form::Cores(dtype),
-    };
-    let placed = work.head(head, form)?;
-    let (source, name) = match (by, dtype) {
-        (By::Mma, Dtype::Bf16) => ("gated_mma", "weir_gated_pool_mma_bf16"),
-        (By::Mma, Dtype::F16) => ("gated_mma", "weir_gated_pool_mma_f16"),
-        (By::Mma, _) => ("gated_mma", "weir_gated_pool_mma_f32"),
-        (By::Wgmma, _) => ("gated_wgmma", wgmma_kernel(dtype)),
-    };
-    let function = work.function(source, name)?;
-    let [features, members, list, rule, rest @ ..] = *arguments;
-    let mut all = vec![
-        features,
-        placed.matrix.span().into(),
-        head_argument(&placed, head),
-        members,
-        list,
-        rule,
-    ];
-    all.extend(rest);
-    let items = items as u32;
-    let grid = match by {
-        By::Mma => Grid::new(items, MMA_THREADS).shared(MMA_SHARED),
-        By::Wgmma => {
-            let steps = head.head().inputs().div_ceil(WGMMA_STEP) as u32;
-            let resident = steps <= WGMMA_RESIDENT;
-            all.extend([Argument::from(items), u32::from(resident).into()]);
-            let shared = if resident {
-                WGMMA_STAGES.0 * WGMMA_COLUMNS + steps * WGMMA_ROWS
-            } else {
-                WGMMA_STAGES.1 * (WGMMA_COLUMNS + WGMMA_ROWS)
-            };
-            // A pair of blocks shares what it fetches of the head.
-            Grid::new(items.next_multiple_of(2), WGMMA_THREADS).shared(WGMMA_FIXED + shared)
-        }
-    };
-    // SAFETY: the caller's arguments are of these bags; the head is of the features' width, and stays until the stream is
-    // done with it because the head keeps it.
-    unsafe { work.launch(&function, grid, &all) }
 }
 
 #[cfg(test)]

@@ -18,15 +18,33 @@ use crate::view::{Dtype, View};
 
 /// Parts of a range of items that `layers` sums apart: cuda/gated_backward.cu.
 const SPLITS: usize = 8;
-/// Bytes of the buffer of dL/dp, about: it stays in the second-level cache.
-const BUFFER: usize = 32 << 20;
-/// Shared memory of `layers` and `rows`: two tiles of 16 steps of k.
-const LAYERS_SHARED: u32 = 2 * 16 * 136 * 4;
-const ROWS_SHARED: u32 = (128 * 20 + 16 * 136) * 4;
+/// Bytes of the buffer of dL/dp, about: it makes the ranges.
+///
+/// Not less, for the multiprocessors: a block of `hidden` leaves 128 rows by 256 columns of f32 here, so 16 MB are 128 blocks, of
+/// 132 that an H100 or H200 runs at once. 8 MB would leave half of it idle in a third of the pass's work, and each range reads
+/// and writes the parts once more, 8 x 512 x 1,024 floats (16 MB) for L = 256 and D = 1,024.
+///
+/// Not more, for the second-level cache (50 MB; 40 MB of an A100), where what `hidden` writes ought to stay until `rows` has read
+/// it: with L = 256 a range is 64 items, so beside these 16 MB there are the parts and the range's features (in bf16 16 MB),
+/// which `layers` reads again. What of the 48 MB does not stay costs no time as long as copies run ahead: at 3.4 TB/s all of it
+/// is 15 us, while the range's 8.6 GFLOP of `layers` are 35 us at 250 TFLOP/s.
+const BUFFER: usize = 16 << 20;
+/// Shared memory of `hidden`: the product's, and a number a row.
+const HIDDEN_SHARED: u32 = MMA_SHARED + ROWS as u32 * 4;
+/// Of `rows`: four stages of 128 x 16 and 16 x 128 numbers, and two numbers a row.
+const ROWS_SHARED: u32 = 4 * (128 * 20 + 16 * 136) * 4 + 2 * ROWS as u32 * 4;
 /// Of `fold` and `gather`: a sum a thread.
 const SUMS_SHARED: u32 = MMA_THREADS * 4;
 /// Columns of a block of `fold`.
 const FOLD_COLUMNS: u32 = 32;
+
+/// Shared memory of `layers`: three stages of 32 rows (f32: 16) of dL/dp and of the features, and two items' places. In bf16
+/// and f16, 81 KB, so that two blocks run beside each other from sm_80 on.
+fn layers_shared(dtype: Dtype) -> u32 {
+    let depth = if dtype == Dtype::F32 { 16 } else { 32 };
+    let row = 136 * 4 + TILE * dtype.bytes() + 32;
+    (3 * depth * row + 2 * ROWS * 4) as u32
+}
 
 /// Items of a range: a whole number of splits, a function of the head's width alone.
 fn range(columns: usize) -> usize {
@@ -149,13 +167,20 @@ pub(super) fn backward(
             strides: [1],
         },
     };
-    clear_masked(&mut work, bags, to.as_ref())?;
+    clear_masked(&mut work, bags, slopes.lists.members, to.as_ref())?;
     along(&mut work, bags, &features, vectors, direct, None, &slopes)?;
     slopes.run(&mut work, bags, rule)?;
 
     let range = range(columns);
     let dp = work.take::<f32>(range.min(items) * ROWS * columns)?;
-    let parts = work.zeroed::<f32>(SPLITS * columns * d)?;
+    let across = d.div_ceil(TILE);
+    // The first range writes all of them.
+    let parts = SPLITS * columns * across * TILE;
+    let parts = match items {
+        0 => work.zeroed::<f32>(parts)?,
+        _ => work.take::<f32>(parts)?,
+    };
+    let places = work.take::<u32>(range.min(items) * ROWS)?;
     // Of a range, and of the ranges so far: memory does not grow with the items.
     let bias_parts = work.take::<f32>(range.min(items) * 2 * columns)?;
     let weight_parts = work.take::<f32>(range.min(items) * 2 * columns)?;
@@ -183,11 +208,13 @@ pub(super) fn backward(
     let layers = work.function(source, kernel(dtype, layers))?;
     let rows = work.function(source, kernel(dtype, rows))?;
     let fold = work.function(source, "weir_gated_fold")?;
-    let across = (d as u32).div_ceil(TILE as u32);
+    let across = across as u32;
     for first in (0..items).step_by(range) {
         let count = range.min(items - first) as u32;
         let first_item = first as u32;
-        let grid = Grid::new(count, MMA_THREADS).shared(MMA_SHARED);
+        let grid = Grid::new(count, MMA_THREADS)
+            .rows((columns / CHUNK) as u32)
+            .shared(HIDDEN_SHARED);
         let arguments = [
             features_argument(&features),
             placed.matrix.span().into(),
@@ -197,6 +224,7 @@ pub(super) fn backward(
             first_item.into(),
             by_logits.into(),
             slopes.refused.into(),
+            places.into(),
             dp.into(),
             bias_parts.into(),
             weight_parts.into(),
@@ -219,14 +247,13 @@ pub(super) fn backward(
         let grid = Grid::new(columns as u32 / TILE as u32, MMA_THREADS)
             .rows(across)
             .layers(SPLITS as u32)
-            .shared(LAYERS_SHARED);
+            .shared(layers_shared(dtype));
         let arguments = [
             features_argument(&features),
-            slopes.lists.members.into(),
             slopes.lists.items.into(),
             first_item.into(),
             count.into(),
-            slopes.refused.into(),
+            places.into(),
             dp.into(),
             (columns as u32).into(),
             u32::from(first > 0).into(),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 pub(super) const CHUNK: usize = 256;
 /// Bytes of a column that one step of cuda/gated_mma.cu takes.
 const STEP_BYTES: usize = 64;
-/// Components of a tile of cuda/gated_backward.cu.
+/// Components of a tile of cuda/gated_tiles.cuh.
 pub(super) const TILE: usize = 128;
 /// Components that one step of cuda/gated_wgmma.cu takes.
 pub(super) const WGMMA_STEP: usize = 64;

@@ -9,13 +9,17 @@ use crate::kernels::{
     Ends, GatedBackward, GatedOut, GatedState, Kernels, PoolBackward, PoolGradient, PoolOut,
     PoolState, Rule, TileForm, TopKOut, WeightsOut,
 };
-use crate::view::{View, ViewMut};
+use crate::view::{Dtype, View, ViewMut};
 
 /// Results on the device can be read by what comes later in the stream, or waits for it; results on the host are there when
 /// a call returns.
 impl Kernels for Stream {
     fn device(&self) -> String {
         self.gpu().place().to_string()
+    }
+
+    fn kind(&self, features: Dtype) -> Result<String, KernelError> {
+        gated::kind(self, features)
     }
 
     fn weights(

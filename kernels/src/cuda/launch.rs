@@ -8,7 +8,6 @@ use super::stream::Stream;
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Shared memory that a kernel may have without asking for it, bytes.
@@ -57,32 +56,60 @@ impl Grid {
 /// Bytes of the largest argument.
 const LARGEST: usize = 64;
 
-/// A kernel's argument, by value: a number, an address, or a small struct.
+/// A kernel's argument, by value: a number, an address, or a small struct of them.
 #[derive(Clone, Copy)]
 pub struct Argument {
-    // The driver reads as many bytes as the kernel's parameter has; u64 gives the alignment.
-    words: [u64; LARGEST / 8],
+    // The driver reads as many bytes as the kernel's parameter has, which are aligned as the parameter is.
+    memory: Aligned,
     bytes: usize,
+    alignment: usize,
 }
+
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Aligned([u8; LARGEST]);
 
 impl Argument {
     fn number<const N: usize>(bytes: [u8; N]) -> Argument {
-        let mut word = [0; 8];
-        word[..N].copy_from_slice(&bytes);
-        let mut words = [0; LARGEST / 8];
-        words[0] = u64::from_ne_bytes(word);
-        Argument { words, bytes: N }
+        let mut memory = [0; LARGEST];
+        memory[..N].copy_from_slice(&bytes);
+        Argument {
+            memory: Aligned(memory),
+            bytes: N,
+            alignment: N,
+        }
+    }
+
+    /// A struct of these fields, as C lays it out: each at a multiple of its alignment, the whole a multiple of the largest.
+    ///
+    /// # Panics
+    /// If it has more than 64 bytes.
+    pub fn of(fields: &[Argument]) -> Argument {
+        let mut memory = [0; LARGEST];
+        let (mut end, mut alignment) = (0usize, 1);
+        for field in fields {
+            let from = end.next_multiple_of(field.alignment);
+            end = from + field.bytes;
+            alignment = alignment.max(field.alignment);
+            assert!(end <= LARGEST, "an argument of more than {LARGEST} bytes");
+            memory[from..end].copy_from_slice(field.value());
+        }
+        Argument {
+            memory: Aligned(memory),
+            // LARGEST is a multiple of every alignment.
+            bytes: end.next_multiple_of(alignment),
+            alignment,
+        }
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.memory.0[..self.bytes]
     }
 }
 
 impl fmt::Debug for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} bytes {:x?}",
-            self.bytes,
-            &self.words[..self.bytes.div_ceil(8)]
-        )
+        write!(f, "{} bytes {:02x?}", self.bytes, self.value())
     }
 }
 
@@ -93,6 +120,14 @@ macro_rules! numbers {
                 Argument::number(number.to_ne_bytes())
             }
         }
+
+        impl<const N: usize> From<[$number; N]> for Argument {
+            /// An array, or a struct of that many of them.
+            fn from(numbers: [$number; N]) -> Argument {
+                const { assert!(N * size_of::<$number>() <= LARGEST) };
+                Argument::of(&numbers.map(Argument::from))
+            }
+        }
     )*};
 }
 numbers!(u8, i32, u32, i64, u64, f32, f64);
@@ -100,28 +135,6 @@ numbers!(u8, i32, u32, i64, u64, f32, f64);
 impl<T: Number> From<Span<T>> for Argument {
     fn from(span: Span<T>) -> Argument {
         span.address().into()
-    }
-}
-
-impl<const N: usize> From<[f32; N]> for Argument {
-    /// A struct of `N` floats, at most 16.
-    fn from(numbers: [f32; N]) -> Argument {
-        const { assert!(N * 4 <= LARGEST) };
-        let mut words = [0u64; LARGEST / 8];
-        for (place, number) in numbers.iter().enumerate() {
-            words[place / 2] |= u64::from(number.to_bits()) << (place % 2 * 32);
-        }
-        Argument {
-            words,
-            bytes: N * 4,
-        }
-    }
-}
-
-impl<const N: usize> From<[i32; N]> for Argument {
-    /// A struct of `N` integers, at most 16.
-    fn from(numbers: [i32; N]) -> Argument {
-        numbers.map(|number| f32::from_bits(number as u32)).into()
     }
 }
 
@@ -154,8 +167,9 @@ pub(crate) struct Loaded {
     name: &'static str,
     raw: sys::CUfunction,
     resources: Resources,
-    /// Dynamic shared memory that the function may have now.
-    allowed: AtomicU32,
+    /// Dynamic shared memory that the function may have now. Locked while the driver is told: of two threads that ask for
+    /// different sizes the smaller must not have the last word.
+    allowed: Mutex<u32>,
     launched: Mutex<Launched>,
     module: Arc<Module>,
 }
@@ -171,7 +185,7 @@ pub struct Launched {
 
 // SAFETY: the driver's functions may be used from any thread whose current context is theirs.
 unsafe impl Send for Loaded {}
-// SAFETY: as above; `allowed` is atomic.
+// SAFETY: as above.
 unsafe impl Sync for Loaded {}
 
 impl Function {
@@ -198,7 +212,7 @@ impl Function {
                 name,
                 raw,
                 resources,
-                allowed: AtomicU32::new(SHARED_UNASKED.saturating_sub(resources.shared)),
+                allowed: Mutex::new(SHARED_UNASKED.saturating_sub(resources.shared)),
                 launched: Mutex::default(),
                 module,
             }),
@@ -263,7 +277,10 @@ impl Function {
 
     /// Lets the function have that much dynamic shared memory.
     fn allow(&self, shared: u32) -> Result<(), CudaError> {
-        if shared <= self.inner.allowed.load(Ordering::Relaxed) {
+        // A number is whole whenever a panic comes.
+        let mut allowed =
+            (self.inner.allowed.lock()).unwrap_or_else(|poisoned| poisoned.into_inner());
+        if shared <= *allowed {
             return Ok(());
         }
         let most = self.context().device().shared_per_block;
@@ -289,7 +306,7 @@ impl Function {
                 error,
             )
         })?;
-        self.inner.allowed.fetch_max(shared, Ordering::Relaxed);
+        *allowed = shared;
         Ok(())
     }
 
@@ -308,7 +325,7 @@ impl Function {
         self.allow(grid.shared)?;
         let mut pointers: Vec<*mut c_void> = arguments
             .iter()
-            .map(|argument| argument.words.as_ptr().cast_mut().cast())
+            .map(|argument| argument.memory.0.as_ptr().cast_mut().cast())
             .collect();
         let ([bx, by, bz], [tx, ty, tz]) = (grid.blocks, grid.threads);
         let open = stream.opened(self.name())?;
@@ -374,5 +391,34 @@ impl Function {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_laid_out_as_c_does() {
+        #[repr(C)]
+        struct Mixed {
+            small: u8,
+            long: u64,
+            number: f32,
+        }
+        let argument = Argument::of(&[7u8.into(), (1u64 << 40).into(), 1.5f32.into()]);
+        assert_eq!(argument.value().len(), size_of::<Mixed>());
+        assert_eq!(argument.value()[0], 7);
+        let at = |from: usize| -> [u8; 4] { std::array::from_fn(|k| argument.value()[from + k]) };
+        let (long, number) = (
+            std::mem::offset_of!(Mixed, long),
+            std::mem::offset_of!(Mixed, number),
+        );
+        assert_eq!(at(long + 4), 256u32.to_ne_bytes());
+        assert_eq!(at(number), 1.5f32.to_ne_bytes());
+        // Bits that are no number stay what they are.
+        let bits = Argument::from([i32::MIN + 1, -1, 0x7F80_0001]);
+        let expected = [i32::MIN + 1, -1, 0x7F80_0001].map(i32::to_ne_bytes);
+        assert_eq!(bits.value(), expected.as_flattened());
     }
 }

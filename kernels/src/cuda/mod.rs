@@ -51,6 +51,7 @@ mod fault;
 mod gated;
 mod gated_backward;
 mod gated_head;
+mod keep;
 mod kernels;
 pub mod launch;
 mod lists;
@@ -77,9 +78,10 @@ pub use probe::Version;
 pub use unavailable::{Reason, Unavailable};
 
 use crate::view::Place;
-use buffer::{Buffer, Number};
+use buffer::{Buffer, Number, bytes_of};
 use cache::Cache;
 use cudarc::driver::{result, sys};
+use keep::Keep;
 use launch::Function;
 use module::{Images, Module};
 use nvrtc::Nvrtc;
@@ -103,11 +105,14 @@ struct Shared {
     separate_scratch: bool,
     nvrtc: OnceLock<Result<Nvrtc, nvrtc::Missing>>,
     loaded: Mutex<Loaded>,
+    keep: Mutex<Option<Keep>>,
 }
 
 #[derive(Default)]
 struct Loaded {
     modules: HashMap<usize, Arc<Module>>,
+    /// Sources of which there is no code for this device, and what was tried.
+    without: HashMap<usize, CudaError>,
     functions: HashMap<(usize, &'static str), Function>,
 }
 
@@ -212,6 +217,7 @@ impl Gpu {
                 separate_scratch: options.separate_scratch,
                 nvrtc: OnceLock::new(),
                 loaded: Mutex::default(),
+                keep: Mutex::default(),
             }),
         })
     }
@@ -280,12 +286,18 @@ impl Gpu {
         Buffer::new(self, len)
     }
 
-    /// Device memory with these values, there for every stream when this returns: for what is used again, as weights.
+    /// Device memory with these values, there for every stream when this returns: for what is used again, as weights. All go
+    /// one after the other through one stream and one ring of pinned memory that the device keeps.
     pub fn keep<T: Number>(&self, values: &[T]) -> Result<Buffer<T>, CudaError> {
         let buffer = self.allocate(values.len())?;
-        let stream = self.stream()?;
-        stream.upload(values, buffer.span())?;
-        stream.synchronize()?;
+        // A panic leaves the ring consistent: it is changed last.
+        let keep = self.shared.keep.lock();
+        let mut keep = keep.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let keep = match &mut *keep {
+            Some(keep) => keep,
+            none => none.insert(Keep::new(self)?),
+        };
+        keep.carry(self, bytes_of(values), buffer.span().address())?;
         Ok(buffer)
     }
 
@@ -336,13 +348,25 @@ impl Gpu {
         if let Some(function) = loaded.functions.get(&(key, name)) {
             return Ok(function.clone());
         }
+        if let Some(none) = loaded.without.get(&key) {
+            return Err(none.clone());
+        }
         let module = match loaded.modules.get(&key) {
             Some(module) => module.clone(),
-            None => {
-                let module = Arc::new(Module::load(self, source, &self.shared.images)?);
-                loaded.modules.insert(key, module.clone());
-                module
-            }
+            None => match Module::load(self, source, &self.shared.images) {
+                Ok(module) => {
+                    let module = Arc::new(module);
+                    loaded.modules.insert(key, module.clone());
+                    module
+                }
+                Err(error) => {
+                    // Whoever has another way asks again with each call: no reason to compile it each time.
+                    if matches!(error, CudaError::NoImage { .. }) {
+                        loaded.without.insert(key, error.clone());
+                    }
+                    return Err(error);
+                }
+            },
         };
         let function = Function::load(module, name)?;
         loaded.functions.insert((key, name), function.clone());

@@ -6,15 +6,15 @@ use super::stream::Stream;
 use super::weights::{Features, Out, Slopes, in_pieces, passes, span};
 use super::work::{Placed, Work};
 use crate::bags::Bags;
-use crate::check::Asked;
-use crate::cpu::pool::{check_forward, check_gradient};
+use crate::check::{Asked, pool as check};
 use crate::error::KernelError;
 use crate::kernels::{PoolBackward, PoolGradient, PoolOut, PoolState, Rule};
 use crate::view::{Dtype, View};
 
 /// Threads of a block of the backward kernels; a block takes an item.
 const THREADS: u32 = 256;
-/// Blocks that clear rows: enough for every device, each takes many rows.
+/// Blocks that clear rows, at most: enough for every device. Each looks at a row a thread, and takes more of them where there
+/// are more.
 const CLEARING: usize = 4096;
 
 pub(super) fn forward(
@@ -26,7 +26,7 @@ pub(super) fn forward(
     out: PoolOut<'_>,
 ) -> Result<(), KernelError> {
     let asked = Asked::features("pool", bags, features.layout(), stream.gpu().place());
-    check_forward(&asked, bags, rule, features, logits, &out)?;
+    check::forward(&asked, bags, rule, features, logits, &out)?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
     let features = Features::of(&work.input("features", features)?);
     let logits = work.input("logits", logits)?;
@@ -60,7 +60,7 @@ pub(super) fn backward(
 ) -> Result<(), KernelError> {
     let place = stream.gpu().place();
     let asked = Asked::features("pool backward", bags, features.layout(), place);
-    check_gradient(
+    check::backward(
         &asked, bags, rule, features, logits, &state, &gradient, &out,
     )?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
@@ -84,16 +84,17 @@ pub(super) fn backward(
         refused: work.take::<u8>(bags.total())?,
         out: work.output("logits' gradient", out.logits)?,
     };
-    clear_masked(&mut work, bags, to.as_ref())?;
+    clear_masked(&mut work, bags, slopes.lists.members, to.as_ref())?;
     along(&mut work, bags, &placed, vectors, direct, to, &slopes)?;
     slopes.run(&mut work, bags, rule)?;
     work.finish()
 }
 
-/// Rows that are no members have no gradient.
+/// Rows that are no members have no gradient: zeros, in them alone. `members`: the list of the bags'.
 pub(super) fn clear_masked(
     work: &mut Work<'_>,
     bags: &Bags,
+    members: Span<u32>,
     to: Option<&Placed<2>>,
 ) -> Result<(), KernelError> {
     let Some(to) = to.filter(|_| bags.members() < bags.total()) else {
@@ -101,14 +102,16 @@ pub(super) fn clear_masked(
     };
     let size = to.dtype.bytes();
     let kernel = work.function("pool", "weir_clear_rows")?;
-    let blocks = bags.total().min(CLEARING) as u32;
+    let blocks = bags.total().div_ceil(THREADS as usize).min(CLEARING) as u32;
     let arguments = [
         to.address.into(),
         ((to.strides[0] * size) as u64).into(),
         ((to.shape[1] * size) as u64).into(),
         (bags.total() as u32).into(),
+        members.into(),
+        (bags.members() as u32).into(),
     ];
-    // SAFETY: the rows are those of the array.
+    // SAFETY: the rows are those of the array, and the list, which is there as not all rows are members, is the bags'.
     unsafe { work.launch(&kernel, Grid::new(blocks, THREADS), &arguments) }
 }
 
@@ -145,7 +148,7 @@ pub(super) fn along(
         stride.into(),
     ];
     let grid = Grid::new(bags.items().len() as u32, THREADS);
-    // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check_gradient` holds.
+    // SAFETY: one element a row, one vector a bag, rows of `width` columns, as `check::backward` holds.
     unsafe { work.launch(&kernel, grid, &arguments) }?;
     Ok(())
 }

@@ -11,11 +11,15 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
-/// The oldest CUDA version of a driver that does: cudarc is built for 12.0's symbols.
+/// The oldest CUDA version of a driver that does: cudarc is built for 12.0's symbols, and the PTX in the program is in 12.0's
+/// language.
 pub const OLDEST_DRIVER: Version = Version {
     major: 12,
     minor: 0,
 };
+
+/// The first release of the driver that is for [`OLDEST_DRIVER`].
+pub const OLDEST_RELEASE: &str = "525.60";
 
 /// The names under which cudarc looks for the driver's library, in its order.
 const NAMES: [&str; 17] = [

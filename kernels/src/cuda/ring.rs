@@ -4,10 +4,11 @@
 //! copies into a chunk and goes on; it waits only when the ring is full. Uploads use write-combined memory, which the
 //! device reads fastest and the host only writes; results use plain pinned memory, which the host reads.
 
-use super::Gpu;
 use super::fault::CudaError;
 use super::stream::Event;
+use super::{Context, Gpu};
 use cudarc::driver::{result, sys};
+use std::sync::Arc;
 
 /// Bytes of a chunk: some 80 us of a PCIe 5 link, so a ring of four hides the host's copying.
 const CHUNK: usize = 4 << 20;
@@ -23,7 +24,7 @@ struct Chunk {
     host: *mut u8,
     free: Event,
     pending: bool,
-    gpu: Gpu,
+    context: Arc<Context>,
 }
 
 // SAFETY: the chunk owns its memory; the driver's pinned memory may be used from any thread.
@@ -40,7 +41,7 @@ impl Chunk {
             host: host.cast(),
             free,
             pending: false,
-            gpu: gpu.clone(),
+            context: gpu.context().clone(),
         })
     }
 
@@ -55,7 +56,7 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if self.gpu.bind().is_ok() && self.wait().is_ok() {
+        if self.context.bind().is_ok() && self.wait().is_ok() {
             // SAFETY: made by `Chunk::new`, freed once, and no copy uses it any more.
             let _ = unsafe { result::free_host(self.host.cast()) };
         }

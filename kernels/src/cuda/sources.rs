@@ -210,6 +210,10 @@ impl Source {
     }
 }
 
+/// The version of PTX's language that the PTX in the program is of: what [`super::probe::OLDEST_DRIVER`] takes. NVRTC names its
+/// own, which is later; `make kernels` names this one, and ptxas refuses what it has not.
+pub const PTX_VERSION: &str = "8.0";
+
 /// How a PTX file's first line begins; the hash follows.
 pub const PTX_MARK: &str = "// Made of: sha256 ";
 
@@ -233,4 +237,23 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ptx_in_the_program_is_of_the_language_of_the_oldest_driver() {
+        for source in SOURCES {
+            assert!(!source.ptx.is_empty(), "{} has no PTX", source.name);
+            for ptx in source.ptx {
+                let version = ptx
+                    .text
+                    .lines()
+                    .find_map(|line| line.strip_prefix(".version "));
+                assert_eq!(version, Some(PTX_VERSION), "{} {}", source.name, ptx.target);
+            }
+        }
+    }
 }

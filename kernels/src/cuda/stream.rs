@@ -1,15 +1,17 @@
 //! Streams, and events by which one waits for another without the host.
 
-use super::Gpu;
 use super::arena::Arena;
 use super::fault::CudaError;
 use super::lists::Lists;
 use super::ring::{Download, Upload};
 use super::trace::Recorder;
+use super::{Context, Gpu};
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
 
 /// An order of work on the device. Cheap to clone; clones are the same stream.
 #[derive(Clone)]
@@ -29,6 +31,8 @@ pub(crate) struct Inner {
     gpu: Gpu,
     /// What the stream's work needs, used again by the next: the lock makes one thread at a time enqueue.
     workshop: Mutex<Workshop>,
+    /// The thread that has it.
+    holder: Mutex<Option<ThreadId>>,
     recorder: Mutex<Option<Recorder>>,
 }
 
@@ -39,6 +43,42 @@ pub(crate) struct Workshop {
     pub(crate) lists: Lists,
     pub(crate) upload: Upload,
     pub(crate) download: Download,
+}
+
+/// A stream's workshop, for the thread that has it.
+pub(crate) struct Held<'a> {
+    workshop: MutexGuard<'a, Workshop>,
+    of: &'a Inner,
+}
+
+impl Deref for Held<'_> {
+    type Target = Workshop;
+
+    fn deref(&self) -> &Workshop {
+        &self.workshop
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Workshop {
+        &mut self.workshop
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Before the lock opens, which the guard does after this.
+        *self.of.holder() = None;
+    }
+}
+
+impl Inner {
+    fn holder(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        // It is whole whenever a panic comes.
+        self.holder
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 // SAFETY: the driver's streams may be used from any thread whose current context is the stream's; every call binds it first.
@@ -82,6 +122,7 @@ impl Stream {
                 owned,
                 gpu: gpu.clone(),
                 workshop: Mutex::default(),
+                holder: Mutex::default(),
                 recorder: Mutex::default(),
             }),
         }
@@ -101,12 +142,21 @@ impl Stream {
         self.inner.raw
     }
 
-    pub(crate) fn workshop(&self) -> MutexGuard<'_, Workshop> {
+    /// The workshop for the calling thread alone, once other threads are done with it. Where this thread has it already, it
+    /// would wait for itself: an error that names what it was `doing`.
+    pub(crate) fn workshop(&self, doing: &'static str) -> Result<Held<'_>, CudaError> {
+        let here = std::thread::current().id();
+        if *self.inner.holder() == Some(here) {
+            return Err(CudaError::UnderWay { doing });
+        }
         // A panic between two enqueued operations leaves the rings and the arena consistent: they are changed last.
-        self.inner
-            .workshop
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        let workshop = self.inner.workshop.lock();
+        let workshop = workshop.unwrap_or_else(|poisoned| poisoned.into_inner());
+        *self.inner.holder() = Some(here);
+        Ok(Held {
+            workshop,
+            of: &self.inner,
+        })
     }
 
     pub(crate) fn recorder(&self) -> MutexGuard<'_, Option<Recorder>> {
@@ -165,7 +215,7 @@ impl Stream {
 /// A point in a stream's work.
 pub struct Event {
     raw: sys::CUevent,
-    gpu: Gpu,
+    context: Arc<Context>,
 }
 
 // SAFETY: as for `Inner`: events may be used from any thread whose current context is theirs.
@@ -175,7 +225,7 @@ unsafe impl Sync for Event {}
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if self.gpu.bind().is_ok() {
+        if self.context.bind().is_ok() {
             // SAFETY: made by `Event::new`; the driver keeps what is pending on it until it is done.
             let _ = unsafe { result::event::destroy(self.raw) };
         }
@@ -195,7 +245,7 @@ impl Event {
             .map_err(|error| CudaError::driver("make an event", error))?;
         Ok(Event {
             raw,
-            gpu: gpu.clone(),
+            context: gpu.context().clone(),
         })
     }
 
@@ -205,7 +255,7 @@ impl Event {
     }
 
     pub(crate) fn record_on(&self, stream: sys::CUstream) -> Result<(), CudaError> {
-        self.gpu.bind()?;
+        self.context.bind()?;
         // SAFETY: both are alive.
         unsafe { result::event::record(self.raw, stream) }
             .map_err(|error| CudaError::driver("record an event", error))
@@ -213,7 +263,7 @@ impl Event {
 
     /// Waits on the host until the event is reached.
     pub fn synchronize(&self) -> Result<(), CudaError> {
-        self.gpu.bind()?;
+        self.context.bind()?;
         // SAFETY: the event is alive.
         unsafe { result::event::synchronize(self.raw) }
             .map_err(|error| CudaError::driver("reach an event", error))
@@ -221,7 +271,7 @@ impl Event {
 
     /// Whether the event is reached; does not wait.
     pub fn reached(&self) -> Result<bool, CudaError> {
-        self.gpu.bind()?;
+        self.context.bind()?;
         // SAFETY: the event is alive.
         match unsafe { result::event::query(self.raw) } {
             Ok(()) => Ok(true),
@@ -232,7 +282,7 @@ impl Event {
 
     /// Milliseconds of the device from `earlier` to this one; both must be timed and reached.
     pub fn since(&self, earlier: &Event) -> Result<f32, CudaError> {
-        self.gpu.bind()?;
+        self.context.bind()?;
         // SAFETY: both are alive.
         unsafe { result::event::elapsed(earlier.raw, self.raw) }
             .map_err(|error| CudaError::driver("measure between events", error))

@@ -3,7 +3,7 @@
 use super::launch::{Argument, Grid};
 use super::stream::Stream;
 use super::work::Placed;
-use crate::cpu::tiles::{check, describe, refuse};
+use crate::check::tiles::{check, describe, refuse};
 use crate::error::{Cause, KernelError};
 use crate::kernels::TileForm;
 use crate::view::{Dtype, Layout, View, ViewMut};

@@ -3,7 +3,7 @@
 use super::launch::Grid;
 use super::stream::Stream;
 use crate::bags::Bags;
-use crate::cpu::top_k::{check, describe};
+use crate::check::top_k::{check, describe};
 use crate::error::KernelError;
 use crate::kernels::{Ends, TopKOut};
 use crate::view::View;

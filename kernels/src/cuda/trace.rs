@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Something that a stream ran.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ran {
-    /// The kernel's name, or `to device`, `to host`.
+    /// The kernel's name, `to device`, `to host`, or what [`Stream::traced`] was told.
     pub what: &'static str,
     /// When it began, on the host's clock (to within the time of one event, some ten microseconds).
     pub start: Instant,
@@ -67,6 +67,19 @@ impl Stream {
                 })
             })
             .collect()
+    }
+
+    /// Has what `enqueue` enqueues stand in the trace as one thing, as another library's work; with what other threads enqueue
+    /// meanwhile. Where the stream is not traced that is all it does.
+    pub fn traced<R>(
+        &self,
+        what: &'static str,
+        enqueue: impl FnOnce() -> R,
+    ) -> Result<R, CudaError> {
+        let open = self.opened(what)?;
+        let result = enqueue();
+        self.closed(open)?;
+        Ok(result)
     }
 
     /// Marks the beginning of what is enqueued next; `None` where the stream is not traced.

@@ -1,6 +1,6 @@
 //! Why no device can be used, and what to do about it.
 
-use super::probe::Version;
+use super::probe::{OLDEST_RELEASE, Version};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -84,9 +84,9 @@ impl Unavailable {
                 "the driver's own library must be found before {}: take its folder out of LD_LIBRARY_PATH",
                 library.display()
             ),
-            Reason::TooOld { needed, .. } => {
-                format!("update NVIDIA's driver to one for CUDA {needed} or later (`nvidia-smi` shows its version)")
-            }
+            Reason::TooOld { needed, .. } => format!(
+                "update NVIDIA's driver to one for CUDA {needed} or later: release {OLDEST_RELEASE} or later (`nvidia-smi` shows both)"
+            ),
             Reason::Init { code, .. } => match code {
                 3 => "the driver is being unloaded: start the program again".to_string(),
                 100 => "the driver sees no device: check `nvidia-smi`, and CUDA_VISIBLE_DEVICES".to_string(),

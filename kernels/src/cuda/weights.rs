@@ -9,8 +9,7 @@ use super::launch::{Argument, Grid};
 use super::stream::Stream;
 use super::work::{Placed, PlacedBags, Work};
 use crate::bags::Bags;
-use crate::check::Asked;
-use crate::cpu::weights::{check_backward, check_out};
+use crate::check::{Asked, weights as check};
 use crate::error::{Cause, KernelError};
 use crate::kernels::{Rule, WeightsOut};
 use crate::normalise::{Link, Normalisation};
@@ -28,7 +27,7 @@ const SETTLE_BLOCKS: usize = 256;
 /// `struct Rule` of cuda/rule.cuh.
 pub(super) fn rule_argument(rule: Rule) -> Argument {
     let (normalisation, exponent) = match rule.normalisation {
-        Normalisation::SquaredAverage => (0, 0.0),
+        Normalisation::SquaredAverage => (0i32, 0.0f32),
         Normalisation::Power(p) => (1, p),
         Normalisation::Sigmoid => (2, 0.0),
         Normalisation::Softmax => (3, 0.0),
@@ -36,7 +35,12 @@ pub(super) fn rule_argument(rule: Rule) -> Argument {
         Normalisation::Mean | Normalisation::Max | Normalisation::Sparsemax => (4, 0.0),
     };
     let link = i32::from(rule.link == Link::Sigmoid);
-    [normalisation, link, exponent.to_bits() as i32, 0].into()
+    Argument::of(&[
+        normalisation.into(),
+        link.into(),
+        exponent.into(),
+        0i32.into(),
+    ])
 }
 
 /// The features of a pass, as pool.cu reads them.
@@ -156,7 +160,7 @@ pub(super) fn forward(
     let asked = Asked::rows("weights", bags, stream.gpu().place());
     rule.check(asked.kernel(), asked.shape())?;
     asked.dense("logits", logits.layout(), Dtype::F32, [bags.total()])?;
-    check_out(&asked, bags, &out)?;
+    check::out(&asked, bags, &out)?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
     let logits = work.input("logits", logits)?;
     let out = Out::place(&mut work, out, Span::none())?;
@@ -412,7 +416,7 @@ pub(super) fn backward(
 ) -> Result<(), KernelError> {
     let asked = Asked::rows("weights backward", bags, stream.gpu().place());
     rule.check(asked.kernel(), asked.shape())?;
-    check_backward(&asked, bags, logits, weights, sums, flags, &out)?;
+    check::backward(&asked, bags, logits, weights, sums, flags, &out)?;
     asked.dense("gradient", gradient.layout(), Dtype::F32, [bags.total()])?;
     let mut work = stream.begin(asked.kernel(), asked.shape())?;
     let gradient = work.input("gradient", gradient)?;

@@ -6,23 +6,24 @@ use super::gated_head::{Form, PlacedHead};
 use super::launch::{Argument, Function, Grid};
 use super::lists;
 pub use super::lists::PlacedBags;
-use super::stream::{Stream, Workshop};
+use super::stream::{Held, Stream};
 use crate::bags::Bags;
 use crate::check::APART;
 use crate::error::{Cause, KernelError};
 use crate::gated::GatedHead;
 use crate::view::{Dtype, Layout, Place, View, ViewMut};
 use cudarc::driver::result;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// A call of a kernel that is being enqueued on a stream; its errors name the kernel and what it was asked to do.
 ///
-/// It holds the stream's scratch memory and pinned rings, so one is made at a time; what it takes from them is the next
-/// one's too, which is right because a stream runs in order. Results for the host are in their places when
+/// It holds the stream's scratch memory and pinned rings, so one is made at a time: another thread waits for it, and in the
+/// same thread the stream's other calls are [`CudaError::UnderWay`]. What it takes from them is the next one's too, which is
+/// right because a stream runs in order. Results for the host are in their places when
 /// [`Work::finish`] returns. Dropping it instead leaves what is enqueued and brings back nothing.
 pub struct Work<'a> {
     stream: &'a Stream,
-    workshop: MutexGuard<'a, Workshop>,
+    workshop: Held<'a>,
     kernel: &'static str,
     shape: String,
     results: Vec<(u64, &'a mut [u8])>,
@@ -56,11 +57,11 @@ impl Stream {
         shape: impl Into<String>,
     ) -> Result<Work<'_>, KernelError> {
         let shape = shape.into();
-        let mut workshop = self.workshop();
-        workshop
-            .arena
-            .begin(self.gpu())
-            .map_err(|error| error.of(kernel, &shape))?;
+        let workshop = self.workshop("begin another").and_then(|mut workshop| {
+            workshop.arena.begin(self.gpu())?;
+            Ok(workshop)
+        });
+        let workshop = workshop.map_err(|error| error.of(kernel, &shape))?;
         Ok(Work {
             stream: self,
             workshop,
@@ -71,17 +72,26 @@ impl Stream {
     }
 
     /// Bytes of device memory that the stream holds: scratch, and lists of bags.
-    pub fn scratch_bytes(&self) -> usize {
-        let workshop = self.workshop();
-        workshop.arena.bytes() + workshop.lists.bytes()
+    pub fn scratch_bytes(&self) -> Result<usize, CudaError> {
+        let workshop = self.workshop("count scratch memory")?;
+        Ok(workshop.arena.bytes() + workshop.lists.bytes())
     }
 
     /// Enqueues the copy of host values to device memory of at least that size; the values are taken before this returns.
     pub fn upload<T: Number>(&self, values: &[T], to: Span<T>) -> Result<(), CudaError> {
-        room(values.len(), to)?;
-        self.workshop()
-            .upload
-            .copy(self.gpu(), self.cu(), [bytes_of(values)], to.address())
+        self.upload_parts(&[values], to)
+    }
+
+    /// The same of values that lie apart on the host and one after the other on the device: one copy, as far as a chunk of the ring
+    /// holds them.
+    pub fn upload_parts<T: Number>(&self, parts: &[&[T]], to: Span<T>) -> Result<(), CudaError> {
+        room(parts.iter().map(|part| part.len()).sum(), to)?;
+        let mut workshop = self.workshop("upload")?;
+        let open = self.opened("to device")?;
+        let parts = parts.iter().map(|part| bytes_of(part));
+        let ring = &mut workshop.upload;
+        ring.copy(self.gpu(), self.cu(), parts, to.address())?;
+        self.closed(open)
     }
 
     /// Copies device memory to the host, after what the stream has so far, and waits for it.
@@ -91,9 +101,11 @@ impl Stream {
     }
 
     pub(crate) fn download_bytes(&self, from: u64, bytes: &mut [u8]) -> Result<(), CudaError> {
-        self.workshop()
-            .download
-            .copy(self.gpu(), self.cu(), [(from, bytes)])
+        let mut workshop = self.workshop("download")?;
+        let open = self.opened("to host")?;
+        let ring = &mut workshop.download;
+        ring.copy(self.gpu(), self.cu(), [(from, bytes)])?;
+        self.closed(open)
     }
 
     /// Enqueues a copy within the device.

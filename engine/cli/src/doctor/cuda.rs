@@ -1,12 +1,14 @@
 //! What of CUDA is there: driver, devices, compiler, compiled kernels, and burn's own back end.
 //!
-//! The driver is opened behind weir-kernels' probe, which cannot panic; no device is opened.
+//! The driver is opened behind weir-kernels' probe, which cannot panic. A device that can be used is opened, to time the kernels whose
+//! place is free: what it says of them a run measures again for itself.
 
 use super::{Finding, Judgement, finding, good};
 use crate::shown;
 use weir_kernels::cuda::Unavailable;
 use weir_kernels::cuda::report::{Image, Report};
 use weir_kernels::{KernelError, auto};
+use weir_model::{Device, kernels as placed};
 
 /// All findings; on a machine without a device, why.
 pub(super) fn findings() -> Vec<Finding> {
@@ -19,24 +21,60 @@ fn of(report: &Report) -> Vec<Finding> {
     found.push(compiler(report));
     found.push(compiled(report));
     found.extend(kernels(report));
-    found.extend(threshold(auto::asked()));
+    found.extend(thresholds(report, auto::asked()));
     found.push(burn(report));
     found
 }
 
-/// The threshold, where it is asked for and not measured.
-fn threshold(asked: Result<Option<usize>, KernelError>) -> Option<Finding> {
+/// From how many bytes on each device runs each kernel: what is asked for, or what is measured now.
+fn thresholds(report: &Report, asked: Result<Option<usize>, KernelError>) -> Vec<Finding> {
     const NAME: &str = "threshold";
-    let what = match asked {
-        Ok(None) => return None,
-        Ok(Some(from)) => format!(
-            "{}: calls of {from} B and more run on the device that a run names",
-            auto::FROM
-        ),
-        Err(wrong) => return Some(finding(NAME, Judgement::Bad, wrong.cause.to_string(), "")),
-    };
-    let remedy = "unset it to have the threshold measured: a run may be slower with it, its answers are the same";
-    Some(finding(NAME, Judgement::Note, what, remedy))
+    match asked {
+        Ok(None) => {}
+        Ok(Some(from)) => {
+            let what = format!(
+                "{}: calls of {from} B and more run on the device that a run names",
+                auto::FROM
+            );
+            let remedy = "unset it to have the thresholds measured: a run may be slower with it, its answers are the same";
+            return vec![finding(NAME, Judgement::Note, what, remedy)];
+        }
+        Err(wrong) => return vec![finding(NAME, Judgement::Bad, wrong.cause.to_string(), "")],
+    }
+    let devices = report.driver.as_ref();
+    let devices = devices.map_or(&[][..], |driver| &driver.devices);
+    let usable = devices.iter().flatten();
+    let told = usable.map(|device| {
+        let name = format!("cuda:{}", device.ordinal);
+        match measured(device.ordinal) {
+            Ok(from) => good(NAME, format!("{name}: {from}")),
+            Err(why) => finding(
+                NAME,
+                Judgement::Note,
+                format!("{name}: not measured: {why}"),
+                "a run that names the device says the same; one on the processor needs none of it",
+            ),
+        }
+    });
+    told.collect()
+}
+
+/// The kernels of a device by the bytes from which it runs them, as `weights from 90000 B, pool never`.
+fn measured(ordinal: usize) -> Result<String, String> {
+    let device = u32::try_from(ordinal).map_err(|error| error.to_string())?;
+    let opened = placed::open(Device::Cuda(device), 0, false).map_err(|error| error.to_string())?;
+    let mut all = Vec::new();
+    for kernel in auto::Kernel::ALL {
+        let from = opened.kernels.threshold(kernel);
+        all.push(match from.map_err(|error| error.to_string())? {
+            Some(from) => format!("{kernel} from {from} B"),
+            None => format!("{kernel} never"),
+        });
+    }
+    Ok(format!(
+        "{}; the processor has the rest, as a measurement now says",
+        all.join(", ")
+    ))
 }
 
 fn driver(report: &Report) -> Finding {

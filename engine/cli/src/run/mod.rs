@@ -20,9 +20,9 @@ use std::time::{Duration, SystemTime};
 use weir_pipeline::{Diagnostic, Overrides, Plan};
 use weir_runtime::stage::Shared;
 use weir_runtime::{Cluster, Options, RunError, Stop, Tap, exit};
-use weir_stages::Executors;
 use weir_stages::done::Again;
 use weir_stages::predictions_sink;
+use weir_stages::{Executors, Placements};
 
 /// Runs a pipeline.
 pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done {
@@ -93,6 +93,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     };
     let result = weir_runtime::run(plan.clone(), weir_stages::types(), options);
     drop(watch);
+    let placements = shared.get::<Placements>();
+    summary::refusals(&placements.all(), manner);
     if process != 0 {
         return match result {
             Ok(outcome) => Ok(outcome.exit_code()),
@@ -110,6 +112,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let facts = record::Facts {
         plan: &plan,
         executors: &executors,
+        placements: &placements,
         progress: &progress,
         started,
         shard,

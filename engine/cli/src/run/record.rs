@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_pipeline::{OnError, Plan};
 use weir_record::{End, Failure, State, Tally};
 use weir_runtime::{Outcome, Progress, SlideRecord, StageCounters, exit};
-use weir_stages::Executors;
+use weir_stages::{Executors, Placement, Placements};
 
 /// What is known of a run beside its outcome.
 pub struct Facts<'a> {
@@ -18,6 +18,8 @@ pub struct Facts<'a> {
     pub plan: &'a Plan,
     /// What ran the networks.
     pub executors: &'a Executors,
+    /// Where the kernels' calls ran, of this process.
+    pub placements: &'a Placements,
     /// Counters of the stages, of this process.
     pub progress: &'a Progress,
     /// When it began.
@@ -55,12 +57,13 @@ impl Facts<'_> {
             "executors": executors.iter().map(|(stage, used)| (stage.clone(), json!({
                 "executor": used.key, "device": used.device, "deterministic": used.deterministic, "why": used.why,
             }))).collect::<BTreeMap<_, _>>(),
+            "kernels": self.placements.all().iter().map(placement).collect::<Vec<_>>(),
             "models": plan.models.iter().map(|(name, model)| (name, json!({
                 "folder": model.folder, "arch": model.arch, "sha256": model.sha256, "contract": model.contract,
             }))).collect::<BTreeMap<_, _>>(),
             "settings": settings(plan),
             "counts": counts(outcome),
-            // The other processes' memory and stages are not in it.
+            // The other processes' memory, kernels and stages are not in it.
             "measured_in_process": 0,
             "memory": {
                 "budget": plan.run.memory,
@@ -116,6 +119,20 @@ fn stage(stage: &StageCounters) -> Value {
         "skip": get(&stage.made.skip),
         "fail": get(&stage.made.fail),
         "gone": get(&stage.made.gone),
+    })
+}
+
+/// A kernel on a device. `from`: bytes of input from which it runs there, null for never; `refused`: calls that the device had no
+/// room for, which the processor did.
+fn placement(placement: &Placement) -> Value {
+    let refused = placement.refused.as_ref();
+    json!({
+        "device": placement.device,
+        "kernel": placement.kernel.name(),
+        "from": placement.from,
+        "measured": !placement.asked,
+        "refused": refused.map_or(0, |refused| refused.calls),
+        "refusal": refused.map(|refused| refused.first.to_string()),
     })
 }
 

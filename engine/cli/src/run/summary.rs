@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use weir_record::{Prediction, State};
 use weir_runtime::{Outcome, SlideRecord, exit};
+use weir_stages::Placement;
 
 /// Slides that are told one by one.
 const TOLD: usize = 20;
@@ -44,6 +45,24 @@ pub fn failures(outcome: &Outcome, manner: &Manner) {
             "interrupted",
             "run again to go on: slides that are done are not computed again",
         );
+    }
+}
+
+/// Tells once for each kernel that a device had no room for calls which the processor then did.
+pub fn refusals(placements: &[Placement], manner: &Manner) {
+    for placement in placements {
+        if let Some(refused) = &placement.refused {
+            manner.warning(
+                &format!(
+                    "{} had no room for {} of {}, and the processor did the work, with the same answers; the first was {}",
+                    placement.device,
+                    shown::counted(refused.calls, "call"),
+                    placement.kernel,
+                    refused.first
+                ),
+                "the run took longer than it need: end what else uses the device, or give the stage another device",
+            );
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The executor that is always there: burn on its `flex` back end, or on CUDA with the cargo feature `cuda`.
 //!
-//! The device is always named: in a build with `cuda`, burn's default device is the GPU whatever the machine has.
+//! The device is always named: in a build with `cuda`, burn's default device is the GPU whatever the machine has. There, tiles are
+//! normalised on the processor and each one's features are waited for: cubecl, below burn, gives out neither its streams nor events
+//! on them, so that a batch cannot be laid out as in [`super::device_batch`].
 
 use super::{Device, Executor, ExecutorError, finite};
 use crate::burn_net::{Net, values};

@@ -1,10 +1,15 @@
 //! The fast executor: ONNX Runtime, loaded at run time where it is found.
+//!
+//! On the processor each thread that calls has a session; on a CUDA device batches take turns ([`super::device_batch`]) on one
+//! ([`super::bound`]).
 
+use super::bound::Bound;
+use super::device_batch::DeviceBatch;
 use super::{Device, Executor, ExecutorError, finite};
 use crate::input::Input;
 use crate::network::Network;
-use crate::onnx;
 use crate::weights::Weights;
+use crate::{kernels, onnx};
 use ort::environment::Environment;
 use ort::ep;
 use ort::session::Session;
@@ -14,7 +19,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use weir_kernels::cuda::stream::Stream;
 
 /// What the library file is called.
 const FILE: &str = "libonnxruntime.so";
@@ -196,88 +202,124 @@ fn stamp(path: &Path) -> Option<String> {
     }
 }
 
+/// A session of one thread, deterministic kernels only; on the processor, or by the provider that is given, of that device.
+pub(super) fn session(
+    library: &'static Library,
+    graph: &[u8],
+    provider: Option<(ep::ExecutionProviderDispatch, Device)>,
+) -> Result<Session, ExecutorError> {
+    let failed = |doing| {
+        move |what: String| ExecutorError::Library {
+            executor: "onnxruntime",
+            doing,
+            what,
+        }
+    };
+    let single_threaded = || -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&library.environment)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_parallel_execution(false)?
+            .with_deterministic_compute(true)?
+            .with_optimization_level(GraphOptimizationLevel::All)?)
+    };
+    let mut builder =
+        single_threaded().map_err(|error| failed("set its options")(error.to_string()))?;
+    if let Some((provider, device)) = provider {
+        builder = builder
+            .with_execution_providers([provider])
+            .map_err(|error| ExecutorError::Device {
+                device: device.to_string(),
+                executor: "onnxruntime",
+                what: error.to_string(),
+                help: "take the library of the PyPI wheel `onnxruntime-gpu` with CUDA and cuDNN as its notes say and set WEIR_ONNXRUNTIME to it, or use `cpu`",
+            })?;
+    }
+    builder
+        .commit_from_memory(graph)
+        .map_err(|error| failed("take the network's graph")(error.to_string()))
+}
+
 /// Runs a network as an ONNX graph that weir wrote.
 pub struct OnnxRuntime {
     library: &'static Library,
-    graph: Vec<u8>,
-    input: Input,
-    device: Device,
-    /// Sessions that no call uses now. A call needs one for itself, so there are as many as threads called at once.
-    free: Mutex<Vec<Session>>,
+    way: Way,
+}
+
+enum Way {
+    Processor(Processor),
+    /// One session: a batch has the stream's turn, and the weights lie on the device once.
+    Device(Box<Mutex<DeviceBatch<Bound>>>, Device),
 }
 
 impl OnnxRuntime {
-    /// The network on `device`; the first session is built at once, so that what is wrong shows here.
+    /// The network on `device`, there in `stream` or, where that is not given, in one of its own; the first session is built at
+    /// once, so that what is wrong shows here.
     pub fn new(
         library: &'static Library,
         network: &Network,
         weights: &Weights,
         input: &Input,
         device: Device,
+        stream: Option<&Stream>,
     ) -> Result<OnnxRuntime, ExecutorError> {
-        let executor = OnnxRuntime {
-            library,
-            graph: onnx::write(network, weights, input.size())?,
-            input: input.clone(),
-            device,
-            free: Mutex::default(),
+        let graph = onnx::write(network, weights, input.size())?;
+        let way = match device {
+            Device::Cpu => Way::Processor(Processor::new(library, graph, input)?),
+            Device::Cuda(number) => {
+                // A stream of another device would run the network there.
+                let own = |stream: &&Stream| stream.gpu().device().ordinal == number as usize;
+                let stream = match stream.filter(own) {
+                    Some(stream) => stream.clone(),
+                    None => kernels::stream(number).map_err(|error| ExecutorError::Device {
+                        device: device.to_string(),
+                        executor: "onnxruntime",
+                        what: error.to_string(),
+                        help: "`weir doctor` says what of CUDA was found; or use `cpu`",
+                    })?,
+                };
+                let shape = (input.size(), network.feature);
+                let bound = Bound::on_device(library, &graph, shape, &stream)?;
+                let batch = DeviceBatch::new(bound, &stream, input, network.feature);
+                Way::Device(Box::new(Mutex::new(batch)), device)
+            }
         };
-        let session = executor.session()?;
-        executor.give_back(session);
-        Ok(executor)
+        Ok(OnnxRuntime { library, way })
+    }
+}
+
+/// Sessions on the processor.
+struct Processor {
+    library: &'static Library,
+    graph: Vec<u8>,
+    input: Input,
+    /// Sessions that no call uses now. A call needs one for itself, so there are as many as threads called at once.
+    free: Mutex<Vec<Session>>,
+}
+
+impl Processor {
+    fn new(
+        library: &'static Library,
+        graph: Vec<u8>,
+        input: &Input,
+    ) -> Result<Processor, ExecutorError> {
+        let first = session(library, &graph, None)?;
+        Ok(Processor {
+            library,
+            graph,
+            input: input.clone(),
+            free: Mutex::new(vec![first]),
+        })
     }
 
-    fn take(&self) -> Result<Session, ExecutorError> {
+    fn forward(&self, tiles: &[&[u8]]) -> Result<Vec<Vec<f32>>, ExecutorError> {
         let free = self.free.lock().ok().and_then(|mut free| free.pop());
-        free.map_or_else(|| self.session(), Ok)
-    }
-
-    fn give_back(&self, session: Session) {
+        let mut session = free.map_or_else(|| session(self.library, &self.graph, None), Ok)?;
+        let features = self.run(&mut session, tiles);
         if let Ok(mut free) = self.free.lock() {
             free.push(session);
         }
-    }
-
-    /// A session of one thread, deterministic kernels only.
-    fn session(&self) -> Result<Session, ExecutorError> {
-        let failed = |doing| {
-            move |what: String| ExecutorError::Library {
-                executor: "onnxruntime",
-                doing,
-                what,
-            }
-        };
-        let single_threaded = || -> ort::Result<SessionBuilder> {
-            Ok(Session::builder(&self.library.environment)?
-                .with_intra_threads(1)?
-                .with_inter_threads(1)?
-                .with_parallel_execution(false)?
-                .with_deterministic_compute(true)?
-                .with_optimization_level(GraphOptimizationLevel::All)?)
-        };
-        let mut builder =
-            single_threaded().map_err(|error| failed("set its options")(error.to_string()))?;
-        if let Device::Cuda(number) = self.device {
-            let number = i32::try_from(number).unwrap_or(i32::MAX);
-            let provider = ep::CUDA::default()
-                .with_device_id(number)
-                // TF32 rounds products to 10 bits: far from the CPU's answer.
-                .with_tf32(false)
-                .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Default)
-                .build()
-                .error_on_failure();
-            builder = builder
-                .with_execution_providers([provider])
-                .map_err(|error| ExecutorError::Device {
-                    device: self.device.to_string(),
-                    executor: "onnxruntime",
-                    what: error.to_string(),
-                    help: "take the library of the PyPI wheel `onnxruntime-gpu` with CUDA and cuDNN as its notes say and set WEIR_ONNXRUNTIME to it, or use `cpu`",
-                })?;
-        }
-        builder
-            .commit_from_memory(&self.graph)
-            .map_err(|error| failed("take the network's graph")(error.to_string()))
+        features
     }
 
     fn run(&self, session: &mut Session, tiles: &[&[u8]]) -> Result<Vec<Vec<f32>>, ExecutorError> {
@@ -308,10 +350,14 @@ impl OnnxRuntime {
 
 impl Executor for OnnxRuntime {
     fn forward(&self, tiles: &[&[u8]]) -> Result<Vec<Vec<f32>>, ExecutorError> {
-        let mut session = self.take()?;
-        let features = self.run(&mut session, tiles);
-        self.give_back(session);
-        features
+        match &self.way {
+            Way::Processor(processor) => processor.forward(tiles),
+            Way::Device(batch, _) => batch
+                .lock()
+                // A panic leaves memory and slots as they belong together.
+                .unwrap_or_else(PoisonError::into_inner)
+                .forward(tiles),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -323,7 +369,10 @@ impl Executor for OnnxRuntime {
     }
 
     fn device(&self) -> String {
-        self.device.to_string()
+        match &self.way {
+            Way::Processor(_) => Device::Cpu.to_string(),
+            Way::Device(_, device) => device.to_string(),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Files of feature vectors: one slide a file, an array `[n, d]` and the places of its rows.
 //!
-//! Read by position, a row at a time: nothing of the file is held, and a file that is cut off while it is read is an error
-//! of its rows, where a mapping of it would end the process.
+//! Read by position, a row at a time, because rows are asked for by their places, by several threads, in the order in which their
+//! tiles come; the system reads ahead. Nothing of the file is held but a row's bytes a thread, and a file that is cut off while it is
+//! read is an error of its rows, where a mapping of it would end the process.
 
 mod npy;
 mod number;
 mod safetensors;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -234,10 +236,15 @@ impl FeatureFile {
 
     /// Fills `into` with row `row`. Nothing but numbers that a pool takes comes out.
     pub(crate) fn row(&self, row: usize, into: &mut [f32]) -> Result<(), Fault> {
+        thread_local! {
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
         let array = &self.features;
-        let mut bytes = Vec::new();
-        array.read(row, 1, &mut bytes)?;
-        array.number.features(&bytes, into);
+        BYTES.with_borrow_mut(|bytes| -> Result<(), Fault> {
+            array.read(row, 1, bytes)?;
+            array.number.features(bytes, into);
+            Ok(())
+        })?;
         if admissible(0.0, into) {
             return Ok(());
         }

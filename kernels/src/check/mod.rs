@@ -1,4 +1,10 @@
-//! What an argument must be, said once for all kernels and both devices.
+//! What an argument must be, said once for all kernels and both devices: here what arguments have in common, then a module a
+//! kernel.
+
+pub(crate) mod pool;
+pub(crate) mod tiles;
+pub(crate) mod top_k;
+pub(crate) mod weights;
 
 use crate::bags::Bags;
 use crate::error::{Cause, KernelError};

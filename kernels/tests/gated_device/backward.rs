@@ -1,0 +1,141 @@
+//! Backward against f64, with the forward pass's results of the same device.
+
+use super::case::{Case, Shape};
+use super::emulated::{self, PLAIN, SANITIZED, run, say};
+use super::truth::Truth;
+use super::{SHAPES, SQUARED, allowed, device, machine, rule, same_bits};
+use weir_kernels::cuda::stream::Stream;
+use weir_kernels::normalise::{Link, Normalisation};
+use weir_kernels::{Dtype, Rule};
+
+fn backward_of(device: &Stream, rules: &[Rule], shape: Shape, lengths: &[usize], dtype: Dtype) {
+    backward_within(allowed(dtype), device, rules, shape, lengths, dtype);
+}
+
+/// As above, with another bound for the head's gradients.
+fn backward_within(
+    bound: f64,
+    device: &Stream,
+    rules: &[Rule],
+    shape: Shape,
+    lengths: &[usize],
+    dtype: Dtype,
+) {
+    for (seed, &rule) in rules.iter().enumerate() {
+        let case = Case::random(70 + seed as u64, shape, lengths, dtype);
+        let dz = case.random_gradient();
+        let dw = (seed % 2 == 0).then(|| case.random_weights_gradient());
+        let truth = Truth::new(&case, rule, &dz, dw.as_deref());
+        let got = case.backward(device, rule, &dz, dw.as_deref(), true, false);
+        let apart = truth.gradients(&got);
+        say("apart", format!("{dtype} {rule:?} {shape:?} {apart:?}"));
+        for (name, apart) in apart {
+            // Of the features' gradient each is rounded to the features' type.
+            let bound = if name == "features" {
+                allowed(dtype)
+            } else {
+                bound
+            };
+            assert!(
+                apart <= bound,
+                "far from f64: {rule:?} {shape:?} {dtype}: {name} {apart:e}"
+            );
+        }
+        let hash = got.bits().iter().fold(0u64, |hash, &bits| {
+            (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3)
+        });
+        say("bits", format!("{hash:016x}"));
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward() {
+    if emulated::inside() {
+        let rules = [SQUARED, rule(Normalisation::Softmax, Link::None)];
+        backward_of(&device(), &rules, SHAPES[1], &[131, 0, 1, 21], Dtype::F32);
+        backward_of(
+            &device(),
+            &rules[..1],
+            SHAPES[2],
+            &[131, 0, 1, 21],
+            Dtype::Bf16,
+        );
+        backward_of(&device(), &rules[..1], SHAPES[2], &[5, 20], Dtype::F16);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_small() {
+    if emulated::inside() {
+        backward_of(&device(), &[SQUARED], SHAPES[2], &[21], Dtype::Bf16);
+    }
+}
+
+/// More items than a range of the launcher has (128 of a head of one chunk), of one step and of several.
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_ranges() {
+    if emulated::inside() {
+        let shape = Shape {
+            d: 8,
+            hidden: 4,
+            gated: true,
+        };
+        let lengths: Vec<usize> = (0..300).map(|bag| [1, 40, 2, 100][bag % 4]).collect();
+        // Of so many rows the terms cancel: one item's rows for another's are 7e-7 of the terms' sizes, roundings 5e-9.
+        backward_within(1e-7, &device(), &[SQUARED], shape, &lengths, Dtype::Bf16);
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_refused() {
+    if !emulated::inside() {
+        return;
+    }
+    let shape = Shape {
+        d: 24,
+        hidden: 8,
+        gated: true,
+    };
+    let case = Case::random(3, shape, &[40, 9], Dtype::F32).with_row(3, f32::NAN, true);
+    let dz = case.random_gradient();
+    let got = case.backward(&device(), SQUARED, &dz, None, true, false);
+    assert!(got.all_finite(), "a refused row leaves a trace");
+    assert!(got.features[3 * 24..4 * 24].iter().all(|&g| g == 0.0));
+}
+
+#[test]
+fn backward_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
+    same_bits(PLAIN, (8, 0), "backward::case_backward");
+    run(
+        PLAIN,
+        &machine((9, 0), 1, true),
+        "backward::case_backward_small",
+    )
+    .passed();
+    run(
+        PLAIN,
+        &machine((8, 0), 0, true),
+        "backward::case_backward_ranges",
+    )
+    .passed();
+    run(
+        PLAIN,
+        &machine((8, 0), 0, true),
+        "backward::case_backward_refused",
+    )
+    .passed();
+}
+
+#[test]
+fn backward_touches_only_its_own_memory() {
+    run(
+        SANITIZED,
+        &machine((8, 0), 0, true),
+        "backward::case_backward_small",
+    )
+    .passed();
+}

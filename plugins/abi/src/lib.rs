@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`status`] | what a function returns, errors |
 //! | [`row`] | keys, rows, slides |
-//! | [`column`] | devices, dtypes, columns, batches |
+//! | [`mod@column`] | devices, dtypes, columns, batches |
 //! | [`value`] | parameters |
 //! | [`host`] | what the host offers, extensions |
 //! | [`stage`] | stages |

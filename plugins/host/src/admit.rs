@@ -67,7 +67,7 @@ fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal
                 "plugin `{name}` {} needs plugin ABI {major}.{minor}, and this weir speaks {speaks}",
                 manifest.version
             ),
-            if major > weir_abi::MAJOR || major == weir_abi::MAJOR {
+            if major >= weir_abi::MAJOR {
                 "take a newer weir, or a plugin that was built for this one"
             } else {
                 "take a plugin that was built for this weir"

@@ -140,13 +140,12 @@ pub fn check(bytes: &[u8]) -> Result<Library, Refusal> {
 fn instead(exported: &[&str]) -> String {
     match exported {
         [] => "; it exports nothing".into(),
-        [few @ ..] if few.len() <= 3 => format!("; it exports {}", few.join(", ")),
-        [first, second, third, ..] => {
+        [first, second, third, more @ ..] if !more.is_empty() => {
             format!(
                 "; it exports {first}, {second}, {third} and {} more",
-                exported.len() - 3
+                more.len()
             )
         }
-        _ => String::new(),
+        few => format!("; it exports {}", few.join(", ")),
     }
 }

@@ -11,7 +11,7 @@
 //! | module | |
 //! |---|---|
 //! | [`find`] | a name's file |
-//! | [`file`] | a file's bytes |
+//! | [`mod@file`] | a file's bytes |
 //! | [`elf`] | what a shared library must be before a loader may touch it |
 //! | [`manifest`] | a plugin's own description |
 //! | [`describe`] | the manifest as the checker's schemas |

@@ -261,7 +261,7 @@ impl Manifest {
                 .check(&self.name)
                 .map_err(|what| format!("stage `{}`: {what}", stage.id))?;
         }
-        for reader in self.readers.iter().filter(|reader| !is_name(&reader.id)) {
+        if let Some(reader) = self.readers.iter().find(|reader| !is_name(&reader.id)) {
             return Err(format!(
                 "the reader's id {:?} is not of the form {NAME}",
                 reader.id

@@ -16,6 +16,7 @@
 //! | [`manifest`] | a plugin's own description |
 //! | [`describe`] | the manifest as the checker's schemas |
 //! | [`admit`] | ABI, version, pin, policy |
+//! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 
 pub mod admit;
@@ -24,6 +25,7 @@ pub mod elf;
 pub mod file;
 pub mod find;
 pub mod manifest;
+pub mod new;
 pub mod refusal;
 
 pub use admit::{Admitted, Ask, Policy};

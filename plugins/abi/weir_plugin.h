@@ -86,6 +86,8 @@ typedef struct {
   int64_t width, height; /* level-0 px                                                                                     */
   double mpp_x, mpp_y;   /* um/px of level 0                                                                               */
   uint64_t tiles;        /* tiles that the source sends, so far                                                            */
+  double footprint;      /* of a source: side of the square that a tile covers, level-0 px; 0: by its um/px                */
+  double tile_mpp;       /* of a source: um/px of its tiles; 0: what its output says, or not known                         */
 } weir_slide;
 
 /* ----------------------------------------------------------------------------------------------------------- columns -- */
@@ -172,8 +174,8 @@ typedef struct weir_host {
    * output row i is made of; each input row at most once a port. The memory was leased before process() was called. NULL on
    * failure. The caller has one reference. For maps and filters.                                             [any-thread] */
   weir_batch *(*batch_new)(weir_call *, uint32_t port, uint32_t n_rows, const uint32_t *source);
-  /* The same for a reduce: rows of the slide that complete_slide() or process() speaks of, by their tiles (weir_key.tile,
-   * or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
+  /* The same for a reduce, in complete_slide(): rows of the slide that it speaks of, by their tiles (weir_key.tile of rows
+   * that hold, or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
   weir_batch *(*batch_for)(weir_call *, uint32_t port, uint64_t slide, uint32_t n_rows, const uint64_t *tiles);
   /* The input as a batch of an output port of the same type, to be changed in place: rows that nobody else holds are the
    * very ones, others are copied. NULL on failure. The caller has one reference.                             [any-thread] */

@@ -71,4 +71,8 @@ pub struct Slide {
     pub mpp_y: f64,
     /// Tiles that the source sends, so far.
     pub tiles: u64,
+    /// Of a source: side of the square that a tile covers, level-0 px; 0: its pixels' size.
+    pub footprint: f64,
+    /// Of a source: um/px of its tiles; 0: what its output says, or not known.
+    pub tile_mpp: f64,
 }

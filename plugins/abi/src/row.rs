@@ -71,8 +71,12 @@ pub struct Slide {
     pub mpp_y: f64,
     /// Tiles that the source sends, so far.
     pub tiles: u64,
-    /// Of a source: side of the square that a tile covers, level-0 px; 0: its pixels' size.
-    pub footprint: f64,
-    /// Of a source: um/px of its tiles; 0: what its output says, or not known.
+    /// Side of a tile's footprint, level-0 px.
+    pub tile_footprint: f64,
+    /// um/px of a tile's pixels.
     pub tile_mpp: f64,
+    /// Side of a tile, px.
+    pub tile_px: u32,
+    /// Zero.
+    pub tile_reserved: u32,
 }

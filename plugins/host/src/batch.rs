@@ -481,7 +481,9 @@ pub(crate) fn slide(info: &SlideInfo, number: u64) -> Slide {
         mpp_x: mpp,
         mpp_y: mpp,
         tiles: info.tiles,
-        footprint: info.grids.first().map_or(0.0, |grid| grid.footprint),
+        tile_footprint: info.grids.first().map_or(0.0, |grid| grid.footprint),
         tile_mpp: info.grids.first().map_or(0.0, |grid| grid.mpp),
+        tile_px: info.grids.first().map_or(0, |grid| grid.px),
+        tile_reserved: 0,
     }
 }

@@ -49,6 +49,7 @@ struct Listed {
     tiles: u64,
     footprint: f64,
     tile_mpp: f64,
+    tile_px: u32,
 }
 
 impl Listed {
@@ -68,8 +69,9 @@ impl Listed {
             height: slide.height,
             mpp: slide.mpp_x,
             tiles: slide.tiles,
-            footprint: slide.footprint,
+            footprint: slide.tile_footprint,
             tile_mpp: slide.tile_mpp,
+            tile_px: slide.tile_px,
         }
     }
 }
@@ -227,7 +229,7 @@ impl Of {
         let (px, mpp) = match self {
             Of::Pixels { mpp, width, .. } if mpp > 0.0 => (width, mpp),
             Of::Pixels { width, .. } => (width, opened.tile_mpp),
-            Of::Features { .. } => (0, opened.tile_mpp),
+            Of::Features { .. } => (opened.tile_px, opened.tile_mpp),
         };
         let by_mpp = match level > 0.0 && mpp > 0.0 {
             true => f64::from(px) * mpp / level,

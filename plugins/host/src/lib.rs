@@ -14,19 +14,27 @@
 //! | [`mod@file`] | a file's bytes |
 //! | [`elf`] | what a shared library must be before a loader may touch it |
 //! | [`manifest`] | a plugin's own description |
-//! | [`describe`] | the manifest as the checker's schemas |
+//! | [`describe`] | a file with its manifest and the schemas made of it |
 //! | [`admit`] | ABI, version, pin, policy |
+//! | [`rules`] | what the machine's owner allows |
+//! | [`catalogue`] | all of this for the checker, and for lists |
 //! | [`refusal`] | why not, and what to do |
 
 pub mod admit;
+pub mod catalogue;
 pub mod describe;
 pub mod elf;
 pub mod file;
 pub mod find;
 pub mod manifest;
 pub mod refusal;
+pub mod rules;
+mod schema;
 
 pub use admit::{Admitted, Ask, Policy};
+pub use catalogue::Catalogue;
 pub use describe::Described;
 pub use file::PluginFile;
+pub use find::Folders;
 pub use refusal::Refusal;
+pub use rules::Rules;

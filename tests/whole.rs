@@ -31,5 +31,7 @@ mod rehearsal;
 mod restart;
 #[path = "whole/same.rs"]
 mod same;
+#[path = "whole/sins.rs"]
+mod sins;
 #[path = "whole/usage.rs"]
 mod usage;

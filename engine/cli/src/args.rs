@@ -103,7 +103,7 @@ pub enum Command {
         #[command(subcommand)]
         what: New,
     },
-    /// Look at plugins, and pin them. None of their code runs.
+    /// Look at plugins, pin them, and check that they keep the rules. Only `check` runs their code.
     Plugin {
         /// What.
         #[command(subcommand)]
@@ -280,6 +280,11 @@ pub enum Plugin {
         #[arg(value_name = "FILE|NAME")]
         plugin: PathBuf,
     },
+    /// Hold a plugin to the rules: each test runs in a process of its own.
+    Check(crate::plugin::Check),
+    /// One of those tests.
+    #[command(hide = true)]
+    Trial(crate::plugin::Trial),
     /// Write the hashes of a pipeline's plugins into its file, so that no other bytes are run.
     Pin {
         /// The pipeline file; comments and layout stay.

@@ -23,11 +23,13 @@
 //! | [`load`] | a plugin's code in this process |
 //! | [`prepare`] | its stages as the runtime's |
 //! | [`log`](mod@log) | what plugins say while they run |
+//! | [`check`] | whether a plugin keeps the rules |
 
 pub mod admit;
 mod batch;
 mod call;
 pub mod catalogue;
+pub mod check;
 mod columns;
 pub mod describe;
 pub mod elf;

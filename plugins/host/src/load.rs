@@ -34,13 +34,12 @@ static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::n
 
 impl Loaded {
     /// Loads the library, runs its entry, and holds its tables against its manifest.
-    pub fn new(admitted: Admitted) -> Result<&'static Loaded, Refusal> {
+    pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
         let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(admitted.file().sha256()) {
             return Ok(known);
         }
-        let path = admitted.file().path().to_owned();
-        let loaded = load(admitted).map_err(|refusal| refusal.of(path))?;
+        let loaded = load(admitted).map_err(|refusal| refusal.of(admitted.file().path()))?;
         let loaded: &'static Loaded = Box::leak(Box::new(loaded));
         all.insert(loaded.sha256.clone(), loaded);
         Ok(loaded)
@@ -72,7 +71,7 @@ impl Loaded {
     }
 }
 
-fn load(admitted: Admitted) -> Result<Loaded, Refusal> {
+fn load(admitted: &Admitted) -> Result<Loaded, Refusal> {
     let (file, manifest) = (admitted.file(), admitted.manifest());
     let who = Arc::new(Who::plugin(&manifest.name, &manifest.version));
     let address = format!("/proc/self/fd/{}", file.sealed().as_raw_fd());

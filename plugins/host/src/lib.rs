@@ -19,6 +19,7 @@
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`rules`] | what the machine's owner allows |
 //! | [`catalogue`] | all of this for the checker, and for lists |
+//! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`prepare`] | its stages as the runtime's |
@@ -40,6 +41,7 @@ mod instance;
 pub mod load;
 pub mod log;
 pub mod manifest;
+pub mod new;
 mod offer;
 mod parameters;
 pub mod prepare;

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
+    ("plugin-stain", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -63,6 +64,7 @@ fn folder(name: &str) -> String {
         "kernels" => "kernels".into(),
         "abi" => "plugins/abi".into(),
         "plugin-host" => "plugins/host".into(),
+        "plugin-stain" => "plugins/stain".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -12,8 +12,8 @@
 use crate::macenko::unmix;
 use crate::vector::{Matrix, Vector, cross, dot, unit};
 
-/// Haematoxylin and eosin of Ruifrok and Johnston, as Fiji's colour deconvolution and HistomicsTK have them.
-pub const RUIFROK: [Vector; 2] = [[0.650, 0.704, 0.286], [0.072, 0.990, 0.105]];
+/// Haematoxylin and eosin of Ruifrok and Johnston with the digits that scikit-image (`rgb_from_hed`) has.
+pub const RUIFROK: [Vector; 2] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]];
 
 /// Which picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

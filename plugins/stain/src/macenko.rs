@@ -58,63 +58,60 @@ pub struct Estimate {
 /// Memory that one estimate leaves to the next.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    stained: Vec<[f32; 3]>,
-    values: Vec<f32>,
-    others: Vec<f32>,
+    stained: Vec<[u8; 3]>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    boxes: Vec<u16>,
 }
 
 impl Estimate {
     /// The stains of pixels, interleaved red, green and blue. Their order does not matter, to the last bit.
     pub fn stains(&self, pixels: &[u8], scratch: &mut Scratch) -> Result<Stains, Degenerate> {
-        let moments = self.gather(pixels, &mut scratch.stained);
-        Degenerate::check(moments.count(), (pixels.len() / 3) as u64, self.least)?;
-        let [first, second] =
-            self.directions(&moments, &scratch.stained, &mut scratch.values).ok_or(Degenerate::OneDye)?;
+        let pixels = pixels.as_chunks::<3>().0;
+        self.gather(pixels, &mut scratch.stained);
+        let stained = scratch.stained.len() as u64;
+        Degenerate::check(stained, pixels.len() as u64, self.least)?;
+        let [first, second] = self.directions(scratch).ok_or(Degenerate::OneDye)?;
         let (haematoxylin, eosin) = if first[0] > second[0] { (first, second) } else { (second, first) };
         let inverse = unmix(haematoxylin, eosin).ok_or(Degenerate::OneDye)?;
-        let concentrations = self
-            .most(pixels, inverse, &mut scratch.values, &mut scratch.others)
-            .filter(|most| most.iter().all(|most| *most > NOTHING))
-            .ok_or(Degenerate::OneDye)?;
+        self.project(pixels, inverse, &mut scratch.first, &mut scratch.second);
+        let mut most = |amounts: &[f32]| percentile(amounts, MOST, &mut scratch.boxes).filter(|most| *most > NOTHING);
+        let concentrations = [
+            most(&scratch.first).ok_or(Degenerate::OneDye)?,
+            most(&scratch.second).ok_or(Degenerate::OneDye)?,
+        ];
         Ok(Stains { haematoxylin, eosin, concentrations })
     }
 
-    /// The densities of the stained pixels, and their moments.
-    fn gather(&self, pixels: &[u8], stained: &mut Vec<[f32; 3]>) -> Moments {
-        let densities = self.light.densities().map(|density| density as f32);
+    /// The stained pixels.
+    fn gather(&self, pixels: &[[u8; 3]], stained: &mut Vec<[u8; 3]>) {
+        stained.resize(pixels.len(), [0; 3]);
+        let mut count = 0;
+        for pixel in pixels {
+            // Written always and counted when stained, so that no branch depends on the pixel.
+            stained[count] = *pixel;
+            count += usize::from(self.light.is_stained(*pixel));
+        }
+        stained.truncate(count);
+    }
+
+    fn moments(&self, pixels: &[[u8; 3]]) -> Moments {
         let summands = self.light.densities().map(fixed);
         let mut moments = Moments::default();
         let mut block = [[0i32; 3]; 256];
-        stained.clear();
-        for part in pixels.chunks(3 * block.len()) {
-            let mut filled = 0;
-            for [r, g, b] in part.as_chunks::<3>().0 {
-                // Written always and counted when stained, so that no branch depends on the pixel.
-                let at = [*r, *g, *b].map(usize::from);
-                block[filled] = at.map(|v| summands[v]);
-                filled += usize::from(self.light.is_stained([*r, *g, *b]));
+        for part in pixels.chunks(block.len()) {
+            for (summand, [r, g, b]) in block.iter_mut().zip(part) {
+                *summand = [summands[usize::from(*r)], summands[usize::from(*g)], summands[usize::from(*b)]];
             }
-            moments.add(&block[..filled]);
+            moments.add(&block[..part.len()]);
         }
-        stained.reserve(moments.count() as usize);
-        stained.extend(
-            pixels
-                .as_chunks::<3>()
-                .0
-                .iter()
-                .filter(|pixel| self.light.is_stained(**pixel))
-                .map(|pixel| pixel.map(|v| densities[usize::from(v)])),
-        );
         moments
     }
 
     /// The two extreme directions of the stained pixels, in no order.
-    fn directions(
-        &self,
-        moments: &Moments,
-        stained: &[[f32; 3]],
-        angles: &mut Vec<f32>,
-    ) -> Option<[Vector; 2]> {
+    fn directions(&self, scratch: &mut Scratch) -> Option<[Vector; 2]> {
+        let Scratch { stained, first, second, boxes } = scratch;
+        let moments = self.moments(stained);
         let (values, vectors) = eigen::symmetric(moments.covariance());
         if values[1] <= FLAT * values[0] || values[0] <= 0.0 {
             return None;
@@ -123,22 +120,16 @@ impl Estimate {
         // The mean's direction within the plane, and the one across.
         let ahead = unit(mix(vectors[0], dot(vectors[0], mean), vectors[1], dot(vectors[1], mean)))?;
         let aside = mix(vectors[0], dot(vectors[1], ahead), vectors[1], -dot(vectors[0], ahead));
-        let [(a, b)] = [(ahead.map(|x| x as f32), aside.map(|x| x as f32))];
-        let project = |od: &[f32; 3], v: [f32; 3]| od[0] * v[0] + od[1] * v[1] + od[2] * v[2];
-        angles.clear();
+        self.project(stained, [ahead, aside], first, second);
         // The tangent orders as the angle does while nothing lies behind, and costs a division instead of an arc tangent.
-        let mut behind = false;
-        angles.extend(stained.iter().map(|od| {
-            let ahead = project(od, a);
-            behind |= ahead <= 0.0;
-            project(od, b) / ahead
-        }));
+        let behind = first.iter().fold(false, |any, ahead| any | (*ahead <= 0.0));
         if behind {
-            angles.clear();
-            angles.extend(stained.iter().map(|od| project(od, b).atan2(project(od, a))));
+            first.iter_mut().zip(&*second).for_each(|(ahead, aside)| *ahead = aside.atan2(*ahead));
+        } else {
+            first.iter_mut().zip(&*second).for_each(|(ahead, aside)| *ahead = aside / *ahead);
         }
         let angle = |value: f32| if behind { f64::from(value) } else { f64::from(value).atan() };
-        let extremes = neighbours(angles, [self.alpha, 100.0 - self.alpha])?;
+        let extremes = neighbours(first, [self.alpha, 100.0 - self.alpha], boxes)?;
         let directions = extremes.map(|(low, high, way)| {
             let angle = between(angle(low), angle(high), way);
             mix(ahead, angle.cos(), aside, angle.sin())
@@ -146,28 +137,18 @@ impl Estimate {
         Some(directions)
     }
 
-    /// The 99th percentiles of both concentrations over all pixels.
-    fn most(
-        &self,
-        pixels: &[u8],
-        inverse: [Vector; 2],
-        first: &mut Vec<f32>,
-        second: &mut Vec<f32>,
-    ) -> Option<[f64; 2]> {
-        let densities = self.light.densities().map(|density| density as f32);
-        let inverse = inverse.map(|row| row.map(|x| x as f32));
-        first.clear();
-        second.clear();
-        let pixels = pixels.as_chunks::<3>().0;
-        first.reserve(pixels.len());
-        second.reserve(pixels.len());
-        for pixel in pixels {
-            let od = pixel.map(|v| densities[usize::from(v)]);
-            let at = |row: [f32; 3]| od[0] * row[0] + od[1] * row[1] + od[2] * row[2];
-            first.push(at(inverse[0]));
-            second.push(at(inverse[1]));
+    /// The densities' inner products with two vectors.
+    fn project(&self, pixels: &[[u8; 3]], onto: [Vector; 2], first: &mut Vec<f32>, second: &mut Vec<f32>) {
+        // Both products of a grey level side by side, so that a pixel costs three look-ups and two sums of pairs.
+        let table = |c: usize| self.light.densities().map(|od| [(onto[0][c] * od) as f32, (onto[1][c] * od) as f32]);
+        let [red, green, blue] = [table(0), table(1), table(2)];
+        first.resize(pixels.len(), 0.0);
+        second.resize(pixels.len(), 0.0);
+        for ((pixel, first), second) in pixels.iter().zip(first).zip(second) {
+            let [r, g, b] = [red[usize::from(pixel[0])], green[usize::from(pixel[1])], blue[usize::from(pixel[2])]];
+            *first = r[0] + g[0] + b[0];
+            *second = r[1] + g[1] + b[1];
         }
-        Some([percentile(first, MOST)?, percentile(second, MOST)?])
     }
 }
 

@@ -12,32 +12,38 @@ fn place(percent: f64, count: usize) -> (usize, f64) {
 
 /// The two neighbours of each percentile and the way between them, from 0 to 1.
 ///
-/// Exact: the numbers are counted in boxes and only the boxes that hold a neighbour are sorted, so a tile costs two reading
+/// Exact: the numbers are counted in boxes and only the boxes that hold a neighbour are sorted, so a tile costs a few reading
 /// passes and no sort. `None` where there is no number, or one that is not finite.
-pub fn neighbours<const N: usize>(values: &[f32], percents: [f64; N]) -> Option<[(f32, f32, f64); N]> {
+pub fn neighbours<const N: usize>(
+    values: &[f32],
+    percents: [f64; N],
+    boxes: &mut Vec<u16>,
+) -> Option<[(f32, f32, f64); N]> {
     let (least, most) = bounds(values)?;
     let scale = (BOXES - 1) as f32 / (most - least).max(f32::MIN_POSITIVE);
+    boxes.clear();
     // Monotone in the value, as every step of it is; so boxes are in order whatever was rounded.
-    let box_of = |value: f32| (((value - least) * scale) as usize).min(BOXES - 1);
+    boxes.extend(values.iter().map(|value| {
+        let at = ((value - least) * scale).min((BOXES - 1) as f32);
+        crate::recolour::whole(at) as u16
+    }));
     let mut counts = [0u32; BOXES];
-    for value in values {
-        counts[box_of(*value)] += 1;
+    for at in boxes.iter() {
+        counts[usize::from(*at) % BOXES] += 1;
     }
+    let last = values.len() - 1;
+    let mut kept = Kept::default();
     let places = percents.map(|percent| place(percent, values.len()));
-    let mut wanted: Vec<usize> = places
-        .iter()
-        .flat_map(|(below, _)| [*below, (*below + 1).min(values.len() - 1)])
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let found = select(values, &counts, box_of, &wanted);
-    let at = |rank: usize| found[wanted.partition_point(|other| *other < rank)];
-    Some(places.map(|(below, way)| (at(below), at((below + 1).min(values.len() - 1)), way)))
+    Some(places.map(|(below, way)| {
+        let low = kept.ranked(values, boxes, &counts, below);
+        let high = kept.ranked(values, boxes, &counts, (below + 1).min(last));
+        (low, high, way)
+    }))
 }
 
 /// A percentile of numbers; see [`neighbours`].
-pub fn percentile(values: &[f32], percent: f64) -> Option<f64> {
-    let [(low, high, way)] = neighbours(values, [percent])?;
+pub fn percentile(values: &[f32], percent: f64, boxes: &mut Vec<u16>) -> Option<f64> {
+    let [(low, high, way)] = neighbours(values, [percent], boxes)?;
     Some(between(f64::from(low), f64::from(high), way))
 }
 
@@ -54,52 +60,56 @@ fn bounds(values: &[f32]) -> Option<(f32, f32)> {
     let mut least = [f32::INFINITY; 8];
     let mut most = [f32::NEG_INFINITY; 8];
     let mut sum = [0f32; 8];
-    for chunk in values.chunks(8) {
-        for (i, value) in chunk.iter().enumerate() {
-            least[i] = if *value < least[i] { *value } else { least[i] };
-            most[i] = if *value > most[i] { *value } else { most[i] };
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut see = |chunk: &[f32; 8]| {
+        for i in 0..8 {
+            least[i] = if chunk[i] < least[i] { chunk[i] } else { least[i] };
+            most[i] = if chunk[i] > most[i] { chunk[i] } else { most[i] };
             // Only to see whether one is not a number, which no comparison notices.
-            sum[i] += *value * 0.0;
+            sum[i] += chunk[i] * 0.0;
         }
-    }
+    };
+    chunks.iter().for_each(&mut see);
+    rest.iter().for_each(|value| see(&[*value; 8]));
     let least = least.into_iter().fold(f32::INFINITY, f32::min);
     let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let finite = sum.into_iter().all(|lane| lane == 0.0);
     finite.then_some((least, most))
 }
 
-/// The numbers of these ranks, which are sorted and without repetition.
-fn select(
-    values: &[f32],
-    counts: &[u32; BOXES],
-    box_of: impl Fn(f32) -> usize,
-    ranks: &[usize],
-) -> Vec<f32> {
-    // Box and rank within it.
-    let mut targets = Vec::with_capacity(ranks.len());
-    let (mut before, mut at) = (0usize, 0usize);
-    for rank in ranks {
-        while before + counts[at] as usize <= *rank {
+/// The sorted numbers of the box that was asked for last: neighbours mostly share it.
+#[derive(Default)]
+struct Kept {
+    at: Option<usize>,
+    values: Vec<f32>,
+}
+
+impl Kept {
+    /// The number of this rank.
+    fn ranked(&mut self, values: &[f32], boxes: &[u16], counts: &[u32; BOXES], rank: usize) -> f32 {
+        let (mut before, mut at) = (0usize, 0usize);
+        while before + counts[at] as usize <= rank {
             before += counts[at] as usize;
             at += 1;
         }
-        targets.push((at, rank - before));
+        if self.at != Some(at) {
+            self.at = Some(at);
+            self.values.clear();
+            for (values, boxes) in values.chunks(CHUNK).zip(boxes.chunks(CHUNK)) {
+                // Most chunks have none: one comparison in vectors says so.
+                if boxes.iter().fold(false, |any, other| any | (usize::from(*other) == at)) {
+                    let pairs = values.iter().zip(boxes);
+                    self.values.extend(pairs.filter(|(_, other)| usize::from(**other) == at).map(|(value, _)| value));
+                }
+            }
+            self.values.sort_unstable_by(f32::total_cmp);
+        }
+        self.values[rank - before]
     }
-    let mut is_target = [false; BOXES];
-    for (at, _) in &targets {
-        is_target[*at] = true;
-    }
-    let mut kept: Vec<(usize, f32)> = values
-        .iter()
-        .map(|value| (box_of(*value), *value))
-        .filter(|(at, _)| is_target[*at])
-        .collect();
-    kept.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-    targets
-        .into_iter()
-        .map(|(at, rank)| kept[kept.partition_point(|(other, _)| *other < at) + rank].1)
-        .collect()
 }
+
+/// Numbers that are looked through at once.
+const CHUNK: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -120,8 +130,8 @@ mod tests {
             values in proptest::collection::vec(prop_oneof![-1e3f32..1e3, Just(1.0f32), -1e-6f32..1e-6, Just(1e30f32)], 1..400),
             percent in 0.0f64..=100.0,
         ) {
-            prop_assert_eq!(percentile(&values, percent), Some(by_sorting(&values, percent)));
-            let [a, b] = neighbours(&values, [percent, 100.0 - percent]).unwrap();
+            prop_assert_eq!(percentile(&values, percent, &mut Vec::new()), Some(by_sorting(&values, percent)));
+            let [a, b] = neighbours(&values, [percent, 100.0 - percent], &mut vec![7; 3]).unwrap();
             prop_assert_eq!(between(f64::from(a.0), f64::from(a.1), a.2), by_sorting(&values, percent));
             prop_assert_eq!(between(f64::from(b.0), f64::from(b.1), b.2), by_sorting(&values, 100.0 - percent));
         }
@@ -129,9 +139,9 @@ mod tests {
 
     #[test]
     fn nothing_and_what_is_no_number_have_none() {
-        assert_eq!(percentile(&[], 50.0), None);
-        assert_eq!(percentile(&[1.0, f32::NAN, 2.0], 50.0), None);
-        assert_eq!(percentile(&[1.0, f32::INFINITY], 50.0), None);
-        assert_eq!(percentile(&[7.0; 9], 99.0), Some(7.0));
+        assert_eq!(percentile(&[], 50.0, &mut Vec::new()), None);
+        assert_eq!(percentile(&[1.0, f32::NAN, 2.0], 50.0, &mut Vec::new()), None);
+        assert_eq!(percentile(&[1.0, f32::INFINITY], 50.0, &mut Vec::new()), None);
+        assert_eq!(percentile(&[7.0; 9], 99.0, &mut Vec::new()), Some(7.0));
     }
 }

@@ -13,11 +13,14 @@ use crate::vector::Matrix;
 pub struct Recolour {
     // [input channel][grey level][output channel], the fourth for alignment.
     tables: Box<[[[f32; 4]; 256]; 3]>,
-    shares: [f32; 256],
+    // None where every share is 1.
+    shares: Option<Box<[f32; 256]>>,
 }
 
 /// Density beyond which a factor is as good as 0 or as much as f32 products can bear.
 const MOST: f64 = 25.0;
+/// Pixels of a block.
+const BLOCK: usize = 256;
 
 impl Recolour {
     /// Tables for a matrix of densities. `keep_glass`: see [`Light::shares`].
@@ -34,41 +37,52 @@ impl Recolour {
         }
         Recolour {
             tables,
-            shares: light.shares(keep_glass),
+            shares: keep_glass.then(|| Box::new(light.shares(true))),
         }
     }
 
     /// Changes pixels in place, interleaved red, green and blue.
     pub fn apply(&self, pixels: &mut [u8]) {
-        for pixel in pixels.as_chunks_mut::<3>().0 {
-            *pixel = self.pixel(*pixel);
+        // Three channels a pixel, stored four at a time: each pixel's fourth is overwritten by the next one's first.
+        let mut made = [0f32; 3 * BLOCK + 1];
+        let mut shares = [1f32; 3 * BLOCK + 1];
+        for block in pixels.chunks_mut(3 * BLOCK) {
+            let triples = block.as_chunks::<3>().0;
+            for (i, [r, g, b]) in triples.iter().enumerate() {
+                let x = &self.tables[0][usize::from(*r)];
+                let y = &self.tables[1][usize::from(*g)];
+                let z = &self.tables[2][usize::from(*b)];
+                let mut product = [0f32; 4];
+                for c in 0..4 {
+                    product[c] = x[c] * y[c] * z[c];
+                }
+                made[3 * i..3 * i + 4].copy_from_slice(&product);
+            }
+            if let Some(by_level) = &self.shares {
+                for (i, [r, g, b]) in triples.iter().enumerate() {
+                    let darkest = *r.min(g).min(b);
+                    shares[3 * i..3 * i + 4].fill(by_level[usize::from(darkest)]);
+                }
+            }
+            for ((level, made), share) in block.iter_mut().zip(&made).zip(&shares) {
+                // Held before it is mixed, so that a very dark or bright result weighs no more than black or white.
+                let new = (made - 1.0).clamp(0.0, 255.0);
+                let old = f32::from(*level);
+                *level = round(old + share * (new - old));
+            }
         }
     }
+}
 
-    /// The same into other memory of the same length.
-    pub fn apply_to(&self, pixels: &[u8], into: &mut [u8]) {
-        let pairs = pixels.as_chunks::<3>().0.iter().zip(into.as_chunks_mut::<3>().0);
-        for (pixel, into) in pairs {
-            *into = self.pixel(*pixel);
-        }
-    }
+/// The nearest grey level of a number from 0 to 255.
+#[inline(always)]
+pub fn round(level: f32) -> u8 {
+    whole(level) as u8
+}
 
-    #[inline(always)]
-    fn pixel(&self, pixel: [u8; 3]) -> [u8; 3] {
-        let [r, g, b] = pixel;
-        let x = &self.tables[0][usize::from(r)];
-        let y = &self.tables[1][usize::from(g)];
-        let z = &self.tables[2][usize::from(b)];
-        let share = self.shares[usize::from(r.min(g).min(b))];
-        let old = [r, g, b, 0];
-        let new: [f32; 4] = std::array::from_fn(|c| {
-            let old = f32::from(old[c]);
-            let new = x[c] * y[c] * z[c] - 1.0;
-            // Held before it is mixed, so that a very dark or bright result weighs no more than black or white.
-            let new = new.clamp(0.0, 255.0);
-            // The half makes the cut-off of `as` a rounding.
-            old + share * (new - old) + 0.5
-        });
-        [new[0] as u8, new[1] as u8, new[2] as u8]
-    }
+/// The nearest whole number, in the last 22 bits, of a number from 0 to 2^22: added to 2^23, it has no place for its fraction.
+/// Unlike a cast this needs no care for what does not fit, so it runs in vectors.
+#[inline(always)]
+pub fn whole(number: f32) -> u32 {
+    (number + 8_388_608.0).to_bits()
 }

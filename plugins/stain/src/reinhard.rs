@@ -9,6 +9,7 @@ use crate::degenerate::Degenerate;
 use crate::density::Light;
 use crate::lab::{BLOCK, Lab, Planes};
 use crate::moments::{Moments, fixed};
+use crate::recolour::round;
 use crate::vector::Vector;
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +48,10 @@ pub fn colours(
     let mut flush = |taken: &[[u8; 3]]| {
         lab.planes(taken, &mut planes);
         let mut summands = [[0i32; 3]; BLOCK];
-        for (i, summand) in summands.iter_mut().enumerate() {
-            *summand = std::array::from_fn(|c| fixed(f64::from(planes[c][i])));
+        for (c, plane) in planes.iter().enumerate() {
+            for (summand, value) in summands.iter_mut().zip(plane) {
+                summand[c] = fixed(f64::from(*value));
+            }
         }
         moments.add(&summands[..taken.len()]);
     };
@@ -106,7 +109,7 @@ impl Transfer {
                 let share = self.shares[usize::from(r.min(g).min(b))];
                 for (c, value) in pixel.iter_mut().enumerate() {
                     let old = f32::from(*value);
-                    *value = (old + share * (planes[c][i] - old) + 0.5) as u8;
+                    *value = round(old + share * (planes[c][i] - old));
                 }
             }
         }

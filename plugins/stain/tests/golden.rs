@@ -91,8 +91,8 @@ fn every_picture_is_the_references_but_for_edges_of_rounding() {
         let mut pictures: Vec<Vec<u8>> = linear
             .iter()
             .map(|(matrix, keep_glass)| {
-                let mut made = vec![0; pixels.len()];
-                Recolour::new(&light, matrix, *keep_glass).apply_to(&pixels, &mut made);
+                let mut made = pixels.clone();
+                Recolour::new(&light, matrix, *keep_glass).apply(&mut made);
                 made
             })
             .collect();

@@ -86,6 +86,10 @@ typedef struct {
   int64_t width, height; /* level-0 px                                                                                     */
   double mpp_x, mpp_y;   /* um/px of level 0                                                                               */
   uint64_t tiles;        /* tiles that the source sends, so far                                                            */
+  double tile_footprint; /* side of what a tile covers, level-0 px: a source says it when it opens the slide               */
+  double tile_mpp;       /* um/px of a tile's pixels                                                                       */
+  uint32_t tile_px;      /* side of a tile, px                                                                             */
+  uint32_t tile_reserved;
 } weir_slide;
 
 /* ----------------------------------------------------------------------------------------------------------- columns -- */
@@ -155,6 +159,7 @@ typedef struct weir_call weir_call; /* the host's: one call into a plugin, until
 #define WEIR_LOG_INFO  3
 #define WEIR_LOG_DEBUG 4
 
+/* Lives as long as the process, unchanged. */
 typedef struct weir_host {
   uint32_t struct_size, abi_minor;
   const char *version;   /* "weir 0.1.0", for messages                                                                     */
@@ -195,7 +200,7 @@ typedef struct weir_host {
   /* Nothing could be made of the input row: a failed tile with this message; the other rows go on.           [any-thread] */
   weir_status (*fail_row)(weir_call *, uint32_t row, const weir_error *);
 
-  /* Ends a call that returned WEIR_PENDING, exactly once; the call is gone afterwards.                       [any-thread] */
+  /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards.        [any-thread] */
   void (*complete)(weir_call *, weir_status);
   /* next() of this slide has something again. `slide` is what open() was given as its key.                   [any-thread] */
   void (*wake)(void *slide_key);

@@ -53,60 +53,72 @@ impl Default for Lab {
 impl Lab {
     /// L (0 to 100), a and b of up to [`BLOCK`] pixels; planes beyond their number are undefined.
     pub fn planes(&self, pixels: &[[u8; 3]], planes: &mut Planes) {
-        let [p, q, s] = planes;
+        let [p, q, s] = &mut *planes;
         for (i, [r, g, b]) in pixels.iter().enumerate() {
             p[i] = self.linear[usize::from(*r)];
             q[i] = self.linear[usize::from(*g)];
             s[i] = self.linear[usize::from(*b)];
         }
-        wide(|| {
-            let [to_x, to_y, to_z] = self.to;
-            for i in 0..BLOCK {
-                let (r, g, b) = (p[i], q[i], s[i]);
-                // By name and not by `map`: closures over arrays do not become vectors.
-                let x = bend(to_x[0] * r + to_x[1] * g + to_x[2] * b);
-                let y = bend(to_y[0] * r + to_y[1] * g + to_y[2] * b);
-                let z = bend(to_z[0] * r + to_z[1] * g + to_z[2] * b);
-                p[i] = 116.0 * y - 16.0;
-                q[i] = 500.0 * (x - y);
-                s[i] = 200.0 * (y - z);
-            }
-        });
+        wide(&self.to, planes, bend_block, bend_block_of_eight);
     }
 
     /// Grey levels, 0 to 255 and not rounded, of L, a and b; in place. What no screen can show is held at the nearest level.
     pub fn levels(&self, planes: &mut Planes) {
-        let [p, q, s] = planes;
-        wide(|| {
-            let [to_r, to_g, to_b] = self.from;
-            for i in 0..BLOCK {
-                let y = (p[i] + 16.0) * (1.0 / 116.0);
-                let x = straighten(y + q[i] * (1.0 / 500.0));
-                let z = straighten(y - s[i] * (1.0 / 200.0));
-                let y = straighten(y);
-                p[i] = encode(to_r[0] * x + to_r[1] * y + to_r[2] * z);
-                q[i] = encode(to_g[0] * x + to_g[1] * y + to_g[2] * z);
-                s[i] = encode(to_b[0] * x + to_b[1] * y + to_b[2] * z);
-            }
-        });
+        wide(&self.from, planes, unbend_block, unbend_block_of_eight);
     }
 }
 
 /// Runs a loop in vectors of eight where the processor has them. The same bits as in vectors of four: no step is fused.
-#[inline(always)]
-fn wide(work: impl FnOnce()) {
+fn wide(
+    matrix: &[[f32; 3]; 3],
+    planes: &mut Planes,
+    four: fn(&[[f32; 3]; 3], &mut Planes),
+    eight: unsafe fn(&[[f32; 3]; 3], &mut Planes),
+) {
     #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn eight(work: impl FnOnce()) {
-            work();
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, as was just asked.
-            return unsafe { eight(work) };
-        }
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: both functions of eight ask for AVX2 and nothing else, and the processor has it.
+        return unsafe { eight(matrix, planes) };
     }
-    work();
+    let _ = eight;
+    four(matrix, planes);
+}
+
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2"))]
+fn bend_block_of_eight(matrix: &[[f32; 3]; 3], planes: &mut Planes) {
+    bend_block(matrix, planes);
+}
+
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2"))]
+fn unbend_block_of_eight(matrix: &[[f32; 3]; 3], planes: &mut Planes) {
+    unbend_block(matrix, planes);
+}
+
+#[inline(always)]
+fn bend_block([to_x, to_y, to_z]: &[[f32; 3]; 3], [p, q, s]: &mut Planes) {
+    for i in 0..BLOCK {
+        let (r, g, b) = (p[i], q[i], s[i]);
+        // By name and not by `map`: closures over arrays do not become vectors.
+        let x = bend(to_x[0] * r + to_x[1] * g + to_x[2] * b);
+        let y = bend(to_y[0] * r + to_y[1] * g + to_y[2] * b);
+        let z = bend(to_z[0] * r + to_z[1] * g + to_z[2] * b);
+        p[i] = 116.0 * y - 16.0;
+        q[i] = 500.0 * (x - y);
+        s[i] = 200.0 * (y - z);
+    }
+}
+
+#[inline(always)]
+fn unbend_block([to_r, to_g, to_b]: &[[f32; 3]; 3], [p, q, s]: &mut Planes) {
+    for i in 0..BLOCK {
+        let y = (p[i] + 16.0) * (1.0 / 116.0);
+        let x = straighten(y + q[i] * (1.0 / 500.0));
+        let z = straighten(y - s[i] * (1.0 / 200.0));
+        let y = straighten(y);
+        p[i] = encode(to_r[0] * x + to_r[1] * y + to_r[2] * z);
+        q[i] = encode(to_g[0] * x + to_g[1] * y + to_g[2] * z);
+        s[i] = encode(to_b[0] * x + to_b[1] * y + to_b[2] * z);
+    }
 }
 
 #[inline(always)]

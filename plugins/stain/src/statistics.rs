@@ -6,6 +6,9 @@ use crate::reinhard::Colours;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// The file's name in a slide's folder.
+pub const FILE: &str = "stain.json";
+
 /// What stands in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -2,7 +2,7 @@
 
     python compare.py FIXTURES TILES     FIXTURES: the repository's tests/fixtures; TILES: the built example `tiles`
 
-Needs what requirements.txt names. One thread each, the best of seven runs over all tiles.
+Needs what requirements.txt names. One thread each, seconds of the processor, the best of seven runs over all tiles.
 """
 
 import os
@@ -43,9 +43,9 @@ def tiles():
 def timed(function, tiles):
     best = float("inf")
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         made = [function(tile) for tile in tiles]
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return np.stack(made), best
 
 
@@ -113,6 +113,8 @@ rows = [
 for method, keep_glass, name, function in rows:
     made, seconds = ours(method, tiles, keep_glass)
     theirs, their_seconds = timed(function, tiles)
+    if method == "ruifrok":
+        made = np.minimum(made, 239)  # the peer has no less than nothing of a stain
     apart = np.abs(made.astype(int) - theirs.astype(int))
     equal, near = (apart == 0).mean() * 100, (apart <= 1).mean() * 100
     print(

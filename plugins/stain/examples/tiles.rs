@@ -20,7 +20,11 @@ fn main() {
     let side: usize = side.parse().unwrap();
     let keep_glass = keep_glass == "true";
     let light = Light::new(240.0, 0.15);
-    let estimate = Estimate { light: light.clone(), alpha: 1.0, least: 0.0 };
+    let estimate = Estimate {
+        light: light.clone(),
+        alpha: 1.0,
+        least: 0.0,
+    };
     let (lab, mut scratch) = (Lab::default(), Scratch::default());
     let [haematoxylin, eosin] = separate::RUIFROK;
     let split = separate::matrices(haematoxylin, eosin, Show::Density).unwrap();
@@ -42,7 +46,8 @@ fn main() {
     for _ in 0..7 {
         made.clone_from(&tiles);
         let start = busy();
-        made.chunks_exact_mut(3 * side * side).for_each(&mut normalise);
+        made.chunks_exact_mut(3 * side * side)
+            .for_each(&mut normalise);
         best = best.min(busy() - start);
     }
     std::fs::write(out, made).unwrap();

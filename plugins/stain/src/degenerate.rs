@@ -24,7 +24,10 @@ impl fmt::Display for Degenerate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Degenerate::TooLittle { stained, of, least } => {
-                write!(f, "{stained} of {of} pixels are stained, and {least} must be")
+                write!(
+                    f,
+                    "{stained} of {of} pixels are stained, and {least} must be"
+                )
             }
             Degenerate::OneDye => write!(f, "the stained pixels show one dye at most"),
             Degenerate::OneColour(channel) => {

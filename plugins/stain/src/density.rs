@@ -98,6 +98,11 @@ mod tests {
         assert!(shares[..206].iter().all(|share| *share == 1.0));
         assert!(shares[239..].iter().all(|share| *share == 0.0));
         assert!(shares.windows(2).all(|pair| pair[0] >= pair[1]));
-        assert!(Light::new(240.0, 0.15).shares(false).iter().all(|share| *share == 1.0));
+        assert!(
+            Light::new(240.0, 0.15)
+                .shares(false)
+                .iter()
+                .all(|share| *share == 1.0)
+        );
     }
 }

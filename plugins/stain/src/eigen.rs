@@ -77,7 +77,9 @@ mod tests {
         assert_eq!(values, [0.0; 3]);
         assert!((dot(vectors[0], vectors[0]) - 1.0).abs() < 1e-15);
         let u = [0.6, 0.0, 0.8];
-        let (values, vectors) = symmetric(std::array::from_fn(|i| std::array::from_fn(|j| u[i] * u[j])));
+        let (values, vectors) = symmetric(std::array::from_fn(|i| {
+            std::array::from_fn(|j| u[i] * u[j])
+        }));
         assert!((values[0] - 1.0).abs() < 1e-15 && values[1].abs() < 1e-15);
         assert!((dot(vectors[0], u).abs() - 1.0).abs() < 1e-15);
     }

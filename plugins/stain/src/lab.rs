@@ -38,7 +38,11 @@ impl Default for Lab {
     fn default() -> Lab {
         let linear = |v: usize| {
             let v = v as f64 / 255.0;
-            if v > 0.04045 { ((v + 0.055) / 1.055).powf(2.4) } else { v / 12.92 }
+            if v > 0.04045 {
+                ((v + 0.055) / 1.055).powf(2.4)
+            } else {
+                v / 12.92
+            }
         };
         // White's XYZ is divided out in the matrix.
         let to: Matrix = std::array::from_fn(|i| TO_XYZ[i].map(|x| x / WHITE[i]));
@@ -170,13 +174,25 @@ mod tests {
     fn exact([r, g, b]: [u8; 3]) -> Vector {
         let linear = [r, g, b].map(|v| {
             let v = f64::from(v) / 255.0;
-            if v > 0.04045 { ((v + 0.055) / 1.055).powf(2.4) } else { v / 12.92 }
+            if v > 0.04045 {
+                ((v + 0.055) / 1.055).powf(2.4)
+            } else {
+                v / 12.92
+            }
         });
         let f: Vector = std::array::from_fn(|i| {
             let t = (0..3).map(|j| TO_XYZ[i][j] * linear[j]).sum::<f64>() / WHITE[i];
-            if t > (6.0f64 / 29.0).powi(3) { t.cbrt() } else { t * (29.0f64 / 6.0).powi(2) / 3.0 + 4.0 / 29.0 }
+            if t > (6.0f64 / 29.0).powi(3) {
+                t.cbrt()
+            } else {
+                t * (29.0f64 / 6.0).powi(2) / 3.0 + 4.0 / 29.0
+            }
         });
-        [116.0 * f[1] - 16.0, 500.0 * (f[0] - f[1]), 200.0 * (f[1] - f[2])]
+        [
+            116.0 * f[1] - 16.0,
+            500.0 * (f[0] - f[1]),
+            200.0 * (f[1] - f[2]),
+        ]
     }
 
     #[test]
@@ -218,7 +234,10 @@ mod tests {
     fn cube_roots_are_those_of_the_library() {
         for i in 1..100_000 {
             let x = i as f32 * 2e-5;
-            assert!((f64::from(cube_root(x)) / f64::from(x).cbrt() - 1.0).abs() < 3e-7, "{x}");
+            assert!(
+                (f64::from(cube_root(x)) / f64::from(x).cbrt() - 1.0).abs() < 3e-7,
+                "{x}"
+            );
         }
     }
 }

@@ -72,15 +72,25 @@ impl Estimate {
         let stained = scratch.stained.len() as u64;
         Degenerate::check(stained, pixels.len() as u64, self.least)?;
         let [first, second] = self.directions(scratch).ok_or(Degenerate::OneDye)?;
-        let (haematoxylin, eosin) = if first[0] > second[0] { (first, second) } else { (second, first) };
+        let (haematoxylin, eosin) = if first[0] > second[0] {
+            (first, second)
+        } else {
+            (second, first)
+        };
         let inverse = unmix(haematoxylin, eosin).ok_or(Degenerate::OneDye)?;
         self.project(pixels, inverse, &mut scratch.first, &mut scratch.second);
-        let mut most = |amounts: &[f32]| percentile(amounts, MOST, &mut scratch.boxes).filter(|most| *most > NOTHING);
+        let mut most = |amounts: &[f32]| {
+            percentile(amounts, MOST, &mut scratch.boxes).filter(|most| *most > NOTHING)
+        };
         let concentrations = [
             most(&scratch.first).ok_or(Degenerate::OneDye)?,
             most(&scratch.second).ok_or(Degenerate::OneDye)?,
         ];
-        Ok(Stains { haematoxylin, eosin, concentrations })
+        Ok(Stains {
+            haematoxylin,
+            eosin,
+            concentrations,
+        })
     }
 
     /// The stained pixels.
@@ -101,7 +111,11 @@ impl Estimate {
         let mut block = [[0i32; 3]; 256];
         for part in pixels.chunks(block.len()) {
             for (summand, [r, g, b]) in block.iter_mut().zip(part) {
-                *summand = [summands[usize::from(*r)], summands[usize::from(*g)], summands[usize::from(*b)]];
+                *summand = [
+                    summands[usize::from(*r)],
+                    summands[usize::from(*g)],
+                    summands[usize::from(*b)],
+                ];
             }
             moments.add(&block[..part.len()]);
         }
@@ -110,7 +124,12 @@ impl Estimate {
 
     /// The two extreme directions of the stained pixels, in no order.
     fn directions(&self, scratch: &mut Scratch) -> Option<[Vector; 2]> {
-        let Scratch { stained, first, second, boxes } = scratch;
+        let Scratch {
+            stained,
+            first,
+            second,
+            boxes,
+        } = scratch;
         let moments = self.moments(stained);
         let (values, vectors) = eigen::symmetric(moments.covariance());
         if values[1] <= FLAT * values[0] || values[0] <= 0.0 {
@@ -118,17 +137,39 @@ impl Estimate {
         }
         let mean = moments.mean();
         // The mean's direction within the plane, and the one across.
-        let ahead = unit(mix(vectors[0], dot(vectors[0], mean), vectors[1], dot(vectors[1], mean)))?;
-        let aside = mix(vectors[0], dot(vectors[1], ahead), vectors[1], -dot(vectors[0], ahead));
+        let ahead = unit(mix(
+            vectors[0],
+            dot(vectors[0], mean),
+            vectors[1],
+            dot(vectors[1], mean),
+        ))?;
+        let aside = mix(
+            vectors[0],
+            dot(vectors[1], ahead),
+            vectors[1],
+            -dot(vectors[0], ahead),
+        );
         self.project(stained, [ahead, aside], first, second);
         // The tangent orders as the angle does while nothing lies behind, and costs a division instead of an arc tangent.
         let behind = first.iter().fold(false, |any, ahead| any | (*ahead <= 0.0));
         if behind {
-            first.iter_mut().zip(&*second).for_each(|(ahead, aside)| *ahead = aside.atan2(*ahead));
+            first
+                .iter_mut()
+                .zip(&*second)
+                .for_each(|(ahead, aside)| *ahead = aside.atan2(*ahead));
         } else {
-            first.iter_mut().zip(&*second).for_each(|(ahead, aside)| *ahead = aside / *ahead);
+            first
+                .iter_mut()
+                .zip(&*second)
+                .for_each(|(ahead, aside)| *ahead = aside / *ahead);
         }
-        let angle = |value: f32| if behind { f64::from(value) } else { f64::from(value).atan() };
+        let angle = |value: f32| {
+            if behind {
+                f64::from(value)
+            } else {
+                f64::from(value).atan()
+            }
+        };
         let extremes = neighbours(first, [self.alpha, 100.0 - self.alpha], boxes)?;
         let directions = extremes.map(|(low, high, way)| {
             let angle = between(angle(low), angle(high), way);
@@ -138,14 +179,28 @@ impl Estimate {
     }
 
     /// The densities' inner products with two vectors.
-    fn project(&self, pixels: &[[u8; 3]], onto: [Vector; 2], first: &mut Vec<f32>, second: &mut Vec<f32>) {
+    fn project(
+        &self,
+        pixels: &[[u8; 3]],
+        onto: [Vector; 2],
+        first: &mut Vec<f32>,
+        second: &mut Vec<f32>,
+    ) {
         // Both products of a grey level side by side, so that a pixel costs three look-ups and two sums of pairs.
-        let table = |c: usize| self.light.densities().map(|od| [(onto[0][c] * od) as f32, (onto[1][c] * od) as f32]);
+        let table = |c: usize| {
+            self.light
+                .densities()
+                .map(|od| [(onto[0][c] * od) as f32, (onto[1][c] * od) as f32])
+        };
         let [red, green, blue] = [table(0), table(1), table(2)];
         first.resize(pixels.len(), 0.0);
         second.resize(pixels.len(), 0.0);
         for ((pixel, first), second) in pixels.iter().zip(first).zip(second) {
-            let [r, g, b] = [red[usize::from(pixel[0])], green[usize::from(pixel[1])], blue[usize::from(pixel[2])]];
+            let [r, g, b] = [
+                red[usize::from(pixel[0])],
+                green[usize::from(pixel[1])],
+                blue[usize::from(pixel[2])],
+            ];
             *first = r[0] + g[0] + b[0];
             *second = r[1] + g[1] + b[1];
         }
@@ -170,7 +225,10 @@ pub fn normalisation(source: &Stains, target: &Stains) -> Option<Matrix> {
     let [first, second] = unmix(source.haematoxylin, source.eosin)?;
     let scale = |i: usize| target.concentrations[i] / source.concentrations[i];
     let matrix = std::array::from_fn(|i| {
-        let (h, e) = (target.haematoxylin[i] * scale(0), target.eosin[i] * scale(1));
+        let (h, e) = (
+            target.haematoxylin[i] * scale(0),
+            target.eosin[i] * scale(1),
+        );
         mix(first, h, second, e)
     });
     Some(matrix)

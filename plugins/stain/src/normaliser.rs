@@ -57,18 +57,29 @@ impl Normaliser {
     pub fn known(&self, source: &Target) -> Option<Change> {
         match (source, &self.target) {
             (Target::Stains(source), Target::Stains(target)) => self.stains(source, target).ok(),
-            (Target::Colours(source), Target::Colours(target)) => Some(self.colours(source, target)),
+            (Target::Colours(source), Target::Colours(target)) => {
+                Some(self.colours(source, target))
+            }
             _ => None,
         }
     }
 
     fn stains(&self, source: &Stains, target: &Stains) -> Result<Change, Degenerate> {
         let matrix = macenko::normalisation(source, target).ok_or(Degenerate::OneDye)?;
-        Ok(Change::Recolour(Recolour::new(&self.estimate.light, &matrix, self.keep_glass)))
+        Ok(Change::Recolour(Recolour::new(
+            &self.estimate.light,
+            &matrix,
+            self.keep_glass,
+        )))
     }
 
     fn colours(&self, source: &Colours, target: &Colours) -> Change {
-        Change::Transfer(Transfer::new(source, target, &self.estimate.light, self.keep_glass))
+        Change::Transfer(Transfer::new(
+            source,
+            target,
+            &self.estimate.light,
+            self.keep_glass,
+        ))
     }
 
     /// Changes pixels in place, interleaved red, green and blue.

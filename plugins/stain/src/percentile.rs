@@ -63,8 +63,16 @@ fn bounds(values: &[f32]) -> Option<(f32, f32)> {
     let (chunks, rest) = values.as_chunks::<8>();
     let mut see = |chunk: &[f32; 8]| {
         for i in 0..8 {
-            least[i] = if chunk[i] < least[i] { chunk[i] } else { least[i] };
-            most[i] = if chunk[i] > most[i] { chunk[i] } else { most[i] };
+            least[i] = if chunk[i] < least[i] {
+                chunk[i]
+            } else {
+                least[i]
+            };
+            most[i] = if chunk[i] > most[i] {
+                chunk[i]
+            } else {
+                most[i]
+            };
             // Only to see whether one is not a number, which no comparison notices.
             sum[i] += chunk[i] * 0.0;
         }
@@ -97,9 +105,16 @@ impl Kept {
             self.values.clear();
             for (values, boxes) in values.chunks(CHUNK).zip(boxes.chunks(CHUNK)) {
                 // Most chunks have none: one comparison in vectors says so.
-                if boxes.iter().fold(false, |any, other| any | (usize::from(*other) == at)) {
+                if boxes
+                    .iter()
+                    .fold(false, |any, other| any | (usize::from(*other) == at))
+                {
                     let pairs = values.iter().zip(boxes);
-                    self.values.extend(pairs.filter(|(_, other)| usize::from(**other) == at).map(|(value, _)| value));
+                    self.values.extend(
+                        pairs
+                            .filter(|(_, other)| usize::from(**other) == at)
+                            .map(|(value, _)| value),
+                    );
                 }
             }
             self.values.sort_unstable_by(f32::total_cmp);
@@ -140,8 +155,14 @@ mod tests {
     #[test]
     fn nothing_and_what_is_no_number_have_none() {
         assert_eq!(percentile(&[], 50.0, &mut Vec::new()), None);
-        assert_eq!(percentile(&[1.0, f32::NAN, 2.0], 50.0, &mut Vec::new()), None);
-        assert_eq!(percentile(&[1.0, f32::INFINITY], 50.0, &mut Vec::new()), None);
+        assert_eq!(
+            percentile(&[1.0, f32::NAN, 2.0], 50.0, &mut Vec::new()),
+            None
+        );
+        assert_eq!(
+            percentile(&[1.0, f32::INFINITY], 50.0, &mut Vec::new()),
+            None
+        );
         assert_eq!(percentile(&[7.0; 9], 99.0, &mut Vec::new()), Some(7.0));
     }
 }

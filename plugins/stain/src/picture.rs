@@ -13,24 +13,39 @@ const MOST: usize = 256 << 20;
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
     match bytes.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => png(&bytes).map_err(|error| format!("its PNG cannot be decoded: {error}")),
-        [0xff, 0xd8, ..] => jpeg(&bytes).map_err(|error| format!("its JPEG cannot be decoded: {error}")),
+        [0x89, b'P', b'N', b'G', ..] => {
+            png(&bytes).map_err(|error| format!("its PNG cannot be decoded: {error}"))
+        }
+        [0xff, 0xd8, ..] => {
+            jpeg(&bytes).map_err(|error| format!("its JPEG cannot be decoded: {error}"))
+        }
         _ => Err("it is neither PNG nor JPEG".into()),
     }
 }
 
 fn png(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MOST });
+    let mut decoder =
+        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: MOST });
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
-    let size = reader.output_buffer_size().filter(|size| *size <= MOST).ok_or("it is too large")?;
+    let size = reader
+        .output_buffer_size()
+        .filter(|size| *size <= MOST)
+        .ok_or("it is too large")?;
     let mut pixels = vec![0; size];
-    let frame = reader.next_frame(&mut pixels).map_err(|error| error.to_string())?;
+    let frame = reader
+        .next_frame(&mut pixels)
+        .map_err(|error| error.to_string())?;
     pixels.truncate(frame.buffer_size());
     match frame.color_type {
         png::ColorType::Rgb => Ok(pixels),
         // What is transparent has no colour of its own.
-        png::ColorType::Rgba => Ok(pixels.as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect()),
+        png::ColorType::Rgba => Ok(pixels
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .flat_map(|[r, g, b, _]| [*r, *g, *b])
+            .collect()),
         other => Err(format!("its colours are {other:?}, not RGB")),
     }
 }
@@ -38,7 +53,9 @@ fn png(bytes: &[u8]) -> Result<Vec<u8>, String> {
 fn jpeg(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| error.to_string())?;
+    decoder
+        .decode_headers()
+        .map_err(|error| error.to_string())?;
     if decoder.output_buffer_size().is_none_or(|size| size > MOST) {
         return Err("it is too large".into());
     }

@@ -31,16 +31,22 @@ impl Wanted<'_> {
 
     /// Of a picture or of a file of statistics. The error names neither parameter nor file.
     pub fn read(&self, path: &Path) -> Result<Target, String> {
-        if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("json")) {
+        if path
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("json"))
+        {
             let statistics = Statistics::read(path)?;
             return self.of(&statistics);
         }
         let pixels = picture::read(path)?;
         let taken = if self.stains {
-            self.estimate.stains(&pixels, &mut Scratch::default()).map(Target::Stains)
+            self.estimate
+                .stains(&pixels, &mut Scratch::default())
+                .map(Target::Stains)
         } else {
             let Estimate { light, least, .. } = self.estimate;
-            reinhard::colours(&Lab::default(), light, self.keep_glass, *least, &pixels).map(Target::Colours)
+            reinhard::colours(&Lab::default(), light, self.keep_glass, *least, &pixels)
+                .map(Target::Colours)
         };
         taken.map_err(|why| format!("no stain can be told from it: {why}"))
     }
@@ -55,21 +61,32 @@ impl Wanted<'_> {
         };
         found.ok_or_else(|| {
             let why = statistics.missing.join("; ");
-            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!(" ({why})")
+            };
             format!("it has no statistics for {}{why}", self.method())
         })
     }
 
     /// Targets by slide, of one file or of all slides' folders in a folder. The error names the file, not the parameter.
     pub fn sources(&self, path: &Path) -> Result<BTreeMap<String, Target>, String> {
-        let files = if path.is_dir() { files(path)? } else { vec![path.to_owned()] };
+        let files = if path.is_dir() {
+            files(path)?
+        } else {
+            vec![path.to_owned()]
+        };
         let mut sources = BTreeMap::new();
         for file in &files {
             let named = |what: String| format!("{}: {what}", file.display());
             let statistics = Statistics::read(file).map_err(named)?;
             let target = self.of(&statistics).map_err(named)?;
             if sources.insert(statistics.slide.clone(), target).is_some() {
-                return Err(named(format!("slide `{}` has another file in this folder", statistics.slide)));
+                return Err(named(format!(
+                    "slide `{}` has another file in this folder",
+                    statistics.slide
+                )));
             }
         }
         Ok(sources)
@@ -78,7 +95,8 @@ impl Wanted<'_> {
 
 /// `SLIDE/stain.json` of every slide, in the order of their names.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("it cannot be read: {error}"))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| format!("it cannot be read: {error}"))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path().join(FILE))

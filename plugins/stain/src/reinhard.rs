@@ -70,7 +70,10 @@ pub fn colours(
     if let Some(flat) = deviation.iter().position(|deviation| *deviation < FLAT) {
         return Err(Degenerate::OneColour(['L', 'a', 'b'][flat]));
     }
-    Ok(Colours { mean: moments.mean(), deviation })
+    Ok(Colours {
+        mean: moments.mean(),
+        deviation,
+    })
 }
 
 /// Shift and stretch from one to the other.

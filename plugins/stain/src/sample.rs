@@ -23,7 +23,9 @@ pub fn sample(pixels: &[u8], most: usize) -> Vec<u8> {
 
 fn step(n: usize) -> usize {
     let golden = (n as f64 * 0.618_033_988_749_895) as usize;
-    (golden.max(1)..n).find(|step| divisor(*step, n) == 1).unwrap_or(1)
+    (golden.max(1)..n)
+        .find(|step| divisor(*step, n) == 1)
+        .unwrap_or(1)
 }
 
 fn divisor(mut a: usize, mut b: usize) -> usize {
@@ -40,7 +42,9 @@ mod tests {
     #[test]
     fn no_pixel_comes_twice_and_rows_and_columns_are_met_alike() {
         let side = 256;
-        let pixels: Vec<u8> = (0..side * side).flat_map(|i| [(i % side) as u8, (i / side) as u8, 7]).collect();
+        let pixels: Vec<u8> = (0..side * side)
+            .flat_map(|i| [(i % side) as u8, (i / side) as u8, 7])
+            .collect();
         let taken = sample(&pixels, 1024);
         let (mut columns, mut rows) = ([0u32; 16], [0u32; 16]);
         let mut seen = std::collections::BTreeSet::new();
@@ -50,7 +54,13 @@ mod tests {
             rows[usize::from(y / 16)] += 1;
         }
         assert_eq!(seen.len(), 1024);
-        assert!(columns.iter().chain(&rows).all(|count| (48..=80).contains(count)), "{columns:?} {rows:?}");
+        assert!(
+            columns
+                .iter()
+                .chain(&rows)
+                .all(|count| (48..=80).contains(count)),
+            "{columns:?} {rows:?}"
+        );
     }
 
     #[test]

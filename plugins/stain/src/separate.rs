@@ -30,7 +30,11 @@ pub fn matrices(haematoxylin: Vector, eosin: Vector, show: Show) -> Option<[Matr
     let [first, second] = unmix(haematoxylin, eosin)?;
     let residual = unit(cross(haematoxylin, eosin))?;
     // The residual's sign is free: the one whose sum is not negative, so that its picture is darker where more light is missing.
-    let residual = if residual.iter().sum::<f64>() < 0.0 { residual.map(|x| -x) } else { residual };
+    let residual = if residual.iter().sum::<f64>() < 0.0 {
+        residual.map(|x| -x)
+    } else {
+        residual
+    };
     debug_assert!(dot(residual, haematoxylin).abs() < 1e-9);
     let picture = |row: Vector, stain: Vector| -> Matrix {
         std::array::from_fn(|channel| match show {

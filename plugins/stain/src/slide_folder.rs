@@ -15,7 +15,9 @@ const TAKEN: &[(&str, &str)] = &[
 /// byte, so that it lies beside what weir's own sinks write of this slide and never outside `out`.
 pub fn of(out: &Path, id: &str) -> PathBuf {
     let lower = id.to_ascii_lowercase();
-    let taken = TAKEN.iter().any(|(begin, end)| lower.starts_with(begin) && lower.ends_with(end));
+    let taken = TAKEN
+        .iter()
+        .any(|(begin, end)| lower.starts_with(begin) && lower.ends_with(end));
     let last = id.chars().count().saturating_sub(1);
     let mut name = String::with_capacity(id.len());
     for (at, c) in id.chars().enumerate() {

@@ -62,10 +62,13 @@ impl Statistics {
 
     /// From a file's text. The error says what is wrong, without the file's name.
     pub fn parse(text: &str) -> Result<Statistics, String> {
-        let statistics: Statistics =
-            serde_json::from_str(text).map_err(|error| format!("it is no file of stain.measure: {error}"))?;
+        let statistics: Statistics = serde_json::from_str(text)
+            .map_err(|error| format!("it is no file of stain.measure: {error}"))?;
         if statistics.weir_stain != 1 {
-            return Err(format!("its format is {}, and this plugin reads 1", statistics.weir_stain));
+            return Err(format!(
+                "its format is {}, and this plugin reads 1",
+                statistics.weir_stain
+            ));
         }
         if let Some(stains) = &statistics.macenko {
             stains.check()?;
@@ -78,14 +81,19 @@ impl Statistics {
 
     /// From a file.
     pub fn read(path: &Path) -> Result<Statistics, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
         Statistics::parse(&text)
     }
 
     /// Whether they were counted as a stage with these settings counts. The error names the difference.
     pub fn fits(&self, light: &Light, keep_glass: bool) -> Result<(), String> {
         if self.light != light.level() {
-            return Err(format!("it was measured with light = {} and this stage has {}", self.light, light.level()));
+            return Err(format!(
+                "it was measured with light = {} and this stage has {}",
+                self.light,
+                light.level()
+            ));
         }
         if self.reinhard.is_some() && self.keep_glass != keep_glass {
             return Err(format!(
@@ -101,9 +109,15 @@ impl Stains {
     /// Numbers that can be used: two different directions and something of each stain.
     pub fn check(&self) -> Result<(), String> {
         if crate::macenko::unmix(self.haematoxylin, self.eosin).is_none() {
-            return Err("haematoxylin and eosin have the same direction, or a number that is none".into());
+            return Err(
+                "haematoxylin and eosin have the same direction, or a number that is none".into(),
+            );
         }
-        if !self.concentrations.iter().all(|most| most.is_finite() && *most > 0.0) {
+        if !self
+            .concentrations
+            .iter()
+            .all(|most| most.is_finite() && *most > 0.0)
+        {
             return Err("a concentration is not greater than 0".into());
         }
         Ok(())
@@ -116,7 +130,11 @@ impl Colours {
         if !self.mean.iter().all(|mean| mean.is_finite()) {
             return Err("a mean is no number".into());
         }
-        if !self.deviation.iter().all(|deviation| deviation.is_finite() && *deviation > 0.0) {
+        if !self
+            .deviation
+            .iter()
+            .all(|deviation| deviation.is_finite() && *deviation > 0.0)
+        {
             return Err("a deviation is not greater than 0".into());
         }
         Ok(())

@@ -24,7 +24,12 @@ fn reference(name: &str) -> (Stains, Colours) {
     let text = std::fs::read_to_string(folder().join("statistics.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
     let numbers = |key: &str| -> Vec<f64> {
-        all[name][key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+        all[name][key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|number| number.as_f64().unwrap())
+            .collect()
     };
     let three = |key: &str| -> [f64; 3] { numbers(key).try_into().unwrap() };
     let stains = Stains {
@@ -32,26 +37,47 @@ fn reference(name: &str) -> (Stains, Colours) {
         eosin: three("eosin"),
         concentrations: numbers("concentrations").try_into().unwrap(),
     };
-    let colours = Colours { mean: three("mean"), deviation: three("deviation") };
+    let colours = Colours {
+        mean: three("mean"),
+        deviation: three("deviation"),
+    };
     (stains, colours)
 }
 
 fn estimate() -> Estimate {
-    Estimate { light: Light::new(240.0, 0.15), alpha: 1.0, least: 0.0 }
+    Estimate {
+        light: Light::new(240.0, 0.15),
+        alpha: 1.0,
+        least: 0.0,
+    }
 }
 
 fn most_apart(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max)
 }
 
 #[test]
 fn stains_are_the_references_to_a_millionth() {
     for name in TILES {
-        let ours = estimate().stains(&picture(name), &mut Scratch::default()).unwrap();
+        let ours = estimate()
+            .stains(&picture(name), &mut Scratch::default())
+            .unwrap();
         let (theirs, _) = reference(name);
-        assert!(most_apart(&ours.haematoxylin, &theirs.haematoxylin) < 1e-6, "{name}: {ours:?} {theirs:?}");
-        assert!(most_apart(&ours.eosin, &theirs.eosin) < 1e-6, "{name}: {ours:?} {theirs:?}");
-        assert!(most_apart(&ours.concentrations, &theirs.concentrations) < 1e-5, "{name}: {ours:?} {theirs:?}");
+        assert!(
+            most_apart(&ours.haematoxylin, &theirs.haematoxylin) < 1e-6,
+            "{name}: {ours:?} {theirs:?}"
+        );
+        assert!(
+            most_apart(&ours.eosin, &theirs.eosin) < 1e-6,
+            "{name}: {ours:?} {theirs:?}"
+        );
+        assert!(
+            most_apart(&ours.concentrations, &theirs.concentrations) < 1e-5,
+            "{name}: {ours:?} {theirs:?}"
+        );
     }
 }
 
@@ -61,8 +87,14 @@ fn colours_are_the_references_to_a_ten_thousandth() {
         let light = Light::new(240.0, 0.15);
         let ours = reinhard::colours(&Lab::default(), &light, true, 0.0, &picture(name)).unwrap();
         let (_, theirs) = reference(name);
-        assert!(most_apart(&ours.mean, &theirs.mean) < 1e-4, "{name}: {ours:?} {theirs:?}");
-        assert!(most_apart(&ours.deviation, &theirs.deviation) < 1e-4, "{name}: {ours:?} {theirs:?}");
+        assert!(
+            most_apart(&ours.mean, &theirs.mean) < 1e-4,
+            "{name}: {ours:?} {theirs:?}"
+        );
+        assert!(
+            most_apart(&ours.deviation, &theirs.deviation) < 1e-4,
+            "{name}: {ours:?} {theirs:?}"
+        );
     }
 }
 

@@ -15,15 +15,24 @@ fn light() -> Light {
 }
 
 fn estimate() -> Estimate {
-    Estimate { light: light(), alpha: 1.0, least: 0.01 }
+    Estimate {
+        light: light(),
+        alpha: 1.0,
+        least: 0.01,
+    }
 }
 
 /// Pixels of two dyes on glass, as a slide's would be: a direction of each, and how much of both.
 fn stained(haematoxylin: [f64; 3], eosin: [f64; 3], amounts: &[(f64, f64)]) -> Vec<u8> {
     let level = |h: f64, e: f64, c: usize| {
-        (240.0 * (-h * haematoxylin[c] - e * eosin[c]).exp() - 1.0).round().clamp(0.0, 255.0) as u8
+        (240.0 * (-h * haematoxylin[c] - e * eosin[c]).exp() - 1.0)
+            .round()
+            .clamp(0.0, 255.0) as u8
     };
-    amounts.iter().flat_map(|(h, e)| [level(*h, *e, 0), level(*h, *e, 1), level(*h, *e, 2)]).collect()
+    amounts
+        .iter()
+        .flat_map(|(h, e)| [level(*h, *e, 0), level(*h, *e, 1), level(*h, *e, 2)])
+        .collect()
 }
 
 fn amounts() -> impl Strategy<Value = Vec<(f64, f64)>> {
@@ -34,7 +43,8 @@ fn tile() -> impl Strategy<Value = Vec<u8>> {
     let h = macenko::REFERENCE.haematoxylin;
     let e = macenko::REFERENCE.eosin;
     let real = amounts().prop_map(move |amounts| stained(h, e, &amounts));
-    let any = proptest::collection::vec(any::<[u8; 3]>(), 100..600).prop_map(|pixels| pixels.concat());
+    let any =
+        proptest::collection::vec(any::<[u8; 3]>(), 100..600).prop_map(|pixels| pixels.concat());
     prop_oneof![real, any]
 }
 
@@ -47,11 +57,15 @@ fn shuffled(pixels: &[u8], by: usize) -> Vec<u8> {
 }
 
 fn bits(stains: &Stains) -> Vec<u64> {
-    [stains.haematoxylin.as_slice(), &stains.eosin, &stains.concentrations]
-        .concat()
-        .iter()
-        .map(|number| number.to_bits())
-        .collect()
+    [
+        stains.haematoxylin.as_slice(),
+        &stains.eosin,
+        &stains.concentrations,
+    ]
+    .concat()
+    .iter()
+    .map(|number| number.to_bits())
+    .collect()
 }
 
 proptest! {
@@ -204,16 +218,37 @@ fn blank_tiles_and_single_colours_are_degenerate_and_say_why() {
     let mut scratch = Scratch::default();
     let lab = Lab::default();
     let why = estimate().stains(&blank, &mut scratch).unwrap_err();
-    assert_eq!(why, Degenerate::TooLittle { stained: 0, of: 4096, least: 41 });
-    assert_eq!(why.to_string(), "0 of 4096 pixels are stained, and 41 must be");
-    assert_eq!(reinhard::colours(&lab, &light(), true, 0.01, &blank), Err(why));
+    assert_eq!(
+        why,
+        Degenerate::TooLittle {
+            stained: 0,
+            of: 4096,
+            least: 41
+        }
+    );
+    assert_eq!(
+        why.to_string(),
+        "0 of 4096 pixels are stained, and 41 must be"
+    );
+    assert_eq!(
+        reinhard::colours(&lab, &light(), true, 0.01, &blank),
+        Err(why)
+    );
     let pink = [200u8, 100, 160].repeat(4096);
-    assert_eq!(estimate().stains(&pink, &mut scratch), Err(Degenerate::OneDye));
-    assert_eq!(reinhard::colours(&lab, &light(), true, 0.01, &pink), Err(Degenerate::OneColour('L')));
+    assert_eq!(
+        estimate().stains(&pink, &mut scratch),
+        Err(Degenerate::OneDye)
+    );
+    assert_eq!(
+        reinhard::colours(&lab, &light(), true, 0.01, &pink),
+        Err(Degenerate::OneColour('L'))
+    );
     // Without pixels nothing is stained either.
     assert!(estimate().stains(&[], &mut scratch).is_err());
     // One dye of several strengths lies on a line, but for rounding.
-    let line: Vec<(f64, f64)> = (0..2000).map(|i| (0.3 + f64::from(i) / 1500.0, 0.0)).collect();
+    let line: Vec<(f64, f64)> = (0..2000)
+        .map(|i| (0.3 + f64::from(i) / 1500.0, 0.0))
+        .collect();
     let found = estimate().stains(&stained([0.65, 0.70, 0.29], [0.0; 3], &line), &mut scratch);
     if let Ok(found) = found {
         // Rounding's noise is taken for a second dye, as by the published code: what matters is that it is finite.
@@ -224,7 +259,11 @@ fn blank_tiles_and_single_colours_are_degenerate_and_say_why() {
 #[test]
 fn tables_are_the_formula_to_a_ten_thousandth_of_a_grey_level() {
     let light = light();
-    let source = Stains { haematoxylin: [0.65, 0.70, 0.29], eosin: [0.2, 0.9, 0.3], concentrations: [1.5, 0.9] };
+    let source = Stains {
+        haematoxylin: [0.65, 0.70, 0.29],
+        eosin: [0.2, 0.9, 0.3],
+        concentrations: [1.5, 0.9],
+    };
     let change = macenko::normalisation(&source, &macenko::REFERENCE).unwrap();
     let tables = Recolour::new(&light, &change, false);
     for r in (0..256usize).step_by(5) {
@@ -236,7 +275,11 @@ fn tables_are_the_formula_to_a_ten_thousandth_of_a_grey_level() {
                 for c in 0..3 {
                     let density: f64 = (0..3).map(|j| change[c][j] * od[j]).sum();
                     let exact = (240.0 * (-density).exp() - 1.0).clamp(0.0, 255.0);
-                    assert!((f64::from(made[c]) - exact).abs() <= 0.5 + 1e-4, "{r} {g} {b}: {} {exact}", made[c]);
+                    assert!(
+                        (f64::from(made[c]) - exact).abs() <= 0.5 + 1e-4,
+                        "{r} {g} {b}: {} {exact}",
+                        made[c]
+                    );
                 }
             }
         }

@@ -74,7 +74,9 @@ impl Sink for Measure {
         if end == End::Aborted {
             // What an earlier generation or run wrote is no longer true.
             return match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&file, &error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(failed(&file, &error))
+                }
                 _ => Ok(()),
             };
         }
@@ -94,16 +96,29 @@ impl Sink for Measure {
 impl Measure {
     fn statistics(&mut self, slide: Slide) -> Statistics {
         let tiles = self.kept.get(&slide.number());
-        let pixels: Vec<u8> = tiles.into_iter().flat_map(BTreeMap::values).flatten().copied().collect();
+        let pixels: Vec<u8> = tiles
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flatten()
+            .copied()
+            .collect();
         let estimate = Estimate {
             light: Light::new(self.light, self.beta),
             alpha: self.alpha,
             least: self.least_tissue,
         };
         let macenko = estimate.stains(&pixels, &mut self.scratch);
-        let reinhard =
-            reinhard::colours(&Lab::default(), &estimate.light, self.keep_glass, self.least_tissue, &pixels);
-        let missing = [("macenko", macenko.as_ref().err()), ("reinhard", reinhard.as_ref().err())];
+        let reinhard = reinhard::colours(
+            &Lab::default(),
+            &estimate.light,
+            self.keep_glass,
+            self.least_tissue,
+            &pixels,
+        );
+        let missing = [
+            ("macenko", macenko.as_ref().err()),
+            ("reinhard", reinhard.as_ref().err()),
+        ];
         Statistics {
             weir_stain: 1,
             slide: slide.id().to_owned(),

@@ -121,7 +121,8 @@ impl Map for Normalise {
         let target = self.target(&wanted)?;
         let sources = match &self.source {
             Some(path) => Some(wanted.sources(path).map_err(|what| {
-                Error::param("source", what).help("name the `out` folder of a run of stain.measure with the same settings")
+                Error::param("source", what)
+                    .help("name the `out` folder of a run of stain.measure with the same settings")
             })?),
             None => None,
         };
@@ -133,9 +134,14 @@ impl Map for Normalise {
         };
         let sources = sources.map(|sources| {
             let known = sources.into_iter();
-            known.filter_map(|(slide, source)| Some((slide, normaliser.known(&source)?))).collect()
+            known
+                .filter_map(|(slide, source)| Some((slide, normaliser.known(&source)?)))
+                .collect()
         });
-        self.ready = Some(Ready { normaliser, sources });
+        self.ready = Some(Ready {
+            normaliser,
+            sources,
+        });
         Ok(())
     }
 
@@ -145,8 +151,14 @@ impl Map for Normalise {
         };
         // Every row is looked at before any is changed: edited rows are the input's own memory.
         let fates = self.fates(ready, tiles)?;
-        let failed = fates.iter().filter(|fate| matches!(fate, Fate::Fail(_))).count();
-        let passed = fates.iter().filter(|fate| matches!(fate, Fate::Pass)).count();
+        let failed = fates
+            .iter()
+            .filter(|fate| matches!(fate, Fate::Fail(_)))
+            .count();
+        let passed = fates
+            .iter()
+            .filter(|fate| matches!(fate, Fate::Pass))
+            .count();
         if passed > 0 {
             call.count("degenerate", passed as u64);
         }
@@ -213,12 +225,23 @@ impl Normalise {
                 continue;
             }
             if self.reference.is_some() {
-                return Err(Error::param(name, "the target is given twice, here and as `reference`").help("leave one of them out"));
+                return Err(Error::param(
+                    name,
+                    "the target is given twice, here and as `reference`",
+                )
+                .help("leave one of them out"));
             }
             if stains != wanted.stains {
-                let (method, other) = if stains { ("macenko", "reinhard") } else { ("reinhard", "macenko") };
-                return Err(Error::param(name, format!("it is of method = \"{method}\", and this is \"{other}\""))
-                    .help("leave it out, or change the method"));
+                let (method, other) = if stains {
+                    ("macenko", "reinhard")
+                } else {
+                    ("reinhard", "macenko")
+                };
+                return Err(Error::param(
+                    name,
+                    format!("it is of method = \"{method}\", and this is \"{other}\""),
+                )
+                .help("leave it out, or change the method"));
             }
         }
         if let Some(path) = &self.reference {
@@ -230,11 +253,23 @@ impl Normalise {
         if wanted.stains {
             let published = macenko::REFERENCE;
             let stains = Stains {
-                haematoxylin: direction("haematoxylin", self.haematoxylin.as_deref(), published.haematoxylin)?,
+                haematoxylin: direction(
+                    "haematoxylin",
+                    self.haematoxylin.as_deref(),
+                    published.haematoxylin,
+                )?,
                 eosin: direction("eosin", self.eosin.as_deref(), published.eosin)?,
-                concentrations: given("concentrations", self.concentrations.as_deref(), published.concentrations)?,
+                concentrations: given(
+                    "concentrations",
+                    self.concentrations.as_deref(),
+                    published.concentrations,
+                )?,
             };
-            let at = if self.concentrations.is_some() { "concentrations" } else { "eosin" };
+            let at = if self.concentrations.is_some() {
+                "concentrations"
+            } else {
+                "eosin"
+            };
             stains.check().map_err(|what| Error::param(at, what))?;
             return Ok(Target::Stains(stains));
         }
@@ -243,7 +278,9 @@ impl Normalise {
             mean: given("mean", self.mean.as_deref(), published.mean)?,
             deviation: given("deviation", self.deviation.as_deref(), published.deviation)?,
         };
-        colours.check().map_err(|what| Error::param("deviation", what))?;
+        colours
+            .check()
+            .map_err(|what| Error::param("deviation", what))?;
         Ok(Target::Colours(colours))
     }
 

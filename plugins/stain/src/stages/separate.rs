@@ -117,18 +117,28 @@ impl Map for Separate {
         };
         let haematoxylin = direction("haematoxylin", Some(&self.haematoxylin), RUIFROK[0])?;
         let eosin = direction("eosin", Some(&self.eosin), RUIFROK[1])?;
-        let fixed = self.pictures(&estimate.light, haematoxylin, eosin).ok_or_else(|| {
-            Error::param("eosin", "it has the direction of `haematoxylin`").help("give two different stains")
-        })?;
+        let fixed = self
+            .pictures(&estimate.light, haematoxylin, eosin)
+            .ok_or_else(|| {
+                Error::param("eosin", "it has the direction of `haematoxylin`")
+                    .help("give two different stains")
+            })?;
         let sources = match &self.source {
             Some(_) if self.method == Method::Ruifrok => {
-                return Err(Error::param("source", "it is of method = \"macenko\", and this is \"ruifrok\"")
-                    .help("leave it out, or change the method"));
+                return Err(Error::param(
+                    "source",
+                    "it is of method = \"macenko\", and this is \"ruifrok\"",
+                )
+                .help("leave it out, or change the method"));
             }
             Some(path) => Some(self.sources(&estimate, path)?),
             None => None,
         };
-        self.ready = Some(Ready { estimate, fixed, sources });
+        self.ready = Some(Ready {
+            estimate,
+            fixed,
+            sources,
+        });
         Ok(())
     }
 
@@ -142,21 +152,27 @@ impl Map for Separate {
         let mut degenerate = 0;
         for row in 0..tiles.len() {
             let pictures = match self.method {
-                Method::Macenko if ready.sources.is_none() => match self.of_tile(ready, pixels.row(row)) {
-                    Ok(pictures) => Some(Box::new(pictures)),
-                    Err(_) if self.degenerate == Degenerate::Fixed => {
-                        degenerate += 1;
-                        None
+                Method::Macenko if ready.sources.is_none() => {
+                    match self.of_tile(ready, pixels.row(row)) {
+                        Ok(pictures) => Some(Box::new(pictures)),
+                        Err(_) if self.degenerate == Degenerate::Fixed => {
+                            degenerate += 1;
+                            None
+                        }
+                        Err(error) => {
+                            call.fail_row(row, &error)?;
+                            continue;
+                        }
                     }
-                    Err(error) => {
-                        call.fail_row(row, &error)?;
-                        continue;
-                    }
-                },
+                }
                 Method::Ruifrok | Method::Macenko => None,
             };
             let slide = tiles.slide(row).id();
-            if ready.sources.as_ref().is_some_and(|sources| !sources.contains_key(slide)) {
+            if ready
+                .sources
+                .as_ref()
+                .is_some_and(|sources| !sources.contains_key(slide))
+            {
                 let error = Error::new(format!("`source` has no statistics of slide `{slide}`"))
                     .help("run stain.measure over this slide first");
                 call.fail_row(row, &error)?;
@@ -176,7 +192,10 @@ impl Map for Separate {
             let mut made = draft.column_mut::<u8>("pixels")?;
             for (row, (from, own)) in going.iter().zip(&own).enumerate() {
                 let from = *from as usize;
-                let slides = ready.sources.as_ref().and_then(|sources| sources.get(tiles.slide(from).id()));
+                let slides = ready
+                    .sources
+                    .as_ref()
+                    .and_then(|sources| sources.get(tiles.slide(from).id()));
                 let pictures = own.as_deref().or(slides).unwrap_or(&ready.fixed);
                 let into = made.row_mut(row);
                 into.copy_from_slice(pixels.row(from));
@@ -199,7 +218,9 @@ impl Separate {
     }
 
     fn of_tile(&self, ready: &Ready, tile: &[u8]) -> Result<Pictures> {
-        let found = self.scratches.with(|scratch| ready.estimate.stains(tile, scratch));
+        let found = self
+            .scratches
+            .with(|scratch| ready.estimate.stains(tile, scratch));
         let stains = found.map_err(|why| {
             Error::new(format!("its stains cannot be told: {why}"))
                 .help("degenerate = \"fixed\" splits such tiles by the fixed directions")
@@ -208,17 +229,29 @@ impl Separate {
             .ok_or_else(|| Error::new("its two stains have one direction"))
     }
 
-    fn sources(&self, estimate: &Estimate, path: &std::path::Path) -> Result<BTreeMap<String, Pictures>> {
-        let wanted = Wanted { stains: true, estimate, keep_glass: true };
+    fn sources(
+        &self,
+        estimate: &Estimate,
+        path: &std::path::Path,
+    ) -> Result<BTreeMap<String, Pictures>> {
+        let wanted = Wanted {
+            stains: true,
+            estimate,
+            keep_glass: true,
+        };
         let targets = wanted.sources(path).map_err(|what| {
-            Error::param("source", what).help("name the `out` folder of a run of stain.measure with the same settings")
+            Error::param("source", what)
+                .help("name the `out` folder of a run of stain.measure with the same settings")
         })?;
-        let pictures = targets.into_iter().filter_map(|(slide, target)| match target {
-            Target::Stains(stains) => {
-                Some((slide, self.pictures(&estimate.light, stains.haematoxylin, stains.eosin)?))
-            }
-            Target::Colours(_) => None,
-        });
+        let pictures = targets
+            .into_iter()
+            .filter_map(|(slide, target)| match target {
+                Target::Stains(stains) => Some((
+                    slide,
+                    self.pictures(&estimate.light, stains.haematoxylin, stains.eosin)?,
+                )),
+                Target::Colours(_) => None,
+            });
         Ok(pictures.collect())
     }
 }

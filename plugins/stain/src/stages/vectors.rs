@@ -8,10 +8,17 @@ use weir_plugin::{Error, Result};
 ///
 /// # Errors
 /// When it is no list of so many numbers.
-pub fn given<const N: usize>(name: &str, text: Option<&str>, default: [f64; N]) -> Result<[f64; N]> {
+pub fn given<const N: usize>(
+    name: &str,
+    text: Option<&str>,
+    default: [f64; N],
+) -> Result<[f64; N]> {
     match text {
         Some(text) => numbers(text).map_err(|what| {
-            Error::param(name, what).help(format!("write {N} numbers with blanks between them, as \"{}\"", example(&default)))
+            Error::param(name, what).help(format!(
+                "write {N} numbers with blanks between them, as \"{}\"",
+                example(&default)
+            ))
         }),
         None => Ok(default),
     }
@@ -24,8 +31,10 @@ pub fn given<const N: usize>(name: &str, text: Option<&str>, default: [f64; N]) 
 pub fn direction(name: &str, text: Option<&str>, default: Vector) -> Result<Vector> {
     let direction = given(name, text, default)?;
     if crate::vector::unit(direction).is_none() {
-        return Err(Error::param(name, "a stain that takes no light has no direction")
-            .help("give the densities in red, green and blue of one unit of the stain"));
+        return Err(
+            Error::param(name, "a stain that takes no light has no direction")
+                .help("give the densities in red, green and blue of one unit of the stain"),
+        );
     }
     Ok(direction)
 }

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
+    ("plugin-features", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -67,6 +68,7 @@ fn folder(name: &str) -> String {
         "plugin" => "plugins/sdk".into(),
         "plugin-derive" => "plugins/sdk/derive".into(),
         "plugin-host" => "plugins/host".into(),
+        "plugin-features" => "plugins/features".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
     ("plugin-stain", &["plugin"]),
+    ("plugin-features", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -69,6 +70,7 @@ fn folder(name: &str) -> String {
         "plugin-derive" => "plugins/sdk/derive".into(),
         "plugin-host" => "plugins/host".into(),
         "plugin-stain" => "plugins/stain".into(),
+        "plugin-features" => "plugins/features".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
+    ("plugin-onnx", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -38,7 +39,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("timely", &["engine/runtime", "engine/views"]),
     ("differential-dataflow", &["engine/views"]),
     ("burn", &["engine/model", "engine/learn"]),
-    ("ort", &["engine/model"]),
+    ("ort", &["engine/model", "plugins/onnx"]),
     ("clap", &["engine/cli"]),
 ];
 
@@ -67,6 +68,7 @@ fn folder(name: &str) -> String {
         "plugin" => "plugins/sdk".into(),
         "plugin-derive" => "plugins/sdk/derive".into(),
         "plugin-host" => "plugins/host".into(),
+        "plugin-onnx" => "plugins/onnx".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -60,6 +60,7 @@ mod error;
 #[doc(hidden)]
 pub mod export;
 mod guard;
+pub mod harness;
 mod host;
 mod output;
 pub mod param;

@@ -34,12 +34,22 @@ fn python(folder: &Path) -> Result<PathBuf, String> {
     if folder.join("venv/ready").is_file() {
         return Ok(python);
     }
-    let requirements =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/requirements.txt");
-    runs(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))?;
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/requirements.txt");
+    runs(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(folder.join("venv")),
+    )?;
     runs(
         Command::new(&python)
-            .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                "-r",
+            ])
             .arg(requirements),
     )?;
     std::fs::write(folder.join("venv/ready"), "").map_err(|error| error.to_string())?;
@@ -120,5 +130,7 @@ fn models_of_packages_say_what_onnxruntime_in_python_says() {
 
 fn greatest(is: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
     let pairs = is.iter().flatten().zip(expected.iter().flatten());
-    pairs.map(|(is, expected)| (is - expected).abs()).fold(0.0, f32::max)
+    pairs
+        .map(|(is, expected)| (is - expected).abs())
+        .fold(0.0, f32::max)
 }

@@ -101,7 +101,11 @@ fn a_tiles_numbers_are_the_same_bits_in_every_batch_and_for_every_size_of_a_pass
             };
             let alone = forward(&wanted, 1);
             for of_a_call in [2, 3, TILES] {
-                assert_eq!(forward(&wanted, of_a_call), alone, "{case}, passes of {batch}");
+                assert_eq!(
+                    forward(&wanted, of_a_call),
+                    alone,
+                    "{case}, passes of {batch}"
+                );
             }
         }
     }

@@ -7,10 +7,12 @@
 //! | [`signature`] | what a model takes and gives |
 //! | [`form`] | from pixels to a model's numbers |
 //! | [`model`] | a model held against what the pipeline says of it, in passes of one size |
+//! | [`describe`] | what an ONNX file takes and gives, for `weir plugin inspect` |
 //! | [`encoder`], [`scorer`] | the stages; [`stage`] is what they have in common |
 //!
 //! README.md beside this crate is the page for users.
 
+pub mod describe;
 pub mod encoder;
 pub mod form;
 pub mod model;
@@ -27,4 +29,5 @@ weir_plugin::export! {
     name: "onnx",
     summary: "Scores and features of tiles from any ONNX file",
     stages: [Scorer, Encoder],
+    describe: describe::describe,
 }

@@ -7,7 +7,7 @@ use onnx::encoder::Encoder;
 use onnx::scorer::Scorer;
 use std::path::Path;
 use support::{model, noise};
-use weir_plugin::harness::{self, Done, Rows, Setup, Stage};
+use weir_plugin::harness::{self, Done, Library, Rows, Setup, Stage};
 
 fn setup<T: weir_plugin::export::Declared>(name: &str) -> Setup {
     harness::stage::<T>()
@@ -188,6 +188,53 @@ fn a_device_that_the_runtime_cannot_use_is_said() {
             assert!(error.what_to_do().contains("onnxruntime-gpu"), "{error}");
         }
     }
+}
+
+/// The library that cargo built beside this test.
+fn library() -> Library {
+    let here = std::env::current_exe().unwrap();
+    Library::open(&here.parent().unwrap().join("libonnx.so")).unwrap()
+}
+
+#[test]
+fn a_file_is_described_before_there_is_a_pipeline() {
+    let library = library();
+    let said: Vec<String> = library
+        .describe(&model("classes"))
+        .unwrap()
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
+    assert_eq!(
+        said[..5],
+        [
+            "takes x: f32[n, 3, 24, 24]  # input-layout = \"nchw\", size = 24",
+            "gives logits: f32[n, 3]  # output = \"logits\", features or classes = 3",
+            "gives probabilities: f32[n, 3]  # output = \"probabilities\", features or classes = 3",
+            "gives class: i64[n]",
+            "gives one: f32[n, 1]  # output = \"one\", features or classes = 1",
+        ]
+    );
+    assert!(said[5].starts_with("read by ONNX Runtime "), "{said:?}");
+    let error = library.describe(Path::new(file!())).unwrap_err();
+    assert!(error.message().contains("does not take"), "{error}");
+    assert_eq!(error.of_which_param(), "");
+}
+
+#[test]
+fn the_library_runs_as_it_is_loaded() {
+    let stage = library()
+        .stage("onnx.encoder")
+        .unwrap()
+        .set("model", model("open").to_str().unwrap())
+        .set("features", 6)
+        .set("size", 24)
+        .set("mpp", 0.5)
+        .start()
+        .unwrap();
+    let done = stage.process(tiles(3)).unwrap();
+    assert_eq!(done.count("features"), 3);
+    stage.end().unwrap();
 }
 
 /// The demo's networks, in passes of eight: what the pipeline runs.

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("plugin-stain", &["plugin"]),
     ("plugin-features", &["plugin"]),
+    ("plugin-onnx", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -40,7 +41,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("timely", &["engine/runtime", "engine/views"]),
     ("differential-dataflow", &["engine/views"]),
     ("burn", &["engine/model", "engine/learn"]),
-    ("ort", &["engine/model"]),
+    ("ort", &["engine/model", "plugins/onnx"]),
     ("clap", &["engine/cli"]),
 ];
 
@@ -71,6 +72,7 @@ fn folder(name: &str) -> String {
         "plugin-host" => "plugins/host".into(),
         "plugin-stain" => "plugins/stain".into(),
         "plugin-features" => "plugins/features".into(),
+        "plugin-onnx" => "plugins/onnx".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

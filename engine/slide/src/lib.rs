@@ -26,6 +26,8 @@ pub mod mpp;
 mod native;
 pub mod open;
 pub mod reader;
+mod resample;
+mod sample;
 mod tiff;
 pub mod tiling;
 pub mod tissue;

@@ -7,7 +7,6 @@
 //! | `decode` | the bytes of one native tile to RGB, strictly |
 //! | `jpeg`, `jpeg2000` | those two codecs |
 //! | `cache` | decoded native tiles, each decoded once where the budget allows |
-//! | `resample` | means over areas |
 //! | `slide` | the [`SlideReader`](crate::SlideReader) over all of it |
 
 pub(crate) mod cache;
@@ -17,7 +16,6 @@ mod jpeg;
 mod jpeg2000;
 mod ome;
 mod page;
-mod resample;
 mod slide;
 
 pub(crate) use slide::NativeSlide;

@@ -75,6 +75,18 @@ pub(crate) fn request(of: &impl Pyramid, what: String) -> SlideError {
     )
 }
 
+/// There is no picture of that name.
+pub(crate) fn no_picture(of: &impl Pyramid, name: &str) -> SlideError {
+    let facts = of.facts();
+    let names: Vec<&str> = facts.associated.iter().map(|it| it.name.as_str()).collect();
+    SlideError::new(
+        Fault::Request,
+        &facts.path,
+        format!("has no picture called `{name}`"),
+        format!("it has: {}", names.join(", ")),
+    )
+}
+
 /// The coarsest view whose resolution reaches `scale` (level-0 px per output px) within 0.1 %; level 0 when none does.
 fn view(of: &impl Pyramid, scale: f64) -> View {
     let downsamples = of.views().iter().map(|view| view.dx.max(view.dy));

@@ -3,6 +3,7 @@
 use super::cache::{Band, TileCache};
 use super::decode::Native;
 use super::family;
+use super::makers;
 use super::page::{Compression, Page};
 use crate::mpp::Claims;
 use crate::sample::{self, OUTSIDE, Pyramid, View, downsample, sized};
@@ -33,7 +34,9 @@ const OWN_BUDGET: usize = 256 << 20;
 
 impl NativeSlide {
     pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Self, SlideError> {
-        let tiff = Tiff::parse(Source::open(path)?)?;
+        let source = Source::open(path)?;
+        makers::decline_by_name(path, &source)?;
+        let tiff = Tiff::parse(source)?;
         let family = family::take_apart(&tiff, &options.limits)?;
         let Tiff { source, .. } = tiff;
         let claims = Claims {
@@ -292,19 +295,7 @@ impl SlideReader for NativeSlide {
 
     fn associated(&self, name: &str) -> Result<Picture, SlideError> {
         let Some((_, page)) = self.associated.iter().find(|(known, _)| known == name) else {
-            return Err(SlideError::new(
-                Fault::Request,
-                &self.facts.path,
-                format!("has no picture called `{name}`"),
-                format!(
-                    "it has: {}",
-                    self.associated
-                        .iter()
-                        .map(|(name, _)| name.as_str())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            ));
+            return Err(sample::no_picture(self, name));
         };
         let bytes = page.width as u64 * page.height as u64 * 3;
         if bytes > self.options.limits.max_picture_bytes {

@@ -280,14 +280,13 @@ fn views(levels: &[FoundLevel]) -> Vec<View> {
         .enumerate()
         .map(|(index, level)| {
             let (dx, dy) = sample::downsample(size, (level.width as f64, level.height as f64));
-            // A reader that knows better than the sizes, which some formats pad, is believed; the mean of both is no knowledge.
-            let mean = (dx + dy) / 2.0;
-            let whole = dx == dy && dx.fract() == 0.0;
-            let told = (level.downsample / mean - 1.0).abs() > 0.01
-                || (!whole && (level.downsample / mean - 1.0).abs() > 1e-6);
-            let (dx, dy) = match told {
-                true => (level.downsample, level.downsample),
-                false => (dx, dy),
+            // A reader that knows better than the sizes, which some formats pad, is believed. The mean of both ratios is no
+            // knowledge, and the whole number is the level's own.
+            let ratios = (size.0 / level.width as f64 + size.1 / level.height as f64) / 2.0;
+            let says = |other: f64| (level.downsample / other - 1.0).abs() <= 1e-6;
+            let (dx, dy) = match says(ratios) || says(dx) {
+                true => (dx, dy),
+                false => (level.downsample, level.downsample),
             };
             let (tile_width, tile_height) = level.tile.unwrap_or((NO_TILES, NO_TILES));
             View {

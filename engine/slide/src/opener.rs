@@ -105,7 +105,10 @@ impl Openers {
                 Err(error) if declines(&error) => asked.declined = Some(error),
                 // It is this reader's file, and there is something wrong with it.
                 Err(mut error) => {
-                    error.what = format!("{} (read by {})", error.what, asked.id);
+                    error.what = format!(
+                        "{} (read by {}; the native reader declined it: {})",
+                        error.what, asked.id, native.what
+                    );
                     return Err(error);
                 }
             }

@@ -9,6 +9,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("kernels", &[]),
     ("abi", &[]),
+    ("plugin", &["abi", "plugin-derive"]),
+    ("plugin-derive", &[]),
     (
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
@@ -62,6 +64,8 @@ fn folder(name: &str) -> String {
     match name {
         "kernels" => "kernels".into(),
         "abi" => "plugins/abi".into(),
+        "plugin" => "plugins/sdk".into(),
+        "plugin-derive" => "plugins/sdk/derive".into(),
         "plugin-host" => "plugins/host".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),

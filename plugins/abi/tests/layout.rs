@@ -39,7 +39,8 @@ fn structs() -> Vec<Struct> {
         row::Key as weir_key { slide, tile, rev, source }
         row::Row as weir_row { key, x, y, footprint, mpp, slide, reserved }
         row::Slide as weir_slide {
-            struct_size, reserved, number, seed, id, path, patient, label, split, width, height, mpp_x, mpp_y, tiles
+            struct_size, reserved, number, seed, id, path, patient, label, split, width, height, mpp_x, mpp_y, tiles,
+            tile_footprint, tile_mpp, tile_px, tile_reserved
         }
         column::Device as weir_device { kind as type, id }
         column::Dtype as weir_dtype { code, bits, lanes }

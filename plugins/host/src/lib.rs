@@ -1,8 +1,9 @@
-//! Plugins from the file to what a pipeline may use, without running any of their code.
+//! Plugins, from the file to stages that run.
 //!
 //! ```text
 //! name --find--> path --PluginFile::read--> bytes in sealed memory, with their hash
 //!      --describe--> manifest out of the ELF section --admit--> ABI, version, pin and policy hold
+//!      --load--> tables of functions --prepare--> a stage of the runtime
 //! ```
 //!
 //! Each step is a type that only the step before makes, so nothing can be loaded that was not looked at. Whoever loads does so from
@@ -17,16 +18,37 @@
 //! | [`describe`] | the manifest as the checker's schemas |
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`refusal`] | why not, and what to do |
+//! | [`load`] | a plugin's code in this process |
+//! | [`prepare`] | its stages as the runtime's |
+//! | [`log`](mod@log) | what plugins say while they run |
 
 pub mod admit;
+mod batch;
+mod call;
+mod columns;
 pub mod describe;
 pub mod elf;
 pub mod file;
 pub mod find;
+mod held;
+mod instance;
+pub mod load;
+pub mod log;
 pub mod manifest;
+mod offer;
+mod parameters;
+pub mod prepare;
+mod reduce;
 pub mod refusal;
+mod sink;
+mod source;
+mod tables;
+mod work;
 
 pub use admit::{Admitted, Ask, Policy};
 pub use describe::Described;
 pub use file::PluginFile;
+pub use load::Loaded;
+pub use log::{Counters, Level, Log};
+pub use prepare::{Plugins, stage_type};
 pub use refusal::Refusal;

@@ -1,0 +1,190 @@
+//! A plugin's stage made ready for a run.
+
+use crate::call::Who;
+use crate::columns::Output;
+use crate::instance::Pool;
+use crate::load::Loaded;
+use crate::log::{Counters, Log};
+use crate::parameters::Parameters;
+use crate::reduce::{Known, PluginReduce};
+use crate::sink::PluginSink;
+use crate::source::{Of, PluginSource};
+use crate::work::PluginWork;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use weir_pipeline::{Dim, Kind, Node, Plan, Rows, Schema};
+use weir_runtime::Stop;
+use weir_runtime::stage::{BatchShape, Prepare, Prepared, StageError, StageType};
+
+/// The plugins of a run, for `Shared`.
+#[derive(Clone, Default)]
+pub struct Plugins {
+    /// Those that were loaded.
+    pub loaded: Vec<&'static Loaded>,
+    /// Where their lines go.
+    pub log: Log,
+    /// Their counters.
+    pub counters: Counters,
+    /// Tells them that the run is being stopped.
+    pub stop: Stop,
+}
+
+/// The stage type of a plugin's schema. What it runs is found in the run's [`Plugins`].
+pub fn stage_type(schema: &'static Schema) -> StageType {
+    StageType { schema, prepare }
+}
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let plugins = cx.shared.get::<Plugins>();
+    let (node, schema) = (cx.node, cx.node.schema);
+    let found = plugins.loaded.iter().find_map(|loaded| {
+        let table = loaded.stage(schema.name)?;
+        let stages = &loaded.manifest().stages;
+        let about = stages.iter().find(|stage| stage.id == schema.name)?;
+        Some((*loaded, table, about))
+    });
+    let Some((loaded, table, about)) = found else {
+        return Err(StageError::new(
+            format!("no plugin that was loaded has `{}`", schema.name),
+            "this is a fault of weir: please report it",
+        ));
+    };
+    let manifest = loaded.manifest();
+    let who = Arc::new(Who {
+        stage: node.name.clone(),
+        log: plugins.log.clone(),
+        counters: plugins.counters.clone(),
+        stop: plugins.stop.clone(),
+        folder: std::path::absolute(cx.out()).unwrap_or_else(|_| cx.out()),
+        slab: Some(cx.slab.clone()),
+        ..Who::plugin(&manifest.name, &manifest.version)
+    });
+    let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
+    let threads = match schema.rows {
+        Rows::Map | Rows::Filter => cx.run().helpers,
+        Rows::Source => 1,
+        Rows::Reduce | Rows::Sink => cx.run().workers,
+    };
+    let pool = Pool::new(
+        table,
+        who,
+        Parameters::new(about, cx.values()),
+        about.concurrency,
+        threads,
+        timeout,
+    )
+    .map_err(|error| refused(error.said))?;
+    let name: Arc<str> = node.name.as_str().into();
+    let outputs: Arc<[Output]> = outputs(node, about);
+    let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
+    let pixels = |port: usize| schema.ins[port].kind == Kind::Pixels;
+    let ports = 0..schema.ins.len();
+    Ok(match schema.rows {
+        Rows::Map | Rows::Filter => Prepared::Work(Arc::new(PluginWork {
+            pool,
+            rows: schema.rows,
+            outputs,
+            name,
+        })),
+        Rows::Reduce => {
+            let pool = Arc::new(pool);
+            let inputs: Vec<(bool, bool)> = ports.map(|port| (fed(port), pixels(port))).collect();
+            let selects = selecting_stage(cx.plan, node);
+            Prepared::Reduce(Arc::new(move || {
+                Box::new(PluginReduce {
+                    pool: pool.clone(),
+                    name: name.clone(),
+                    outputs: outputs.clone(),
+                    inputs: inputs.clone(),
+                    selects: selects.clone(),
+                    known: Arc::new(Mutex::new(Known::default())),
+                    due: BTreeSet::new(),
+                })
+            }))
+        }
+        Rows::Sink => {
+            let pool = Arc::new(pool);
+            let inputs: Vec<bool> = ports.map(pixels).collect();
+            let unfinished = Arc::new(AtomicUsize::new(0));
+            Prepared::Sink(Arc::new(move || {
+                unfinished.fetch_add(1, Ordering::SeqCst);
+                Box::new(PluginSink {
+                    pool: pool.clone(),
+                    inputs: inputs.clone(),
+                    slides: HashMap::new(),
+                    unfinished: unfinished.clone(),
+                })
+            }))
+        }
+        Rows::Source => {
+            let of = source_of(cx)?;
+            Prepared::Source(Arc::new(PluginSource::new(Arc::new(pool), name, of)?))
+        }
+    })
+}
+
+/// A refusal of `create`, with the parameter that the plugin blames.
+fn refused(said: crate::call::Said) -> StageError {
+    let what = match said.param.is_empty() {
+        true => said.what,
+        false => format!("parameter `{}`: {}", said.param, said.what),
+    };
+    StageError::new(what, said.help)
+}
+
+fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
+    let named = node.values.texts("classes").ok();
+    node.schema
+        .outs
+        .iter()
+        .zip(&node.shapes)
+        .map(|(port, shape)| Output {
+            name: port.name.to_owned(),
+            kind: port.kind,
+            shape: shape.clone(),
+            classes: match named {
+                Some(names) => names.to_vec(),
+                None => {
+                    let count = shape.first().copied().unwrap_or(0);
+                    (0..count).map(|class| class.to_string()).collect()
+                }
+            },
+            format: format!("{}/1", about.id),
+        })
+        .collect()
+}
+
+/// The nearest reduce that a stage's rows come from: what it counted is what a prediction stands on.
+fn selecting_stage(plan: &Plan, node: &Node) -> Option<String> {
+    let mut at = node;
+    loop {
+        at = &plan.nodes[at.inputs.first()?.node];
+        if at.schema.rows == Rows::Reduce {
+            return Some(at.name.clone());
+        }
+    }
+}
+
+/// What a source sends, as the plan says of its output.
+fn source_of(cx: &Prepare) -> Result<Of, StageError> {
+    let port = &cx.node.schema.outs[0];
+    let shape = cx.node.shapes.first().map_or(&[][..], Vec::as_slice);
+    let side = |at: usize| u32::try_from(shape.get(at).copied().unwrap_or(0)).unwrap_or(0);
+    match port.kind {
+        Kind::Pixels => Ok(Of::Pixels {
+            mpp: match port.mpp {
+                Some(Dim::Fixed(mpp)) => mpp,
+                Some(Dim::Param(name)) => cx.values().float(name)?,
+                _ => 0.0,
+            },
+            height: side(0),
+            width: side(1),
+        }),
+        Kind::Features => Ok(Of::Features { width: side(0) }),
+        other => Err(StageError::new(
+            format!("a source sends pixels or features, not {}", other.name()),
+            "this is a fault of the plugin: please report it to its author",
+        )),
+    }
+}

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("plugin", &["abi", "plugin-derive"]),
     ("plugin-derive", &[]),
+    ("plugin-openslide", &["plugin"]),
     (
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
@@ -66,6 +67,7 @@ fn folder(name: &str) -> String {
         "abi" => "plugins/abi".into(),
         "plugin" => "plugins/sdk".into(),
         "plugin-derive" => "plugins/sdk/derive".into(),
+        "plugin-openslide" => "plugins/openslide".into(),
         "plugin-host" => "plugins/host".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),

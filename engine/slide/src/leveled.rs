@@ -73,8 +73,8 @@ pub trait Handle: Send + Sync {
         pitch: usize,
     ) -> Result<(), SlideError>;
 
-    /// Fills `into` with picture number `index` of [`Found::pictures`]: interleaved RGB, rows side by side.
-    fn picture(&self, index: usize, into: &mut [u8]) -> Result<(), SlideError>;
+    /// Fills `into` with picture number `index` of [`Found::pictures`], whose size is `size`: interleaved RGB, rows side by side.
+    fn picture(&self, index: usize, size: (u32, u32), into: &mut [u8]) -> Result<(), SlideError>;
 }
 
 /// Where a slide's handles come from.
@@ -439,7 +439,7 @@ impl SlideReader for LeveledSlide {
             ));
         }
         let mut pixels = vec![0; bytes as usize];
-        self.with(|handle| handle.picture(index, &mut pixels))?;
+        self.with(|handle| handle.picture(index, (width, height), &mut pixels))?;
         Ok(Picture {
             width,
             height,

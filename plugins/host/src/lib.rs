@@ -20,6 +20,7 @@
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`prepare`] | its stages as the runtime's |
+//! | [`reader`] | its slide readers as the engine's |
 //! | [`log`](mod@log) | what plugins say while they run |
 
 pub mod admit;
@@ -38,6 +39,7 @@ pub mod manifest;
 mod offer;
 mod parameters;
 pub mod prepare;
+pub mod reader;
 mod reduce;
 pub mod refusal;
 mod sink;
@@ -51,4 +53,5 @@ pub use file::PluginFile;
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};
+pub use reader::openers;
 pub use refusal::Refusal;

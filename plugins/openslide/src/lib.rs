@@ -1,4 +1,5 @@
-//! A slide reader for everything that OpenSlide reads, with the native reader's contract.
+//! A slide reader for everything that OpenSlide reads, with the native reader's contract. It is a plugin: `[plugin.openslide]`
+//! in a pipeline lets `tile-reader` ask it.
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -11,3 +12,5 @@ pub mod library;
 pub mod pixels;
 pub mod slide;
 pub mod sniff;
+
+weir_plugin::export! { name: "openslide", readers: [slide::Slide] }

@@ -2,94 +2,36 @@
 
 use crate::library::{Library, Missing, Open, REMEDY, library};
 use crate::pixels::{Absent, Placed, absent, to_rgb};
+use crate::sniff::sniff;
 use std::cell::RefCell;
 use std::ffi::CString;
-use std::fmt;
 use std::path::Path;
+use weir_plugin::{Call, Error, Facts, Level, MppOrigin, Picture, Reader, Region, Result};
 
-/// Why a slide, or a part of it, cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Whether the file is none of OpenSlide's, so that another reader may be asked.
-    pub foreign: bool,
-    /// What is wrong, in one sentence.
-    pub what: String,
-    /// What to do about it, or empty.
-    pub help: String,
-}
-
-impl Fault {
-    fn damaged(what: impl Into<String>) -> Fault {
-        Fault {
-            foreign: false,
-            what: what.into(),
-            help: String::new(),
-        }
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Error {
+        Error::unsupported(missing.to_string()).help(REMEDY)
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<Missing> for Fault {
-    fn from(missing: Missing) -> Fault {
-        Fault {
-            foreign: true,
-            what: missing.to_string(),
-            help: REMEDY.into(),
-        }
-    }
-}
-
-/// A level.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Level {
-    /// px.
-    pub width: u32,
-    /// px.
-    pub height: u32,
-    /// Level-0 px per px of this level, as OpenSlide computes with it.
-    pub downsample: f64,
-    /// Width and height of a native tile, px, where OpenSlide says so.
-    pub tile: Option<(u32, u32)>,
-}
-
-/// A picture that is no level.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// As `label`.
-    pub name: String,
-    /// px.
-    pub width: u32,
-    /// px.
-    pub height: u32,
-    raw: CString,
-}
-
-/// Who said the size of a pixel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// A vendor's key.
-    Vendor,
-    /// TIFF's resolution tags.
-    Resolution,
-    /// The objective's power.
-    Objective,
-}
-
-/// An open slide. Any number of threads may read from it.
+/// Reads with OpenSlide what it reads: Aperio, DICOM, Hamamatsu, Leica, MIRAX, Philips, Sakura, Trestle, Ventana, Zeiss and tiled TIFF
+///
+/// Pixels are exact, over white; a tile that the file has lost or that cannot be decoded is a failure. `openslide.mpp-x`, TIFF's
+/// resolution and the objective's power say how large a pixel is, in this order.
+#[derive(weir_plugin::Reader)]
+#[reader(
+    id = "openslide",
+    extensions = ["bif", "czi", "mrxs", "ndpi", "scn", "svs", "svslide", "vms", "vmu"],
+    parallel,
+    spoils
+)]
 pub struct Slide {
     open: Open<'static>,
     library: &'static Library,
     vendor: String,
     absent: Absent,
     levels: Vec<Level>,
-    pictures: Vec<Picture>,
+    pictures: Vec<(CString, Picture)>,
     properties: Vec<(String, String)>,
 }
 
@@ -101,39 +43,137 @@ const BLOCK_SIDE: u32 = 4096;
 /// A shift of less than this many px of a level is none: pixman, which paints for OpenSlide, interpolates in steps of 1/128.
 const NO_SHIFT: f64 = 1.0 / 128.0;
 
-/// No side of a picture or level that this reads is longer.
+/// No side of a level or picture is longer, px.
 const LONGEST: i64 = 1 << 30;
 
 thread_local! {
     static ARGB: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Slide {
-    /// Opens the slide at `path`.
-    pub fn open(path: &Path) -> Result<Slide, Fault> {
+impl Reader for Slide {
+    fn sniff(path: &Path, head: &[u8]) -> u8 {
+        sniff(path, head)
+    }
+
+    fn open(path: &Path, _: &Call) -> Result<Slide> {
         Slide::with(library()?, path)
     }
 
-    fn with(library: &'static Library, path: &Path) -> Result<Slide, Fault> {
-        let foreign = |what: String, help: &str| Fault {
-            foreign: true,
-            what,
-            help: help.into(),
+    fn facts(&self, _: &Call) -> Result<Facts> {
+        let (mpp, mpp_origin) = pixel(&self.vendor, &self.properties);
+        let own = |key: &str| {
+            !key.starts_with("openslide.level") && !key.starts_with("openslide.associated.")
         };
+        let properties = self.properties.iter().filter(|(key, _)| own(key));
+        Ok(Facts {
+            format: format!("{} ({})", self.vendor, self.library.version()),
+            vendor: match self.vendor.as_str() {
+                "generic-tiff" => "generic".into(),
+                vendor => vendor.into(),
+            },
+            mpp,
+            mpp_origin,
+            levels: self.levels.clone(),
+            pictures: self
+                .pictures
+                .iter()
+                .map(|(_, picture)| picture.clone())
+                .collect(),
+            properties: properties.cloned().collect(),
+        })
+    }
+
+    /// They are exactly the level's pixels where its downsample is a whole number, and wherever else a level-0 pixel lies within
+    /// 1/128 px of the level's. OpenSlide can only be asked in whole level-0 px and places a level by the mean of its two ratios;
+    /// so elsewhere it has interpolated linearly, by at most half a level-0 pixel: a quarter of the difference of two neighbours
+    /// at a downsample of 2, an eighth at 4.
+    fn read_region(
+        &self,
+        level: u32,
+        x: i64,
+        y: i64,
+        into: &mut Region,
+        call: &Call,
+    ) -> Result<()> {
+        let Some(of) = self.levels.get(level as usize) else {
+            return Err(Error::new(format!("there is no level {level}")));
+        };
+        let (width, height) = (i64::from(into.width()), i64::from(into.height()));
+        let (right, bottom) = (x.saturating_add(width), y.saturating_add(height));
+        if x < 0 || y < 0 || right > of.width || bottom > of.height {
+            into.white();
+        }
+        let (left, top) = (x.max(0), y.max(0));
+        let (right, bottom) = (right.min(of.width), bottom.min(of.height));
+        if left >= right || top >= bottom {
+            return Ok(());
+        }
+        let (across, down) = ((right - left) as u32, (bottom - top) as u32);
+        let columns = across.min(BLOCK_SIDE);
+        let rows = (BLOCK / columns).clamp(1, BLOCK_SIDE);
+        ARGB.with_borrow_mut(|argb| {
+            for from_y in (0..down).step_by(rows as usize) {
+                if call.cancelled() {
+                    return Err(Error::cancelled());
+                }
+                for from_x in (0..across).step_by(columns as usize) {
+                    let block = Block {
+                        level,
+                        corner: (left + i64::from(from_x), top + i64::from(from_y)),
+                        size: (columns.min(across - from_x), rows.min(down - from_y)),
+                    };
+                    self.block(&block, of.downsample, argb, (x, y), into)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn picture(&self, i: u32, into: &mut Region, _: &Call) -> Result<()> {
+        let Some((name, picture)) = self.pictures.get(i as usize) else {
+            return Err(Error::unsupported(format!(
+                "there is no picture number {i}"
+            )));
+        };
+        let mut argb = vec![0; picture.width as usize * picture.height as usize];
+        self.open
+            .picture(name, (picture.width, picture.height), &mut argb);
+        check(&self.open)?;
+        for (row, line) in argb.chunks_exact(picture.width as usize).enumerate() {
+            // A label may be cut out of its surroundings, so nothing of it is taken for lost.
+            let over_white = to_rgb(
+                line,
+                Absent::NotScanned,
+                Placed::Exactly,
+                into.row_mut(row as u32),
+            );
+            debug_assert_eq!(over_white, Ok(()));
+        }
+        Ok(())
+    }
+}
+
+/// A part of a region that lies inside its level and is read at once.
+struct Block {
+    level: u32,
+    /// px of the level.
+    corner: (i64, i64),
+    size: (u32, u32),
+}
+
+impl Slide {
+    fn with(library: &'static Library, path: &Path) -> Result<Slide> {
         let name = CString::new(path.as_os_str().as_encoded_bytes())
-            .map_err(|_| foreign("its path holds a zero byte".into(), "rename it"))?;
+            .map_err(|_| Error::unsupported("its path holds a zero byte"))?;
         let version = library.version();
         let Some(open) = library.slide(&name) else {
-            let newer = !library.at_least(4) && needs_four(path);
-            return Err(foreign(
-                format!("OpenSlide {version} does not know it"),
-                match newer {
-                    true => {
-                        "DICOM and CZI need OpenSlide 4: `make openslide`, or set WEIR_OPENSLIDE to libopenslide.so.1"
-                    }
-                    false => "",
-                },
-            ));
+            let error = Error::unsupported(format!("OpenSlide {version} does not know it"));
+            return Err(match !library.at_least(4) && needs_four(path) {
+                true => error.help(
+                    "DICOM and CZI need OpenSlide 4: `make openslide`, or set WEIR_OPENSLIDE to libopenslide.so.1",
+                ),
+                false => error,
+            });
         };
         check(&open)?;
         let properties = open.properties();
@@ -143,42 +183,38 @@ impl Slide {
             .or_else(|| library.vendor(&name))
             .unwrap_or_else(|| "unknown".into());
         let absent = absent(&vendor, get("dicom.DimensionOrganizationType"));
-        let side = |value: i64| {
-            u32::try_from(value)
-                .ok()
-                .filter(|side| (1..LONGEST as u32).contains(side))
-        };
         let mut levels = Vec::new();
         for level in 0..open.levels() {
             let (width, height) = open.size(level);
-            let (Some(width), Some(height)) = (side(width), side(height)) else {
-                return Err(Fault::damaged(format!(
+            if !(1..LONGEST).contains(&width) || !(1..LONGEST).contains(&height) {
+                return Err(Error::new(format!(
                     "level {level} has {width} x {height} px"
                 )));
-            };
-            let tile = |side: &str| -> Option<u32> {
-                get(&format!("openslide.level[{level}].tile-{side}"))?
-                    .parse()
-                    .ok()
-                    .filter(|side| *side > 0)
+            }
+            // Not every driver has native tiles, or says so.
+            let tile = |side: &str| -> i64 {
+                let side = get(&format!("openslide.level[{level}].tile-{side}"));
+                side.and_then(|side| side.parse().ok()).unwrap_or(0)
             };
             levels.push(Level {
                 width,
                 height,
                 downsample: open.downsample(level),
-                tile: tile("width").zip(tile("height")),
+                tile_width: tile("width"),
+                tile_height: tile("height"),
             });
         }
+        let side = |value: i64| u32::try_from(value).ok().filter(|side| *side > 0);
         let pictures = open
             .pictures()
             .into_iter()
             .filter_map(|(raw, (width, height))| {
-                Some(Picture {
+                let picture = Picture {
                     name: raw.to_string_lossy().into_owned(),
                     width: side(width)?,
                     height: side(height)?,
-                    raw,
-                })
+                };
+                Some((raw, picture))
             })
             .collect();
         check(&open)?;
@@ -193,158 +229,40 @@ impl Slide {
         })
     }
 
-    /// OpenSlide's name of the format, as `aperio`.
-    pub fn vendor(&self) -> &str {
-        &self.vendor
-    }
-
-    /// OpenSlide's version, as `4.0.1`.
-    pub fn version(&self) -> &str {
-        self.library.version()
-    }
-
-    /// What a transparent pixel of it means.
-    pub fn absent(&self) -> Absent {
-        self.absent
-    }
-
-    /// From the greatest to the smallest.
-    pub fn levels(&self) -> &[Level] {
-        &self.levels
-    }
-
-    /// Label, macro, thumbnail.
-    pub fn pictures(&self) -> &[Picture] {
-        &self.pictures
-    }
-
-    /// Keys and values, sorted, without what levels and pictures say already.
-    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.properties
-            .iter()
-            .filter(|(key, _)| {
-                !key.starts_with("openslide.level") && !key.starts_with("openslide.associated.")
-            })
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-
-    /// um along x and y of a level-0 pixel, and who said so.
-    pub fn pixel(&self) -> Option<((f64, f64), Said)> {
-        pixel(&self.vendor, &self.properties)
-    }
-
-    /// Fills `into`, rows `pitch` bytes apart, with the `width` x `height` px of `level` from (`x`, `y`) on, in px of that level:
-    /// interleaved RGB, white outside of the level.
-    ///
-    /// They are exactly the level's pixels where its downsample is a whole number, and wherever else a level-0 pixel lies within
-    /// 1/128 px of the level's. OpenSlide can only be asked in whole level-0 px and places a level by the mean of its two ratios;
-    /// so elsewhere it has interpolated linearly, by at most half a level-0 pixel: a quarter of the difference of two neighbours
-    /// at a downsample of 2, an eighth at 4.
-    pub fn read_region(
-        &self,
-        level: u32,
-        (x, y): (i64, i64),
-        (width, height): (u32, u32),
-        into: &mut [u8],
-        pitch: usize,
-    ) -> Result<(), Fault> {
-        let Some(of) = self.levels.get(level as usize) else {
-            return Err(Fault::damaged(format!("there is no level {level}")));
-        };
-        let (right, bottom) = (
-            x.saturating_add(width.into()),
-            y.saturating_add(height.into()),
-        );
-        let whole = x >= 0 && y >= 0 && right <= of.width.into() && bottom <= of.height.into();
-        if !whole {
-            for row in into.chunks_mut(pitch).take(height as usize) {
-                let end = row.len().min(width as usize * 3);
-                row[..end].fill(255);
-            }
-        }
-        let (left, top) = (x.max(0), y.max(0));
-        let (right, bottom) = (right.min(of.width.into()), bottom.min(of.height.into()));
-        if left >= right || top >= bottom {
-            return Ok(());
-        }
-        let (across, down) = ((right - left) as u32, (bottom - top) as u32);
-        let columns = across.min(BLOCK_SIDE);
-        let rows = (BLOCK / columns).clamp(1, BLOCK_SIDE);
-        ARGB.with_borrow_mut(|argb| {
-            for from_y in (0..down).step_by(rows as usize) {
-                for from_x in (0..across).step_by(columns as usize) {
-                    let size = (columns.min(across - from_x), rows.min(down - from_y));
-                    let corner = (left + i64::from(from_x), top + i64::from(from_y));
-                    let at = (corner.1 - y) as usize * pitch + (corner.0 - x) as usize * 3;
-                    self.block(
-                        level,
-                        of.downsample,
-                        corner,
-                        size,
-                        argb,
-                        &mut into[at..],
-                        pitch,
-                    )?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// A part of a region that lies inside the level.
-    #[allow(clippy::too_many_arguments)]
+    /// Reads `block` into its place in `into`, whose corner is `origin`.
     fn block(
         &self,
-        level: u32,
+        block: &Block,
         downsample: f64,
-        corner: (i64, i64),
-        size: (u32, u32),
         argb: &mut Vec<u32>,
-        into: &mut [u8],
-        pitch: usize,
-    ) -> Result<(), Fault> {
-        let ((x, x_exact), (y, y_exact)) =
-            (place(corner.0, downsample), place(corner.1, downsample));
+        origin: (i64, i64),
+        into: &mut Region,
+    ) -> Result<()> {
+        let Block {
+            level,
+            corner,
+            size,
+        } = *block;
+        let (x, x_exact) = place(corner.0, downsample);
+        let (y, y_exact) = place(corner.1, downsample);
         let placed = match x_exact && y_exact {
             true => Placed::Exactly,
             false => Placed::Between,
         };
-        let (width, height) = (size.0 as usize, size.1 as usize);
-        argb.resize(width * height, 0);
+        let width = size.0 as usize;
+        argb.resize(width * size.1 as usize, 0);
         self.open.read(argb, (x, y), level as i32, size);
         check(&self.open)?;
+        let from = (corner.0 - origin.0) as usize * 3;
         for (row, line) in argb.chunks_exact(width).enumerate() {
-            let from = row * pitch;
-            to_rgb(line, self.absent, placed, &mut into[from..from + width * 3]).map_err(|column| {
-                let (x, y) = (corner.0 + column as i64, corner.1 + row as i64);
-                Fault::damaged(format!(
+            let y = corner.1 + row as i64;
+            let out = &mut into.row_mut((y - origin.1) as u32)[from..from + width * 3];
+            to_rgb(line, self.absent, placed, out).map_err(|column| {
+                let x = corner.0 + column as i64;
+                Error::new(format!(
                     "level {level} has no pixel at ({x}, {y}): the file lacks the data of a tile that it should hold"
                 ))
             })?;
-        }
-        Ok(())
-    }
-
-    /// Fills `into` with picture number `index`: interleaved RGB over white, rows side by side.
-    pub fn picture(&self, index: usize, into: &mut [u8], pitch: usize) -> Result<(), Fault> {
-        let Some(picture) = self.pictures.get(index) else {
-            return Err(Fault::damaged(format!(
-                "there is no picture number {index}"
-            )));
-        };
-        let (width, height) = (picture.width as usize, picture.height as usize);
-        let mut argb = vec![0; width * height];
-        self.open
-            .picture(&picture.raw, (picture.width, picture.height), &mut argb);
-        check(&self.open)?;
-        for (line, row) in argb.chunks_exact(width).zip(into.chunks_mut(pitch)) {
-            // A label may be cut out of its surroundings.
-            let _ = to_rgb(
-                line,
-                Absent::NotScanned,
-                Placed::Exactly,
-                &mut row[..width * 3],
-            );
         }
         Ok(())
     }
@@ -362,9 +280,9 @@ fn place(at: i64, downsample: f64) -> (i64, bool) {
 }
 
 /// Whether OpenSlide has come to grief over the slide.
-fn check(open: &Open<'_>) -> Result<(), Fault> {
+fn check(open: &Open<'_>) -> Result<()> {
     match open.error() {
-        Some(what) => Err(Fault::damaged(format!("OpenSlide: {what}"))),
+        Some(what) => Err(Error::new(format!("OpenSlide: {what}"))),
         None => Ok(()),
     }
 }
@@ -377,7 +295,7 @@ fn find<'a>(properties: &'a [(String, String)], key: &str) -> Option<&'a str> {
 }
 
 /// The native reader's chain: a vendor's key, TIFF's resolution, the objective's power.
-fn pixel(vendor: &str, properties: &[(String, String)]) -> Option<((f64, f64), Said)> {
+fn pixel(vendor: &str, properties: &[(String, String)]) -> (Option<(f64, f64)>, MppOrigin) {
     let number = |key: &str| {
         let value: f64 = find(properties, key)?.trim().parse().ok()?;
         (value.is_finite() && value > 0.0).then_some(value)
@@ -385,10 +303,10 @@ fn pixel(vendor: &str, properties: &[(String, String)]) -> Option<((f64, f64), S
     if let (Some(x), Some(y)) = (number("openslide.mpp-x"), number("openslide.mpp-y")) {
         // OpenSlide computes it from TIFF's tags where no maker says more.
         let said = match vendor {
-            "generic-tiff" => Said::Resolution,
-            _ => Said::Vendor,
+            "generic-tiff" => MppOrigin::Resolution,
+            _ => MppOrigin::Vendor,
         };
-        return Some(((x, y), said));
+        return (Some((x, y)), said);
     }
     let unit = match find(properties, "tiff.ResolutionUnit") {
         Some("inch") => Some(25_400.0),
@@ -398,10 +316,12 @@ fn pixel(vendor: &str, properties: &[(String, String)]) -> Option<((f64, f64), S
     if let (Some(unit), Some(x), Some(y)) =
         (unit, number("tiff.XResolution"), number("tiff.YResolution"))
     {
-        return Some(((unit / x, unit / y), Said::Resolution));
+        return (Some((unit / x, unit / y)), MppOrigin::Resolution);
     }
-    let power = number("openslide.objective-power")?;
-    Some(((10.0 / power, 10.0 / power), Said::Objective))
+    match number("openslide.objective-power") {
+        Some(power) => (Some((10.0 / power, 10.0 / power)), MppOrigin::Objective),
+        None => (None, MppOrigin::Unknown),
+    }
 }
 
 /// Whether the file is of a format that OpenSlide reads from version 4 on.
@@ -459,16 +379,16 @@ mod tests {
             ("tiff.YResolution", "2500"),
         ];
         let of = |vendor: &str, from: usize| pixel(vendor, &properties(&all[from..]));
-        assert_eq!(of("aperio", 0), Some(((0.499, 0.499), Said::Vendor)));
+        assert_eq!(of("aperio", 0), (Some((0.499, 0.499)), MppOrigin::Vendor));
         assert_eq!(
             of("generic-tiff", 0),
-            Some(((0.499, 0.499), Said::Resolution))
+            (Some((0.499, 0.499)), MppOrigin::Resolution)
         );
-        assert_eq!(of("aperio", 2), Some(((4.0, 4.0), Said::Resolution)));
+        assert_eq!(of("aperio", 2), (Some((4.0, 4.0)), MppOrigin::Resolution));
         assert_eq!(
             pixel("aperio", &properties(&all[2..3])),
-            Some(((0.5, 0.5), Said::Objective))
+            (Some((0.5, 0.5)), MppOrigin::Objective)
         );
-        assert_eq!(pixel("aperio", &[]), None);
+        assert_eq!(pixel("aperio", &[]), (None, MppOrigin::Unknown));
     }
 }

@@ -72,6 +72,11 @@ impl SlideError {
         }
     }
 
+    /// Whether it says that the file is another reader's affair; damage is not.
+    pub fn declines(&self) -> bool {
+        matches!(self.fault, Fault::NotASlide | Fault::Unsupported)
+    }
+
     /// The same with a place.
     pub fn at(mut self, place: Place) -> Self {
         *self.place = place;

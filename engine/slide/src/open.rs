@@ -2,7 +2,7 @@
 
 use crate::native::NativeSlide;
 use crate::native::cache::TileCache;
-use crate::opener::{Choice, Openers, declines};
+use crate::opener::{Choice, Openers};
 use crate::tiff::is_tiff;
 use crate::{Fault, SlideError, SlideReader};
 use std::fs::File;
@@ -85,7 +85,7 @@ pub fn open_and_tell(
             };
             Ok((Arc::new(slide), choice))
         }
-        Err(error) if declines(&error) && path.is_file() => {
+        Err(error) if error.declines() && path.is_file() => {
             options.openers.open(path, options, error)
         }
         Err(error) => Err(error),

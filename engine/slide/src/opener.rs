@@ -102,7 +102,7 @@ impl Openers {
                     opened = Some((slide, asked.id.clone()));
                     break;
                 }
-                Err(error) if declines(&error) => asked.declined = Some(error),
+                Err(error) if error.declines() => asked.declined = Some(error),
                 // It is this reader's file, and there is something wrong with it.
                 Err(mut error) => {
                     error.what = format!(
@@ -126,11 +126,6 @@ impl Openers {
             None => Err(nobody(native, &asked)),
         }
     }
-}
-
-/// Whether a reader's error says that the file is another reader's affair; damage is not.
-pub(crate) fn declines(error: &SlideError) -> bool {
-    matches!(error.fault, Fault::NotASlide | Fault::Unsupported)
 }
 
 /// The native reader's error, with what the others said.

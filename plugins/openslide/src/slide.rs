@@ -170,7 +170,7 @@ impl Slide {
             let error = Error::unsupported(format!("OpenSlide {version} does not know it"));
             return Err(match !library.at_least(4) && needs_four(path) {
                 true => error.help(
-                    "DICOM and CZI need OpenSlide 4: `make openslide`, or set WEIR_OPENSLIDE to libopenslide.so.1",
+                    "DICOM needs OpenSlide 4.0, CZI 4.0.1: `make openslide`, or set WEIR_OPENSLIDE to libopenslide.so.1",
                 ),
                 false => error,
             });

@@ -1,5 +1,5 @@
 //! Against a reader whose table lives here: 40 x 30 px, two levels, of which a place is damaged and spoils the handle.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::too_many_arguments)]
 
 use super::*;
 use std::ffi::CStr;

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("plugin", &["abi", "plugin-derive"]),
     ("plugin-derive", &[]),
+    ("plugin-openslide", &["plugin"]),
     (
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
@@ -69,6 +70,7 @@ fn folder(name: &str) -> String {
         "abi" => "plugins/abi".into(),
         "plugin" => "plugins/sdk".into(),
         "plugin-derive" => "plugins/sdk/derive".into(),
+        "plugin-openslide" => "plugins/openslide".into(),
         "plugin-host" => "plugins/host".into(),
         "plugin-stain" => "plugins/stain".into(),
         "plugin-features" => "plugins/features".into(),

@@ -21,6 +21,8 @@ mod inspect;
 mod interrupt;
 #[path = "whole/memory.rs"]
 mod memory;
+#[path = "whole/openslide.rs"]
+mod openslide;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
 #[path = "whole/plugins.rs"]

@@ -23,6 +23,7 @@
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`prepare`] | its stages as the runtime's |
+//! | [`reader`] | its slide readers as the engine's |
 //! | [`log`](mod@log) | what plugins say while they run |
 //! | [`check`] | whether a plugin keeps the rules |
 
@@ -45,6 +46,7 @@ pub mod new;
 mod offer;
 mod parameters;
 pub mod prepare;
+pub mod reader;
 mod reduce;
 pub mod refusal;
 pub mod rules;
@@ -62,5 +64,6 @@ pub use find::Folders;
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};
+pub use reader::openers;
 pub use refusal::Refusal;
 pub use rules::Rules;

@@ -19,12 +19,15 @@
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
+//! | [`isolate`] | a plugin's code in processes of its own |
+//! | [`child`] | such a process |
 //! | [`prepare`] | its stages as the runtime's |
 //! | [`log`](mod@log) | what plugins say while they run |
 
 pub mod admit;
 mod batch;
 mod call;
+pub mod child;
 mod columns;
 pub mod describe;
 pub mod elf;
@@ -32,6 +35,7 @@ pub mod file;
 pub mod find;
 mod held;
 mod instance;
+pub mod isolate;
 pub mod load;
 pub mod log;
 pub mod manifest;
@@ -48,6 +52,7 @@ mod work;
 pub use admit::{Admitted, Ask, Policy};
 pub use describe::Described;
 pub use file::PluginFile;
+pub use isolate::{Isolated, Program};
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};

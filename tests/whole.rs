@@ -3,6 +3,8 @@
 //! One binary, since each would link every crate again.
 #![allow(clippy::unwrap_used)]
 
+#[path = "program/libraries.rs"]
+mod libraries;
 mod program;
 
 #[path = "whole/damage.rs"]
@@ -21,6 +23,8 @@ mod interrupt;
 mod memory;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
+#[path = "whole/plugins.rs"]
+mod plugins;
 #[path = "whole/rehearsal.rs"]
 mod rehearsal;
 #[path = "whole/restart.rs"]

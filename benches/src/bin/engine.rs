@@ -8,7 +8,9 @@ use weir_benches::{Result, generated};
 use weir_model::{Choice, Encoder, Weights, folder, save};
 use weir_pipeline::check::{Overrides, check_text};
 use weir_pipeline::model::{ModelHeader, ModelInput, ModelKind};
-use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Registry, Rows, Schema, keeps_nothing};
+use weir_pipeline::{
+    Deliver, Dim, Kind, NoPlugins, Place, Port, Registry, Rows, Schema, StateBytes,
+};
 use weir_record::{Body, Scores, TileId};
 use weir_runtime::Options;
 use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
@@ -44,7 +46,8 @@ const FREE: Schema = Schema {
         optional: false,
         doc: "Scores",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "",
 };
 
@@ -83,7 +86,14 @@ fn run(text: &str) -> Result<(f64, f64)> {
     let types: Vec<StageType> = weir_stages::types().iter().copied().chain([free]).collect();
     let registry = Registry::new(types.iter().map(|kind| kind.schema));
     let file = generated::folder().join("bench.weir.toml");
-    let checked = check_text(&file, text, &Overrides::default(), &registry, &|_| None);
+    let checked = check_text(
+        &file,
+        text,
+        &Overrides::default(),
+        &registry,
+        &NoPlugins,
+        &|_| None,
+    );
     let Some(plan) = checked.plan else {
         let titles: Vec<String> = checked
             .diagnostics

@@ -60,7 +60,11 @@ pub enum Command {
         code: String,
     },
     /// Print the JSON Schema of pipeline files, for editors.
-    Schema,
+    Schema {
+        /// A plugin's file or name: its stage types are known too. May be repeated.
+        #[arg(long = "plugin", value_name = "FILE|NAME")]
+        plugins: Vec<PathBuf>,
+    },
     /// Print a pipeline after variables and --set, with where each value came from.
     Show(File),
     /// Say what a slide is: levels, resolution and who said so, reader, associated images.
@@ -98,6 +102,12 @@ pub enum Command {
         /// What.
         #[command(subcommand)]
         what: New,
+    },
+    /// Look at plugins, and pin them. None of their code runs.
+    Plugin {
+        /// What.
+        #[command(subcommand)]
+        what: Plugin,
     },
     /// Print completions for a shell.
     Completions {
@@ -141,6 +151,9 @@ pub struct Run {
     /// auto, burn, onnxruntime; instead of `run.executor`.
     #[arg(long)]
     pub executor: Option<String>,
+    /// Refuse plugins whose hash the file does not name, as `weir plugin pin` writes it.
+    #[arg(long)]
+    pub locked: bool,
     /// Compute slides again that an earlier run finished.
     #[arg(long)]
     pub again: bool,
@@ -214,8 +227,11 @@ pub enum Drawing {
 /// Arguments of `weir stages`.
 #[derive(Args, Clone, Debug)]
 pub struct Stages {
-    /// A stage type; all when none is given.
+    /// A stage type; all when none is given. A plugin's, as stain.normalise, is looked for by the name before the dot.
     pub name: Option<String>,
+    /// A plugin's file or name: its stage types are known too. May be repeated.
+    #[arg(long = "plugin", value_name = "FILE|NAME")]
+    pub plugins: Vec<PathBuf>,
     /// Markdown instead of text.
     #[arg(long)]
     pub markdown: bool,
@@ -250,6 +266,26 @@ pub enum New {
         /// Folder with the models `a` and `b`, as `weir train` writes it.
         #[arg(long, default_value = "pipelines/models/demo")]
         models: PathBuf,
+    },
+}
+
+/// What `weir plugin` does.
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// List the plugins that are found by their names, and the files that cannot be used, each with the reason.
+    List,
+    /// Say what a plugin is: hash, ABI, version, licence, stage types with ports and parameters, slide readers.
+    Inspect {
+        /// Its file, or its name.
+        #[arg(value_name = "FILE|NAME")]
+        plugin: PathBuf,
+    },
+    /// Write the hashes of a pipeline's plugins into its file, so that no other bytes are run.
+    Pin {
+        /// The pipeline file; comments and layout stay.
+        file: PathBuf,
+        /// Only this plugin.
+        name: Option<String>,
     },
 }
 

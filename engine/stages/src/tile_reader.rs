@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, RunSettings, Schema, StateArgs,
-    ValueError, Values,
+    StateBytes, ValueError, Values,
 };
 use weir_record::id::mix;
 use weir_record::{Failure, SlideInfo, SlideKey, TileId};
@@ -125,7 +125,8 @@ A tile that cannot be read is counted as failed, never replaced. A slide without
         optional: false,
         doc: "Pixels of each tile",
     }],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.tiles]
 use = \"tile-reader\"
 slides = [\"slides/*.svs\"]

@@ -68,21 +68,21 @@ impl Folders {
         self.0.iter().map(PathBuf::as_path)
     }
 
-    /// The file of plugin `name`, `libNAME.so`; a `-` of the name is a `_` there, as cargo writes it.
-    pub fn find(&self, name: &str) -> Result<Found, Refusal> {
-        let files = [
+    /// Where plugin `name` may be, the first that is there first: `libNAME.so`; a `-` of the name is a `_` there, as cargo writes it.
+    pub fn places(&self, name: &str) -> Vec<PathBuf> {
+        let mut files = vec![
             format!("lib{}.so", name.replace('-', "_")),
             format!("lib{name}.so"),
         ];
-        let files = if files[0] == files[1] {
-            &files[..1]
-        } else {
-            &files[..]
-        };
-        let places: Vec<PathBuf> = self
-            .iter()
-            .flat_map(|folder| files.iter().map(move |file| folder.join(file)))
-            .collect();
+        files.dedup();
+        self.iter()
+            .flat_map(|folder| files.iter().map(|file| folder.join(file)))
+            .collect()
+    }
+
+    /// The file of plugin `name`.
+    pub fn find(&self, name: &str) -> Result<Found, Refusal> {
+        let places = self.places(name);
         let mut found = places.iter().filter(|path| path.is_file()).cloned();
         match found.next() {
             Some(path) => Ok(Found {

@@ -15,8 +15,10 @@
 //! | [`mod@file`] | a file's bytes |
 //! | [`elf`] | what a shared library must be before a loader may touch it |
 //! | [`manifest`] | a plugin's own description |
-//! | [`describe`] | the manifest as the checker's schemas |
+//! | [`describe`] | a file with its manifest and the schemas made of it |
 //! | [`admit`] | ABI, version, pin, policy |
+//! | [`rules`] | what the machine's owner allows |
+//! | [`catalogue`] | all of this for the checker, and for lists |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`isolate`] | a plugin's code in processes of its own |
@@ -27,6 +29,7 @@
 pub mod admit;
 mod batch;
 mod call;
+pub mod catalogue;
 pub mod child;
 mod columns;
 pub mod describe;
@@ -44,16 +47,21 @@ mod parameters;
 pub mod prepare;
 mod reduce;
 pub mod refusal;
+pub mod rules;
+mod schema;
 mod sink;
 mod source;
 mod tables;
 mod work;
 
 pub use admit::{Admitted, Ask, Policy};
+pub use catalogue::Catalogue;
 pub use describe::Described;
 pub use file::PluginFile;
+pub use find::Folders;
 pub use isolate::{Isolated, Program};
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};
 pub use refusal::Refusal;
+pub use rules::Rules;

@@ -11,6 +11,7 @@ mod views;
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
 use crate::pipeline::{self, Loaded};
+use crate::plugin;
 use lock::{Lock, Shard};
 use progress::{Display, Watch};
 use std::io::Write;
@@ -37,7 +38,9 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         executor: arguments.executor.clone(),
         ..pipeline::overrides(&arguments.file)?
     };
-    let Loaded { plan, checked } = pipeline::load(&arguments.file.file, &overrides, manner)?;
+    let plugins = plugin::catalogue(arguments.locked)?;
+    let Loaded { plan, checked } =
+        pipeline::load_with(&arguments.file.file, &overrides, &plugins, manner)?;
     pipeline::slides(&plan)?;
     let stop = Stop::default();
     let cannot =

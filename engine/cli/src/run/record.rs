@@ -61,6 +61,9 @@ impl Facts<'_> {
             "models": plan.models.iter().map(|(name, model)| (name, json!({
                 "folder": model.folder, "arch": model.arch, "sha256": model.sha256, "contract": model.contract,
             }))).collect::<BTreeMap<_, _>>(),
+            "plugins": plan.plugins.iter().map(|plugin| (&plugin.name, json!({
+                "version": plugin.version, "sha256": plugin.sha256, "file": plugin.file, "isolate": plugin.isolate,
+            }))).collect::<BTreeMap<_, _>>(),
             "settings": settings(plan),
             "counts": counts(outcome),
             // The other processes' memory, kernels and stages are not in it.

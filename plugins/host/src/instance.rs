@@ -204,6 +204,14 @@ impl Pool {
         }
     }
 
+    /// Whether the stage has a function for the end of the run.
+    pub fn finishes(&self) -> bool {
+        match &self.runner {
+            Runner::Here(stage) => stage.finish.is_some(),
+            Runner::Child(cradle) => cradle.finishes(),
+        }
+    }
+
     /// How many instances came in the place of one that panicked, hung or died.
     pub fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::SeqCst)

@@ -34,7 +34,7 @@ static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::n
 
 impl Loaded {
     /// Loads the library, runs its entry, and holds its tables against its manifest.
-    pub fn new(admitted: Admitted) -> Result<&'static Loaded, Refusal> {
+    pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
         let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(admitted.file().sha256()) {
             return Ok(known);
@@ -60,7 +60,7 @@ impl Loaded {
 
     /// Loads the library; `enter` calls its entry.
     pub(crate) fn entered(
-        admitted: Admitted,
+        admitted: &Admitted,
         enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
     ) -> Result<Loaded, Refusal> {
         let path = admitted.file().path().to_owned();
@@ -94,7 +94,7 @@ impl Loaded {
 }
 
 fn load(
-    admitted: Admitted,
+    admitted: &Admitted,
     enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
 ) -> Result<Loaded, Refusal> {
     let (file, manifest) = (admitted.file(), admitted.manifest());

@@ -99,7 +99,7 @@ impl Sink for PluginSink {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
-        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || self.pool.stage.finish.is_none() {
+        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || !self.pool.finishes() {
             return Ok(());
         }
         if self.pool.replaced() > 0 {

@@ -122,7 +122,7 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
         ..Ask::default()
     };
     let admitted = Admitted::new(Described::of(file)?, &ask, Policy::Pinned)?;
-    let loaded = Loaded::entered(admitted, |entry| {
+    let loaded = Loaded::entered(&admitted, |entry| {
         let call = ChildCall::new(world, Task::Setup);
         let mut out: *const Plugin = std::ptr::null();
         // SAFETY: host and call live through the call, and `out` is a place for a pointer.
@@ -195,7 +195,9 @@ impl Server {
             },
             None => status::UNSUPPORTED,
         };
-        let answer = call.end(said, Writer::default());
+        let mut given = Writer::default();
+        given.u8(u8::from(stage.finish.is_some()));
+        let answer = call.end(said, given);
         if said != status::OK {
             return Err(answer);
         }

@@ -40,7 +40,7 @@ pub struct Isolated {
 impl Isolated {
     /// A plugin for child processes of `program`. Refused (E0519): a plugin with slide readers, which stages of this process ask
     /// for pixels.
-    pub fn new(admitted: Admitted, program: Program) -> Result<Isolated, Refusal> {
+    pub fn new(admitted: Arc<Admitted>, program: Program) -> Result<Isolated, Refusal> {
         if let Some(reader) = admitted.manifest().readers.first() {
             return Err(Refusal::new(
                 "E0519",
@@ -53,7 +53,7 @@ impl Isolated {
             .of(admitted.file().path()));
         }
         Ok(Isolated {
-            admitted: Arc::new(admitted),
+            admitted,
             program,
         })
     }

@@ -51,6 +51,8 @@ pub(crate) struct Cradle {
     hello: Hello,
     timeout: Duration,
     deaths: AtomicU32,
+    /// Whether the plugin's stage has a function for the end of the run.
+    finishes: AtomicBool,
 }
 
 impl Cradle {
@@ -75,7 +77,13 @@ impl Cradle {
             isolated: isolated.clone(),
             timeout,
             deaths: AtomicU32::new(0),
+            finishes: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the plugin's stage has a function for the end of the run; known once an instance was made.
+    pub fn finishes(&self) -> bool {
+        self.finishes.load(Ordering::SeqCst)
     }
 
     /// Starts a process and has it make an instance.
@@ -122,10 +130,12 @@ impl Cradle {
             }),
         });
         let hello = self.hello.write(parameters);
-        let answer = remote.ask(&call, START, HELLO, hello, &|| "while it was made".into());
-        let said = match answer {
+        let place = || "while it was made".to_owned();
+        let said = match remote.ask(&call, START, HELLO, hello, &place) {
             Ok((answer, line)) => {
                 let said = answer.status;
+                let finishes = answer.given.first() == Some(&1);
+                self.finishes.store(finishes, Ordering::SeqCst);
                 replay(&call, answer.deeds, &line.made);
                 said
             }
@@ -141,7 +151,6 @@ impl Cradle {
 }
 
 /// An instance in a process.
-#[derive(Debug)]
 pub(crate) struct Remote {
     cradle: Arc<Cradle>,
     who: Arc<Who>,

@@ -9,13 +9,15 @@ use weir_benches::clock::{machine, process_cpu};
 use weir_benches::{Result, free};
 use weir_pipeline::check::{Overrides, check_text};
 use weir_pipeline::{Plan, Registry, Rows};
-use weir_plugin_host::{Catalogue, Loaded, Plugins, stage_type};
+use weir_plugin_host::{Catalogue, Isolated, Loaded, Plugins, Program, stage_type};
 use weir_record::{Body, Budget, Grid, Key, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
 use weir_runtime::Options;
 use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, StageType, Work};
 
 /// Runs of each kind, in turns.
 const REPEATS: usize = 20;
+/// The argument with which this program is the child of an isolated plugin.
+const CHILD: &str = "plugin-host";
 /// Rows of a batch.
 const BATCH: usize = 64;
 
@@ -94,9 +96,12 @@ fn checked(text: &str) -> Result<(Plan, Vec<StageType>, Plugins)> {
     let mut plugins = Plugins::default();
     for plugin in &plan.plugins {
         let admitted = catalogue.admitted(plugin).ok_or("the plugin is gone")?;
-        plugins
-            .loaded
-            .push(Loaded::new(&admitted).map_err(|refusal| refusal.to_string())?);
+        let loaded = match plugin.isolate {
+            true => Isolated::new(admitted, Program::new("/proc/self/exe", [CHILD]))
+                .map(|isolated| plugins.isolated.push(isolated)),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        loaded.map_err(|refusal| refusal.to_string())?;
         types.extend(plugin.schemas.iter().map(stage_type));
     }
     Ok((plan, types, plugins))
@@ -195,6 +200,9 @@ fn median(mut all: Vec<f64>) -> f64 {
 }
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(CHILD) {
+        return Err(weir_plugin_host::child::main().into());
+    }
     println!("Plugin boundary: {}\n", machine());
     let plugin = plugin()?;
     let through = text(&plugin, "", true);

@@ -109,6 +109,9 @@ pub enum Command {
         #[command(subcommand)]
         what: Plugin,
     },
+    /// Run a plugin for another process of weir.
+    #[command(name = "plugin-host", hide = true)]
+    PluginHost,
     /// Print completions for a shell.
     Completions {
         /// bash, zsh, fish, elvish, powershell.
@@ -280,6 +283,8 @@ pub enum Plugin {
         #[arg(value_name = "FILE|NAME")]
         plugin: PathBuf,
     },
+    /// Write a project that builds, with one stage, to start from.
+    New(crate::plugin::New),
     /// Hold a plugin to the rules: each test runs in a process of its own.
     Check(crate::plugin::Check),
     /// One of those tests.

@@ -22,6 +22,8 @@
 //! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
+//! | [`isolate`] | a plugin's code in processes of its own |
+//! | [`child`] | such a process |
 //! | [`prepare`] | its stages as the runtime's |
 //! | [`reader`] | its slide readers as the engine's |
 //! | [`log`](mod@log) | what plugins say while they run |
@@ -32,6 +34,7 @@ mod batch;
 mod call;
 pub mod catalogue;
 pub mod check;
+pub mod child;
 mod columns;
 pub mod describe;
 pub mod elf;
@@ -39,6 +42,7 @@ pub mod file;
 pub mod find;
 mod held;
 mod instance;
+pub mod isolate;
 pub mod load;
 pub mod log;
 pub mod manifest;
@@ -61,6 +65,7 @@ pub use catalogue::Catalogue;
 pub use describe::Described;
 pub use file::PluginFile;
 pub use find::Folders;
+pub use isolate::{Isolated, Program};
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};

@@ -91,6 +91,8 @@ fn run(
     let plan = Arc::new(plan);
     let progress = Arc::new(weir_runtime::counters(&plan));
     let shared = Shared::default();
+    let openers = weir_plugin_host::openers(plugins);
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(openers));
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(plugins.clone()));
     let options = Options {
         progress: Some(progress.clone()),

@@ -5,7 +5,9 @@ use crate::pipeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use weir_pipeline::{About, Checked, Diagnostic, Plan, PluginRefusal};
-use weir_plugin_host::{Catalogue, Level, Loaded, Log, Plugins, stage_type};
+use weir_plugin_host::{
+    Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type,
+};
 use weir_runtime::stage::{StageError, StageType};
 use weir_runtime::{Stop, exit};
 
@@ -34,8 +36,13 @@ pub fn load(
                 plugin.name
             )));
         };
-        match Loaded::new(&admitted) {
-            Ok(loaded) => plugins.loaded.push(loaded),
+        let loaded = match plugin.isolate {
+            true => Isolated::new(admitted, Program::default())
+                .map(|isolated| plugins.isolated.push(isolated)),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        match loaded {
+            Ok(()) => {}
             Err(refusal) => {
                 let refusal = PluginRefusal {
                     code: refusal.code,

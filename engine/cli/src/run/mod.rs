@@ -72,6 +72,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let Ok(_) = shared.get_or_try("", || {
         Ok::<_, std::convert::Infallible>(Again(arguments.again))
     });
+    let openers = weir_plugin_host::openers(&loaded);
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(openers));
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(loaded));
     let in_names = predictions_sink::Shard(shard.map_or_else(String::new, |s| s.to_string()));
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(in_names));

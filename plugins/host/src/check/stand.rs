@@ -6,7 +6,7 @@ use super::values;
 use crate::batch::HostBatch;
 use crate::call::{CallError, Place, Task, Told, Who};
 use crate::columns::Output;
-use crate::instance::Pool;
+use crate::instance::{Pool, Runner};
 use crate::load::Loaded;
 use crate::manifest::{Dim, Stage};
 use crate::parameters::Parameters;
@@ -60,7 +60,7 @@ impl Stand {
             ..Who::plugin(&manifest.name, &manifest.version)
         });
         Pool::new(
-            self.table,
+            Runner::Here(self.table),
             who,
             Parameters::new(self.about, values),
             self.about.concurrency,

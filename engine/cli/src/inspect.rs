@@ -74,7 +74,7 @@ fn with_plugins(
         if admitted.manifest().readers.is_empty() {
             continue;
         }
-        match Loaded::new(admitted) {
+        match Loaded::new(&admitted) {
             Ok(loaded) => plugins.loaded.push(loaded),
             Err(refusal) => manner.warning(&refusal.to_string(), ""),
         }

@@ -92,12 +92,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub fn new(
-        name: &'static str,
-        dtype: Dtype,
-        shape: Vec<i64>,
-        rows: Vec<*mut c_void>,
-    ) -> Part {
+    pub fn new(name: &'static str, dtype: Dtype, shape: Vec<i64>, rows: Vec<*mut c_void>) -> Part {
         let pitch = pitch(&rows);
         Part {
             name,

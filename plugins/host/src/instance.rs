@@ -82,11 +82,7 @@ impl Instance {
 }
 
 /// An instance in this process.
-fn made(
-    stage: &Stage,
-    who: &Arc<Who>,
-    parameters: &Parameters,
-) -> Result<*mut c_void, CallError> {
+fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c_void, CallError> {
     let call = Call::setup(who.clone());
     let mut me = std::ptr::null_mut();
     let values = parameters.as_slice();

@@ -229,7 +229,10 @@ fn print(outcome: &Result<Body, String>) -> String {
     match outcome {
         Ok(Body::Pixels(tile)) => format!("pixels {:?}", tile.pixels()),
         Ok(Body::Feature(feature)) => {
-            format!("feature {:?}", feature.iter().map(|f| f.to_bits()).collect::<Vec<_>>())
+            format!(
+                "feature {:?}",
+                feature.iter().map(|f| f.to_bits()).collect::<Vec<_>>()
+            )
         }
         Ok(Body::Skip(Skip::Dropped { reason, .. })) => format!("skip {reason}"),
         Ok(Body::Fail(failure)) => format!("fail {} {}", failure.what, failure.help),
@@ -250,7 +253,9 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
     for (id, hows) in [
         (
             "sins.pass",
-            &["", "skip", "fail", "lose", "later", "row", "status", "panic", "count"][..],
+            &[
+                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count",
+            ][..],
         ),
         ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
         ("sins.mean", &["", "nan"][..]),
@@ -267,16 +272,40 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
 fn a_row_that_ends_the_process_fails_alone_and_is_named() {
     for (id, how, said) in [
         ("sins.pass", "abort", "was killed by signal 6 (Aborted)"),
-        ("sins.pass", "segv", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.pass",
+            "segv",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
         ("sins.pass", "exit", "ended with exit status 7"),
         ("sins.pass", "term", "was killed by signal 15 (Terminated)"),
         ("sins.pass", "fork", "ended with exit status 9"),
-        ("sins.pass", "input", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.pass",
+            "input",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
         ("sins.mean", "abort", "was killed by signal 6 (Aborted)"),
-        ("sins.mean", "overrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.mean", "underrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.invert", "overrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.invert", "segv", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.mean",
+            "overrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.mean",
+            "underrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.invert",
+            "overrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.invert",
+            "segv",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
     ] {
         let well = printed(id, "", &way(false));
         let made = made(id, how, &way(true)).unwrap();
@@ -296,7 +325,10 @@ fn a_row_that_ends_the_process_fails_alone_and_is_named() {
             }
         }
         let log = made.said();
-        assert!(log.contains("tiles (0, 0) of slide `a` to (120, 0) of slide `b`"), "{log}");
+        assert!(
+            log.contains("tiles (0, 0) of slide `a` to (120, 0) of slide `b`"),
+            "{log}"
+        );
         assert!(log.contains("it is started again (2 of 100)"), "{log}");
     }
 }
@@ -355,7 +387,10 @@ fn memory_without_end_is_refused_by_words() {
     let made = made("sins.invert", "much", &way(true)).unwrap();
     // The same batch is made over and over; each is kept.
     let error = made.work().run(&mut batch(&tiles())).unwrap_err();
-    assert!(error.what.contains("the host gives a plugin no more"), "{error}");
+    assert!(
+        error.what.contains("the host gives a plugin no more"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -381,7 +416,10 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
         ..way(true)
     };
     let unstarted = made("sins.pass", "", &deaf).err().unwrap();
-    assert!(unstarted.what.contains("ended with exit status 1"), "{unstarted}");
+    assert!(
+        unstarted.what.contains("ended with exit status 1"),
+        "{unstarted}"
+    );
 }
 
 #[test]
@@ -407,7 +445,10 @@ fn a_stage_whose_processes_keep_dying_is_given_up_by_words() {
     }
     assert!(last.contains("died more than 100 times [E0521]"), "{last}");
     let error = made.work().run(&mut batch(&good)).unwrap_err();
-    assert!(error.what.contains("is not started again in this run"), "{error}");
+    assert!(
+        error.what.contains("is not started again in this run"),
+        "{error}"
+    );
 }
 
 fn children() -> Vec<String> {
@@ -442,7 +483,11 @@ fn alone_a_thousand_calls() {
     (0..100).for_each(|_| call());
     let child = children().pop().unwrap();
     let (own, its, open) = (resident("self"), resident(&child), files());
-    let open_there = || std::fs::read_dir(format!("/proc/{child}/fd")).unwrap().count();
+    let open_there = || {
+        std::fs::read_dir(format!("/proc/{child}/fd"))
+            .unwrap()
+            .count()
+    };
     let there = open_there();
     (0..1000).for_each(|_| call());
     assert_eq!((files(), open_there()), (open, there));
@@ -492,12 +537,21 @@ fn program_name() -> &'static str {
 #[test]
 fn a_thousand_calls_leave_nothing_behind() {
     let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "alone_a_thousand_calls", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "alone_a_thousand_calls",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("WEIR_TEST_ALONE", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(run.status.success(), "{said}\n{}", String::from_utf8_lossy(&run.stdout));
+    assert!(
+        run.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&run.stdout)
+    );
 }
 
 /// What a plugin prints is no output of the host's.
@@ -528,7 +582,9 @@ struct Heard(Vec<String>);
 impl Emit for Heard {
     fn version(&mut self, _: usize, _: SlideId, _: TileId, body: Body) -> u32 {
         match body {
-            Body::Ext(table) => self.0.push(String::from_utf8_lossy(&table.bytes).into_owned()),
+            Body::Ext(table) => self
+                .0
+                .push(String::from_utf8_lossy(&table.bytes).into_owned()),
             other => self.0.push(format!("{other:?}")),
         }
         0
@@ -538,7 +594,10 @@ impl Emit for Heard {
     }
     fn event(&mut self, _: SlideId, event: weir_record::Event) {
         if let weir_record::Event::SlideFailed(failure) = event {
-            self.0.push(format!("slide `{}` failed: {}", failure.slide, failure.what));
+            self.0.push(format!(
+                "slide `{}` failed: {}",
+                failure.slide, failure.what
+            ));
         }
     }
     fn info(&self, _: SlideId) -> Option<Arc<SlideInfo>> {

@@ -5,9 +5,7 @@ use crate::pipeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use weir_pipeline::{About, Checked, Diagnostic, Plan, PluginRefusal};
-use weir_plugin_host::{
-    Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type,
-};
+use weir_plugin_host::{Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type};
 use weir_runtime::stage::{StageError, StageType};
 use weir_runtime::{Stop, exit};
 

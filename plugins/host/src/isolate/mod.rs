@@ -52,10 +52,7 @@ impl Isolated {
             )
             .of(admitted.file().path()));
         }
-        Ok(Isolated {
-            admitted,
-            program,
-        })
+        Ok(Isolated { admitted, program })
     }
 
     /// What it says of itself.

@@ -3,9 +3,7 @@
 use crate::call::{Call, CallError, GONE, Said, Who};
 use crate::columns::Output;
 use crate::isolate::Isolated;
-use crate::isolate::channel::{
-    ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MORE,
-};
+use crate::isolate::channel::{ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MORE};
 use crate::isolate::memory::{Mapping, Memory, PAGE};
 use crate::isolate::message::{
     Answer, Hello, Op, OwnSlide, read_slide, row_bytes, write_row, write_slide,
@@ -103,7 +101,9 @@ impl Cradle {
         };
         if self.deaths.load(Ordering::SeqCst) > RESTARTS {
             return Err(failed(
-                format!("died more than {RESTARTS} times [E0521] and is not started again in this run"),
+                format!(
+                    "died more than {RESTARTS} times [E0521] and is not started again in this run"
+                ),
                 "see the log for how it died each time",
             ));
         }
@@ -736,11 +736,7 @@ unsafe fn opened<'a>(handle: *mut c_void) -> &'a Opened {
     unsafe { &*handle.cast::<Opened>() }
 }
 
-unsafe extern "C" fn next(
-    handle: *mut c_void,
-    of: *mut weir_abi::Call,
-    out: *mut Step,
-) -> Status {
+unsafe extern "C" fn next(handle: *mut c_void, of: *mut weir_abi::Call, out: *mut Step) -> Status {
     // SAFETY: the host calls its own table with what it was given.
     let (slide, call, out) = unsafe { (opened(handle), call(of), &mut *out) };
     let place = || format!("at slide `{}`", slide.id);

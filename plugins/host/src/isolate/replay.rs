@@ -28,8 +28,7 @@ fn one(call: &Arc<Call>, deed: Deed, memories: &[Mapping]) -> Option<()> {
             columns,
         } => {
             // SAFETY: the call is open, and the list is as long as it says.
-            let batch =
-                unsafe { HOST.batch_new?(it, port, source.len() as u32, source.as_ptr()) };
+            let batch = unsafe { HOST.batch_new?(it, port, source.len() as u32, source.as_ptr()) };
             filled(call, port, batch, &columns, memories)
         }
         Deed::Tiles {

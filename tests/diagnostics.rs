@@ -1,12 +1,16 @@
 //! Every diagnostic has a file in tests/diagnostics that raises it, a snapshot of what is printed, and a text for `weir explain`.
 //!
 //! Lines `#! ..` at the top of a file say what the command line adds: `set KEY=VALUE`, `variable NAME=VALUE`,
-//! `environment NAME=VALUE`, `missing NAME` (check that file instead), `pad BYTES`, `stages COUNT` (make the file larger), `refused
-//! STAGE`, `neighbours STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
+//! `environment NAME=VALUE`, `rules WORD` (which plugins are allowed), `missing NAME` (check that file instead), `pad BYTES`, `stages COUNT` (make the file larger), `refused
+//! STAGE`, `neighbours STAGE`, `plugin CODE NAME`, `stage CODE STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
 #![allow(clippy::unwrap_used)]
 
+#[path = "program/libraries.rs"]
+mod libraries;
 #[path = "diagnostics/mutations.rs"]
 mod mutations;
+#[path = "diagnostics/plugins.rs"]
+mod plugins;
 #[path = "diagnostics/printed.rs"]
 mod printed;
 
@@ -14,10 +18,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use weir_pipeline::check::check_in;
 use weir_pipeline::render::{self, Style};
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{
     Checked, Deliver, Dim, Kind, Overrides, Place, Port, Registry, Rows, Schema, codes, explain,
 };
+
+use weir_plugin_host::Rules;
 
 const FOLDER: &str = "tests/diagnostics";
 
@@ -32,7 +38,8 @@ static STAIN_MAP: Schema = Schema {
     params: &[],
     ins: &[PIXELS],
     outs: &[PIXELS],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.even]\nuse = \"stain-map\"\nin = \"tiles\"\n",
 };
 
@@ -78,6 +85,7 @@ fn checked(name: &str) -> Checked {
     let mut environment = Vec::new();
     let mut neighbours = None;
     let (mut path, mut refused, mut failed, mut larger) = (file.clone(), None, false, false);
+    let (mut rules, mut later) = (Rules::default(), Vec::new());
     let first = text.clone();
     for line in first.lines().map_while(|line| line.strip_prefix("#! ")) {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -102,6 +110,8 @@ fn checked(name: &str) -> Checked {
             }
             "refused" => refused = Some(rest.to_owned()),
             "failed" => failed = true,
+            "rules" => rules = plugins::rules(rest),
+            "plugin" | "stage" => later.push((verb.to_owned(), rest.to_owned())),
             "neighbours" => neighbours = Some(rest.to_owned()),
             other => panic!("{name}: `#! {other}`"),
         }
@@ -117,7 +127,12 @@ fn checked(name: &str) -> Checked {
             .find(|(known, _): &&(String, String)| known == name);
         found.map(|(_, value)| value.clone())
     };
-    let mut checked = check_in(&path, &overrides, &registry(), &get);
+    let catalogue = plugins::catalogue(rules);
+    let mut checked = check_in(&path, &overrides, &registry(), &catalogue, &get);
+    for (of, rest) in later {
+        let found = plugins::later(&checked, &of, &rest);
+        checked.diagnostics.push(found);
+    }
     if let Some(stage) = refused {
         let what = "two slides are called `a`";
         let refused = checked.refused(
@@ -145,6 +160,7 @@ fn printed(checked: &Checked, style: Style) -> String {
     let mut text = render::all(&checked.diagnostics, &checked.sources, style);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     text = text.replace(&format!("{cores} cores"), "N cores");
+    text = plugins::masked(&text);
     if let Some(at) = text.find("large.weir.toml") {
         let start = text[..at].rfind(['`', ' ']).map_or(0, |n| n + 1);
         let folder = text[start..at].to_owned();
@@ -258,6 +274,7 @@ fn fixes_mend_what_they_promise_to_mend() {
                 &text,
                 &Overrides::default(),
                 &registry(),
+                &plugins::catalogue(Rules::default()),
                 &get,
             );
             let same = again.diagnostics.iter().any(|other| {

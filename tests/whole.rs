@@ -3,6 +3,8 @@
 //! One binary, since each would link every crate again.
 #![allow(clippy::unwrap_used)]
 
+#[path = "program/libraries.rs"]
+mod libraries;
 mod program;
 
 #[path = "whole/damage.rs"]
@@ -19,13 +21,19 @@ mod inspect;
 mod interrupt;
 #[path = "whole/memory.rs"]
 mod memory;
+#[path = "whole/openslide.rs"]
+mod openslide;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
+#[path = "whole/plugins.rs"]
+mod plugins;
 #[path = "whole/rehearsal.rs"]
 mod rehearsal;
 #[path = "whole/restart.rs"]
 mod restart;
 #[path = "whole/same.rs"]
 mod same;
+#[path = "whole/sins.rs"]
+mod sins;
 #[path = "whole/usage.rs"]
 mod usage;

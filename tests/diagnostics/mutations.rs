@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use weir_pipeline::check::check_text;
 use weir_pipeline::render::{self, Style};
-use weir_pipeline::{Checked, Overrides};
+use weir_pipeline::{Checked, NoPlugins, Overrides};
 
 /// The demo's pipeline over the models of these tests.
 pub fn demo() -> String {
@@ -18,7 +18,7 @@ pub fn demo() -> String {
 /// A text as if it stood beside the files of these tests.
 pub fn check(text: &str, overrides: &Overrides) -> Checked {
     let file = PathBuf::from(format!("{FOLDER}/demo.weir.toml"));
-    check_text(&file, text, overrides, &registry(), &|_| None)
+    check_text(&file, text, overrides, &registry(), &NoPlugins, &|_| None)
 }
 
 fn answers(text: &str, overrides: &Overrides) -> Result<(), TestCaseError> {

@@ -5,7 +5,7 @@ use crate::{enter_root, registry};
 use std::collections::BTreeSet;
 use std::path::Path;
 use weir_pipeline::check::check_text;
-use weir_pipeline::{Overrides, graph, json_schema, reference, show};
+use weir_pipeline::{NoPlugins, Overrides, graph, json_schema, reference, show};
 
 fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
@@ -68,6 +68,7 @@ fn a_shown_pipeline_says_where_each_value_came_from_and_is_the_same_pipeline() {
         &shown,
         &Overrides::default(),
         &registry(),
+        &NoPlugins,
         &|_| None,
     );
     let found = weir_pipeline::render::all(
@@ -152,7 +153,7 @@ fn the_json_schema_knows_every_type_and_key() {
     assert_eq!(
         top,
         BTreeSet::from([
-            "weir", "name", "doc", "var", "run", "model", "stage", "test"
+            "weir", "name", "doc", "var", "run", "model", "plugin", "stage", "test"
         ])
     );
 }

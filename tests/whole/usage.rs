@@ -3,7 +3,7 @@
 use crate::program::{command, weir};
 use std::process::Stdio;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "validate",
     "graph",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 14] = [
     "test",
     "train",
     "new",
+    "plugin",
     "completions",
     "man",
 ];

@@ -60,7 +60,11 @@ pub enum Command {
         code: String,
     },
     /// Print the JSON Schema of pipeline files, for editors.
-    Schema,
+    Schema {
+        /// A plugin's file or name: its stage types are known too. May be repeated.
+        #[arg(long = "plugin", value_name = "FILE|NAME")]
+        plugins: Vec<PathBuf>,
+    },
     /// Print a pipeline after variables and --set, with where each value came from.
     Show(File),
     /// Say what a slide is: levels, resolution and who said so, reader, associated images.
@@ -99,6 +103,15 @@ pub enum Command {
         #[command(subcommand)]
         what: New,
     },
+    /// Look at plugins, pin them, and check that they keep the rules. Only `check` runs their code.
+    Plugin {
+        /// What.
+        #[command(subcommand)]
+        what: Plugin,
+    },
+    /// Run a plugin for another process of weir.
+    #[command(name = "plugin-host", hide = true)]
+    PluginHost,
     /// Print completions for a shell.
     Completions {
         /// bash, zsh, fish, elvish, powershell.
@@ -141,6 +154,9 @@ pub struct Run {
     /// auto, burn, onnxruntime; instead of `run.executor`.
     #[arg(long)]
     pub executor: Option<String>,
+    /// Refuse plugins whose hash the file does not name, as `weir plugin pin` writes it.
+    #[arg(long)]
+    pub locked: bool,
     /// Compute slides again that an earlier run finished.
     #[arg(long)]
     pub again: bool,
@@ -214,8 +230,11 @@ pub enum Drawing {
 /// Arguments of `weir stages`.
 #[derive(Args, Clone, Debug)]
 pub struct Stages {
-    /// A stage type; all when none is given.
+    /// A stage type; all when none is given. A plugin's, as stain.normalise, is looked for by the name before the dot.
     pub name: Option<String>,
+    /// A plugin's file or name: its stage types are known too. May be repeated.
+    #[arg(long = "plugin", value_name = "FILE|NAME")]
+    pub plugins: Vec<PathBuf>,
     /// Markdown instead of text.
     #[arg(long)]
     pub markdown: bool,
@@ -250,6 +269,33 @@ pub enum New {
         /// Folder with the models `a` and `b`, as `weir train` writes it.
         #[arg(long, default_value = "pipelines/models/demo")]
         models: PathBuf,
+    },
+}
+
+/// What `weir plugin` does.
+#[derive(Debug, Subcommand)]
+pub enum Plugin {
+    /// List the plugins that are found by their names, and the files that cannot be used, each with the reason.
+    List,
+    /// Say what a plugin is: hash, ABI, version, licence, stage types with ports and parameters, slide readers.
+    Inspect {
+        /// Its file, or its name.
+        #[arg(value_name = "FILE|NAME")]
+        plugin: PathBuf,
+    },
+    /// Write a project that builds, with one stage, to start from.
+    New(crate::plugin::New),
+    /// Hold a plugin to the rules: each test runs in a process of its own.
+    Check(crate::plugin::Check),
+    /// One of those tests.
+    #[command(hide = true)]
+    Trial(crate::plugin::Trial),
+    /// Write the hashes of a pipeline's plugins into its file, so that no other bytes are run.
+    Pin {
+        /// The pipeline file; comments and layout stay.
+        file: PathBuf,
+        /// Only this plugin.
+        name: Option<String>,
     },
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here can end the program: CUDA's driver is opened behind a probe that cannot panic.
 
 mod cuda;
+mod plugins;
 
 use crate::args::Format;
 use crate::message::{Done, Manner, Refusal};
@@ -63,7 +64,7 @@ pub fn doctor(folder: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
         ),
     ];
     findings.extend(cuda::findings());
-    findings.extend([openslide(), disk(folder)]);
+    findings.extend([openslide(), plugins::finding(), disk(folder)]);
     for finding in &findings {
         match manner.format {
             Format::Json => writeln!(

@@ -20,6 +20,7 @@ mod inspect;
 mod message;
 mod new;
 mod pipeline;
+mod plugin;
 mod reference;
 mod run;
 mod shown;
@@ -70,7 +71,7 @@ fn run(command: Command, manner: &Manner) -> Done {
         Command::Graph(arguments) => graph::graph(&arguments, manner, out),
         Command::Stages(arguments) => reference::stages(&arguments, out),
         Command::Explain { code } => reference::explain(&code, out),
-        Command::Schema => reference::schema(out),
+        Command::Schema { plugins } => reference::schema(&plugins, out),
         Command::Show(file) => reference::show(&file, manner, out),
         Command::Test { file, only } => cases::test(&file, only.as_deref(), manner, out),
         Command::New {
@@ -78,6 +79,8 @@ fn run(command: Command, manner: &Manner) -> Done {
         } => new::pipeline(&file, &models, out),
         Command::Inspect { slide, mpp } => inspect::inspect(&slide, mpp, manner, out),
         Command::Doctor { out: folder } => doctor::doctor(&folder, manner, out),
+        Command::Plugin { what } => plugin::plugin(&what, manner, out),
+        Command::PluginHost => Err(message::Refusal::internal(weir_plugin_host::child::main())),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut text);

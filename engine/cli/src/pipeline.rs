@@ -3,10 +3,12 @@
 use crate::args;
 use crate::args::Format;
 use crate::message::{Manner, Refusal};
+use crate::plugin;
 use std::io::{self, Write};
 use std::path::Path;
 use weir_pipeline::render::Style;
 use weir_pipeline::{Checked, Diagnostic, Overrides, Plan, Sources};
+use weir_plugin_host::Catalogue;
 use weir_runtime::exit;
 use weir_slide::SlideEntry;
 
@@ -43,7 +45,18 @@ pub fn variables(texts: &[String]) -> Result<Vec<(String, String)>, Refusal> {
 
 /// Checks `file`, prints what was found, and goes on only when nothing is wrong.
 pub fn load(file: &Path, overrides: &Overrides, manner: &Manner) -> Result<Loaded, Refusal> {
-    let mut checked = weir_pipeline::check(file, overrides, &weir_stages::registry());
+    load_with(file, overrides, &plugin::catalogue(false)?, manner)
+}
+
+/// The same with plugins from `plugins`, which keeps those of the plan for whoever loads them.
+pub fn load_with(
+    file: &Path,
+    overrides: &Overrides,
+    plugins: &Catalogue,
+    manner: &Manner,
+) -> Result<Loaded, Refusal> {
+    let registry = weir_stages::registry();
+    let mut checked = weir_pipeline::check(file, overrides, &registry, plugins);
     print(&checked.diagnostics, &checked.sources, manner);
     match checked.plan.take() {
         Some(plan) => Ok(Loaded { plan, checked }),
@@ -72,8 +85,14 @@ pub fn print(diagnostics: &[Diagnostic], sources: &Sources, manner: &Manner) {
 /// an id, end the run before it starts.
 pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
     let mut found = Vec::new();
+    let plugins = plan.plugins.iter();
+    let endings: Vec<String> = plugins.flat_map(|it| it.extensions.clone()).collect();
     for node in &plan.nodes {
-        let Some(entries) = weir_stages::inputs::of_node(node) else {
+        // What a plugin's source reads it says itself.
+        if node.schema.name.contains('.') {
+            continue;
+        }
+        let Some(entries) = weir_stages::inputs::of_node(node, &endings) else {
             continue;
         };
         let entries = entries.map_err(|errors| {

@@ -3,16 +3,35 @@
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
 use crate::pipeline;
+use crate::plugin;
 use std::io::Write;
+use std::path::PathBuf;
+use weir_pipeline::{Registry, reference};
 use weir_runtime::exit;
+
+/// The built-in stage types and those of the plugins that are named.
+fn registry(plugins: &[PathBuf]) -> Result<Registry, Refusal> {
+    let catalogue = plugin::catalogue(false)?;
+    let mut schemas: Vec<_> = weir_stages::registry().iter().collect();
+    for named in plugins {
+        let described = catalogue.look(named).map_err(plugin::refused)?;
+        schemas.extend(described.schemas());
+    }
+    Ok(Registry::new(schemas))
+}
 
 /// `weir stages [NAME]`.
 pub fn stages(arguments: &args::Stages, out: &mut dyn Write) -> Done {
-    let registry = weir_stages::registry();
+    let mut registry = registry(&arguments.plugins)?;
     let text = match &arguments.name {
-        None if arguments.markdown => weir_pipeline::reference::list_markdown(&registry),
-        None => weir_pipeline::reference::list(&registry),
+        None if arguments.markdown => reference::list_markdown(&registry),
+        None => reference::list(&registry),
         Some(name) => {
+            if let Some((namespace, _)) = name.split_once('.')
+                && arguments.plugins.is_empty()
+            {
+                registry = self::registry(&[PathBuf::from(namespace)])?;
+            }
             let Some(schema) = registry.get(name) else {
                 let names: Vec<&str> = registry.iter().map(|schema| schema.name).collect();
                 return Err(Refusal::usage(
@@ -21,9 +40,9 @@ pub fn stages(arguments: &args::Stages, out: &mut dyn Write) -> Done {
                 ));
             };
             if arguments.markdown {
-                weir_pipeline::reference::markdown(schema)
+                reference::markdown(schema)
             } else {
-                weir_pipeline::reference::text(schema)
+                reference::text(schema)
             }
         }
     };
@@ -45,8 +64,8 @@ pub fn explain(code: &str, out: &mut dyn Write) -> Done {
 }
 
 /// `weir schema`.
-pub fn schema(out: &mut dyn Write) -> Done {
-    let schema = weir_pipeline::json_schema(&weir_stages::registry());
+pub fn schema(plugins: &[PathBuf], out: &mut dyn Write) -> Done {
+    let schema = weir_pipeline::json_schema(&registry(plugins)?);
     writeln!(out, "{schema:#}")?;
     Ok(exit::DONE)
 }

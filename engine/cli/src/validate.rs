@@ -3,6 +3,7 @@
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
 use crate::pipeline;
+use crate::plugin;
 use std::path::{Path, PathBuf};
 use weir_pipeline::Overrides;
 use weir_runtime::exit;
@@ -18,9 +19,10 @@ pub fn validate(arguments: &args::Validate, manner: &Manner) -> Done {
         ..Overrides::default()
     };
     let registry = weir_stages::registry();
+    let plugins = plugin::catalogue(false)?;
     let mut wrong = false;
     for file in files(&arguments.files)? {
-        let checked = weir_pipeline::check(&file, &overrides, &registry);
+        let checked = weir_pipeline::check(&file, &overrides, &registry, &plugins);
         pipeline::print(&checked.diagnostics, &checked.sources, manner);
         wrong |= checked.has_errors() || arguments.deny_warnings && !checked.diagnostics.is_empty();
     }

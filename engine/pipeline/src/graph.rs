@@ -66,6 +66,20 @@ pub fn text(plan: &Plan) -> String {
         plan.nodes.len(),
         &plan.hash[..plan.hash.len().min(16)]
     );
+    for plugin in &plan.plugins {
+        let place = if plugin.isolate {
+            "in a process of its own"
+        } else {
+            "in this process"
+        };
+        let _ = writeln!(
+            text,
+            "plugin {} {}, {place}: {}",
+            plugin.name,
+            plugin.version,
+            plugin.file.display()
+        );
+    }
     for (index, node) in plan.nodes.iter().enumerate() {
         let _ = write!(
             text,
@@ -261,6 +275,14 @@ pub fn json(plan: &Plan) -> Value {
         "name": plan.name,
         "file": plan.file.display().to_string(),
         "hash": plan.hash,
+        "plugins": plan.plugins.iter().map(|plugin| json!({
+            "name": plugin.name,
+            "version": plugin.version,
+            "sha256": plugin.sha256,
+            "file": plugin.file.display().to_string(),
+            "isolate": plugin.isolate,
+            "readers": plugin.readers,
+        })).collect::<Vec<_>>(),
         "stages": stages,
     })
 }

@@ -25,6 +25,10 @@ pub(crate) fn of(plan: &Plan) -> String {
             ),
         );
     }
+    for plugin in &plan.plugins {
+        let value = format!("{:?} {}", plugin.name, plugin.sha256);
+        line(&mut text, "plugin", &value);
+    }
     let run = &plan.run;
     line(
         &mut text,

@@ -7,9 +7,12 @@ use crate::check::{RUN, STAGE_RUN, VARIABLE_TYPES};
 use crate::reference::takes;
 use crate::schema::{Param, ParamKind, Port, Registry, Rows, Schema};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 const NAME: &str = "^[a-z][a-z0-9-]*$";
 const REFERENCE: &str = "^[a-z][a-z0-9-]*(\\.[a-z][a-z0-9-]*)?$";
+/// A plugin's stage type.
+const FOREIGN: &str = "^[a-z][a-z0-9-]*\\.[a-z][a-z0-9-]*$";
 /// A text that is one variable takes the variable's type, so it may stand for any value.
 const VARIABLE: &str = "^\\$\\{[^}]+\\}$";
 
@@ -39,11 +42,21 @@ pub fn json_schema(registry: &Registry) -> Value {
                     "sha256": { "type": "string", "description": "SHA-256 that the weights must have" },
                 },
             })),
+            "plugin": tables(json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "path": { "type": "string", "description": "The plugin's file, relative to this file; without it the plugin is looked for by its name" },
+                    "version": { "type": "string", "description": "Versions that may be used, as \"1.2\" or \">=1.2, <1.5\"" },
+                    "sha256": { "type": "string", "description": "SHA-256 that the file must have; `weir plugin pin` writes it" },
+                    "isolate": unless_variable(json!({ "type": "boolean", "description": "Whether it runs in a process of its own" })),
+                },
+            })),
             "stage": tables(json!({
                 "type": "object",
                 "required": ["use"],
                 "properties": {
-                    "use": { "enum": names, "description": "Which type of stage it is" },
+                    "use": types_of(&names),
                     "doc": { "type": "string" },
                     "run": table(&STAGE_RUN, "How the stage is run"),
                 },
@@ -52,6 +65,31 @@ pub fn json_schema(registry: &Registry) -> Value {
             "test": { "type": "array", "items": test() },
         },
     })
+}
+
+/// What may stand in `use`: of plugins that are not known here, any type.
+fn types_of(names: &[&str]) -> Value {
+    let mut plugins: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut built_in = Vec::new();
+    for name in names {
+        match name.split_once('.') {
+            Some((plugin, _)) => plugins.entry(plugin).or_default().push(name),
+            None => built_in.push(*name),
+        }
+    }
+    let of_plugins = plugins.iter().map(|(plugin, names)| {
+        json!({ "if": { "pattern": format!("^{plugin}\\.") }, "then": { "enum": names } })
+    });
+    let mut types = json!({
+        "type": "string",
+        "description": "Which type of stage it is",
+        "if": { "pattern": FOREIGN },
+        "else": { "enum": built_in },
+    });
+    if !plugins.is_empty() {
+        types["allOf"] = of_plugins.collect();
+    }
+    types
 }
 
 /// A table of named tables.

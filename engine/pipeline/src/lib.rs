@@ -9,6 +9,7 @@
 //! | [`values`] | a stage's parameters after checking |
 //! | [`plan`] | the checked graph, ready to run |
 //! | [`model`], [`model_file`] | `model.toml`, read far enough that every dimension is known |
+//! | [`plugins`] | what a file asks of plugins, and who answers |
 //! | [`run`] | the settings of `[run]` |
 //! | [`check`](mod@check) | from a file to a plan, or to all its mistakes |
 //! | [`codes`], [`diagnostic`], [`source`] | what a mistake is, and its place |
@@ -30,6 +31,7 @@ pub mod model;
 pub mod model_file;
 mod nearest;
 pub mod plan;
+pub mod plugins;
 pub mod reference;
 pub mod render;
 pub mod run;
@@ -48,10 +50,11 @@ pub use json_schema::json_schema;
 pub use model::{HeaderError, ModelHeader, ModelInput, ModelKind};
 pub use model_file::{ModelFault, check_weights};
 pub use plan::{Edge, Node, Plan, StageRun};
+pub use plugins::{About, NoPlugins, Plugin, PluginAsk, PluginRefusal, Plugins};
 pub use run::{OnError, RunSettings};
 pub use schema::{
     Deliver, Dim, Kind, ModelField, Param, ParamKind, Place, Port, Registry, Rows, Schema,
-    StateArgs, keeps_nothing,
+    StateArgs, StateBytes,
 };
 pub use show::show;
 pub use source::{Source, Sources, Span};

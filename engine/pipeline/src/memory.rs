@@ -29,7 +29,7 @@ pub fn state(plan: &Plan, index: usize, tiles: u64) -> u64 {
                 .copied()
         })
         .unwrap_or(0);
-    (node.schema.state_bytes)(&StateArgs {
+    node.schema.state_bytes.bytes(&StateArgs {
         values: &node.values,
         tiles: plan.takes_at_most(index, tiles),
         feature,

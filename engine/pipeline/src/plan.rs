@@ -1,6 +1,6 @@
 //! The checked graph, ready to run.
 
-use crate::{Kind, ModelHeader, RunSettings, Schema, Values};
+use crate::{Kind, ModelHeader, Plugin, RunSettings, Schema, Values};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +16,12 @@ pub struct Plan {
     pub run: RunSettings,
     /// Models by the name of their table.
     pub models: BTreeMap<String, ModelHeader>,
+    /// Plugins that the file names, by name; also those of which only a slide reader is used.
+    pub plugins: Vec<Plugin>,
     /// Stages in topological order; ties in the order of the file. Edges point to earlier nodes only.
     pub nodes: Vec<Node>,
-    /// SHA-256, in hexadecimal, over everything that can change an answer: stages, parameters, edges, models' hashes, and
-    /// the settings of `[run]` that matter (executor, seed, max-failed, default-mpp, ...), not threads, memory or paths of
+    /// SHA-256, in hexadecimal, over everything that can change an answer: stages, parameters, edges, models' and
+    /// plugins' hashes, and the settings of `[run]` that matter (executor, seed, max-failed, default-mpp, ...), not threads, memory or paths of
     /// outputs and slides.
     pub hash: String,
 }

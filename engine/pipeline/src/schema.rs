@@ -24,8 +24,10 @@ pub struct Schema {
     pub ins: &'static [Port],
     /// Output ports; the first is the default.
     pub outs: &'static [Port],
+    /// Of a reduce: it cannot take rows back, so it is refused where slides may change (`run.live`).
+    pub batch_only: bool,
     /// Bytes that the stage keeps of an open slide; reserved when it opens.
-    pub state_bytes: fn(&StateArgs) -> u64,
+    pub state_bytes: StateBytes,
     /// A `[stage.X]` table that works, for `weir stages NAME`.
     pub example: &'static str,
 }
@@ -234,9 +236,41 @@ pub struct StateArgs<'a> {
     pub feature: u64,
 }
 
-/// For stages that keep nothing.
-pub fn keeps_nothing(_: &StateArgs) -> u64 {
-    0
+/// Bytes that a stage keeps of an open slide.
+#[derive(Clone, Copy, Debug)]
+pub enum StateBytes {
+    /// None.
+    Nothing,
+    /// What a built-in stage computes.
+    Of(fn(&StateArgs) -> u64),
+    /// What a plugin's manifest says: `slide + tiles * (tile + feature * d)`, since nothing of it may run before it is loaded.
+    Linear {
+        /// A slide.
+        slide: u64,
+        /// A tile.
+        tile: u64,
+        /// A number of a tile's feature vector.
+        feature: u64,
+    },
+}
+
+impl StateBytes {
+    /// How many; what is beyond 64 bits is their end, which fits no budget.
+    pub fn bytes(&self, args: &StateArgs) -> u64 {
+        match self {
+            StateBytes::Nothing => 0,
+            StateBytes::Of(of) => of(args),
+            StateBytes::Linear {
+                slide,
+                tile,
+                feature,
+            } => feature
+                .saturating_mul(args.feature)
+                .saturating_add(*tile)
+                .saturating_mul(args.tiles)
+                .saturating_add(*slide),
+        }
+    }
 }
 
 /// The stage types that a file may use.

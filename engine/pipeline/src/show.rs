@@ -3,6 +3,7 @@
 use crate::check::{Checked, RUN, shown_settings};
 use crate::doc::Item;
 use crate::plan::{Node, Plan, StageRun};
+use crate::plugins::Plugin;
 use crate::units::show_duration;
 use crate::values::Value;
 use std::collections::BTreeMap;
@@ -50,6 +51,10 @@ pub fn show(plan: &Plan, checked: &Checked) -> String {
         ];
         tables.push((format!("[model.{name}]"), lines));
     }
+    for plugin in &plan.plugins {
+        let lines = self::plugin(checked, plugin);
+        tables.push((format!("[plugin.{}]", plugin.name), lines));
+    }
     for node in &plan.nodes {
         tables.push((format!("[stage.{}]", node.name), stage(plan, checked, node)));
     }
@@ -91,6 +96,38 @@ fn origin(checked: &Checked, item: Option<&Item>) -> String {
         Some(via) => format!("{place}, as ${{{}}}", via.name),
         None => place,
     }
+}
+
+/// The very file and its hash, so that what is shown is what ran.
+fn plugin(checked: &Checked, plugin: &Plugin) -> Vec<Line> {
+    let written = checked.written.plugins.get(&plugin.name);
+    let item = |key: &str| written.and_then(|(_, given)| given.get(key));
+    let from = |key: &str, other: &str| match item(key) {
+        Some(item) => origin(checked, Some(item)),
+        None => other.to_owned(),
+    };
+    let text = |text: &str| Value::Text(text.to_owned()).to_toml();
+    let mut lines = vec![
+        line(
+            "path",
+            Value::Path(plugin.file.clone()).to_toml(),
+            from("path", "found by its name"),
+        ),
+        line(
+            "version",
+            text(&format!("={}", plugin.version)),
+            from("version", "its manifest"),
+        ),
+        line("sha256", text(&plugin.sha256), from("sha256", "its file")),
+    ];
+    if plugin.isolate {
+        lines.push(line(
+            "isolate",
+            "true".into(),
+            from("isolate", "the machine's policy"),
+        ));
+    }
+    lines
 }
 
 fn stage(plan: &Plan, checked: &Checked, node: &Node) -> Vec<Line> {

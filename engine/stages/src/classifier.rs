@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::{BagModel, Pooling};
-use weir_pipeline::schema::{ModelField, keeps_nothing};
+use weir_pipeline::schema::{ModelField, StateBytes};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::{Bag, Body, Prediction, State};
 use weir_runtime::stage::{Batch, Prepare, Prepared, StageError, StageType, Work};
@@ -50,7 +50,8 @@ the greatest probability, the first of equals. An empty bag and a slide that fai
         optional: false,
         doc: "One prediction a slide, replaced by later ones while the slide is open",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.classify]
 use = \"classifier\"
 in = \"pool.bag\"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, RunSettings, Schema, StateArgs,
-    ValueError, Values,
+    StateBytes, ValueError, Values,
 };
 use weir_record::{Failure, Grid, Mpp, MppOrigin, SlideInfo, TileId};
 use weir_runtime::stage::{
@@ -97,7 +97,8 @@ bounded whatever the files hold.",
         optional: false,
         doc: "The feature vector of each row",
     }],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.features]
 use = \"embedding-reader\"
 slides = [\"features/*.safetensors\"]

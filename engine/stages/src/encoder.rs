@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::Encoder;
-use weir_pipeline::schema::{ModelField, keeps_nothing};
+use weir_pipeline::schema::{ModelField, StateBytes};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::{Body, Class, Feature, SlideInfo};
 use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
@@ -56,7 +56,8 @@ is counted as failed.",
         optional: false,
         doc: "The feature vector of each tile",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.encode]
 use = \"encoder\"
 in = \"chosen\"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use weir_pipeline::{Deliver, Param, ParamKind, Place, Rows, Schema, StateArgs};
+use weir_pipeline::{Deliver, Param, ParamKind, Place, Rows, Schema, StateArgs, StateBytes};
 use weir_record::TileId;
 use weir_runtime::stage::{Prepare, Prepared, StageError, StageType};
 
@@ -42,7 +42,8 @@ pub const SCHEMA: Schema = Schema {
     ],
     ins: &[SCORES, ATTENTION],
     outs: &[],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.qupath]\nuse = \"geojson-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",
 };
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use weir_model::file::Whole;
-use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema, StateArgs};
+use weir_pipeline::{
+    Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema, StateArgs, StateBytes,
+};
 use weir_record::{Body, Event, Key, Prediction, SlideId, SlideInfo};
 use weir_runtime::stage::{
     Completed, OpenSlides, Prepare, Prepared, Sink, StageError, StageType, TileReader,
@@ -71,7 +73,8 @@ pub const SCHEMA: Schema = Schema {
         },
     ],
     outs: &[],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.heatmap]\nuse = \"heatmap-sink\"\nin = { scores = \"score\", attention = \"pool.attention\", predictions = \"classify\" }\n",
 };
 

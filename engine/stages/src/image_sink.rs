@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_model::file::Whole;
-use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs};
+use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs, StateBytes};
 use weir_record::{Body, End, Event, Key, SlideId, SlideInfo, TileBuf, TileId};
 use weir_runtime::stage::{Completed, Prepare, Prepared, Sink, StageError, StageType};
 
@@ -36,7 +36,8 @@ pub const SCHEMA: Schema = Schema {
         doc: "Pixels of tiles",
     }],
     outs: &[],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.images]\nuse = \"image-sink\"\nin = \"chosen\"\n",
 };
 

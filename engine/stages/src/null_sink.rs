@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::{Body, Key, SlideId, SlideInfo};
 use weir_runtime::stage::{Completed, Prepare, Prepared, Sink, StageError, StageType};
@@ -34,7 +34,8 @@ a slow consumer, which `pause` makes of it. Tiles are still counted, and a slide
         doc: "Pixels of each tile",
     }],
     outs: &[],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.nothing]
 use = \"null-sink\"
 in = \"tiles\"

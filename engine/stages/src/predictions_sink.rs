@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_model::file;
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema};
 use weir_record::{
     Bag, BagFlags, Body, Coverage, End, Event, Failure, Key, Prediction, SlideId, SlideInfo, State,
@@ -40,7 +40,8 @@ pub const SCHEMA: Schema = Schema {
         doc: "Predictions of slides",
     }],
     outs: &[],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.predictions]\nuse = \"predictions-sink\"\nin = { predictions = \"classify\" }\n",
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::Scorer;
-use weir_pipeline::schema::{ModelField, keeps_nothing};
+use weir_pipeline::schema::{ModelField, StateBytes};
 use weir_pipeline::{Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::Body;
 use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
@@ -60,7 +60,8 @@ A tile of which the network makes no finite number is counted as failed.",
         optional: false,
         doc: "Score and class probabilities of each tile",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.score]
 use = \"scorer\"
 in = \"tiles\"

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::id::mix;
 use weir_record::{
@@ -77,7 +77,8 @@ in the order of its own lines. Pixels are a pattern that depends on the slide, t
         optional: false,
         doc: "Pixels of each tile",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.tiles]
 use = \"scripted-source\"
 script = \"rehearsal.jsonl\"

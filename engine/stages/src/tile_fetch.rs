@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema};
 use weir_record::{Body, Class, Key, Skip, Slab, SlabBuf, SlideInfo, TileBuf};
 use weir_runtime::stage::{
@@ -42,7 +42,8 @@ It reads the slide's own pixels: a stage that changes pixels between the reader 
         optional: false,
         doc: "Pixels of each selected tile",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.chosen]
 use = \"tile-fetch\"
 in = \"top\"

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs};
+use weir_pipeline::{Deliver, Dim, Kind, Place, Port, Rows, Schema, StateArgs, StateBytes};
 use weir_runtime::stage::{Prepare, Prepared, StageError, StageType};
 
 use crate::tile_file;
@@ -31,7 +31,8 @@ pub const SCHEMA: Schema = Schema {
         ATTENTION,
     ],
     outs: &[],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.table]\nuse = \"tiles-sink\"\nin = { scores = \"score\", attention = \"pool.attention\" }\n",
 };
 

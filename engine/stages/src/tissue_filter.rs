@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, Schema};
 use weir_record::{Body, Skip};
 use weir_runtime::stage::{Batch, Prepare, Prepared, StageError, StageType, Work};
@@ -55,7 +55,8 @@ slides, `tissue` of `tile-reader` does it before anything is read.",
         optional: false,
         doc: "Pixels of each tile with tissue",
     }],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "[stage.tissue]
 use = \"tissue-filter\"
 in = \"tiles\"

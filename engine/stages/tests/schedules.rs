@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use graph::{Graph, Models, Seen, models};
 use proptest::prelude::*;
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Kind, Place, Port, Rows, Schema};
 use weir_record::id::mix;
 use weir_record::{Body, Class, Feature, Key, Scores, Skip, SlideInfo, TileId};
@@ -160,7 +160,8 @@ const fn filter(name: &'static str, ins: &'static [Port], outs: &'static [Port])
         params: &[],
         ins,
         outs,
-        state_bytes: keeps_nothing,
+        batch_only: false,
+        state_bytes: StateBytes::Nothing,
         example: "",
     }
 }

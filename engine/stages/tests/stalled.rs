@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use graph::{Graph, models, sharing, source};
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{Deliver, Kind, Place, Rows, Schema};
 use weir_record::ledger::check;
 use weir_record::{Body, End, Failure, Grid, Scores, Seal, SlideInfo, TileId};
@@ -129,7 +129,8 @@ const SLEEPER: Schema = Schema {
     params: &[],
     ins: SHELF.outs,
     outs: &[graph::port("scores", Kind::Scores, &[])],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "",
 };
 

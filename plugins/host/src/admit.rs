@@ -54,25 +54,9 @@ impl Admitted {
 fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal> {
     let (manifest, file) = (described.manifest(), described.file());
     let name = &manifest.name;
-    if let Some((major, minor)) = manifest.abi()
-        && (major != weir_abi::MAJOR || minor > weir_abi::MINOR)
-    {
-        let speaks = match weir_abi::MINOR {
-            0 => format!("{}.0", weir_abi::MAJOR),
-            minor => format!("{0}.0 to {0}.{minor}", weir_abi::MAJOR),
-        };
-        return Err(Refusal::new(
-            "E0505",
-            format!(
-                "plugin `{name}` {} needs plugin ABI {major}.{minor}, and this weir speaks {speaks}",
-                manifest.version
-            ),
-            if major >= weir_abi::MAJOR {
-                "take a newer weir, or a plugin that was built for this one"
-            } else {
-                "take a plugin that was built for this weir"
-            },
-        ));
+    if manifest.abi().is_some_and(|abi| !speaks(abi)) {
+        let subject = format!("plugin `{name}` {}", manifest.version);
+        return Err(foreign(&subject, &manifest.weir_abi));
     }
     if *name != ask.name {
         return Err(Refusal::new(
@@ -115,4 +99,29 @@ fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal
         )),
         Policy::Pinned | Policy::Any => Ok(()),
     }
+}
+
+/// Whether this weir speaks that version of the ABI.
+pub(crate) fn speaks((major, minor): (u32, u32)) -> bool {
+    major == weir_abi::MAJOR && (0..=weir_abi::MINOR).contains(&minor)
+}
+
+/// The refusal of a plugin, `subject`, that was built for the version `abi`.
+pub(crate) fn foreign(subject: &str, abi: &str) -> Refusal {
+    let speaks = match weir_abi::MINOR {
+        0 => format!("{}.0", weir_abi::MAJOR),
+        minor => format!("{0}.0 to {0}.{minor}", weir_abi::MAJOR),
+    };
+    let major = abi
+        .split_once('.')
+        .and_then(|(major, _)| major.parse().ok());
+    Refusal::new(
+        "E0505",
+        format!("{subject} needs plugin ABI {abi}, and this weir speaks {speaks}"),
+        if major.unwrap_or(weir_abi::MAJOR) >= weir_abi::MAJOR {
+            "take a newer weir, or a plugin that was built for this one"
+        } else {
+            "take a plugin that was built for this weir"
+        },
+    )
 }

@@ -2,15 +2,18 @@
 
 use crate::elf;
 use crate::file::PluginFile;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::refusal::Refusal;
+use crate::schema;
 use std::path::Path;
+use weir_pipeline::Schema;
 
 /// A plugin whose file is sound and whose manifest was read; nothing of it has run.
 #[derive(Debug)]
 pub struct Described {
     file: PluginFile,
     manifest: Manifest,
+    schemas: &'static [Schema],
 }
 
 impl Described {
@@ -23,10 +26,17 @@ impl Described {
     pub fn of(file: PluginFile) -> Result<Described, Refusal> {
         let described = || {
             let library = elf::check(file.bytes())?;
-            Manifest::parse(&file.bytes()[library.manifest])
+            let manifest = Manifest::parse(&file.bytes()[library.manifest])?;
+            let schemas = schema::of(&manifest, file.sha256()).map_err(manifest::invalid)?;
+            Ok((manifest, schemas))
         };
-        let manifest = described().map_err(|refusal| refusal.of(file.path()))?;
-        Ok(Described { file, manifest })
+        let (manifest, schemas) =
+            described().map_err(|refusal: Refusal| refusal.of(file.path()))?;
+        Ok(Described {
+            file,
+            manifest,
+            schemas,
+        })
     }
 
     /// The file.
@@ -37,5 +47,10 @@ impl Described {
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Its stages as the checker knows them, in the manifest's order; the same ones whenever the same bytes are described.
+    pub fn schemas(&self) -> &'static [Schema] {
+        self.schemas
     }
 }

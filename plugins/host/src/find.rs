@@ -68,21 +68,25 @@ impl Folders {
         self.0.iter().map(PathBuf::as_path)
     }
 
-    /// The file of plugin `name`, `libNAME.so`; a `-` of the name is a `_` there, as cargo writes it.
-    pub fn find(&self, name: &str) -> Result<Found, Refusal> {
-        let files = [
-            format!("lib{}.so", name.replace('-', "_")),
+    /// Where plugin `name` may be, the first that is there first: `libweir_NAME.so`, `libNAME.so`; a `-` of the name is a `_` there,
+    /// as cargo writes it. The first form is for plugins that have the name of a library, as `openslide`: a folder of plugins
+    /// that stands in LD_LIBRARY_PATH must not put the plugin in that library's place.
+    pub fn places(&self, name: &str) -> Vec<PathBuf> {
+        let as_cargo = name.replace('-', "_");
+        let mut files = vec![
+            format!("libweir_{as_cargo}.so"),
+            format!("lib{as_cargo}.so"),
             format!("lib{name}.so"),
         ];
-        let files = if files[0] == files[1] {
-            &files[..1]
-        } else {
-            &files[..]
-        };
-        let places: Vec<PathBuf> = self
-            .iter()
-            .flat_map(|folder| files.iter().map(move |file| folder.join(file)))
-            .collect();
+        files.dedup();
+        self.iter()
+            .flat_map(|folder| files.iter().map(|file| folder.join(file)))
+            .collect()
+    }
+
+    /// The file of plugin `name`.
+    pub fn find(&self, name: &str) -> Result<Found, Refusal> {
+        let places = self.places(name);
         let mut found = places.iter().filter(|path| path.is_file()).cloned();
         match found.next() {
             Some(path) => Ok(Found {
@@ -118,10 +122,9 @@ mod tests {
         let folders = Folders::only([first.path().to_owned(), second.path().to_owned()]);
         let refused = folders.find("blur-c").unwrap_err();
         assert_eq!(refused.code, "E0501");
-        assert!(
-            refused.what.contains("libblur_c.so") && refused.what.contains("libblur-c.so"),
-            "{refused}"
-        );
+        for file in ["libweir_blur_c.so", "libblur_c.so", "libblur-c.so"] {
+            assert!(refused.what.contains(file), "{refused}");
+        }
         std::fs::write(second.path().join("libblur-c.so"), "").unwrap();
         assert_eq!(
             folders.find("blur-c").unwrap().path,
@@ -131,6 +134,11 @@ mod tests {
         let found = folders.find("blur-c").unwrap();
         assert_eq!(found.path, first.path().join("libblur_c.so"));
         assert_eq!(found.shadowed, [second.path().join("libblur-c.so")]);
+        // The long name comes first within a folder.
+        std::fs::write(first.path().join("libweir_blur_c.so"), "").unwrap();
+        let found = folders.find("blur-c").unwrap();
+        assert_eq!(found.path, first.path().join("libweir_blur_c.so"));
+        assert_eq!(found.shadowed[0], first.path().join("libblur_c.so"));
     }
 
     #[test]

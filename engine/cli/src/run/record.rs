@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_pipeline::{OnError, Plan};
+use weir_plugin_host::Counters;
 use weir_record::{End, Failure, State, Tally};
 use weir_runtime::{Outcome, Progress, SlideRecord, StageCounters, exit};
 use weir_stages::{Executors, Placement, Placements};
@@ -22,6 +23,8 @@ pub struct Facts<'a> {
     pub placements: &'a Placements,
     /// Counters of the stages, of this process.
     pub progress: &'a Progress,
+    /// What plugins counted, of this process.
+    pub counters: &'a Counters,
     /// When it began.
     pub started: SystemTime,
     /// Which part of a batch it was.
@@ -61,6 +64,9 @@ impl Facts<'_> {
             "models": plan.models.iter().map(|(name, model)| (name, json!({
                 "folder": model.folder, "arch": model.arch, "sha256": model.sha256, "contract": model.contract,
             }))).collect::<BTreeMap<_, _>>(),
+            "plugins": plan.plugins.iter().map(|plugin| (&plugin.name, json!({
+                "version": plugin.version, "sha256": plugin.sha256, "file": plugin.file, "isolate": plugin.isolate,
+            }))).collect::<BTreeMap<_, _>>(),
             "settings": settings(plan),
             "counts": counts(outcome),
             // The other processes' memory, kernels and stages are not in it.
@@ -70,6 +76,7 @@ impl Facts<'_> {
                 "budget_peak": outcome.memory_peak,
                 "resident_peak": resident_peak(),
             },
+            "plugin_counters": self.counters.all(),
             "stages": self.progress.stages.iter().map(stage).collect::<Vec<_>>(),
             "sink_failures": outcome.sink_failures,
             "slides": slides,

@@ -5,7 +5,9 @@ use super::stages::Draft;
 use super::wiring::Link;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::doc::Item;
 use crate::model::ModelKind;
+use crate::run::RunSettings;
 use crate::schema::{Kind, ParamKind, Rows, Schema};
 use crate::shapes::fetches;
 use crate::values::Value;
@@ -48,6 +50,31 @@ pub(crate) fn advise(cx: &mut Cx, drafts: &[Draft], links: &[Vec<Link>], order: 
     for &index in order {
         other_pixels(cx, drafts, links, index);
         two_models(cx, drafts, links, index);
+    }
+}
+
+/// Stages that cannot take rows back where rows may be taken back.
+pub(crate) fn batch_only(cx: &mut Cx, drafts: &[Draft], run: &RunSettings, live: Option<&Item>) {
+    if !run.live {
+        return;
+    }
+    for draft in drafts {
+        if draft.schema.is_some_and(|schema| schema.batch_only) {
+            let title = format!(
+                "stage `{}` cannot take tiles back, and a live run may withdraw them",
+                draft.name
+            );
+            let mut found = Diagnostic::new(
+                &codes::E0421,
+                draft.type_span,
+                title,
+                "works on complete slides only",
+            );
+            if let Some(live) = live {
+                found = found.with(live.span, "a live run");
+            }
+            cx.found.push(found.help("set `live = false` in [run]"));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod own;
 mod parse;
 mod paths;
 mod plan;
+mod plugins;
 mod settings;
 mod stages;
 mod structure;
@@ -30,11 +31,12 @@ pub(crate) use stages::KEYS as STAGE_KEYS;
 pub(crate) use variables::TYPES as VARIABLE_TYPES;
 
 use crate::cases::TestCase;
-use crate::codes;
-use crate::diagnostic::Diagnostic;
+use crate::codes::{self, Code};
+use crate::diagnostic::{Diagnostic, Label};
 use crate::doc::{Item, Table};
 use crate::model_file::said;
 use crate::plan::Plan;
+use crate::plugins::{Plugin, PluginRefusal, Plugins};
 use crate::schema::Registry;
 use crate::source::{Sources, Span};
 use parse::Damage;
@@ -53,6 +55,8 @@ pub struct Checked {
     pub plan: Option<Plan>,
     /// All mistakes, in the order of their places.
     pub diagnostics: Vec<Diagnostic>,
+    /// The plugins that it names and that may be used, also when there is no plan.
+    pub plugins: Vec<Plugin>,
     /// The `[[test]]` tables.
     pub tests: Vec<TestCase>,
     /// The texts that the places are in.
@@ -70,6 +74,8 @@ pub struct Written {
     pub(crate) stages: BTreeMap<String, WrittenStage>,
     /// By model: its path.
     pub(crate) models: BTreeMap<String, Item>,
+    /// By plugin: where its table begins, and its values.
+    pub(crate) plugins: BTreeMap<String, (Span, BTreeMap<String, Item>)>,
 }
 
 /// Where a stage was written.
@@ -89,7 +95,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) found: Vec<Diagnostic>,
     pub(crate) damage: Damage,
     pub(crate) models: BTreeMap<String, models::Model>,
-    pub(crate) plugins: Vec<String>,
+    pub(crate) plugins: BTreeMap<String, plugins::Declared>,
 }
 
 impl Cx<'_> {
@@ -122,8 +128,14 @@ impl Cx<'_> {
 }
 
 /// Checks a pipeline file with what the command line and the environment say beside it.
-pub fn check(file: &Path, overrides: &Overrides, registry: &Registry) -> Checked {
-    check_in(file, overrides, registry, &|name| std::env::var(name).ok())
+pub fn check(
+    file: &Path,
+    overrides: &Overrides,
+    registry: &Registry,
+    plugins: &dyn Plugins,
+) -> Checked {
+    let environment = |name: &str| std::env::var(name).ok();
+    check_in(file, overrides, registry, plugins, &environment)
 }
 
 /// The same in an environment of its own.
@@ -131,6 +143,7 @@ pub fn check_in(
     file: &Path,
     overrides: &Overrides,
     registry: &Registry,
+    plugins: &dyn Plugins,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Checked {
     let name = file.display().to_string();
@@ -157,7 +170,7 @@ pub fn check_in(
     }
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => {
-            check_text(file, &text, overrides, registry, environment)
+            check_text(file, &text, overrides, registry, plugins, environment)
         }
         Ok(text) => {
             let at = text.find('\0').unwrap_or(0);
@@ -182,6 +195,7 @@ pub fn check_text(
     text: &str,
     overrides: &Overrides,
     registry: &Registry,
+    plugins: &dyn Plugins,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Checked {
     let folder = file.parent().unwrap_or(Path::new(""));
@@ -192,14 +206,14 @@ pub fn check_text(
         found: Vec::new(),
         damage: Damage::default(),
         models: BTreeMap::new(),
-        plugins: Vec::new(),
+        plugins: BTreeMap::new(),
     };
     // A mark at the beginning is no part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let main = cx.sources.add(file.display().to_string(), text, folder);
     let mut root = parse::document(&mut cx, main);
     overrides::apply(&mut cx, &mut root, overrides);
-    let (plan, tests, written) = passes(&mut cx, root, file, overrides);
+    let (plan, tests, written) = passes(&mut cx, root, file, overrides, plugins);
     let damage = std::mem::take(&mut cx.damage);
     cx.found.retain(|found| {
         found.code == &codes::E0101 || !found.span().is_some_and(|span| damage.spoils(span))
@@ -214,8 +228,10 @@ pub fn check_text(
     });
     cx.found.dedup();
     let plan = plan.filter(|_| !cx.found.iter().any(Diagnostic::is_error));
+    let plugins = cx.plugins.into_values();
     Checked {
         plan,
+        plugins: plugins.filter_map(|declared| declared.plugin).collect(),
         diagnostics: cx.found,
         tests,
         sources: cx.sources,
@@ -228,14 +244,8 @@ fn passes(
     mut root: Table,
     file: &Path,
     overrides: &Overrides,
+    plugins: &dyn Plugins,
 ) -> (Option<Plan>, Vec<TestCase>, Written) {
-    if let Some(plugins) = root.get("plugin").and_then(|entry| entry.value.table()) {
-        cx.plugins = plugins
-            .entries
-            .iter()
-            .map(|entry| entry.name.clone())
-            .collect();
-    }
     structure::top(cx, &root);
     let mut variables = variables::declare(cx, &root, &overrides.variables);
     for entry in &mut root.entries {
@@ -244,6 +254,7 @@ fn passes(
         }
     }
     models::declare(cx, &root);
+    plugins::declare(cx, &root, plugins);
     let drafts = stages::read(cx, &root);
     let mut written = Written::default();
     let run = settings::run(cx, &root, &mut written.run);
@@ -254,6 +265,7 @@ fn passes(
         shapes = fit::check(cx, &drafts, &links, order);
         advice::advise(cx, &drafts, &links, order);
     }
+    advice::batch_only(cx, &drafts, &run, written.run.get("live"));
     let tests = cases::read(cx, &root, &drafts);
     variables::unused(cx, &variables);
     models::unused(cx);
@@ -283,6 +295,10 @@ impl Written {
                 self.models.insert(name.clone(), path.value.clone());
             }
         }
+        for (name, declared) in &cx.plugins {
+            let place = (declared.key, declared.given.clone());
+            self.plugins.insert(name.clone(), place);
+        }
     }
 }
 
@@ -305,6 +321,52 @@ impl Checked {
         diagnostic.help(
             "run.json says `deterministic: false`; `--device cpu` gives the same answer always",
         )
+    }
+
+    /// A plugin is refused after the check, as by the system's loader: the message at its table's place.
+    pub fn plugin_refused(&self, name: &str, refusal: PluginRefusal) -> Diagnostic {
+        let place = self.written.plugins.get(name);
+        plugins::refused_later(name, place.map(|(key, given)| (*key, given)), refusal)
+    }
+
+    /// A stage of a plugin went wrong while it ran (E0519 to E0523): the message at the stage's place.
+    pub fn stage_failed(
+        &self,
+        code: &'static Code,
+        stage: &str,
+        what: &str,
+        help: &str,
+    ) -> Diagnostic {
+        let title = format!("stage `{stage}`: {what}");
+        let diagnostic = match self.written.stages.get(stage) {
+            Some(written) => Diagnostic::new(code, written.key, title, "this stage"),
+            None => Diagnostic::nowhere(code, title),
+        };
+        match help {
+            "" => diagnostic,
+            help => diagnostic.help(help),
+        }
+    }
+
+    /// A stage refused one of its parameters: the message at the parameter, or at the stage where it has its default.
+    pub fn refused_parameter(
+        &self,
+        stage: &str,
+        param: &str,
+        what: &str,
+        help: &str,
+    ) -> Diagnostic {
+        let mut diagnostic = self.refused(stage, what, help);
+        diagnostic.title = format!("stage `{stage}` refused its parameter `{param}`: {what}");
+        let written = self.written.stages.get(stage);
+        if let Some(item) = written.and_then(|written| written.given.get(param)) {
+            let label = Label {
+                span: item.span,
+                text: "this parameter".into(),
+            };
+            diagnostic.labels.insert(0, label);
+        }
+        diagnostic
     }
 
     /// A stage could not make itself ready: the message that says so at the stage's place.

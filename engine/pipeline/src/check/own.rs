@@ -19,7 +19,7 @@ pub(crate) fn schema_faults(registry: &Registry, schema: &'static Schema) -> Vec
         found: Vec::new(),
         damage: parse::Damage::default(),
         models: BTreeMap::new(),
-        plugins: Vec::new(),
+        plugins: BTreeMap::new(),
     };
     let main = cx.sources.add("example", schema.example, Path::new(""));
     for param in schema.params {

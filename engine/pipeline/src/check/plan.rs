@@ -55,12 +55,17 @@ pub(crate) fn make(
     for (name, model) in &cx.models {
         models.insert(name.clone(), model.header.clone()?);
     }
+    let plugins = cx.plugins.values();
+    let plugins = plugins
+        .map(|declared| declared.plugin.clone())
+        .collect::<Option<Vec<_>>>()?;
     let name = root.get("name").and_then(|entry| entry.value.text());
     let mut plan = Plan {
         name: name.map_or_else(|| stem(file), str::to_owned),
         file: file.to_owned(),
         run,
         models,
+        plugins,
         nodes,
         hash: String::new(),
     };

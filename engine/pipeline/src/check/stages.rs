@@ -1,6 +1,6 @@
 //! `[stage.X]`: its type and its parameters.
 
-use super::{Cx, convert, parse, settings, structure};
+use super::{Cx, convert, parse, plugins, settings, structure};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Edit};
 use crate::doc::{Item, Table};
@@ -97,9 +97,12 @@ fn stage(cx: &mut Cx, name: &str, key: Span, table: &Table) -> Draft {
     let Some(text) = convert::text(cx, &entry.value, "use") else {
         return draft;
     };
-    draft.schema = cx.registry.get(&text);
+    draft.schema = cx
+        .registry
+        .get(&text)
+        .or_else(|| plugins::stage_type(cx, &text));
     let Some(schema) = draft.schema else {
-        unknown_type(cx, &entry.value, &text);
+        unknown_type(cx, &entry.value, &text, key);
         return draft;
     };
     let params = Params {
@@ -115,22 +118,12 @@ fn stage(cx: &mut Cx, name: &str, key: Span, table: &Table) -> Draft {
     draft
 }
 
-fn unknown_type(cx: &mut Cx, item: &Item, text: &str) {
+fn unknown_type(cx: &mut Cx, item: &Item, text: &str, key: Span) {
+    if let Some((namespace, _)) = text.split_once('.') {
+        return plugins::unknown_type(cx, item, text, namespace, key);
+    }
     let title = format!("no stage type is called `{text}`");
     let names = || cx.registry.iter().map(|schema| schema.name);
-    if let Some((namespace, _)) = text.split_once('.') {
-        if !cx.plugins.iter().any(|name| name == namespace) {
-            let diagnostic = Diagnostic::new(
-                &codes::E0204,
-                item.span,
-                title,
-                "a name with a dot belongs to a plugin",
-            )
-            .help("this version of weir loads no plugins; `weir stages` lists what is built in");
-            convert::push(cx, item, diagnostic);
-        }
-        return;
-    }
     let near = nearest(text, names()).map(|near| format!("\"{near}\""));
     let mut diagnostic = Diagnostic::new(&codes::E0204, item.span, title, "unknown stage type");
     diagnostic = match near {

@@ -15,7 +15,7 @@ pub(crate) const TOP: [&str; 9] = [
 /// Most stages of a file.
 const STAGES: usize = 4096;
 
-/// Checks the top of the file: version, keys, plugins.
+/// Checks the top of the file: version and keys.
 pub(crate) fn top(cx: &mut Cx, root: &Table) {
     match root.get("weir") {
         Some(entry) if entry.value.data == Data::Integer(Some(1)) => {}
@@ -52,25 +52,6 @@ pub(crate) fn top(cx: &mut Cx, root: &Table) {
         if let Some(entry) = root.get(name) {
             super::convert::text(cx, &entry.value, name);
         }
-    }
-    for (name, key, table) in named_tables(cx, root, "plugin", "plugin") {
-        known_keys(
-            cx,
-            table,
-            &["path", "version", "sha256", "isolate"],
-            &format!("[plugin.{name}]"),
-        );
-        cx.found.push(
-            Diagnostic::new(
-                &codes::E0501,
-                key,
-                format!("plugin `{name}` cannot be loaded: this version of weir has no plugins"),
-                "declared here",
-            )
-            .help(
-                "remove the table and the stages that use it; `weir stages` lists what is built in",
-            ),
-        );
     }
 }
 

@@ -72,4 +72,8 @@ about others. `model.toml` says under `[input]` what it was trained on: `size` i
     E0420 Error "a model of another kind"
 "A `scorer` model scores tiles; a `bag` model encodes, attends and classifies. `kind` in `model.toml` says which it is. The stage takes the other kind.
 Usually two names were exchanged: the scorer takes model A, and encoder, attention-pool and classifier take model B."
+
+    E0421 Error "a stage that takes nothing back in a live run"
+"With `run.live = true` tiles may be withdrawn or come again while a slide is open, so a reduce must be able to take back what it was given. This one says of itself that it cannot: it works in
+batches, where a slide is complete before anything is made of it. Set `live = false`, or use another stage."
 }

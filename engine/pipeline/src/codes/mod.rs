@@ -13,6 +13,7 @@
 mod graph;
 mod models;
 mod parameters;
+mod plugins;
 mod run;
 mod structure;
 mod syntax;
@@ -20,6 +21,7 @@ mod syntax;
 pub use graph::*;
 pub use models::*;
 pub use parameters::*;
+pub use plugins::*;
 pub use run::*;
 pub use structure::*;
 pub use syntax::*;
@@ -80,7 +82,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         structure::ALL,
         parameters::ALL,
         graph::ALL,
-        plugins(),
+        plugins::ALL,
         run::ALL,
         models::ALL,
     ]
@@ -88,22 +90,6 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
     .flatten()
     .copied()
 }
-
-fn plugins() -> &'static [&'static Code] {
-    static PLUGINS: &[&Code] = &[&E0501];
-    PLUGINS
-}
-
-/// A namespace was named, and this version loads no plugins.
-pub static E0501: Code = Code {
-    id: "E0501",
-    severity: Severity::Error,
-    title: "this version loads no plugins",
-    explanation: "A `[plugin.X]` table, or a stage type with a dot as `stain.normalise`, names a plugin. This version of weir has the
-built-in stages only; their names have no dot, and `weir stages` lists them.
-
-Remove the table and the stages that use it, or use a version of weir that loads plugins.",
-};
 
 /// The code of this name, in either case.
 pub fn find(id: &str) -> Option<&'static Code> {

@@ -15,11 +15,11 @@ that does nothing is worse than a message."
 an example. The name of the table is yours to choose; what other stages refer to is that name, not the type."
 
     E0204 Error "unknown stage type"
-"`use` names a stage type that this version does not have. `weir stages` lists all. Names of built-in types have no dot; a name with a dot
-belongs to a plugin, which this version does not load. `use` takes the type; `in` takes the names of stages."
+"`use` names a stage type that is not there. `weir stages` lists the built-in ones, whose names have no dot. A name with a dot belongs to the plugin before the dot:
+`weir plugin inspect NAME` lists what that plugin has. `use` takes the type; `in` takes the names of stages."
 
     E0205 Error "not a name"
-"Stages, variables, models and tests of a pipeline are named by lower-case letters, digits and hyphens, a letter first: `top`, `score-2`.
+"Stages, variables, models, plugins and tests of a pipeline are named by lower-case letters, digits and hyphens, a letter first: `top`, `score-2`.
 Such names stand in references (`score.scores`), in variables of the environment (`WEIR_VAR_X`) and in outputs without quoting."
 
     E0206 Error "unknown variable"

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use weir_pipeline::schema::keeps_nothing;
 use weir_pipeline::{
-    Deliver, Edge, Kind, Node, Place, Plan, Port, Rows, RunSettings, Schema, StateArgs, Values,
-    plan::StageRun,
+    Deliver, Edge, Kind, Node, Place, Plan, Port, Rows, RunSettings, Schema, StateArgs, StateBytes,
+    Values, plan::StageRun,
 };
 use weir_record::id::mix;
 use weir_record::ledger::check;
@@ -188,6 +187,7 @@ impl Scenario {
             file: PathBuf::from("synthetic"),
             run,
             models: BTreeMap::new(),
+            plugins: Vec::new(),
             nodes: vec![
                 node("source", &SOURCE, None),
                 node("score", &SCORE, Some(0)),
@@ -276,7 +276,8 @@ const fn schema(
         params: &[],
         ins,
         outs,
-        state_bytes: keeps_nothing,
+        batch_only: false,
+        state_bytes: StateBytes::Nothing,
         example: "",
     }
 }
@@ -312,7 +313,8 @@ static ENCODE: Schema = schema(
 );
 static POOL: Schema = Schema {
     deliver: Deliver::Generation,
-    state_bytes: keeps_features,
+    batch_only: false,
+    state_bytes: StateBytes::Of(keeps_features),
     ..schema(
         "pool",
         Rows::Reduce,

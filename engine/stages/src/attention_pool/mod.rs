@@ -15,7 +15,7 @@ use weir_model::{BagModel, Pooling};
 use weir_pipeline::schema::ModelField;
 use weir_pipeline::{
     Deliver, Dim, Kind, ModelKind, Param, ParamKind, Place, Plan, Port, Rows, Schema, StateArgs,
-    Values,
+    StateBytes, Values,
 };
 use weir_record::{
     Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State, Tally, TileId,
@@ -150,7 +150,8 @@ changes by when the tile is left out.",
             doc: "Each member's part in the bag",
         },
     ],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.pool]
 use = \"attention-pool\"
 in = \"encode\"

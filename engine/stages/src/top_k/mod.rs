@@ -12,6 +12,7 @@ use weir_kernels::KernelError;
 use weir_kernels::auto::Kernel;
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Plan, Port, Rows, RunSettings, Schema, StateArgs,
+    StateBytes,
 };
 use weir_record::{Body, End, Event, Failure, Key, SlideId, SlideInfo, TileId};
 use weir_runtime::stage::{Completed, Cx, Prepare, Prepared, Reduce, StageError, StageType};
@@ -80,7 +81,8 @@ as without.",
         optional: false,
         doc: "The selected tiles",
     }],
-    state_bytes,
+    batch_only: false,
+    state_bytes: StateBytes::Of(state_bytes),
     example: "[stage.top]
 use = \"top-k\"
 in = \"score\"

@@ -11,7 +11,7 @@ use weir_model::Weights;
 use weir_model::folder::{parameters, save};
 use weir_pipeline::model::{ModelInput, ModelKind};
 use weir_pipeline::plan::StageRun;
-use weir_pipeline::schema::keeps_nothing;
+use weir_pipeline::schema::StateBytes;
 use weir_pipeline::{
     Deliver, Dim, Edge, Kind, ModelHeader, Node, ParamKind, Place, Plan, Port, Rows, RunSettings,
     Schema, Value, Values,
@@ -107,6 +107,7 @@ impl Graph {
             file: "test.weir.toml".into(),
             run,
             models: models.headers.clone(),
+            plugins: Vec::new(),
             nodes: Vec::new(),
             hash: "of the test".into(),
         };
@@ -335,7 +336,8 @@ const COLLECT: Schema = Schema {
         port("attention", Kind::Attention, &[]),
     ],
     outs: &[],
-    state_bytes: keeps_nothing,
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
     example: "",
 };
 
@@ -420,7 +422,8 @@ pub const fn source(name: &'static str) -> Schema {
         params: &[],
         ins: &[],
         outs: TILES,
-        state_bytes: keeps_nothing,
+        batch_only: false,
+        state_bytes: StateBytes::Nothing,
         example: "",
     }
 }

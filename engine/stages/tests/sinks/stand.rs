@@ -102,6 +102,7 @@ pub fn plan(out: &Path, sinks: &[SinkOf]) -> Plan {
             out: out.to_owned(),
             ..RunSettings::default()
         },
+        plugins: Vec::new(),
         models: BTreeMap::from([
             ("a".into(), header(ModelKind::Scorer, "aa")),
             ("b".into(), header(ModelKind::Bag, "bb")),

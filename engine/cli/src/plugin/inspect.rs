@@ -1,0 +1,72 @@
+//! `weir plugin inspect`.
+
+use crate::args::Format;
+use crate::message::{Done, Manner, Refusal};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use weir_pipeline::reference;
+use weir_plugin_host::Described;
+use weir_runtime::exit;
+
+/// Prints everything that is known of a plugin without running it.
+pub fn inspect(plugin: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
+    let described = super::catalogue(false)?
+        .look(plugin)
+        .map_err(super::refused)?;
+    match manner.format {
+        Format::Json => writeln!(out, "{}", json(&described)?)?,
+        _ => out.write_all(text(&described).as_bytes())?,
+    }
+    Ok(exit::DONE)
+}
+
+/// The manifest as it is, with the file and its hash.
+fn json(described: &Described) -> Result<Value, Refusal> {
+    let mut value = serde_json::to_value(described.manifest())
+        .map_err(|error| Refusal::internal(format!("a manifest cannot be written: {error}")))?;
+    value["file"] = described.file().path().to_string_lossy().into();
+    value["sha256"] = described.file().sha256().into();
+    Ok(value)
+}
+
+fn text(described: &Described) -> String {
+    let (file, manifest) = (described.file(), described.manifest());
+    let mut text = format!(
+        "{} {}: {}\n",
+        manifest.name, manifest.version, manifest.summary
+    );
+    let licence = match manifest.licence.as_str() {
+        "" => "not said",
+        licence => licence,
+    };
+    for (key, value) in [
+        ("file", file.path().display().to_string()),
+        ("sha256", file.sha256().to_owned()),
+        ("ABI", manifest.weir_abi.clone()),
+        ("licence", licence.to_owned()),
+        (
+            "holds",
+            super::list::holds(manifest.stages.len(), manifest.readers.len()),
+        ),
+    ] {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{key:<9}{value}");
+    }
+    for reader in &manifest.readers {
+        let endings: Vec<String> = reader
+            .extensions
+            .iter()
+            .map(|ending| format!(".{ending}"))
+            .collect();
+        let _ = writeln!(text, "\nreader {}: {}", reader.id, reader.summary);
+        if !endings.is_empty() {
+            let _ = writeln!(text, "  files {}", endings.join(", "));
+        }
+    }
+    for schema in described.schemas() {
+        let _ = write!(text, "\n{}", reference::text(schema));
+    }
+    text
+}

@@ -1,0 +1,378 @@
+//! Plugins are found, described, checked, listed and pinned without any of their code running.
+
+use crate::libraries::Library;
+use crate::program::{Said, command, fixture, root, said};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = r#"{ "weir-abi": "1.0", "name": "probe", "version": "0.3.1", "summary": "For tests", "licence": "MIT",
+  "stages": [ { "id": "probe.same", "summary": "Hands tiles on", "rows": "filter",
+    "state": { "slide": 0 },
+    "in": [ { "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" } ],
+    "out": [ { "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" } ],
+    "params": [ { "name": "beta", "type": "float", "default": 0.15, "min": 0, "max": 1, "doc": "A number" } ] } ],
+  "readers": [ { "id": "probe", "summary": "Reads probes", "extensions": ["prb"] } ] }"#;
+
+/// A folder with plugins, a home without any, and a pipeline that uses one.
+struct Stand {
+    folder: tempfile::TempDir,
+}
+
+impl Stand {
+    fn new() -> Stand {
+        let stand = Stand {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(stand.plugins()).unwrap();
+        stand.library("probe", Some(MANIFEST), "weir_plugin_v1");
+        stand.pipeline("# The plugin that is tried.\n[plugin.probe]   # found by its name\n");
+        stand
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("it.weir.toml")
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.folder.path().join("mark")
+    }
+
+    fn library(&self, name: &str, manifest: Option<&str>, entry: &str) -> PathBuf {
+        let mark = &self.mark();
+        let library = Library {
+            manifest,
+            entry,
+            mark,
+        };
+        library.build(&self.plugins().join(format!("lib{name}.so")))
+    }
+
+    fn pipeline(&self, plugins: &str) {
+        let (slide, model) = (
+            fixture("slide-14082.tiff"),
+            root().join("tests/diagnostics/models/a"),
+        );
+        let text = format!(
+            r#"weir = 1
+
+{plugins}
+[run]
+out = "out"
+
+[model.a]
+path = {model:?}
+
+[stage.tiles]
+use = "tile-reader"
+slides = {slide:?}
+size = 50
+mpp = 4.0
+
+[stage.even]
+use = "probe.same"
+in = "tiles"   # original pixels
+beta = 0.5
+
+[stage.score]
+use = "scorer"
+in = "even"
+model = "a"
+
+[stage.table]
+use = "tiles-sink"
+in = "score"
+"#
+        );
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    /// `weir ARGUMENTS` with these plugins alone, under the rules of `rules`, if any.
+    fn weir(&self, rules: Option<&str>, arguments: &[&str]) -> Said {
+        let mut weir = command(arguments);
+        weir.env("WEIR_PLUGIN_PATH", self.plugins())
+            .env("XDG_DATA_HOME", self.folder.path().join("none"))
+            .env_remove("WEIR_RULES");
+        if let Some(rules) = rules {
+            let file = self.folder.path().join("rules.toml");
+            std::fs::write(&file, rules).unwrap();
+            weir.env("WEIR_RULES", file);
+        }
+        said(weir)
+    }
+
+    fn of_file(&self, rules: Option<&str>, arguments: &[&str]) -> Said {
+        let file = self.file().display().to_string();
+        self.weir(rules, &[arguments, &[file.as_str()]].concat())
+    }
+
+    fn nothing_ran(&self) {
+        assert!(!self.mark().exists(), "code of a plugin has run");
+    }
+}
+
+#[test]
+fn a_plugin_is_known_in_full_without_being_run() {
+    let stand = Stand::new();
+    let said = stand.of_file(None, &["validate"]).exits(0);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    let graph = stand.of_file(None, &["graph"]).exits(0).out;
+    assert!(graph.contains("probe.same"), "{graph}");
+    let shown = stand.of_file(None, &["show"]).exits(0).out;
+    assert!(
+        shown.contains("[plugin.probe]") && shown.contains("sha256 = "),
+        "{shown}"
+    );
+
+    let described = stand.weir(None, &["stages", "probe.same"]).exits(0).out;
+    for part in [
+        "probe.same: Hands tiles on",
+        "rows: filter",
+        "pixels [height x width x 3]",
+        "default 0.15",
+        "use = \"probe.same\"",
+    ] {
+        assert!(described.contains(part), "{part} in\n{described}");
+    }
+    let file = stand.plugins().join("libprobe.so").display().to_string();
+    for plugin in ["probe", file.as_str()] {
+        let list = stand
+            .weir(None, &["stages", "--plugin", plugin])
+            .exits(0)
+            .out;
+        assert!(
+            list.contains("tile-reader") && list.contains("probe.same"),
+            "{list}"
+        );
+        let schema = stand
+            .weir(None, &["schema", "--plugin", plugin])
+            .exits(0)
+            .out;
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        let types = &schema["properties"]["stage"]["additionalProperties"]["allOf"];
+        let of = |entry: &&Value| entry["if"]["properties"]["use"]["const"] == "probe.same";
+        let entry = types.as_array().unwrap().iter().find(of).unwrap();
+        assert_eq!(entry["then"]["properties"]["beta"]["else"]["maximum"], 1.0);
+        let inspected = stand
+            .weir(None, &["plugin", "inspect", plugin])
+            .exits(0)
+            .out;
+        for part in [
+            "probe 0.3.1: For tests",
+            "MIT",
+            "1 stage type, 1 slide reader",
+            ".prb",
+            "beta: number, 0 to 1; default 0.15",
+        ] {
+            assert!(inspected.contains(part), "{part} in\n{inspected}");
+        }
+        let json = stand
+            .weir(None, &["plugin", "inspect", plugin, "--format", "json"])
+            .exits(0)
+            .out;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["weir-abi"], "1.0");
+        assert_eq!(json["stages"][0]["id"], "probe.same");
+        assert!(inspected.contains(json["sha256"].as_str().unwrap()));
+    }
+    let said = stand.weir(None, &["stages", "other.same"]).exits(2);
+    assert!(
+        said.err.contains("[E0501]") && said.err.contains("libother.so"),
+        "{}",
+        said.err
+    );
+    let said = stand.weir(None, &["stages", "probe.sane"]).exits(2);
+    assert!(said.err.contains("probe.same"), "{}", said.err);
+    stand.nothing_ran();
+}
+
+#[test]
+fn the_list_names_what_cannot_be_used_and_why() {
+    let stand = Stand::new();
+    stand.library("plain", None, "other_entry");
+    stand.library(
+        "wrongly",
+        Some(&MANIFEST.replace("\"probe", "\"rightly")),
+        "weir_plugin_v1",
+    );
+    let later = stand.folder.path().join("none/weir/plugins");
+    std::fs::create_dir_all(&later).unwrap();
+    std::fs::copy(
+        stand.plugins().join("libprobe.so"),
+        later.join("libprobe.so"),
+    )
+    .unwrap();
+    let list = stand.weir(None, &["plugin", "list"]).exits(0).out;
+    for part in [
+        "probe 0.3.1: For tests (1 stage type, 1 slide reader)",
+        "[E0503] it is no weir plugin: it does not export `weir_plugin_v1`; it exports other_entry",
+        "call the file librightly.so",
+        "not used: ",
+    ] {
+        assert!(list.contains(part), "{part} in\n{list}");
+    }
+    let json = stand
+        .weir(None, &["plugin", "list", "--format", "json"])
+        .exits(0)
+        .out;
+    let lines: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let named: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["name"] == "probe")
+        .collect();
+    assert_eq!(named.len(), 2, "{json}");
+    assert!(
+        named[0]["shadowed_by"].is_null() && named[1]["shadowed_by"].is_string(),
+        "{json}"
+    );
+    assert!(lines.iter().any(|line| line["code"] == "E0503"));
+    let doctor = stand.weir(None, &["doctor"]).out;
+    assert!(
+        doctor.contains("probe 0.3.1 in ") && doctor.contains("weir plugin list"),
+        "{doctor}"
+    );
+    let warned = stand.of_file(None, &["validate"]).exits(0);
+    assert!(warned.err.contains("warning[W0511]"), "{}", warned.err);
+    stand.nothing_ran();
+}
+
+#[test]
+fn a_pin_is_written_beside_the_comments_and_holds_the_file_to_its_bytes() {
+    let stand = Stand::new();
+    let before = std::fs::read_to_string(stand.file()).unwrap();
+    let refused = stand.of_file(None, &["run", "--locked"]).exits(2);
+    assert!(
+        refused.err.contains("error[E0508]") && refused.err.contains("`--locked` says so"),
+        "{}",
+        refused.err
+    );
+
+    let file = stand.file().display().to_string();
+    let said = stand
+        .weir(None, &["plugin", "pin", &file, "other"])
+        .exits(2);
+    assert!(said.err.contains("[plugin.other]"), "{}", said.err);
+    let pinned = stand.of_file(None, &["plugin", "pin"]).exits(0).out;
+    let hash = pinned.split_whitespace().nth(2).unwrap();
+    let after = std::fs::read_to_string(stand.file()).unwrap();
+    assert_eq!(
+        after.replacen(&format!("sha256 = \"{hash}\"\n"), "", 1),
+        before
+    );
+    assert_ne!(after, before);
+    stand
+        .weir(None, &["plugin", "pin", &file, "probe"])
+        .exits(0);
+    assert_eq!(std::fs::read_to_string(stand.file()).unwrap(), after);
+
+    // Pinned, it passes the rules.
+    stand
+        .of_file(Some("plugins = \"pinned\""), &["validate"])
+        .exits(0);
+    let run = stand.of_file(None, &["run", "--locked"]);
+    assert!(!run.err.contains("E0508"), "{}", run.err);
+
+    // Other bytes do not, until they are pinned.
+    std::fs::remove_file(stand.mark()).ok();
+    stand.library(
+        "probe",
+        Some(&MANIFEST.replace("0.3.1", "0.3.2")),
+        "weir_plugin_v1",
+    );
+    for arguments in [&["validate"][..], &["run"], &["run", "--locked"]] {
+        let said = stand.of_file(None, arguments).exits(2);
+        assert!(
+            said.err.contains("error[E0507]") && said.err.contains(hash),
+            "{}",
+            said.err
+        );
+    }
+    stand.of_file(None, &["plugin", "pin"]).exits(0);
+    stand.of_file(None, &["validate"]).exits(0);
+    stand.nothing_ran();
+}
+
+#[test]
+fn the_machines_rules_hold_whatever_a_file_says() {
+    let stand = Stand::new();
+    for (rules, what) in [
+        ("plugins = \"none\"", "no plugins are allowed here"),
+        (
+            "plugins = \"pinned\"",
+            "only pinned plugins are allowed here",
+        ),
+        ("plugin = \"none\"", "there is no rule `plugin`"),
+    ] {
+        for arguments in [&["validate"][..], &["run"], &["graph"]] {
+            let said = stand.of_file(Some(rules), arguments).exits(2);
+            assert!(
+                said.err.contains(what) && said.err.contains("rules.toml"),
+                "{}",
+                said.err
+            );
+        }
+    }
+    let said = stand
+        .of_file(Some("isolate = \"always\""), &["show"])
+        .exits(0);
+    assert!(said.out.contains("isolate = true"), "{}", said.out);
+    let file = stand.plugins().join("libprobe.so");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let said = stand.of_file(None, &["run"]).exits(2);
+    assert!(said.err.contains("anybody may write to it"), "{}", said.err);
+    stand.nothing_ran();
+}
+
+#[test]
+fn a_plugin_with_readers_only_may_be_named_and_its_path_is_the_files() {
+    let stand = Stand::new();
+    let readers = r#"{ "weir-abi": "1.0", "name": "glass", "version": "2.0.0", "summary": "Reads",
+      "readers": [ { "id": "glass", "summary": "Reads glass" } ] }"#;
+    let library = stand.library("glass", Some(readers), "weir_plugin_v1");
+    let beside = stand.folder.path().join("beside.so");
+    std::fs::rename(library, &beside).unwrap();
+    stand.pipeline(
+        "[plugin.probe]\n\n[plugin.glass]\npath = \"beside.so\"\nversion = \"2\"\nisolate = true\n",
+    );
+    let shown = stand.of_file(None, &["show"]).exits(0).out;
+    assert!(
+        shown.contains("[plugin.glass]") && shown.contains("version = \"=2.0.0\""),
+        "{shown}"
+    );
+    let hash = |said: Said| said.exits(0).out;
+    let with = hash(stand.of_file(None, &["graph", "--as", "json"]));
+    stand.pipeline("[plugin.probe]\n");
+    let without = hash(stand.of_file(None, &["graph", "--as", "json"]));
+    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap()["hash"].clone();
+    assert!(
+        of(&with).is_string() && of(&with) != of(&without),
+        "what is read with is part of the plan"
+    );
+    stand.nothing_ran();
+}
+
+#[test]
+fn bytes_that_are_no_plugin_are_refused_at_their_table() {
+    let stand = Stand::new();
+    let whole = std::fs::read(stand.plugins().join("libprobe.so")).unwrap();
+    std::fs::write(
+        stand.plugins().join("libprobe.so"),
+        &whole[..whole.len() / 2],
+    )
+    .unwrap();
+    let said = stand.of_file(None, &["validate"]).exits(2);
+    assert!(
+        said.err.contains("error[E0506]") && said.err.contains("[plugin.probe]"),
+        "{}",
+        said.err
+    );
+    assert!(Path::new(&stand.file()).exists());
+    stand.nothing_ran();
+}

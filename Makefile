@@ -40,6 +40,7 @@ plugins: setup
 	cargo build --release $(PLUGINS:%=-p weir-plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
 	for name in $(PLUGINS); do install -m 644 $(TARGET)/release/libweir_$$name.so $(TARGET)/release/plugins/; done
+	$(MAKE) -C plugins/blur-c OUT=$(abspath $(TARGET)/release/plugins)
 
 setup: packages $(ONNXRUNTIME) $(OPENSLIDE)
 

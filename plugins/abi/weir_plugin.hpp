@@ -522,20 +522,24 @@ constexpr weir_reader slides(const char *id, uint32_t flags = 0) noexcept {
 }  // namespace weir
 
 // The one symbol, for the stages that stand there; after WEIR_MANIFEST. What also has readers writes it by hand.
-#define WEIR_PLUGIN(...)                                                                                        \
-  namespace {                                                                                                   \
-  const weir_stage weir_stages[] = {__VA_ARGS__};                                                               \
-  }                                                                                                             \
-  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {              \
-    static const struct list {                                                                                  \
-      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                         \
-      list() noexcept {                                                                                         \
-        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                          \
-      }                                                                                                         \
-    } stages;                                                                                                   \
-    static const weir_plugin plugin = {sizeof(weir_plugin), WEIR_ABI_MINOR, weir_manifest, stages.at, nullptr,  \
-                                       static_cast<uint32_t>(sizeof stages.at / sizeof stages.at[0]), 0};       \
-    *out = &plugin;                                                                                             \
-    return WEIR_OK;                                                                                             \
+#define WEIR_PLUGIN(...)                                                                               \
+  namespace {                                                                                          \
+  const weir_stage weir_stages[] = {__VA_ARGS__};                                                      \
+  }                                                                                                    \
+  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {     \
+    static const struct whole {                                                                        \
+      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                \
+      weir_plugin table{}; /* by name: it grows at its end */                                          \
+      whole() noexcept {                                                                               \
+        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                 \
+        table.struct_size = sizeof(weir_plugin);                                                       \
+        table.abi_minor = WEIR_ABI_MINOR;                                                              \
+        table.manifest = weir_manifest;                                                                \
+        table.stages = at;                                                                             \
+        table.n_stages = static_cast<uint32_t>(sizeof at / sizeof at[0]);                              \
+      }                                                                                                \
+    } plugin;                                                                                          \
+    *out = &plugin.table;                                                                              \
+    return WEIR_OK;                                                                                    \
   }
 #endif

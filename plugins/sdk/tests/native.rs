@@ -240,13 +240,7 @@ fn the_thirty_lines_of_c_of_the_readme_run() {
         folder.path().join("libthird.so"),
     );
     std::fs::write(&source, text).unwrap();
-    compile(
-        "gcc",
-        "c11",
-        &["-Wno-missing-field-initializers", "-fPIC", "-shared"],
-        &[&source],
-        &library,
-    );
+    compile("gcc", "c11", &["-fPIC", "-shared"], &[&source], &library);
     Described::read(&library).unwrap();
     let stage = Library::open(&library)
         .unwrap()

@@ -53,6 +53,7 @@
 
 mod about;
 mod call;
+mod columns;
 mod done;
 mod functions;
 mod library;

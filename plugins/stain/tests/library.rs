@@ -22,7 +22,7 @@ fn the_file_has_its_three_stages() {
     ] {
         let stage = library.stage(id).unwrap().start().unwrap();
         let done = stage
-            .process(Rows::pixels(8, 8).push("a", 0, 0, &[240; 192]))
+            .process(Rows::pixels(8, 8).push("a", 0, 0, &[240_u8; 192]))
             .unwrap();
         for output in outputs {
             assert_eq!(

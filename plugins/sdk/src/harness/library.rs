@@ -1,11 +1,13 @@
 //! A plugin in a file.
 
 use super::about::About;
-use super::call::{CallBox, Shared};
+use super::call::{CallBox, Shared, lock};
+use super::done::Line;
 use super::functions::HOST;
 use super::reader::Reader;
 use super::stage::{Setup, finish_plain};
-use crate::abi::plugin::{Entry, Plugin};
+use crate::abi;
+use crate::abi::plugin::{DescribeV1, Entry, Plugin};
 use crate::abi::reader::Reader as ReaderTable;
 use crate::abi::stage::Stage as StageTable;
 use crate::error::{Error, Result};
@@ -30,6 +32,7 @@ pub struct Library {
     stages: &'static [*const StageTable],
     readers: &'static [*const ReaderTable],
     manifest: Json,
+    table: &'static Plugin,
 }
 
 impl Library {
@@ -75,7 +78,31 @@ impl Library {
             readers: unsafe { slice(plugin.readers, plugin.n_readers) },
             manifest: serde_json::from_slice(manifest.to_bytes())
                 .map_err(|error| Error::new(format!("the manifest is no JSON: {error}")))?,
+            table: plugin,
         })
+    }
+
+    /// What the plugin says of a file.
+    ///
+    /// # Errors
+    /// When it describes none, or not this one.
+    pub fn describe(&self, path: &Path) -> Result<Vec<Line>> {
+        let extension = self.table.extension;
+        // SAFETY: the id is terminated.
+        let found = extension.map(|extension| unsafe { extension(c"weir.describe/1".as_ptr()) });
+        // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
+        let found = found.and_then(|found| unsafe { found.cast::<DescribeV1>().as_ref() });
+        let describe = found
+            .and_then(|found| found.describe)
+            .ok_or_else(|| Error::new("the plugin describes no files"))?;
+        let path = std::path::absolute(path)?;
+        let shared = Arc::new(Shared::default());
+        let call = CallBox::plain(&shared).open();
+        // SAFETY: as weir_plugin.h says: host, call and path live through the call.
+        let status =
+            unsafe { describe(&HOST.0, call.raw(), abi::Str::new(&path.to_string_lossy())) };
+        finish_plain(&call, status)?;
+        Ok(lock(&shared.log).clone())
     }
 
     /// The manifest.
@@ -126,11 +153,13 @@ impl Library {
 }
 
 fn last_error() -> String {
-    // SAFETY: the text is terminated and copied before the next call of this thread.
-    match unsafe { dlerror().as_ref() } {
-        Some(text) => unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned(),
-        None => "no reason was given".into(),
+    // SAFETY: what it gives is terminated, or null.
+    let text = unsafe { dlerror() };
+    if text.is_null() {
+        return "no reason was given".into();
     }
+    // SAFETY: as above; it is copied before this thread's next call.
+    unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned()
 }

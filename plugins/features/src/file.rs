@@ -434,7 +434,9 @@ fn chunk_rows(dataset: &Dataset, name: &str, size: usize, length: u64) -> Result
         return Ok(None);
     };
     let shape = dataset.shape().map_err(broken)?;
-    let bytes = sides.iter().try_fold(size as u64, |all, side| all.checked_mul(*side));
+    let bytes = sides
+        .iter()
+        .try_fold(size as u64, |all, side| all.checked_mul(*side));
     let fits = bytes.is_some_and(|bytes| bytes <= MOST_CHUNK);
     if !fits || sides.len() != shape.len() || sides.contains(&0) {
         return Err(Error::new(format!(
@@ -445,7 +447,10 @@ fn chunk_rows(dataset: &Dataset, name: &str, size: usize, length: u64) -> Result
     let chunks = dataset.chunks().map_err(broken)?;
     let beyond = |chunk: &Chunk| {
         chunk.storage_size > MOST_CHUNK
-            || chunk.address.checked_add(chunk.storage_size).is_none_or(|end| end > length)
+            || chunk
+                .address
+                .checked_add(chunk.storage_size)
+                .is_none_or(|end| end > length)
     };
     if let Some(chunk) = chunks.iter().find(|chunk| beyond(chunk)) {
         return Err(Error::new(format!(
@@ -454,7 +459,10 @@ fn chunk_rows(dataset: &Dataset, name: &str, size: usize, length: u64) -> Result
         ))
         .help("the file is cut off or damaged: write it again"));
     }
-    let along = shape.iter().zip(&sides).map(|(length, side)| length.div_ceil(*side));
+    let along = shape
+        .iter()
+        .zip(&sides)
+        .map(|(length, side)| length.div_ceil(*side));
     let all = along.fold(1_u64, u64::saturating_mul);
     if (chunks.len() as u64) < all {
         return Err(Error::new(format!(

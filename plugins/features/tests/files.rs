@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use proptest::prelude::*;
 use weir_features::file::FeatureFile;
 use weir_features::layout::Layout;
 use weir_features::output::{About, Dtype, write};
-use proptest::prelude::*;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -436,13 +436,13 @@ fn stamps_older_files_and_clams_other_levels_have_their_own_scale() {
             .with_f32_data(&[1.0, 2.0])
             .with_shape(&[2, 1]);
         b.create_dataset("coords")
-            .with_f32_data(&[0.0, 224.0, 448.0, 224.0])
+            .with_f32_data(&[0.0, 224.0, 224.0, 448.0])
             .with_shape(&[2, 2]);
     });
     let corners = first.corners(Some(0.5), None).unwrap();
     assert_eq!(
         (corners.at, corners.side),
-        (vec![(0, 512), (1024, 512)], 512.0)
+        (vec![(0, 512), (512, 1024)], 512.0)
     );
     assert_eq!(first.tile_mpp(), Some(256.0 / 224.0));
     // Version 2.0.

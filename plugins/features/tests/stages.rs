@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use weir_features::reader::Reader;
 use weir_features::writer::Writer;
-use serde_json::json;
 use weir_plugin::harness::{self, Rows, Sent, Stage};
 use weir_plugin::{End, SlideInfo};
 

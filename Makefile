@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
+PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0 python3-h5py
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
 # NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
@@ -35,7 +35,7 @@ build: setup
 	cargo build --release -p weir
 
 # Beside the program, where they are found by their names.
-PLUGINS := openslide
+PLUGINS := openslide features
 plugins: setup
 	cargo build --release $(PLUGINS:%=-p weir-plugin-%)
 	@mkdir -p $(TARGET)/release/plugins

@@ -19,6 +19,7 @@
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`rules`] | what the machine's owner allows |
 //! | [`catalogue`] | all of this for the checker, and for lists |
+//! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`prepare`] | its stages as the runtime's |
@@ -42,6 +43,7 @@ mod offer;
 mod parameters;
 pub mod prepare;
 mod reduce;
+pub mod new;
 pub mod refusal;
 pub mod rules;
 mod schema;

@@ -153,11 +153,13 @@ impl Library {
 }
 
 fn last_error() -> String {
-    // SAFETY: the text is terminated and copied before the next call of this thread.
-    match unsafe { dlerror().as_ref() } {
-        Some(text) => unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned(),
-        None => "no reason was given".into(),
+    // SAFETY: what it gives is terminated, or null.
+    let text = unsafe { dlerror() };
+    if text.is_null() {
+        return "no reason was given".into();
     }
+    // SAFETY: as above; it is copied before this thread's next call.
+    unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned()
 }

@@ -534,7 +534,7 @@ constexpr weir_reader slides(const char *id, uint32_t flags = 0) noexcept {
       }                                                                                                         \
     } stages;                                                                                                   \
     static const weir_plugin plugin = {sizeof(weir_plugin), WEIR_ABI_MINOR, weir_manifest, stages.at, nullptr,  \
-                                       static_cast<uint32_t>(sizeof stages.at / sizeof stages.at[0]), 0, nullptr};\
+                                       static_cast<uint32_t>(sizeof stages.at / sizeof stages.at[0]), 0, nullptr};        \
     *out = &plugin;                                                                                             \
     return WEIR_OK;                                                                                             \
   }

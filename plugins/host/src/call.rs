@@ -43,6 +43,9 @@ impl Who {
     }
 }
 
+/// The status of a call whose process ended; the call was told how. No function of a plugin returns it.
+pub(crate) const GONE: Status = i32::MIN;
+
 /// What a plugin said of an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
@@ -246,6 +249,7 @@ impl Call {
                         "this is a fault of the plugin: please report it to its author".into();
                 }
             }
+            GONE if !unsaid => {}
             status::FAIL
             | status::RETRY
             | status::PARAM

@@ -54,6 +54,31 @@ fn layout(output: &Output) -> Vec<(&'static str, Dtype, Option<usize>)> {
     }
 }
 
+/// The columns of what a plugin makes for an output: name, type, shape of a row.
+pub(crate) fn made(output: &Output) -> Result<Vec<(&'static str, Dtype, Vec<i64>)>, String> {
+    let side = |at: usize| output.shape.get(at).map_or(0, |&n| n as i64);
+    Ok(match output.kind {
+        Kind::Table => {
+            return Err(format!(
+                "output `{}` carries tables, which are made in another way",
+                output.name
+            ));
+        }
+        Kind::Pixels => vec![("pixels", Dtype::U8, vec![side(0), side(1), 3])],
+        Kind::Features => vec![("features", Dtype::F32, vec![side(0)])],
+        _ => layout(output)
+            .into_iter()
+            .map(|(name, dtype, width)| {
+                (
+                    name,
+                    dtype,
+                    width.map(|width| width as i64).into_iter().collect(),
+                )
+            })
+            .collect(),
+    })
+}
+
 /// A column's memory outside of its rows' own.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -61,13 +86,13 @@ pub(crate) struct Part {
     dtype: Dtype,
     rows: Vec<*mut c_void>,
     shape: Vec<i64>,
-    lengths: Vec<u64>,
+    pub lengths: Vec<u64>,
     pitch: i64,
     writable: bool,
 }
 
 impl Part {
-    fn new(name: &'static str, dtype: Dtype, shape: Vec<i64>, rows: Vec<*mut c_void>) -> Part {
+    pub fn new(name: &'static str, dtype: Dtype, shape: Vec<i64>, rows: Vec<*mut c_void>) -> Part {
         let pitch = pitch(&rows);
         Part {
             name,
@@ -80,7 +105,7 @@ impl Part {
         }
     }
 
-    fn writable(mut self) -> Part {
+    pub fn writable(mut self) -> Part {
         self.writable = true;
         self
     }

@@ -1,6 +1,6 @@
 //! What holds of a slide at an input of a reduce or a sink, and what of it the plugin has not been told yet.
 
-use crate::instance::Pool;
+use crate::instance::{Holder, Pool};
 use crate::reduce::{process, removed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,18 +79,18 @@ impl Held {
 
 impl Waiting {
     /// Tells the plugin.
-    pub fn give(self, pool: &Pool, port: u32) -> Result<(), StageError> {
+    pub fn give(self, pool: &Pool, holder: &Holder, port: u32) -> Result<(), StageError> {
         if let Some(info) = self.info.filter(|_| !self.removed.is_empty()) {
             let rows = removed(&self.removed, &info);
             let task = crate::call::Task::Setup;
-            pool.call(task, |stage, me, call| match stage.remove {
+            pool.call_for(holder, task, |stage, me, call| match stage.remove {
                 // SAFETY: as the header says: the rows live through the call.
                 Some(remove) => unsafe { remove(me, call, port, rows.as_ptr(), rows.len() as u32) },
                 None => status::UNSUPPORTED,
             })?;
         }
         if !self.values.is_empty() {
-            process(pool, port, self.values)?;
+            process(pool, holder, port, self.values)?;
         }
         Ok(())
     }

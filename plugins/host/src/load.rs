@@ -4,7 +4,7 @@
 //! thread-local destructors and its tables may be in use by anybody, and nothing tells when they are not.
 
 use crate::admit::Admitted;
-use crate::call::{Call, Who};
+use crate::call::{Call, Said, Who};
 use crate::manifest::Manifest;
 use crate::offer::HOST;
 use crate::refusal::Refusal;
@@ -34,16 +34,37 @@ static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::n
 
 impl Loaded {
     /// Loads the library, runs its entry, and holds its tables against its manifest.
-    pub fn new(admitted: Admitted) -> Result<&'static Loaded, Refusal> {
+    pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
         let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(admitted.file().sha256()) {
             return Ok(known);
         }
-        let path = admitted.file().path().to_owned();
-        let loaded = load(admitted).map_err(|refusal| refusal.of(path))?;
+        let who = Arc::new(Who::plugin(
+            &admitted.manifest().name,
+            &admitted.manifest().version,
+        ));
+        let loaded = Loaded::entered(admitted, |entry| {
+            let call = Call::setup(who);
+            let mut out: *const Plugin = std::ptr::null();
+            // SAFETY: host and call live through the call, and `out` is a place for a pointer.
+            let said = unsafe { entry(&HOST, call.as_ptr(), &mut out) };
+            match said == status::OK && !out.is_null() {
+                true => Ok(out),
+                false => Err(call.close(said)),
+            }
+        })?;
         let loaded: &'static Loaded = Box::leak(Box::new(loaded));
         all.insert(loaded.sha256.clone(), loaded);
         Ok(loaded)
+    }
+
+    /// Loads the library; `enter` calls its entry.
+    pub(crate) fn entered(
+        admitted: &Admitted,
+        enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
+    ) -> Result<Loaded, Refusal> {
+        let path = admitted.file().path().to_owned();
+        load(admitted, enter).map_err(|refusal| refusal.of(path))
     }
 
     /// What it says of itself.
@@ -72,9 +93,11 @@ impl Loaded {
     }
 }
 
-fn load(admitted: Admitted) -> Result<Loaded, Refusal> {
+fn load(
+    admitted: &Admitted,
+    enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
+) -> Result<Loaded, Refusal> {
     let (file, manifest) = (admitted.file(), admitted.manifest());
-    let who = Arc::new(Who::plugin(&manifest.name, &manifest.version));
     let address = format!("/proc/self/fd/{}", file.sealed().as_raw_fd());
     // SAFETY: the library's constructors run here: that is what its user asked for by naming it in a pipeline, and the bytes
     // are those that were hashed and whose segments were checked.
@@ -95,18 +118,13 @@ fn load(admitted: Admitted) -> Result<Loaded, Refusal> {
     });
     std::mem::forget(library);
     let entry = entry?;
-    let call = Call::setup(who);
-    let mut out: *const Plugin = std::ptr::null();
-    // SAFETY: host and call live through the call, and `out` is a place for a pointer.
-    let said = unsafe { entry(&HOST, call.as_ptr(), &mut out) };
-    if said != status::OK || out.is_null() {
-        let error = call.close(said);
-        return Err(Refusal::new(
+    let out = enter(entry).map_err(|error| {
+        Refusal::new(
             "E0510",
             format!("it refuses to start: {}", error.what),
             error.help,
-        ));
-    }
+        )
+    })?;
     let differs = |what: String| {
         Refusal::new(
             "E0513",

@@ -37,7 +37,7 @@ pub(crate) static HOST: Host = Host {
     folder: Some(folder),
 };
 
-const VERSION: &CStr =
+pub(crate) const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!("weir ", env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
         Ok(version) => version,
         Err(_) => c"weir",
@@ -60,14 +60,14 @@ unsafe fn call<'a>(of: *mut weir_abi::Call) -> Option<&'a Call> {
 
 /// # Safety
 /// As [`Str::bytes`]; the text is copied.
-unsafe fn text(of: Str) -> String {
+pub(crate) unsafe fn text(of: Str) -> String {
     // SAFETY: the caller's.
     String::from_utf8_lossy(unsafe { of.bytes() }).into_owned()
 }
 
 /// # Safety
 /// Null, or an error whose strings are readable.
-unsafe fn said(error: *const Error) -> Said {
+pub(crate) unsafe fn said(error: *const Error) -> Said {
     // SAFETY: the caller's.
     unsafe {
         error.as_ref().map_or_else(Said::default, |error| Said {
@@ -134,7 +134,7 @@ fn handed(batch: Result<HostBatch, String>, call: &Call) -> *mut Batch {
 
 /// # Safety
 /// `list` is null or `n` numbers.
-unsafe fn list<'a, T>(list: *const T, n: u32) -> Option<&'a [T]> {
+pub(crate) unsafe fn list<'a, T>(list: *const T, n: u32) -> Option<&'a [T]> {
     if n == 0 {
         return Some(&[]);
     }
@@ -291,9 +291,9 @@ unsafe extern "C" fn table(
     if bytes.is_null() && len > 0 {
         return call.breach("it gave a table of null");
     }
-    // SAFETY: `len` bytes, the header says; they are copied.
     let bytes = match len {
         0 => &[],
+        // SAFETY: `len` bytes, the header says; they are copied.
         len => unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) },
     };
     match crate::columns::table(&call.task, port as usize, source, bytes) {

@@ -1,5 +1,6 @@
 //! A stage's checked parameters as a plugin gets them.
 
+use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::manifest::{ParamKind, Stage};
 use weir_abi::Str;
 use weir_abi::value::{self, Value};
@@ -108,7 +109,69 @@ impl Parameters {
         }
     }
 
+    /// As bytes for another process.
+    pub fn write(&self, out: &mut Writer) {
+        // SAFETY: texts and lists are this one's own and live as long as it does.
+        out.list(&self.values, |out, value| unsafe { write(out, value) });
+    }
+
+    /// As another process has them.
+    pub fn read(from: &mut Reader) -> Result<Parameters, Garbage> {
+        let (mut texts, mut lists) = (Vec::new(), Vec::new());
+        let values = from.list(LEAST, |from| {
+            let (value, n) = one(from, &mut texts)?;
+            let items = (0..n).map(|_| Ok(one(from, &mut texts)?.0));
+            let items: Box<[Value]> = items.collect::<Result<_, Garbage>>()?;
+            let list = Value {
+                n: items.len() as u32,
+                items: items.as_ptr(),
+                ..value
+            };
+            lists.push(items);
+            Ok(list)
+        })?;
+        Ok(Parameters {
+            values,
+            _texts: texts,
+            _lists: lists,
+        })
+    }
+
     pub fn as_slice(&self) -> &[Value] {
         &self.values
     }
+}
+
+/// Bytes of the shortest value.
+const LEAST: usize = 4 + 8 + 8 + 8 + 4;
+
+/// # Safety
+/// The value's text and items are readable.
+unsafe fn write(out: &mut Writer, value: &Value) {
+    out.u32(value.kind);
+    out.i64(value.i);
+    out.f64(value.f);
+    // SAFETY: the caller's.
+    out.bytes(unsafe { value.s.bytes() });
+    out.u32(value.n);
+    for at in 0..value.n as usize {
+        // SAFETY: the caller's; there are `n` items.
+        unsafe { write(out, &*value.items.add(at)) }
+    }
+}
+
+/// A value without its items, and how many follow.
+fn one(from: &mut Reader, texts: &mut Vec<Box<str>>) -> Result<(Value, u32), Garbage> {
+    let (kind, i, f) = (from.u32()?, from.i64()?, from.f64()?);
+    let own: Box<str> = from.text()?.into();
+    let s = Str::new(&own);
+    texts.push(own);
+    let value = Value {
+        kind,
+        i,
+        f,
+        s,
+        ..Value::UNSET
+    };
+    Ok((value, from.u32()?))
 }

@@ -2,9 +2,12 @@
 
 use crate::call::Who;
 use crate::columns::Output;
-use crate::instance::Pool;
+use crate::instance::{Pool, Runner};
+use crate::isolate::Isolated;
+use crate::isolate::remote::Cradle;
 use crate::load::Loaded;
 use crate::log::{Counters, Log};
+use crate::manifest::Manifest;
 use crate::parameters::Parameters;
 use crate::reduce::{Known, PluginReduce};
 use crate::sink::PluginSink;
@@ -22,6 +25,8 @@ use weir_runtime::stage::{BatchShape, Prepare, Prepared, StageError, StageType};
 pub struct Plugins {
     /// Those that were loaded.
     pub loaded: Vec<&'static Loaded>,
+    /// Those that run in processes of their own.
+    pub isolated: Vec<Isolated>,
     /// Where their lines go.
     pub log: Log,
     /// Their counters.
@@ -35,22 +40,44 @@ pub fn stage_type(schema: &'static Schema) -> StageType {
     StageType { schema, prepare }
 }
 
+/// Where a stage's code is.
+enum Code<'a> {
+    Here(&'static weir_abi::stage::Stage),
+    Child(&'a Isolated),
+}
+
+impl Plugins {
+    fn code(&self, id: &str) -> Result<(&Manifest, Code<'_>), StageError> {
+        let here = self.loaded.iter().find_map(|loaded| {
+            let table = loaded.stage(id)?;
+            Some((loaded.manifest(), Code::Here(table)))
+        });
+        let child = || {
+            let has = |isolated: &&Isolated| {
+                let mut stages = isolated.manifest().stages.iter();
+                stages.any(|stage| stage.id == id)
+            };
+            let isolated = self.isolated.iter().find(has)?;
+            Some((isolated.manifest(), Code::Child(isolated)))
+        };
+        here.or_else(child).ok_or_else(|| unknown(id))
+    }
+}
+
+fn unknown(id: &str) -> StageError {
+    StageError::new(
+        format!("no plugin that was loaded has `{id}`"),
+        "this is a fault of weir: please report it",
+    )
+}
+
 fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let plugins = cx.shared.get::<Plugins>();
     let (node, schema) = (cx.node, cx.node.schema);
-    let found = plugins.loaded.iter().find_map(|loaded| {
-        let table = loaded.stage(schema.name)?;
-        let stages = &loaded.manifest().stages;
-        let about = stages.iter().find(|stage| stage.id == schema.name)?;
-        Some((*loaded, table, about))
-    });
-    let Some((loaded, table, about)) = found else {
-        return Err(StageError::new(
-            format!("no plugin that was loaded has `{}`", schema.name),
-            "this is a fault of weir: please report it",
-        ));
-    };
-    let manifest = loaded.manifest();
+    let (manifest, code) = plugins.code(schema.name)?;
+    let stages = &manifest.stages;
+    let about = stages.iter().find(|stage| stage.id == schema.name);
+    let about = about.ok_or_else(|| unknown(schema.name))?;
     let who = Arc::new(Who {
         stage: node.name.clone(),
         log: plugins.log.clone(),
@@ -60,14 +87,25 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         slab: Some(cx.slab.clone()),
         ..Who::plugin(&manifest.name, &manifest.version)
     });
+    let outputs: Arc<[Output]> = outputs(node, about);
     let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let threads = match schema.rows {
         Rows::Map | Rows::Filter => cx.run().helpers,
-        Rows::Source => 1,
-        Rows::Reduce | Rows::Sink => cx.run().workers,
+        // What is told of a slide and what is asked of it must reach the same instance, whichever thread it is.
+        Rows::Source | Rows::Reduce | Rows::Sink => 1,
+    };
+    let runner = match code {
+        Code::Here(table) => Runner::Here(table),
+        Code::Child(isolated) => Runner::Child(Arc::new(Cradle::new(
+            isolated,
+            schema.name,
+            &outputs,
+            &who.folder,
+            timeout,
+        ))),
     };
     let pool = Pool::new(
-        table,
+        runner,
         who,
         Parameters::new(about, cx.values()),
         about.concurrency,
@@ -76,7 +114,6 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     )
     .map_err(|error| refused(error.said))?;
     let name: Arc<str> = node.name.as_str().into();
-    let outputs: Arc<[Output]> = outputs(node, about);
     let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
     let pixels = |port: usize| schema.ins[port].kind == Kind::Pixels;
     let ports = 0..schema.ins.len();
@@ -126,11 +163,11 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
 
 /// A refusal of `create`, with the parameter that the plugin blames.
 fn refused(said: crate::call::Said) -> StageError {
-    let what = match said.param.is_empty() {
-        true => said.what,
-        false => format!("parameter `{}`: {}", said.param, said.what),
-    };
-    StageError::new(what, said.help)
+    let error = StageError::new(said.what, said.help);
+    match said.param.is_empty() {
+        true => error,
+        false => error.of_param(said.param),
+    }
 }
 
 fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {

@@ -7,7 +7,7 @@ use crate::batch::{HostBatch, place, slide};
 use crate::call::{Place, Said, Task, Told};
 use crate::columns::Output;
 use crate::held::Held;
-use crate::instance::Pool;
+use crate::instance::{Holder, Pool};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};
@@ -50,6 +50,7 @@ struct Slide {
     source: Option<Tally>,
     revision: u32,
     failed: bool,
+    holder: Arc<Holder>,
 }
 
 impl Known {
@@ -119,11 +120,8 @@ impl Known {
 impl Slide {
     /// How the slide's domains ended, together; `None` while more may come.
     fn end(&self) -> Option<End> {
-        let ends = self.done.iter().flatten().map(|done| done.end);
-        ends.fold(Some(End::Complete), |all, end| match (all, end) {
-            (Some(all), Some(end)) => Some(all.max(end)),
-            _ => None,
-        })
+        let mut ends = self.done.iter().flatten().map(|done| done.end);
+        ends.try_fold(End::Complete, |all, end| Some(all.max(end?)))
     }
 }
 
@@ -149,11 +147,11 @@ impl PluginReduce {
     /// Hands over what waits; the slide fails when that does.
     fn hand_over(&self, number: u64, cx: &mut Cx) {
         for port in 0..self.inputs.len() {
-            let waiting = match self.known().slides.get_mut(&number) {
-                Some(slide) if !slide.failed => slide.held[port].take(),
+            let (waiting, holder) = match self.known().slides.get_mut(&number) {
+                Some(slide) if !slide.failed => (slide.held[port].take(), slide.holder.clone()),
                 _ => return,
             };
-            if let Err(error) = waiting.give(&self.pool, port as u32) {
+            if let Err(error) = waiting.give(&self.pool, &holder, port as u32) {
                 return self.fail(number, error, cx);
             }
         }
@@ -199,12 +197,19 @@ impl PluginReduce {
             }
             let asked = (!slide.failed).then(|| {
                 let through = slide.done.iter().flatten().map(|done| done.through).max();
-                (slide.info.clone(), slide.end(), through.unwrap_or(0))
+                let holder = slide.holder.clone();
+                (
+                    slide.info.clone(),
+                    holder,
+                    slide.end(),
+                    through.unwrap_or(0),
+                )
             });
             known.speaks_of = Some(number);
             asked
         };
-        let told = told.map(|(info, end, through)| self.ask(number, &info, through, end));
+        let told =
+            told.map(|(info, holder, end, through)| self.ask(number, &info, &holder, through, end));
         self.known().speaks_of = None;
         let told = match told {
             Some(Ok(told)) => told,
@@ -252,6 +257,7 @@ impl PluginReduce {
         &self,
         number: u64,
         info: &Arc<SlideInfo>,
+        holder: &Holder,
         through: u32,
         end: Option<End>,
     ) -> Result<Vec<Told>, StageError> {
@@ -260,13 +266,13 @@ impl PluginReduce {
             slides: self.known.clone(),
         };
         let about = slide(info, number);
-        let told = self
-            .pool
-            .call(task, |stage, me, call| match stage.complete_slide {
-                // SAFETY: as the header says: the slide and its strings live through the call.
-                Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
-                None => status::UNSUPPORTED,
-            })?;
+        let told =
+            self.pool
+                .call_for(holder, task, |stage, me, call| match stage.complete_slide {
+                    // SAFETY: as the header says: the slide and its strings live through the call.
+                    Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
+                    None => status::UNSUPPORTED,
+                })?;
         let mut seen = BTreeSet::new();
         for told in &told {
             if let Told::Made {
@@ -315,6 +321,7 @@ impl Reduce for PluginReduce {
             source: None,
             revision: 0,
             failed: false,
+            holder: Arc::default(),
         };
         self.known().slides.insert(slide.number(), own);
     }
@@ -327,11 +334,11 @@ impl Reduce for PluginReduce {
             let Some(slide) = known.slides.get_mut(&number).filter(|slide| !slide.failed) else {
                 return;
             };
-            let info = slide.info.clone();
+            let (info, holder) = (slide.info.clone(), slide.holder.clone());
             match slide.held[port].put(key, body, &info) {
                 Some(before) => {
                     drop(known);
-                    if let Err(error) = before.give(&self.pool, port as u32) {
+                    if let Err(error) = before.give(&self.pool, &holder, port as u32) {
                         self.fail(number, error, cx);
                     }
                     return;
@@ -420,6 +427,7 @@ pub(crate) fn removed(keys: &[Key], info: &SlideInfo) -> Vec<weir_abi::row::Row>
 /// Hands values over as one batch.
 pub(crate) fn process(
     pool: &Pool,
+    holder: &Holder,
     port: u32,
     values: Vec<(Key, Body, Arc<SlideInfo>)>,
 ) -> Result<(), StageError> {
@@ -427,7 +435,7 @@ pub(crate) fn process(
         HostBatch::input(values)
             .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?,
     );
-    pool.call(Task::Setup, |stage, me, call| match stage.process {
+    pool.call_for(holder, Task::Setup, |stage, me, call| match stage.process {
         // SAFETY: as the header says: the batch lives at least as long as the call.
         Some(process) => unsafe { process(me, call, port, input.as_ptr()) },
         None => status::UNSUPPORTED,

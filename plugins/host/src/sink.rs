@@ -3,7 +3,7 @@
 use crate::batch::slide;
 use crate::call::Task;
 use crate::held::Held;
-use crate::instance::Pool;
+use crate::instance::{Holder, Pool};
 use crate::reduce::code;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(crate) struct PluginSink {
 pub(crate) struct Slide {
     info: Arc<SlideInfo>,
     held: Vec<Held>,
+    holder: Holder,
 }
 
 impl PluginSink {
@@ -34,7 +35,7 @@ impl PluginSink {
             return Ok(());
         };
         for (port, held) in own.held.iter_mut().enumerate() {
-            held.take().give(&self.pool, port as u32)?;
+            held.take().give(&self.pool, &own.holder, port as u32)?;
         }
         Ok(())
     }
@@ -48,7 +49,8 @@ impl Sink for PluginSink {
             .map(|&pixels| Held::new(pixels))
             .collect();
         let info = info.clone();
-        self.slides.insert(slide, Slide { info, held });
+        let holder = Holder::default();
+        self.slides.insert(slide, Slide { info, held, holder });
         Ok(())
     }
 
@@ -58,10 +60,12 @@ impl Sink for PluginSink {
         };
         let body = body.is_value().then_some(body);
         if let Some(before) = own.held[port].put(key, body, &own.info) {
-            before.give(&self.pool, port as u32)?;
+            before.give(&self.pool, &own.holder, port as u32)?;
         }
         if own.held[port].is_full() {
-            own.held[port].take().give(&self.pool, port as u32)?;
+            own.held[port]
+                .take()
+                .give(&self.pool, &own.holder, port as u32)?;
         }
         Ok(())
     }
@@ -76,10 +80,14 @@ impl Sink for PluginSink {
         let end = done.iter().filter_map(|done| done.end).max();
         let end = end.unwrap_or(End::Complete);
         self.pool
-            .call(Task::Setup, |stage, me, call| match stage.complete_slide {
-                // SAFETY: as the header says: the slide and its strings live through the call.
-                Some(complete) => unsafe { complete(me, call, &about, through, code(Some(end))) },
-                None => status::UNSUPPORTED,
+            .call_for(&own.holder, Task::Setup, |stage, me, call| {
+                match stage.complete_slide {
+                    // SAFETY: as the header says: the slide and its strings live through the call.
+                    Some(complete) => unsafe {
+                        complete(me, call, &about, through, code(Some(end)))
+                    },
+                    None => status::UNSUPPORTED,
+                }
             })?;
         Ok(())
     }
@@ -97,8 +105,17 @@ impl Sink for PluginSink {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
-        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || self.pool.stage.finish.is_none() {
+        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || !self.pool.finishes() {
             return Ok(());
+        }
+        if self.pool.replaced() > 0 {
+            return Err(StageError::new(
+                format!(
+                    "{} lost what it held of the run when it panicked, hung or died [E0521]: what it writes at the end would lack slides",
+                    self.pool.who.plugin
+                ),
+                "see the log for how; run it again",
+            ));
         }
         self.pool
             .call(Task::Setup, |stage, me, call| match stage.finish {

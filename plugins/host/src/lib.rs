@@ -47,7 +47,6 @@ pub mod load;
 pub mod log;
 pub mod manifest;
 pub mod new;
-pub mod new;
 mod offer;
 mod parameters;
 pub mod prepare;

@@ -35,7 +35,7 @@ build: setup
 	cargo build --release -p weir
 
 # Beside the program, where they are found by their names.
-PLUGINS := openslide features
+PLUGINS := openslide onnx stain features
 plugins: setup
 	cargo build --release $(PLUGINS:%=-p weir-plugin-%)
 	@mkdir -p $(TARGET)/release/plugins

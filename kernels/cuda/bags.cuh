@@ -61,9 +61,10 @@ DEVICE bool last_of(u32* count, u32 warps) {
         // by the memory model only where a fence of the lane that counts stands after the warp's barrier.
         __threadfence();
         before = atomicAdd(count, 1u);
+        // And that what the count says holds for the other lanes' reads, only where a fence stands between it and a barrier.
+        __threadfence();
         if (before == warps - 1) *count = 0;
     }
-    before = __shfl_sync(FULL_WARP, before, 0);
-    __threadfence();
-    return before == warps - 1;
+    __syncwarp();
+    return __shfl_sync(FULL_WARP, before, 0) == warps - 1;
 }

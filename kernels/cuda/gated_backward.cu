@@ -30,7 +30,7 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
     DYNAMIC_SHARED(shared);
     float* da = (float*)(shared + SHARED_BYTES);
     const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
-    // Chunks of the block.
+    // Chunks of the block: one, as it is launched; told so, the compiler moves what a step needs out of the loop and spills.
     const u32 chunks = head.chunks / gridDim.y, first_chunk = blockIdx.y * chunks, columns = head.chunks * CHUNK;
     const Item it = items[first_item + blockIdx.x];
     // In shared memory and not in registers, of which the product leaves none; its barriers come before who reads.

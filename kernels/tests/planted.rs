@@ -133,8 +133,8 @@ fn bugs_in_weights_and_pool_are_caught() {
             name: "the first to come merges, not the last",
             patch: Patch {
                 file: BAGS,
-                find: "return before == warps - 1;",
-                put: "return before == 0;",
+                find: "__shfl_sync(FULL_WARP, before, 0) == warps - 1",
+                put: "__shfl_sync(FULL_WARP, before, 0) == 0",
             },
             case: "case_pool",
             seed: 1,
@@ -157,8 +157,8 @@ fn bugs_in_weights_and_pool_are_caught() {
             name: "a shuffle that one lane leaves out",
             patch: Patch {
                 file: BAGS,
-                find: "before = __shfl_sync(FULL_WARP, before, 0);",
-                put: "if (lane_id() < 31) before = __shfl_sync(FULL_WARP, before, 0);",
+                find: "return __shfl_sync(FULL_WARP, before, 0)",
+                put: "return lane_id() < 31 && __shfl_sync(FULL_WARP, before, 0)",
             },
             case: "case_pool",
             seed: 1,

@@ -86,6 +86,10 @@ typedef struct {
   int64_t width, height; /* level-0 px                                                                                     */
   double mpp_x, mpp_y;   /* um/px of level 0                                                                               */
   uint64_t tiles;        /* tiles that the source sends, so far                                                            */
+  double tile_footprint; /* side of what a tile covers, level-0 px: a source says it when it opens the slide               */
+  double tile_mpp;       /* um/px of a tile's pixels                                                                       */
+  uint32_t tile_px;      /* side of a tile, px                                                                             */
+  uint32_t tile_reserved;
 } weir_slide;
 
 /* ----------------------------------------------------------------------------------------------------------- columns -- */
@@ -155,6 +159,7 @@ typedef struct weir_call weir_call; /* the host's: one call into a plugin, until
 #define WEIR_LOG_INFO  3
 #define WEIR_LOG_DEBUG 4
 
+/* Lives as long as the process, unchanged. */
 typedef struct weir_host {
   uint32_t struct_size, abi_minor;
   const char *version;   /* "weir 0.1.0", for messages                                                                     */
@@ -172,8 +177,8 @@ typedef struct weir_host {
    * output row i is made of; each input row at most once a port. The memory was leased before process() was called. NULL on
    * failure. The caller has one reference. For maps and filters.                                             [any-thread] */
   weir_batch *(*batch_new)(weir_call *, uint32_t port, uint32_t n_rows, const uint32_t *source);
-  /* The same for a reduce: rows of the slide that complete_slide() or process() speaks of, by their tiles (weir_key.tile,
-   * or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
+  /* The same for a reduce, in complete_slide(): rows of the slide that it speaks of, by their tiles (weir_key.tile of rows
+   * that hold, or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
   weir_batch *(*batch_for)(weir_call *, uint32_t port, uint64_t slide, uint32_t n_rows, const uint64_t *tiles);
   /* The input as a batch of an output port of the same type, to be changed in place: rows that nobody else holds are the
    * very ones, others are copied. NULL on failure. The caller has one reference.                             [any-thread] */
@@ -195,7 +200,7 @@ typedef struct weir_host {
   /* Nothing could be made of the input row: a failed tile with this message; the other rows go on.           [any-thread] */
   weir_status (*fail_row)(weir_call *, uint32_t row, const weir_error *);
 
-  /* Ends a call that returned WEIR_PENDING, exactly once; the call is gone afterwards.                       [any-thread] */
+  /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards.        [any-thread] */
   void (*complete)(weir_call *, weir_status);
   /* next() of this slide has something again. `slide` is what open() was given as its key.                   [any-thread] */
   void (*wake)(void *slide_key);
@@ -248,7 +253,8 @@ typedef struct weir_stage {
    * manifest says "batch-only" has NULL, and is not asked for live runs. */
   weir_status (*remove)(void *self, weir_call *, uint32_t port, const weir_row *rows, uint32_t n_rows);
   /* [work] everything of the slide up to generation `rev` was processed; `end` is one of the four above. A reduce emits its
-   * rows of the slide now. Called again when the slide grows. */
+   * rows of the slide now, all of them: what it emitted before and does not emit again is withdrawn. Called again when the
+   * slide grows. */
   weir_status (*complete_slide)(void *self, weir_call *, const weir_slide *, uint32_t rev, uint32_t end);
   /* [work] optional: the slide's state may be dropped. */
   void (*close_slide)(void *self, uint64_t slide);
@@ -328,6 +334,8 @@ typedef struct weir_plugin {
   const weir_stage *const *stages;
   const weir_reader *const *readers;
   uint32_t n_stages, n_readers;
+  /* Optional: a named extension of the plugin's, a struct of its own: "weir.describe/1". NULL: it has it not. [any-thread] */
+  const void *(*extension)(const char *id);
 } weir_plugin;
 
 /* Extension "weir.cuda/1". The call's CUstream; its context is current. Inputs are ready in its order and the host records
@@ -336,6 +344,13 @@ typedef struct { uint32_t struct_size; int32_t device; void *(*stream)(weir_call
 
 /* Extension "weir.metrics/1". Counters of the run's record: `by` is added to the stage's counter of this name. [any-thread] */
 typedef struct { uint32_t struct_size, reserved; void (*count)(weir_call *, weir_str name, uint64_t by); } weir_metrics_v1;
+
+/* A plugin's extension "weir.describe/1": what a file is to it, before anybody writes a pipeline (`weir plugin inspect`). Says so
+ * by host->log() at WEIR_LOG_INFO, a line a call: what a model takes and gives. The path is absolute.              [setup] */
+typedef struct {
+  uint32_t struct_size, reserved;
+  weir_status (*describe)(const weir_host *, weir_call *, weir_str path);
+} weir_describe_v1;
 
 #if defined(__GNUC__)
 #define WEIR_EXPORT __attribute__((visibility("default")))

@@ -7,7 +7,7 @@
 //! | [`augment`], [`random`] | how tiles are changed, from (seed, epoch, tile) alone |
 //! | [`choose`] | which tiles are trained on: top-k of a bag for A, both ends of it for B |
 //! | [`scorer`] | A, by top-k multiple-instance learning |
-//! | [`bag`], [`surrogate`], [`pooling`] | B, end to end, by the exact gradient at constant memory |
+//! | [`bag`], [`surrogate`], [`pooling`] | B, end to end, by the exact gradient, a chunk of tiles in the network at a time |
 //! | [`phase`], [`steps`], [`checkpoint`] | epochs, AdamW, the best weights, going on after a stop |
 //! | [`metrics`], [`evaluate`], [`colour`] | how good it is, and beside what |
 //! | [`record`], [`chart`] | models, training record, curves |

@@ -102,3 +102,10 @@ pub struct MetricsV1 {
     /// Adds to a counter.
     pub count: Option<unsafe extern "C" fn(*mut Call, name: Str, by: u64)>,
 }
+
+// SAFETY: the table is a constant, and its pointers lead to constants.
+unsafe impl Sync for Host {}
+// SAFETY: as above.
+unsafe impl Sync for CudaV1 {}
+// SAFETY: as above.
+unsafe impl Sync for MetricsV1 {}

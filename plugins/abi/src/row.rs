@@ -71,4 +71,12 @@ pub struct Slide {
     pub mpp_y: f64,
     /// Tiles that the source sends, so far.
     pub tiles: u64,
+    /// Side of a tile's footprint, level-0 px.
+    pub tile_footprint: f64,
+    /// um/px of a tile's pixels.
+    pub tile_mpp: f64,
+    /// Side of a tile, px.
+    pub tile_px: u32,
+    /// Zero.
+    pub tile_reserved: u32,
 }

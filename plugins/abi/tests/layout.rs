@@ -39,7 +39,8 @@ fn structs() -> Vec<Struct> {
         row::Key as weir_key { slide, tile, rev, source }
         row::Row as weir_row { key, x, y, footprint, mpp, slide, reserved }
         row::Slide as weir_slide {
-            struct_size, reserved, number, seed, id, path, patient, label, split, width, height, mpp_x, mpp_y, tiles
+            struct_size, reserved, number, seed, id, path, patient, label, split, width, height, mpp_x, mpp_y, tiles,
+            tile_footprint, tile_mpp, tile_px, tile_reserved
         }
         column::Device as weir_device { kind as type, id }
         column::Dtype as weir_dtype { code, bits, lanes }
@@ -67,7 +68,8 @@ fn structs() -> Vec<Struct> {
             n_properties, reserved
         }
         reader::Reader as weir_reader { struct_size, flags, id, sniff, open, info, read_region, picture, close }
-        plugin::Plugin as weir_plugin { struct_size, abi_minor, manifest, stages, readers, n_stages, n_readers }
+        plugin::Plugin as weir_plugin { struct_size, abi_minor, manifest, stages, readers, n_stages, n_readers, extension }
+        plugin::DescribeV1 as weir_describe_v1 { struct_size, reserved, describe }
     }
 }
 

@@ -1,16 +1,22 @@
 //! A plugin file's bytes, in memory that nobody can change any more.
 
 use crate::refusal::Refusal;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// No plugin is larger: 1 GiB.
 const LARGEST: u64 = 1 << 30;
+
+/// Nothing of it ever changes.
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
 
 /// A file that was read once: its bytes, their hash, and sealed memory that holds them for the loader.
 #[derive(Debug)]
@@ -65,6 +71,28 @@ impl PluginFile {
                 "plugins need Linux with memfd_create",
             )
         })?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        Ok(PluginFile {
+            path: path.to_owned(),
+            bytes,
+            sha256,
+            sealed,
+        })
+    }
+
+    /// The bytes that another process put into sealed memory; what they are is found out again.
+    pub(crate) fn of_sealed(path: &Path, mut sealed: File) -> Result<PluginFile, Refusal> {
+        let unreadable = |error: std::io::Error| {
+            let help = "this is a fault of weir: please report it";
+            Refusal::new("E0509", format!("its sealed memory: {error}"), help).of(path)
+        };
+        let seals = fcntl_get_seals(&sealed).map_err(|error| unreadable(error.into()))?;
+        if !seals.contains(SEALS) {
+            return Err(unreadable(std::io::Error::other("it is not sealed")));
+        }
+        let mut bytes = Vec::new();
+        sealed.rewind().map_err(unreadable)?;
+        sealed.read_to_end(&mut bytes).map_err(unreadable)?;
         let sha256 = hex(&Sha256::digest(&bytes));
         Ok(PluginFile {
             path: path.to_owned(),
@@ -133,8 +161,7 @@ fn seal(bytes: &[u8]) -> std::io::Result<File> {
     )?;
     let mut memory = File::from(memory);
     memory.write_all(bytes)?;
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&memory, seals)?;
+    fcntl_add_seals(&memory, SEALS)?;
     Ok(memory)
 }
 

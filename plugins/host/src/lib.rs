@@ -1,8 +1,9 @@
-//! Plugins from the file to what a pipeline may use, without running any of their code.
+//! Plugins, from the file to stages that run.
 //!
 //! ```text
 //! name --find--> path --PluginFile::read--> bytes in sealed memory, with their hash
 //!      --describe--> manifest out of the ELF section --admit--> ABI, version, pin and policy hold
+//!      --load--> tables of functions --prepare--> a stage of the runtime
 //! ```
 //!
 //! Each step is a type that only the step before makes, so nothing can be loaded that was not looked at. Whoever loads does so from
@@ -18,23 +19,56 @@
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`rules`] | what the machine's owner allows |
 //! | [`catalogue`] | all of this for the checker, and for lists |
+//! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
+//! | [`load`] | a plugin's code in this process |
+//! | [`isolate`] | a plugin's code in processes of its own |
+//! | [`child`] | such a process |
+//! | [`prepare`] | its stages as the runtime's |
+//! | [`reader`] | its slide readers as the engine's |
+//! | [`log`](mod@log) | what plugins say while they run |
+//! | [`check`] | whether a plugin keeps the rules |
 
 pub mod admit;
+mod batch;
+mod call;
 pub mod catalogue;
+pub mod check;
+pub mod child;
+mod columns;
 pub mod describe;
 pub mod elf;
 pub mod file;
 pub mod find;
+mod held;
+mod instance;
+pub mod isolate;
+pub mod load;
+pub mod log;
 pub mod manifest;
+pub mod new;
+mod offer;
+mod parameters;
+pub mod prepare;
+pub mod reader;
+mod reduce;
 pub mod refusal;
 pub mod rules;
 mod schema;
+mod sink;
+mod source;
+mod tables;
+mod work;
 
 pub use admit::{Admitted, Ask, Policy};
 pub use catalogue::Catalogue;
 pub use describe::Described;
 pub use file::PluginFile;
 pub use find::Folders;
+pub use isolate::{Isolated, Program};
+pub use load::Loaded;
+pub use log::{Counters, Level, Log};
+pub use prepare::{Plugins, stage_type};
+pub use reader::openers;
 pub use refusal::Refusal;
 pub use rules::Rules;

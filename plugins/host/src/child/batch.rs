@@ -1,0 +1,228 @@
+//! A batch as a plugin in a child process sees it: the header's struct over memory that the host shares.
+
+use super::blocks::Block;
+use crate::columns::Part;
+use crate::isolate::memory::Mapping;
+use crate::isolate::message::{
+    OwnSlide, ROW, SLIDE, Spot, read_column, read_row, read_slide, row_bytes,
+};
+use crate::isolate::wire::{Garbage, Reader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use weir_abi::column::{Batch, Column};
+use weir_abi::row::{Row, Slide};
+
+/// Slides, as batches point to them.
+#[derive(Debug)]
+pub(super) struct Slides {
+    _own: Vec<OwnSlide>,
+    pointers: Vec<*const Slide>,
+}
+
+// SAFETY: the pointers lead to its own slides, which nothing changes.
+unsafe impl Send for Slides {}
+// SAFETY: as above.
+unsafe impl Sync for Slides {}
+
+impl Slides {
+    pub fn new(own: Vec<OwnSlide>) -> Slides {
+        let pointers = own.iter().map(|own| &raw const own.slide).collect();
+        Slides {
+            _own: own,
+            pointers,
+        }
+    }
+
+    pub fn first(&self) -> Option<&Slide> {
+        self._own.first().map(|own| &own.slide)
+    }
+}
+
+/// A batch. References are an `Arc`'s.
+#[repr(C)]
+pub(super) struct Lot {
+    /// First, so that its address is the batch's.
+    head: Batch,
+    rows: Vec<Row>,
+    columns: Vec<Column>,
+    _parts: Vec<Part>,
+    slides: Arc<Slides>,
+    of: Of,
+}
+
+// SAFETY: what is written through a batch's pointers is memory that the plugin was given to write; everything else only reads.
+unsafe impl Send for Lot {}
+// SAFETY: as above.
+unsafe impl Sync for Lot {}
+
+enum Of {
+    Input {
+        _memory: Arc<Mapping>,
+    },
+    Made {
+        port: u32,
+        what: What,
+        spots: Vec<Vec<Spot>>,
+        _blocks: Vec<Block>,
+        emitted: AtomicBool,
+    },
+}
+
+/// Which rows a plugin makes.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// Of these rows of the input.
+    Rows(Vec<u32>),
+    /// Of these tiles of a slide.
+    Tiles { slide: u64, tiles: Vec<u64> },
+}
+
+/// What becomes of a batch that is emitted.
+pub(super) type Emitted<'a> = (&'a What, &'a [Vec<Spot>]);
+
+impl Lot {
+    /// The batch that a plugin names.
+    pub fn of(batch: *const Batch) -> *const Lot {
+        batch.cast()
+    }
+
+    /// Its address, for a plugin, with one reference.
+    pub fn into_ptr(lot: Arc<Lot>) -> *mut Batch {
+        Arc::into_raw(lot).cast_mut().cast()
+    }
+
+    /// Its address, as long as the caller has it.
+    pub fn as_ptr(self: &Arc<Lot>) -> *const Batch {
+        Arc::as_ptr(self).cast()
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    pub fn slides(&self) -> &Arc<Slides> {
+        &self.slides
+    }
+
+    fn new(rows: Vec<Row>, slides: Arc<Slides>, parts: Vec<Part>, of: Of) -> Lot {
+        let columns: Vec<Column> = parts.iter().map(Part::column).collect();
+        Lot {
+            head: Batch {
+                struct_size: size_of::<Batch>() as u32,
+                n_rows: rows.len() as u32,
+                n_columns: columns.len() as u32,
+                n_slides: slides.pointers.len() as u32,
+                rows: rows.as_ptr(),
+                columns: columns.as_ptr(),
+                slides: slides.pointers.as_ptr(),
+            },
+            rows,
+            columns,
+            _parts: parts,
+            slides,
+            of,
+        }
+    }
+
+    /// An input: what the host wrote into `memory`.
+    pub fn read(from: &mut Reader, memory: &Arc<Mapping>) -> Result<Lot, Garbage> {
+        let rows = from.list(ROW, read_row)?;
+        let slides = from.list(SLIDE, read_slide)?;
+        let columns = from.list(22, read_column)?;
+        let n = rows.len();
+        let mut parts = Vec::new();
+        for column in columns {
+            let fixed = row_bytes(column.dtype, &column.shape);
+            if column.rows.len() != n || (fixed.is_none() && column.lengths.len() != n) {
+                return Err(Garbage("a column of another length than its batch"));
+            }
+            let pointers = column.rows.iter().enumerate().map(|(row, &at)| {
+                let bytes = match fixed {
+                    Some(bytes) => Some(bytes),
+                    None => usize::try_from(column.lengths[row])
+                        .ok()
+                        .and_then(|n| n.checked_mul(column.dtype.bytes())),
+                };
+                let found = bytes.and_then(|bytes| memory.at(at, bytes));
+                found
+                    .map(|pointer| pointer.cast())
+                    .ok_or(Garbage("a row outside of the memory"))
+            });
+            let pointers = pointers.collect::<Result<_, _>>()?;
+            let mut part = Part::new(column.name, column.dtype, column.shape, pointers);
+            part.lengths = column.lengths;
+            parts.push(part);
+        }
+        let of = Of::Input {
+            _memory: memory.clone(),
+        };
+        Ok(Lot::new(rows, Arc::new(Slides::new(slides)), parts, of))
+    }
+
+    /// Fresh rows for an output.
+    pub fn made(
+        port: u32,
+        what: What,
+        rows: Vec<Row>,
+        slides: Arc<Slides>,
+        parts: Vec<Part>,
+        spots: Vec<Vec<Spot>>,
+        blocks: Vec<Block>,
+    ) -> Lot {
+        let of = Of::Made {
+            port,
+            what,
+            spots,
+            _blocks: blocks,
+            emitted: AtomicBool::new(false),
+        };
+        Lot::new(rows, slides, parts, of)
+    }
+
+    /// What the host is told when the batch is emitted on `port`.
+    pub fn emit(&self, on: u32) -> Result<Emitted<'_>, String> {
+        let Of::Made {
+            port,
+            what,
+            spots,
+            emitted,
+            ..
+        } = &self.of
+        else {
+            return Err("it emitted its input: pass() hands rows on as they are".into());
+        };
+        if *port != on {
+            return Err(format!(
+                "it made a batch for output {port} and emitted it on {on}"
+            ));
+        }
+        if emitted.swap(true, Ordering::SeqCst) {
+            return Err("it emitted a batch twice".into());
+        }
+        Ok((what, spots))
+    }
+
+    /// That the rows are this batch's, each at most once.
+    pub fn check(&self, source: &[u32]) -> Result<(), String> {
+        let mut seen = vec![false; self.rows.len()];
+        for &row in source {
+            match seen.get_mut(row as usize) {
+                None => {
+                    return Err(format!(
+                        "it spoke of row {row} of a batch of {}",
+                        self.rows.len()
+                    ));
+                }
+                Some(seen) if *seen => {
+                    return Err(format!("it made two rows of row {row} on one output"));
+                }
+                Some(seen) => *seen = true,
+            }
+        }
+        Ok(())
+    }
+}

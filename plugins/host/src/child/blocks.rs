@@ -1,0 +1,135 @@
+//! Memory for what a plugin makes, out of what the host shares.
+//!
+//! A block ends at a page that nobody may touch, so a plugin that writes beyond what it was given dies there, and the host says of
+//! what. Blocks are used again when their batch is gone; a plugin that keeps a batch keeps its blocks.
+
+use crate::isolate::memory::{Mapping, PAGE};
+use crate::isolate::message::Spot;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes to which what a plugin is given is aligned.
+const ALIGN: usize = 16;
+
+/// Blocks that lie free, and the memories that all are in.
+#[derive(Debug, Default)]
+pub(super) struct Blocks(Mutex<Shelves>);
+
+#[derive(Debug, Default)]
+struct Shelves {
+    memories: Vec<Arc<Mapping>>,
+    /// By size.
+    free: HashMap<usize, Vec<Start>>,
+}
+
+/// Where a block begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    memory: u32,
+    at: usize,
+}
+
+/// A block; it lies free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Block {
+    home: Arc<Blocks>,
+    size: usize,
+    start: Start,
+    /// Of what was asked for.
+    spot: Spot,
+    pointer: *mut c_void,
+}
+
+// SAFETY: a block is memory of its own; who gets it decides who writes.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// Where byte `at` of it lies, here and for the host.
+    pub fn place(&self, at: usize) -> (*mut c_void, Spot) {
+        let spot = Spot {
+            at: self.spot.at + at as u64,
+            ..self.spot
+        };
+        (self.pointer.wrapping_byte_add(at), spot)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut shelves = self.home.shelves();
+        shelves.free.entry(self.size).or_default().push(self.start);
+    }
+}
+
+impl Blocks {
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `n` blocks of `bytes`; `more` asks the host for so many bytes of memory.
+    pub fn take(
+        self: &Arc<Blocks>,
+        bytes: usize,
+        n: usize,
+        more: impl FnOnce(usize) -> Result<Mapping, String>,
+    ) -> Result<Vec<Block>, String> {
+        let size = bytes.max(1).next_multiple_of(PAGE);
+        let lacking = {
+            let shelves = self.shelves();
+            n.saturating_sub(shelves.free.get(&size).map_or(0, Vec::len))
+        };
+        if lacking > 0 {
+            let stride = size + PAGE;
+            let all = lacking
+                .checked_mul(stride)
+                .ok_or("it asked for more memory than there is")?
+                + PAGE;
+            let mapping = more(all)?;
+            // Nobody can reach below the first block either.
+            for at in (0..=lacking).map(|block| block * stride) {
+                mapping
+                    .guard(at, PAGE)
+                    .map_err(|error| format!("no guard page: {error}"))?;
+            }
+            let mut shelves = self.shelves();
+            let memory = shelves.memories.len() as u32;
+            shelves.memories.push(Arc::new(mapping));
+            let starts = (0..lacking).map(|block| Start {
+                memory,
+                at: PAGE + block * stride,
+            });
+            shelves.free.entry(size).or_default().extend(starts);
+        }
+        let mut shelves = self.shelves();
+        let shelf = shelves.free.entry(size).or_default();
+        // Another thread may have been quicker.
+        let from = shelf.len().saturating_sub(n);
+        let starts = shelf.split_off(from);
+        let blocks = starts
+            .into_iter()
+            .map(|start| {
+                // What was asked for ends where the block ends, but for its alignment.
+                let at = (start.at + size - bytes.next_multiple_of(ALIGN)) as u64;
+                let mapping = &shelves.memories[start.memory as usize];
+                let memory = start.memory;
+                Block {
+                    home: self.clone(),
+                    size,
+                    start,
+                    spot: Spot { memory, at },
+                    pointer: mapping
+                        .at(at, bytes)
+                        .map_or(std::ptr::null_mut(), |pointer| pointer.cast()),
+                }
+            })
+            .collect::<Vec<_>>();
+        drop(shelves);
+        match blocks.len() == n {
+            true => Ok(blocks),
+            false => Err("its threads ask for memory faster than it comes".into()),
+        }
+    }
+}

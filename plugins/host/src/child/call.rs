@@ -1,0 +1,245 @@
+//! A call in the child process: what the plugin does in it is written down, and judged by the host.
+
+use super::batch::{Lot, Slides, What};
+use super::blocks::{Block, Blocks};
+use crate::columns::{Output, Part, made};
+use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
+use crate::isolate::memory::{Mapping, PAGE};
+use crate::isolate::message::{Answer, Deed, Spot, row_bytes};
+use crate::isolate::wire::{Reader, Writer};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use weir_abi::host::LOG_ERROR;
+use weir_abi::row::Row;
+use weir_abi::status::{self, Status};
+
+/// What all calls have in common.
+pub(super) struct World {
+    pub sender: Mutex<Sender>,
+    pub receiver: Mutex<Receiver>,
+    /// A page whose first word is not 0 when the run is being stopped.
+    pub flag: Mapping,
+    pub outputs: Vec<Output>,
+    pub folder: String,
+    pub blocks: Arc<Blocks>,
+}
+
+impl World {
+    pub fn send(&self, kind: u32, body: Writer) -> Result<(), Lost> {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.send(kind, body, &[], &mut Forever)
+    }
+
+    /// Whether the run is being stopped.
+    pub fn stopped(&self) -> bool {
+        let Some(word) = self.flag.at(0, size_of::<AtomicU32>()) else {
+            return false;
+        };
+        // SAFETY: the page lives as long as this, begins aligned, and all who use the word use it as an atomic.
+        unsafe { &*word.cast::<AtomicU32>() }.load(Ordering::Relaxed) != 0
+    }
+
+    /// Memory from the host.
+    pub fn more(&self, bytes: usize) -> Result<Mapping, String> {
+        let gone = || "the host is gone".to_owned();
+        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ask = Writer::default();
+        ask.u64(bytes as u64);
+        self.send(MORE, ask).map_err(|_| gone())?;
+        let frame = receiver.recv(&mut Forever).map_err(|_| gone())?;
+        let given = Reader(&frame.body).u64().unwrap_or(0);
+        match receiver.fd() {
+            Some(memory) if frame.kind == MEMORY && given == bytes as u64 => {
+                Mapping::new(memory, bytes, true)
+                    .map_err(|error| format!("{bytes} bytes of memory: {error}"))
+            }
+            _ => Err(format!(
+                "it asked for {bytes} bytes more, and the host gives a plugin no more"
+            )),
+        }
+    }
+}
+
+/// What a call may do beside saying that it failed.
+pub(super) enum Task {
+    Setup,
+    /// Rows of an input to rows of outputs.
+    Rows(Arc<Lot>),
+    /// Rows of a slide.
+    Slide(Arc<Slides>),
+}
+
+/// A call.
+pub(super) struct ChildCall {
+    pub world: Arc<World>,
+    pub task: Task,
+    desk: Mutex<Desk>,
+    over: Condvar,
+}
+
+#[derive(Default)]
+struct Desk {
+    closed: bool,
+    completed: Option<Status>,
+    deeds: Vec<Deed>,
+    /// What was emitted: the host reads it after the call.
+    emitted: Vec<Arc<Lot>>,
+}
+
+impl ChildCall {
+    pub fn new(world: &Arc<World>, task: Task) -> Arc<ChildCall> {
+        Arc::new(ChildCall {
+            world: world.clone(),
+            task,
+            desk: Mutex::default(),
+            over: Condvar::new(),
+        })
+    }
+
+    /// As the plugin knows it.
+    pub fn as_ptr(self: &Arc<ChildCall>) -> *mut weir_abi::Call {
+        Arc::as_ptr(self).cast_mut().cast()
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line for the log, at once: nobody knows what comes of the call.
+    pub fn line(&self, level: i32, text: &str) {
+        let mut line = Writer::default();
+        line.i32(level);
+        line.text(text);
+        // Without a host there is no log.
+        let _ = self.world.send(LINE, line);
+    }
+
+    /// The plugin broke a rule.
+    pub fn breach(&self, what: impl Into<String>) -> Status {
+        let what = what.into();
+        let mut desk = self.desk();
+        if desk.closed {
+            drop(desk);
+            self.line(LOG_ERROR, &what);
+        } else {
+            desk.deeds.push(Deed::Breach(what));
+        }
+        status::USE
+    }
+
+    /// Writes a deed down that is allowed at any time.
+    pub fn note(&self, deed: Deed) {
+        let mut desk = self.desk();
+        if !desk.closed {
+            desk.deeds.push(deed);
+        }
+    }
+
+    /// Writes down what the plugin hands on.
+    pub fn tell(&self, deed: Deed, emitted: Option<Arc<Lot>>) -> Status {
+        let mut desk = self.desk();
+        if desk.closed || desk.completed.is_some() {
+            drop(desk);
+            return self.breach("it handed rows on after its call was over");
+        }
+        desk.deeds.push(deed);
+        desk.emitted.extend(emitted);
+        status::OK
+    }
+
+    pub fn complete(&self, said: Status) {
+        let mut desk = self.desk();
+        if desk.closed || desk.completed.is_some() {
+            drop(desk);
+            self.breach("it completed a call twice");
+            return;
+        }
+        desk.completed = Some(said);
+        drop(desk);
+        self.over.notify_all();
+    }
+
+    /// Waits until the plugin completes a call that it left pending; `cancel` is called once when the run is being stopped.
+    pub fn wait(&self, cancel: impl Fn()) -> Status {
+        let mut cancelled = false;
+        let mut desk = self.desk();
+        loop {
+            if let Some(said) = desk.completed {
+                return said;
+            }
+            if !cancelled && self.world.stopped() {
+                cancelled = true;
+                drop(desk);
+                cancel();
+                desk = self.desk();
+                continue;
+            }
+            let (back, _) = self
+                .over
+                .wait_timeout(desk, Duration::from_millis(50))
+                .unwrap_or_else(PoisonError::into_inner);
+            desk = back;
+        }
+    }
+
+    /// Ends the call.
+    pub fn end(&self, said: Status, given: Writer) -> Answer {
+        let mut desk = self.desk();
+        desk.closed = true;
+        Answer {
+            status: said,
+            kept: false,
+            deeds: std::mem::take(&mut desk.deeds),
+            given: given.0,
+        }
+    }
+
+    /// Rows of output `port` for the plugin to fill.
+    pub fn fresh(
+        &self,
+        port: u32,
+        what: What,
+        rows: Vec<Row>,
+        slides: Arc<Slides>,
+    ) -> Result<Arc<Lot>, String> {
+        let output = self.output(port)?;
+        let n = rows.len();
+        let (mut parts, mut spots, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, dtype, shape) in made(output)? {
+            let bytes = row_bytes(dtype, &shape).ok_or("a row has no size")?;
+            // Small rows lie side by side; large ones each end at a page that nobody may touch.
+            let apart = bytes >= PAGE;
+            let (each, count) = match apart {
+                true => (bytes, n),
+                false => (
+                    bytes.checked_mul(n).ok_or("rows without end")?,
+                    usize::from(n > 0),
+                ),
+            };
+            let taken: Vec<Block> = self
+                .world
+                .blocks
+                .take(each, count, |bytes| self.world.more(bytes))?;
+            let (pointers, places): (Vec<_>, Vec<Spot>) = (0..n)
+                .map(|row| match apart {
+                    true => taken[row].place(0),
+                    false => taken[0].place(row * bytes),
+                })
+                .unzip();
+            parts.push(Part::new(name, dtype, shape, pointers).writable());
+            spots.push(places);
+            blocks.extend(taken);
+        }
+        Ok(Arc::new(Lot::made(
+            port, what, rows, slides, parts, spots, blocks,
+        )))
+    }
+
+    pub fn output(&self, port: u32) -> Result<&Output, String> {
+        self.world
+            .outputs
+            .get(port as usize)
+            .ok_or_else(|| format!("it has no output number {port}"))
+    }
+}

@@ -1,0 +1,605 @@
+//! Bodies as columns, and columns as bodies: which columns each kind of port has, how long they are, and what may stand in them.
+
+use crate::batch::HostBatch;
+use crate::call::{Place, Task, Told};
+use crate::reduce::About;
+use std::ffi::c_void;
+use std::sync::Arc;
+use weir_abi::Str;
+use weir_abi::column::{CPU, Column, Device, Dtype, WRITABLE};
+use weir_pipeline::Kind;
+use weir_record::{
+    Attention, Bag, BagFlags, Body, Feature, Prediction, Scores, State, Table, TileBuf, TileId,
+};
+
+/// An output port, as the plan agreed on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub name: String,
+    pub kind: Kind,
+    /// Shape of a row.
+    pub shape: Vec<u64>,
+    /// Names of the classes of what predicts; their numbers where the stage has no parameter `classes`.
+    pub classes: Vec<String>,
+    /// What tables and bags name as their maker, as `stain.normalise/1`.
+    pub format: String,
+}
+
+/// Of a kind of port: its columns, each with its type and how many numbers a row has.
+fn layout(output: &Output) -> Vec<(&'static str, Dtype, Option<usize>)> {
+    let number = |at: usize| output.shape.get(at).map_or(0, |&n| n as usize);
+    let one = |name| (name, Dtype::F32, None);
+    match output.kind {
+        Kind::Scores => vec![one("score"), ("probabilities", Dtype::F32, Some(number(2)))],
+        Kind::Picks => vec![one("score")],
+        Kind::Attention => vec![
+            one("logit"),
+            one("weight"),
+            one("contribution"),
+            one("without"),
+        ],
+        Kind::Bag => vec![
+            ("pooled", Dtype::F32, Some(number(0))),
+            one("effective"),
+            one("entropy"),
+            ("members", Dtype::U64, None),
+            ("flags", Dtype::U32, None),
+        ],
+        Kind::Predictions => vec![
+            ("logits", Dtype::F32, Some(number(0))),
+            ("probabilities", Dtype::F32, Some(number(0))),
+            ("class", Dtype::I32, None),
+        ],
+        Kind::Pixels | Kind::Features | Kind::Table => Vec::new(),
+    }
+}
+
+/// The columns of what a plugin makes for an output: name, type, shape of a row.
+pub(crate) fn made(output: &Output) -> Result<Vec<(&'static str, Dtype, Vec<i64>)>, String> {
+    let side = |at: usize| output.shape.get(at).map_or(0, |&n| n as i64);
+    Ok(match output.kind {
+        Kind::Table => {
+            return Err(format!(
+                "output `{}` carries tables, which are made in another way",
+                output.name
+            ));
+        }
+        Kind::Pixels => vec![("pixels", Dtype::U8, vec![side(0), side(1), 3])],
+        Kind::Features => vec![("features", Dtype::F32, vec![side(0)])],
+        _ => layout(output)
+            .into_iter()
+            .map(|(name, dtype, width)| {
+                (
+                    name,
+                    dtype,
+                    width.map(|width| width as i64).into_iter().collect(),
+                )
+            })
+            .collect(),
+    })
+}
+
+/// A column's memory outside of its rows' own.
+#[derive(Debug)]
+pub(crate) struct Part {
+    name: &'static str,
+    dtype: Dtype,
+    rows: Vec<*mut c_void>,
+    shape: Vec<i64>,
+    pub lengths: Vec<u64>,
+    pitch: i64,
+    writable: bool,
+}
+
+impl Part {
+    pub fn new(name: &'static str, dtype: Dtype, shape: Vec<i64>, rows: Vec<*mut c_void>) -> Part {
+        let pitch = pitch(&rows);
+        Part {
+            name,
+            dtype,
+            rows,
+            shape,
+            lengths: Vec::new(),
+            pitch,
+            writable: false,
+        }
+    }
+
+    pub fn writable(mut self) -> Part {
+        self.writable = true;
+        self
+    }
+
+    /// As a plugin sees it, as long as this lives unmoved in its vectors.
+    pub fn column(&self) -> Column {
+        Column {
+            name: Str::new(self.name),
+            rows: self.rows.as_ptr(),
+            shape: self.shape.as_ptr(),
+            strides: std::ptr::null(),
+            lengths: match self.lengths.is_empty() {
+                true => std::ptr::null(),
+                false => self.lengths.as_ptr(),
+            },
+            pitch: self.pitch,
+            device: Device { kind: CPU, id: 0 },
+            dtype: self.dtype,
+            ndim: self.shape.len() as i32,
+            flags: if self.writable { WRITABLE } else { 0 },
+            reserved: 0,
+        }
+    }
+}
+
+/// Bytes from each row to the next where they are all alike, else 0.
+fn pitch(rows: &[*mut c_void]) -> i64 {
+    let (Some(&first), Some(&second)) = (rows.first(), rows.get(1)) else {
+        return 0;
+    };
+    let step = (second as i64).wrapping_sub(first as i64);
+    let alike = rows
+        .windows(2)
+        .all(|pair| (pair[1] as i64).wrapping_sub(pair[0] as i64) == step);
+    if alike { step } else { 0 }
+}
+
+/// Numbers that bodies do not hold as a plugin is shown them.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    classes: Vec<i32>,
+    flags: Vec<u32>,
+    zeros: Vec<f32>,
+}
+
+fn to<T>(of: &T) -> *mut c_void {
+    std::ptr::from_ref(of).cast_mut().cast()
+}
+
+/// The columns of an input: the bodies' own memory. `bodies` and what comes back must stay where they are while anybody reads.
+pub(crate) fn of_bodies(bodies: &[Body]) -> Result<(Vec<Part>, Beside), String> {
+    let mut beside = Beside::default();
+    let mixed = || "rows of different kinds came together".to_owned();
+    macro_rules! each {
+        ($variant:pat => $out:expr) => {
+            bodies
+                .iter()
+                .map(|body| match body {
+                    $variant => Ok($out),
+                    _ => Err(mixed()),
+                })
+                .collect::<Result<Vec<_>, String>>()?
+        };
+    }
+    let scalar = |name, rows| Part::new(name, Dtype::F32, Vec::new(), rows);
+    let parts = match bodies.first() {
+        None => Vec::new(),
+        Some(Body::Pixels(first)) => {
+            let shape = [first.height(), first.width()];
+            let rows = each!(Body::Pixels(tile) => {
+                if [tile.height(), tile.width()] != shape {
+                    return Err(format!(
+                        "a tile of {} x {} px came together with one of {} x {}",
+                        tile.width(), tile.height(), shape[1], shape[0]
+                    ));
+                }
+                to(&tile.pixels()[0])
+            });
+            let shape = vec![shape[0].into(), shape[1].into(), 3];
+            vec![Part::new("pixels", Dtype::U8, shape, rows)]
+        }
+        Some(Body::Score(first)) => {
+            let classes = first.probabilities.len();
+            let probabilities = each!(Body::Score(scores) => {
+                if scores.probabilities.len() != classes {
+                    return Err(mixed());
+                }
+                scores.probabilities.as_ptr().cast_mut().cast()
+            });
+            let shape = vec![classes as i64];
+            vec![
+                scalar("score", each!(Body::Score(scores) => to(&scores.score))),
+                Part::new("probabilities", Dtype::F32, shape, probabilities),
+            ]
+        }
+        Some(Body::Picked { .. }) => {
+            vec![scalar(
+                "score",
+                each!(Body::Picked { score, .. } => to(score)),
+            )]
+        }
+        Some(Body::Feature(first)) => {
+            let d = first.len();
+            let rows = each!(Body::Feature(feature) => {
+                if feature.len() != d {
+                    return Err(mixed());
+                }
+                feature.as_ptr().cast_mut().cast()
+            });
+            vec![Part::new("features", Dtype::F32, vec![d as i64], rows)]
+        }
+        Some(Body::Attention(_)) => vec![
+            scalar("logit", each!(Body::Attention(a) => to(&a.logit))),
+            scalar("weight", each!(Body::Attention(a) => to(&a.weight))),
+            scalar(
+                "contribution",
+                each!(Body::Attention(a) => to(&a.contribution)),
+            ),
+            scalar("without", each!(Body::Attention(a) => to(&a.leave_one_out))),
+        ],
+        Some(Body::Bag(_)) => {
+            beside.flags = each!(Body::Bag(bag) => u32::from(bag.flags.0));
+            let widths = each!(Body::Bag(bag) => bag.pooled.len());
+            let d = widths.into_iter().max().unwrap_or(0);
+            // An empty bag has no vector; a plugin is shown zeros, and the flag.
+            beside.zeros = vec![0.0; d];
+            let pooled = each!(Body::Bag(bag) => match bag.pooled.len() {
+                n if n == d => bag.pooled.as_ptr().cast_mut().cast(),
+                0 => beside.zeros.as_ptr().cast_mut().cast(),
+                _ => return Err(mixed()),
+            });
+            vec![
+                Part::new("pooled", Dtype::F32, vec![d as i64], pooled),
+                scalar("effective", each!(Body::Bag(bag) => to(&bag.effective))),
+                scalar("entropy", each!(Body::Bag(bag) => to(&bag.entropy))),
+                Part::new(
+                    "members",
+                    Dtype::U64,
+                    Vec::new(),
+                    each!(Body::Bag(bag) => to(&bag.n)),
+                ),
+                Part::new(
+                    "flags",
+                    Dtype::U32,
+                    Vec::new(),
+                    beside.flags.iter().map(to).collect(),
+                ),
+            ]
+        }
+        Some(Body::Prediction(_)) => {
+            beside.classes =
+                each!(Body::Prediction(it) => it.class.map_or(-1, |class| class as i32));
+            let widths = each!(Body::Prediction(it) => it.classes.len());
+            let classes = widths.into_iter().max().unwrap_or(0);
+            beside.zeros = vec![0.0; classes];
+            let row = |numbers: &Vec<f32>, zeros: &Vec<f32>| match numbers.len() {
+                n if n == classes => Ok(numbers.as_ptr().cast_mut().cast()),
+                0 => Ok(zeros.as_ptr().cast_mut().cast()),
+                _ => Err(mixed()),
+            };
+            let logits = each!(Body::Prediction(it) => row(&it.logits, &beside.zeros)?);
+            let probabilities =
+                each!(Body::Prediction(it) => row(&it.probabilities, &beside.zeros)?);
+            let shape = vec![classes as i64];
+            vec![
+                Part::new("logits", Dtype::F32, shape.clone(), logits),
+                Part::new("probabilities", Dtype::F32, shape, probabilities),
+                Part::new(
+                    "class",
+                    Dtype::I32,
+                    Vec::new(),
+                    beside.classes.iter().map(to).collect(),
+                ),
+            ]
+        }
+        Some(Body::Ext(_)) => {
+            let rows = each!(Body::Ext(table) => table.bytes.as_ptr().cast_mut().cast());
+            let mut part = Part::new("bytes", Dtype::U8, vec![-1], rows);
+            part.lengths = each!(Body::Ext(table) => table.bytes.len() as u64);
+            vec![part]
+        }
+        Some(_) => return Err("what came is no value".into()),
+    };
+    Ok((parts, beside))
+}
+
+/// What a plugin fills: memory of the host's, until it is emitted.
+#[derive(Debug)]
+pub(crate) enum Draft {
+    Pixels(Vec<Arc<TileBuf>>),
+    /// A vector a row.
+    Features(Vec<Vec<f32>>),
+    /// The kind's columns in their order.
+    Numbers(Vec<Storage>),
+}
+
+/// A column of numbers, the rows side by side.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    F32 { per: usize, data: Vec<f32> },
+    I32(Vec<i32>),
+    U32(Vec<u32>),
+    U64(Vec<u64>),
+}
+
+impl Storage {
+    fn rows(&mut self, n: usize) -> Vec<*mut c_void> {
+        fn each<T>(data: &mut [T], per: usize, n: usize) -> Vec<*mut c_void> {
+            let start = data.as_mut_ptr();
+            (0..n).map(|i| start.wrapping_add(i * per).cast()).collect()
+        }
+        match self {
+            Storage::F32 { per, data } => each(data, *per, n),
+            Storage::I32(data) => each(data, 1, n),
+            Storage::U32(data) => each(data, 1, n),
+            Storage::U64(data) => each(data, 1, n),
+        }
+    }
+
+    fn f32(&self, row: usize) -> &[f32] {
+        match self {
+            Storage::F32 { per, data } => &data[row * per..(row + 1) * per],
+            _ => &[],
+        }
+    }
+
+    fn whole(&self, row: usize) -> i64 {
+        match self {
+            Storage::F32 { .. } => 0,
+            Storage::I32(data) => data[row].into(),
+            Storage::U32(data) => data[row].into(),
+            Storage::U64(data) => data[row] as i64,
+        }
+    }
+}
+
+impl Draft {
+    /// Memory for `n` rows of tiles that were made, as columns that a plugin may write.
+    pub fn pixels(mut tiles: Vec<Arc<TileBuf>>) -> (Draft, Vec<Part>) {
+        let shape = tiles.first().map_or([0, 0], |tile| {
+            [i64::from(tile.height()), i64::from(tile.width())]
+        });
+        let rows = tiles
+            .iter_mut()
+            .map(|tile| match Arc::get_mut(tile) {
+                Some(tile) => tile.pixels_mut().as_mut_ptr().cast(),
+                // Nobody else has a tile that was made for this.
+                None => std::ptr::null_mut(),
+            })
+            .collect();
+        let part = Part::new("pixels", Dtype::U8, vec![shape[0], shape[1], 3], rows).writable();
+        (Draft::Pixels(tiles), vec![part])
+    }
+
+    /// Memory for `n` rows of anything else.
+    pub fn new(output: &Output, n: usize) -> Result<(Draft, Vec<Part>), String> {
+        match output.kind {
+            Kind::Pixels | Kind::Table => Err(format!(
+                "output `{}` carries {}, which are made in another way",
+                output.name,
+                output.kind.name()
+            )),
+            Kind::Features => {
+                let d = output.shape.first().map_or(0, |&d| d as usize);
+                let mut rows: Vec<Vec<f32>> = (0..n).map(|_| vec![0.0; d]).collect();
+                let pointers = rows.iter_mut().map(|row| row.as_mut_ptr().cast()).collect();
+                let part = Part::new("features", Dtype::F32, vec![d as i64], pointers).writable();
+                Ok((Draft::Features(rows), vec![part]))
+            }
+            _ => {
+                let mut all = Vec::new();
+                let mut parts = Vec::new();
+                for (name, dtype, width) in layout(output) {
+                    let mut storage = match dtype {
+                        Dtype::I32 => Storage::I32(vec![0; n]),
+                        Dtype::U32 => Storage::U32(vec![0; n]),
+                        Dtype::U64 => Storage::U64(vec![0; n]),
+                        _ => {
+                            let per = width.unwrap_or(1);
+                            Storage::F32 {
+                                per,
+                                data: vec![0.0; n * per],
+                            }
+                        }
+                    };
+                    let shape = width.map(|width| width as i64).into_iter().collect();
+                    parts.push(Part::new(name, dtype, shape, storage.rows(n)).writable());
+                    all.push(storage);
+                }
+                Ok((Draft::Numbers(all), parts))
+            }
+        }
+    }
+
+    /// The bodies of its rows, in order; of each that cannot be, why not. Vectors move into their bodies, so that their memory stays
+    /// where it was.
+    pub fn bodies(&mut self, output: &Output, abouts: &[About]) -> Vec<Result<Body, String>> {
+        match self {
+            Draft::Pixels(tiles) => tiles
+                .iter()
+                .map(|tile| Ok(Body::Pixels(tile.clone())))
+                .collect(),
+            Draft::Features(rows) => rows
+                .iter_mut()
+                .map(|row| {
+                    finite("features", row)?;
+                    Ok(Body::Feature(Arc::new(Feature::new(
+                        std::mem::take(row),
+                        None,
+                    ))))
+                })
+                .collect(),
+            Draft::Numbers(columns) => abouts
+                .iter()
+                .enumerate()
+                .map(|(row, about)| body(output, columns, row, about))
+                .collect(),
+        }
+    }
+}
+
+fn finite(what: &str, numbers: &[f32]) -> Result<(), String> {
+    match numbers.iter().position(|number| !number.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "number {at} of its {what} is {}, and every number must be finite",
+            numbers[at]
+        )),
+    }
+}
+
+fn body(output: &Output, columns: &[Storage], row: usize, about: &About) -> Result<Body, String> {
+    let of = |column: usize| columns[column].f32(row);
+    for (column, (name, ..)) in layout(output).into_iter().enumerate() {
+        finite(name, of(column))?;
+    }
+    let first = |column: usize| of(column).first().copied().unwrap_or(0.0);
+    Ok(match output.kind {
+        Kind::Scores => Body::Score(Arc::new(Scores {
+            score: first(0),
+            probabilities: of(1).to_vec(),
+        })),
+        Kind::Picks => Body::Picked {
+            source_rev: about.source_rev,
+            score: first(0),
+        },
+        Kind::Attention => Body::Attention(Arc::new(Attention {
+            logit: first(0),
+            weight: first(1),
+            contribution: first(2),
+            leave_one_out: first(3),
+            class: 0,
+        })),
+        Kind::Bag => {
+            let flags = u8::try_from(columns[4].whole(row))
+                .ok()
+                .filter(|flags| flags >> 4 == 0)
+                .ok_or("its flags are none of a bag's")?;
+            let n = columns[3].whole(row) as u64;
+            Body::Bag(Arc::new(Bag {
+                n,
+                flags: BagFlags(flags),
+                pooled: if n == 0 { Vec::new() } else { of(0).to_vec() },
+                effective: first(1),
+                entropy: first(2),
+                exact: None,
+                contract: output.format.clone(),
+                coverage: about.coverage.clone(),
+                selection: about.through,
+                ended: about.end,
+                state: about.state.unwrap_or(State::Provisional),
+            }))
+        }
+        Kind::Predictions => {
+            let class = match columns[2].whole(row) {
+                -1 => None,
+                class => Some(
+                    u32::try_from(class)
+                        .ok()
+                        .filter(|&class| (class as usize) < of(0).len())
+                        .ok_or_else(|| {
+                            format!("its class is {class}, and it has {} classes", of(0).len())
+                        })?,
+                ),
+            };
+            let bag = about.bag.clone().unwrap_or_else(|| Bag {
+                n: 0,
+                flags: BagFlags::default(),
+                pooled: Vec::new(),
+                effective: 0.0,
+                entropy: 0.0,
+                exact: None,
+                contract: output.format.clone(),
+                coverage: about.coverage.clone(),
+                selection: about.through,
+                ended: about.end,
+                state: about.state.unwrap_or(State::Provisional),
+            });
+            let state = bag.state;
+            // What failed or has no tissue has no class, whatever a plugin makes of nothing.
+            let classless = matches!(state, State::Failed | State::Interrupted | State::NoTissue);
+            let some = |numbers: &[f32]| match classless {
+                true => Vec::new(),
+                false => numbers.to_vec(),
+            };
+            Body::Prediction(Arc::new(Prediction {
+                revision: about.revision,
+                state,
+                classes: output.classes.clone(),
+                class: class.filter(|_| !classless),
+                logits: some(of(0)),
+                probabilities: some(of(1)),
+                bag,
+            }))
+        }
+        Kind::Pixels | Kind::Features | Kind::Table => {
+            return Err("it is made in another way".into());
+        }
+    })
+}
+
+/// A row of a table port.
+pub(crate) fn table(task: &Task, port: usize, source: u32, bytes: &[u8]) -> Result<Told, String> {
+    let (outputs, place) = match task {
+        Task::Setup => return Err("it gave a table in a call that makes no rows".into()),
+        Task::Rows { input, outputs, .. } => {
+            if source >= input.rows() {
+                return Err(format!(
+                    "it made a table of row {source} of a batch of {}",
+                    input.rows()
+                ));
+            }
+            (outputs, Place::Input(source))
+        }
+        Task::Slides { outputs, slides } => {
+            if source != u32::MAX {
+                return Err("a table of a reduce is the slide's: its source is UINT32_MAX".into());
+            }
+            let slides = slides
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let slide = slides
+                .speaks_of()
+                .ok_or("it gave a table in a call that speaks of no slide")?;
+            let tile = TileId::SLIDE.word();
+            (outputs, Place::Tile { slide, tile })
+        }
+    };
+    let output = outputs
+        .get(port)
+        .ok_or_else(|| format!("it has no output number {port}"))?;
+    if output.kind != Kind::Table {
+        return Err(format!(
+            "output `{}` carries {}, not tables",
+            output.name,
+            output.kind.name()
+        ));
+    }
+    Ok(Told::Made {
+        port,
+        place,
+        body: Body::Ext(Arc::new(Table {
+            format: output.format.clone(),
+            bytes: bytes.to_vec(),
+        })),
+    })
+}
+
+/// Whether a body is what flows through ports of this kind.
+pub(crate) fn is(kind: Kind, body: &Body) -> bool {
+    matches!(
+        (kind, body),
+        (Kind::Pixels, Body::Pixels(_))
+            | (Kind::Scores, Body::Score(_))
+            | (Kind::Picks, Body::Picked { .. })
+            | (Kind::Features, Body::Feature(_))
+            | (Kind::Attention, Body::Attention(_))
+            | (Kind::Bag, Body::Bag(_))
+            | (Kind::Predictions, Body::Prediction(_))
+            | (Kind::Table, Body::Ext(_))
+    )
+}
+
+/// Whether a batch could be passed through the port: its rows are of the kind and the shape.
+pub(crate) fn fits(output: &Output, input: &HostBatch, row: u32) -> bool {
+    input.body(row).is_some_and(|body| {
+        is(output.kind, body)
+            && match body {
+                Body::Pixels(tile) => {
+                    output.shape.first() == Some(&u64::from(tile.height()))
+                        && output.shape.get(1) == Some(&u64::from(tile.width()))
+                }
+                Body::Feature(feature) => output.shape.first() == Some(&(feature.len() as u64)),
+                _ => true,
+            }
+    })
+}

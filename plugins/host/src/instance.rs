@@ -1,0 +1,376 @@
+//! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
+
+use crate::call::{Call, CallError, GONE, Said, Task, Told, Who};
+use crate::isolate::remote::{Cradle, Remote, STAGE};
+use crate::manifest::Concurrency;
+use crate::offer::HOST;
+use crate::parameters::Parameters;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use weir_abi::stage::Stage;
+use weir_abi::status::{self, Status};
+
+/// How long ending a process may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Where a stage's code runs.
+pub(crate) enum Runner {
+    /// In this process: the plugin's own table.
+    Here(&'static Stage),
+    /// In processes of its own: what stands in for the plugin, and what starts them.
+    Child(Arc<Cradle>),
+}
+
+impl Runner {
+    /// The functions that are called.
+    fn table(&self) -> &'static Stage {
+        match self {
+            Runner::Here(stage) => stage,
+            Runner::Child(_) => &STAGE,
+        }
+    }
+}
+
+/// A stage with its parameters.
+pub(crate) struct Instance {
+    stage: &'static Stage,
+    me: *mut c_void,
+    /// Of an isolated one: its process.
+    remote: Option<Arc<Remote>>,
+    /// Which of the stage's instances it is: the first is 1.
+    number: u64,
+    /// It panicked: its state may be anything, so it is used no more, and not destroyed either.
+    spoiled: AtomicBool,
+}
+
+// SAFETY: the header lets every function be called on any thread; `Pool` sees to how many at once.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
+
+impl Instance {
+    fn new(
+        runner: &Runner,
+        who: &Arc<Who>,
+        parameters: &Parameters,
+        number: u64,
+    ) -> Result<Instance, CallError> {
+        let (me, remote) = match runner {
+            Runner::Here(stage) => (made(stage, who, parameters)?, None),
+            Runner::Child(cradle) => {
+                let remote = cradle.start(who, parameters)?;
+                let me = Arc::into_raw(remote.clone()).cast_mut().cast();
+                (me, Some(remote))
+            }
+        };
+        Ok(Instance {
+            stage: runner.table(),
+            me,
+            remote,
+            number,
+            spoiled: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it can be used no more.
+    fn is_over(&self) -> bool {
+        self.spoiled.load(Ordering::SeqCst)
+            || self.remote.as_ref().is_some_and(|remote| remote.is_gone())
+    }
+}
+
+/// An instance in this process.
+fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c_void, CallError> {
+    let call = Call::setup(who.clone());
+    let mut me = std::ptr::null_mut();
+    let values = parameters.as_slice();
+    let said = match stage.create {
+        // SAFETY: as the header says: host, call and values live through the call.
+        Some(create) => unsafe {
+            create(
+                &HOST,
+                call.as_ptr(),
+                values.as_ptr(),
+                values.len() as u32,
+                &mut me,
+            )
+        },
+        None => status::UNSUPPORTED,
+    };
+    call.end(said)?;
+    Ok(me)
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Of a process that is to end, nothing need be spared.
+        let usable = self.remote.is_some() || !self.spoiled.load(Ordering::SeqCst);
+        if let Some(destroy) = self.stage.destroy.filter(|_| usable) {
+            // SAFETY: `create` made it, and every call into it holds a reference.
+            unsafe { destroy(self.me) }
+        }
+    }
+}
+
+/// The instances of one stage of a pipeline in this process.
+pub(crate) struct Pool {
+    pub stage: &'static Stage,
+    pub who: Arc<Who>,
+    runner: Runner,
+    parameters: Parameters,
+    /// Of a stage whose calls may overlap, always the same one.
+    overlapping: bool,
+    /// How long a call may take before its instance is given up.
+    timeout: Duration,
+    shelf: Mutex<Shelf>,
+    back: Condvar,
+    /// Instances that were made.
+    made: AtomicU64,
+    /// Instances that came in the place of one that panicked, hung or died.
+    replaced: AtomicU64,
+}
+
+/// Which instance holds what a slide's calls left with it.
+#[derive(Debug, Default)]
+pub(crate) struct Holder(AtomicU64);
+
+struct Shelf {
+    free: Vec<Arc<Instance>>,
+    /// Those that a call has, and since when.
+    out: Vec<(Arc<Instance>, Instant)>,
+    /// How many more may be made when none is free.
+    spare: usize,
+    /// Why the last one could not be made.
+    refused: Option<Said>,
+}
+
+impl Pool {
+    /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so. An isolated stage
+    /// whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    pub fn new(
+        runner: Runner,
+        who: Arc<Who>,
+        parameters: Parameters,
+        concurrency: Concurrency,
+        threads: usize,
+        timeout: Duration,
+    ) -> Result<Pool, CallError> {
+        let isolated = matches!(runner, Runner::Child(_));
+        let count = match concurrency {
+            Concurrency::PerWorker => threads.max(1),
+            Concurrency::Parallel if isolated => threads.max(1),
+            Concurrency::Serial | Concurrency::Parallel => 1,
+        };
+        // Processes are started when they are needed; the first at once, so that what it says against its parameters is heard.
+        let at_once = if isolated { 1 } else { count };
+        let free = (1..=at_once as u64)
+            .map(|number| Instance::new(&runner, &who, &parameters, number).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Pool {
+            stage: runner.table(),
+            who,
+            runner,
+            parameters,
+            overlapping: concurrency == Concurrency::Parallel && !isolated,
+            // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
+            timeout: if isolated { timeout + GRACE } else { timeout },
+            shelf: Mutex::new(Shelf {
+                free,
+                out: Vec::new(),
+                spare: count - at_once,
+                refused: None,
+            }),
+            back: Condvar::new(),
+            made: AtomicU64::new(at_once as u64),
+            replaced: AtomicU64::new(0),
+        })
+    }
+
+    /// An instance more; why it could not be made is kept for who asks next.
+    fn fresh(&self) -> Option<Arc<Instance>> {
+        let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
+        match Instance::new(&self.runner, &self.who, &self.parameters, number) {
+            Ok(fresh) => Some(Arc::new(fresh)),
+            Err(error) => {
+                self.shelf().refused = Some(error.said);
+                None
+            }
+        }
+    }
+
+    /// Whether the stage has a function for the end of the run.
+    pub fn finishes(&self) -> bool {
+        match &self.runner {
+            Runner::Here(stage) => stage.finish.is_some(),
+            Runner::Child(cradle) => cradle.finishes(),
+        }
+    }
+
+    /// How many instances came in the place of one that panicked, hung or died.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An instance, for one call; waits until one is free. A call that does not come back has its instance for ever, and a new one
+    /// takes that one's place.
+    fn take(&self) -> Arc<Instance> {
+        let mut shelf = self.shelf();
+        loop {
+            if self.overlapping
+                && let Some(one) = shelf.free.last()
+            {
+                return one.clone();
+            }
+            if let Some(one) = shelf.free.pop() {
+                shelf.out.push((one.clone(), Instant::now()));
+                return one;
+            }
+            if shelf.spare > 0 {
+                shelf.spare -= 1;
+                drop(shelf);
+                let fresh = self.fresh();
+                shelf = self.shelf();
+                if let Some(one) = fresh {
+                    shelf.out.push((one.clone(), Instant::now()));
+                    return one;
+                }
+            }
+            let oldest = shelf.out.iter().map(|(_, since)| *since).min();
+            let left = oldest.map_or(self.timeout, |since| {
+                (since + self.timeout).saturating_duration_since(Instant::now())
+            });
+            if left.is_zero() {
+                shelf.out.retain(|(_, since)| Some(*since) != oldest);
+                drop(shelf);
+                let fresh = self.fresh();
+                shelf = self.shelf();
+                if let Some(fresh) = fresh {
+                    self.replaced.fetch_add(1, Ordering::SeqCst);
+                    shelf.free.push(fresh);
+                    continue;
+                }
+            }
+            let (back, _) = self
+                .back
+                .wait_timeout(shelf, left.max(Duration::from_millis(10)))
+                .unwrap_or_else(PoisonError::into_inner);
+            shelf = back;
+        }
+    }
+
+    /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
+    /// one stays and fails every call.
+    fn give_back(&self, one: Arc<Instance>) {
+        let fresh = one.is_over().then(|| self.fresh()).flatten();
+        if fresh.is_some() {
+            self.replaced.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut shelf = self.shelf();
+        if self.overlapping {
+            if let Some(fresh) = fresh
+                && let Some(place) = shelf.free.iter_mut().find(|at| Arc::ptr_eq(at, &one))
+            {
+                *place = fresh;
+            }
+            return;
+        }
+        let known = shelf.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
+        // One that was given up already has its successor.
+        if let Some(known) = known {
+            shelf.out.swap_remove(known);
+            shelf.free.push(fresh.unwrap_or(one));
+            self.back.notify_one();
+        }
+    }
+
+    /// An instance that can be used. Else the call that is told why, to be ended with what comes back.
+    fn usable(&self, call: &Call) -> Result<Arc<Instance>, Status> {
+        let one = self.take();
+        if !one.is_over() {
+            return Ok(one);
+        }
+        // It ended between two calls, or could not be made anew before.
+        self.give_back(one);
+        let one = self.take();
+        if !one.is_over() {
+            return Ok(one);
+        }
+        let isolated = one.remote.is_some();
+        self.give_back(one);
+        let refused = self.shelf().refused.clone();
+        call.fail(refused.unwrap_or_else(|| Said {
+            what: "it panicked before, and could not be made anew".into(),
+            ..Said::default()
+        }));
+        Err(if isolated { GONE } else { status::PANIC })
+    }
+
+    /// A call: `enter` calls the plugin's function. A call that it leaves pending is waited for, with its instance free for others.
+    pub fn call(
+        &self,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Vec<Told>, CallError> {
+        self.call_for(&Holder::default(), task, enter)
+    }
+
+    /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
+    pub fn call_for(
+        &self,
+        holder: &Holder,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Vec<Told>, CallError> {
+        let call = Call::new(self.who.clone(), task);
+        let instance = match self.usable(&call) {
+            Ok(instance) => instance,
+            Err(said) => return call.end(said),
+        };
+        let known = holder.0.swap(instance.number, Ordering::SeqCst);
+        if known != 0 && known != instance.number {
+            holder.0.store(known, Ordering::SeqCst);
+            self.give_back(instance);
+            call.fail(Said {
+                what: format!(
+                    "{} lost what it held of the slide when it panicked, hung or died [E0521]",
+                    self.who.plugin
+                ),
+                help: "see the log for how; the slide can be run again".into(),
+                ..Said::default()
+            });
+            return call.end(status::FAIL);
+        }
+        let mut said = enter(self.stage, instance.me, call.as_ptr());
+        if said == status::PANIC {
+            instance.spoiled.store(true, Ordering::SeqCst);
+        }
+        self.give_back(instance.clone());
+        if said == status::PENDING {
+            said = call.wait(|| {
+                if let Some(cancel) = self.stage.cancel {
+                    // SAFETY: the instance lives, and `cancel` may be called from any thread.
+                    unsafe { cancel(instance.me) }
+                }
+            });
+            if said == status::PANIC {
+                instance.spoiled.store(true, Ordering::SeqCst);
+            }
+        }
+        call.end(said)
+    }
+
+    /// A call that answers with nothing and cannot fail.
+    pub fn tell(&self, enter: impl FnOnce(&Stage, *mut c_void)) {
+        let instance = self.take();
+        if !instance.is_over() {
+            enter(self.stage, instance.me);
+        }
+        self.give_back(instance);
+    }
+}

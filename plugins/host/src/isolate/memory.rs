@@ -1,0 +1,113 @@
+//! Memory that two processes share.
+//!
+//! Who makes it is always the host: it seals the size, so that nobody can cut it under the other's feet, and of an input's memory
+//! also the right to write to it, so that a plugin that writes to its input dies instead of changing a tile.
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Bytes of a page, or a multiple of them.
+pub(crate) const PAGE: usize = if cfg!(target_arch = "aarch64") {
+    64 << 10
+} else {
+    4 << 10
+};
+
+/// A mapping; it ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: it is an address range that is mapped as long as this lives; who reads or writes through it says why that is sound.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of `memory`, shared.
+    pub fn new(memory: impl AsFd, len: usize, writable: bool) -> Result<Mapping, Errno> {
+        let rights = match writable {
+            true => ProtFlags::READ | ProtFlags::WRITE,
+            false => ProtFlags::READ,
+        };
+        // SAFETY: a fresh range, chosen by the kernel.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                rights,
+                MapFlags::SHARED,
+                memory,
+                0,
+            )
+        }?;
+        Ok(Mapping {
+            start: start.cast(),
+            len,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of byte `at`, of which `len` bytes exist.
+    pub fn at(&self, at: u64, len: usize) -> Option<*mut u8> {
+        let at = usize::try_from(at).ok()?;
+        let end = at.checked_add(len)?;
+        (end <= self.len).then(|| self.start.wrapping_add(at))
+    }
+
+    /// Takes every right to `len` bytes from `at` on, both multiples of [`PAGE`].
+    pub fn guard(&self, at: usize, len: usize) -> Result<(), Errno> {
+        let Some(start) = self.at(at as u64, len) else {
+            return Err(Errno::INVAL);
+        };
+        // SAFETY: a part of this mapping, into which nobody has a reference.
+        unsafe { mprotect(start.cast(), len, MprotectFlags::empty()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: nobody reads or writes a mapping that they do not hold.
+        let _ = unsafe { munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// Shared memory of the host's.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub mapping: Mapping,
+    pub file: OwnedFd,
+}
+
+impl Memory {
+    /// That the host writes and the child reads.
+    pub fn to_child(len: usize) -> Result<Memory, Errno> {
+        Memory::new(len, true)
+    }
+
+    /// That the child writes and the host reads.
+    pub fn to_host(len: usize) -> Result<Memory, Errno> {
+        Memory::new(len, false)
+    }
+
+    fn new(len: usize, written_here: bool) -> Result<Memory, Errno> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("weir-batch", flags)?;
+        ftruncate(&file, len as u64)?;
+        let mapping = Mapping::new(&file, len, written_here)?;
+        let mut seals = SealFlags::SHRINK | SealFlags::GROW;
+        if written_here {
+            // From here on nobody else can map it for writing.
+            seals |= SealFlags::FUTURE_WRITE;
+        }
+        fcntl_add_seals(&file, seals | SealFlags::SEAL)?;
+        Ok(Memory { mapping, file })
+    }
+}

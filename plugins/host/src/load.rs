@@ -1,0 +1,232 @@
+//! From an admitted file to the tables of a loaded library.
+//!
+//! What the loader maps is the sealed memory that was hashed, by its descriptor. A library is never unloaded: its threads, its
+//! thread-local destructors and its tables may be in use by anybody, and nothing tells when they are not.
+
+use crate::admit::Admitted;
+use crate::call::{Call, Said, Who};
+use crate::manifest::Manifest;
+use crate::offer::HOST;
+use crate::refusal::Refusal;
+use crate::tables::{self, Fault};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use weir_abi::plugin::{ENTRY, Entry, Plugin};
+use weir_abi::{reader, stage, status};
+use weir_pipeline::Rows;
+
+/// A plugin whose code is in this process.
+#[derive(Debug)]
+pub struct Loaded {
+    manifest: Manifest,
+    path: PathBuf,
+    sha256: String,
+    stages: BTreeMap<String, stage::Stage>,
+    readers: BTreeMap<String, reader::Reader>,
+}
+
+/// All that were loaded, by their hash: the same bytes are loaded once.
+static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::new());
+
+impl Loaded {
+    /// Loads the library, runs its entry, and holds its tables against its manifest.
+    pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
+        let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(admitted.file().sha256()) {
+            return Ok(known);
+        }
+        let who = Arc::new(Who::plugin(
+            &admitted.manifest().name,
+            &admitted.manifest().version,
+        ));
+        let loaded = Loaded::entered(admitted, |entry| {
+            let call = Call::setup(who);
+            let mut out: *const Plugin = std::ptr::null();
+            // SAFETY: host and call live through the call, and `out` is a place for a pointer.
+            let said = unsafe { entry(&HOST, call.as_ptr(), &mut out) };
+            match said == status::OK && !out.is_null() {
+                true => Ok(out),
+                false => Err(call.close(said)),
+            }
+        })?;
+        let loaded: &'static Loaded = Box::leak(Box::new(loaded));
+        all.insert(loaded.sha256.clone(), loaded);
+        Ok(loaded)
+    }
+
+    /// Loads the library; `enter` calls its entry.
+    pub(crate) fn entered(
+        admitted: &Admitted,
+        enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
+    ) -> Result<Loaded, Refusal> {
+        let path = admitted.file().path().to_owned();
+        load(admitted, enter).map_err(|refusal| refusal.of(path))
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// SHA-256 of its file.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The table of the stage type of this id.
+    pub(crate) fn stage(&self, id: &str) -> Option<&stage::Stage> {
+        self.stages.get(id)
+    }
+
+    /// The table of the reader of this id.
+    pub fn reader(&self, id: &str) -> Option<&reader::Reader> {
+        self.readers.get(id)
+    }
+}
+
+fn load(
+    admitted: &Admitted,
+    enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
+) -> Result<Loaded, Refusal> {
+    let (file, manifest) = (admitted.file(), admitted.manifest());
+    let address = format!("/proc/self/fd/{}", file.sealed().as_raw_fd());
+    // SAFETY: the library's constructors run here: that is what its user asked for by naming it in a pipeline, and the bytes
+    // are those that were hashed and whose segments were checked.
+    let library = unsafe { Library::open(Some(&address), RTLD_NOW | RTLD_LOCAL) };
+    let library = library.map_err(|error| {
+        let words = error.to_string();
+        let help = hint(&words);
+        Refusal::new("E0509", format!("it cannot be loaded: {words}"), help)
+    })?;
+    // SAFETY: the header says what type the symbol of this name has.
+    let entry: Result<Symbol<Entry>, _> = unsafe { library.get(ENTRY.as_bytes()) };
+    let entry = entry.map(|entry| *entry).map_err(|error| {
+        Refusal::new(
+            "E0503",
+            format!("it has no `{ENTRY}`: {error}"),
+            "name a shared library that was built as a plugin of weir",
+        )
+    });
+    std::mem::forget(library);
+    let entry = entry?;
+    let out = enter(entry).map_err(|error| {
+        Refusal::new(
+            "E0510",
+            format!("it refuses to start: {}", error.what),
+            error.help,
+        )
+    })?;
+    let differs = |what: String| {
+        Refusal::new(
+            "E0513",
+            format!("its tables are not what its manifest says: {what}"),
+            "the plugin's author must mend it",
+        )
+    };
+    // SAFETY: a plugin's table lives as long as the process and has the members that its size says.
+    let plugin = unsafe { tables::plugin(out) }.map_err(|Fault(what)| differs(what))?;
+    if !plugin.manifest.is_null() {
+        // SAFETY: the header says that it is a C string that lives as long as the process.
+        let text = unsafe { CStr::from_ptr(plugin.manifest) };
+        let told = Manifest::parse(text.to_bytes()).map_err(|refusal| differs(refusal.what))?;
+        if told != *manifest {
+            return Err(differs(
+                "the text that it hands over is another one than its file's".into(),
+            ));
+        }
+    }
+    // SAFETY: as above; the lists are as long as they say.
+    let stages = unsafe { tables::stages(&plugin) }.map_err(|Fault(what)| differs(what))?;
+    for stage in &manifest.stages {
+        let table = stages
+            .get(&stage.id)
+            .ok_or_else(|| differs(format!("stage `{}` is missing", stage.id)))?;
+        if let Some(missing) = missing(stage.rows, stage.batch_only, table) {
+            return Err(differs(format!(
+                "stage `{}` is a {} and has no function `{missing}`",
+                stage.id,
+                stage.rows.name()
+            )));
+        }
+    }
+    // SAFETY: as above.
+    let readers = unsafe { tables::readers(&plugin) }.map_err(|Fault(what)| differs(what))?;
+    for reader in &manifest.readers {
+        let table = readers
+            .get(&reader.id)
+            .ok_or_else(|| differs(format!("reader `{}` is missing", reader.id)))?;
+        let whole = table.sniff.is_some()
+            && table.open.is_some()
+            && table.info.is_some()
+            && table.read_region.is_some()
+            && table.close.is_some();
+        if !whole {
+            return Err(differs(format!(
+                "reader `{}` lacks one of sniff, open, info, read_region and close",
+                reader.id
+            )));
+        }
+    }
+    Ok(Loaded {
+        path: file.path().to_owned(),
+        sha256: file.sha256().to_owned(),
+        manifest: manifest.clone(),
+        stages,
+        readers,
+    })
+}
+
+/// A function that a stage of this kind must have and has not.
+fn missing(rows: Rows, batch_only: bool, table: &stage::Stage) -> Option<&'static str> {
+    let own: &[(&'static str, bool)] = match rows {
+        Rows::Source => &[
+            ("slide", table.slide.is_some()),
+            ("open", table.open.is_some()),
+            ("next", table.next.is_some()),
+            ("read", table.read.is_some()),
+            ("close", table.close.is_some()),
+        ],
+        Rows::Map | Rows::Filter => &[("process", table.process.is_some())],
+        Rows::Reduce | Rows::Sink => &[
+            ("process", table.process.is_some()),
+            ("complete_slide", table.complete_slide.is_some()),
+            ("remove", batch_only || table.remove.is_some()),
+        ],
+    };
+    let every = [
+        ("create", table.create.is_some()),
+        ("destroy", table.destroy.is_some()),
+    ];
+    let mut all = every.iter().chain(own);
+    all.find(|(_, there)| !there).map(|(name, _)| *name)
+}
+
+/// What to do about the loader's words.
+fn hint(words: &str) -> String {
+    if words.contains("static TLS") {
+        return "its allocator wants thread-local memory that a program has only at its start: build the plugin without \
+jemalloc or mimalloc, or with their option for libraries"
+            .into();
+    }
+    if words.contains("undefined symbol") || words.contains("undefined reference") {
+        return "it was linked against a library that it does not name, or another version of it: link it with `-Wl,-z,defs`"
+            .into();
+    }
+    if words.contains("cannot open shared object file") {
+        return "install the library that is named there, or set LD_LIBRARY_PATH; `ldd` on the plugin's file lists all that it needs"
+            .into();
+    }
+    if words.contains("GLIBC_") {
+        return "it was built on a newer system: build it on this one, or on the oldest that it is meant for".into();
+    }
+    String::new()
+}

@@ -1,0 +1,227 @@
+//! A plugin's stage made ready for a run.
+
+use crate::call::Who;
+use crate::columns::Output;
+use crate::instance::{Pool, Runner};
+use crate::isolate::Isolated;
+use crate::isolate::remote::Cradle;
+use crate::load::Loaded;
+use crate::log::{Counters, Log};
+use crate::manifest::Manifest;
+use crate::parameters::Parameters;
+use crate::reduce::{Known, PluginReduce};
+use crate::sink::PluginSink;
+use crate::source::{Of, PluginSource};
+use crate::work::PluginWork;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use weir_pipeline::{Dim, Kind, Node, Plan, Rows, Schema};
+use weir_runtime::Stop;
+use weir_runtime::stage::{BatchShape, Prepare, Prepared, StageError, StageType};
+
+/// The plugins of a run, for `Shared`.
+#[derive(Clone, Default)]
+pub struct Plugins {
+    /// Those that were loaded.
+    pub loaded: Vec<&'static Loaded>,
+    /// Those that run in processes of their own.
+    pub isolated: Vec<Isolated>,
+    /// Where their lines go.
+    pub log: Log,
+    /// Their counters.
+    pub counters: Counters,
+    /// Tells them that the run is being stopped.
+    pub stop: Stop,
+}
+
+/// The stage type of a plugin's schema. What it runs is found in the run's [`Plugins`].
+pub fn stage_type(schema: &'static Schema) -> StageType {
+    StageType { schema, prepare }
+}
+
+/// Where a stage's code is.
+enum Code<'a> {
+    Here(&'static weir_abi::stage::Stage),
+    Child(&'a Isolated),
+}
+
+impl Plugins {
+    fn code(&self, id: &str) -> Result<(&Manifest, Code<'_>), StageError> {
+        let here = self.loaded.iter().find_map(|loaded| {
+            let table = loaded.stage(id)?;
+            Some((loaded.manifest(), Code::Here(table)))
+        });
+        let child = || {
+            let has = |isolated: &&Isolated| {
+                let mut stages = isolated.manifest().stages.iter();
+                stages.any(|stage| stage.id == id)
+            };
+            let isolated = self.isolated.iter().find(has)?;
+            Some((isolated.manifest(), Code::Child(isolated)))
+        };
+        here.or_else(child).ok_or_else(|| unknown(id))
+    }
+}
+
+fn unknown(id: &str) -> StageError {
+    StageError::new(
+        format!("no plugin that was loaded has `{id}`"),
+        "this is a fault of weir: please report it",
+    )
+}
+
+fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
+    let plugins = cx.shared.get::<Plugins>();
+    let (node, schema) = (cx.node, cx.node.schema);
+    let (manifest, code) = plugins.code(schema.name)?;
+    let stages = &manifest.stages;
+    let about = stages.iter().find(|stage| stage.id == schema.name);
+    let about = about.ok_or_else(|| unknown(schema.name))?;
+    let who = Arc::new(Who {
+        stage: node.name.clone(),
+        log: plugins.log.clone(),
+        counters: plugins.counters.clone(),
+        stop: plugins.stop.clone(),
+        folder: std::path::absolute(cx.out()).unwrap_or_else(|_| cx.out()),
+        slab: Some(cx.slab.clone()),
+        ..Who::plugin(&manifest.name, &manifest.version)
+    });
+    let outputs: Arc<[Output]> = outputs(node, about);
+    let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
+    let threads = match schema.rows {
+        Rows::Map | Rows::Filter => cx.run().helpers,
+        // What is told of a slide and what is asked of it must reach the same instance, whichever thread it is.
+        Rows::Source | Rows::Reduce | Rows::Sink => 1,
+    };
+    let runner = match code {
+        Code::Here(table) => Runner::Here(table),
+        Code::Child(isolated) => Runner::Child(Arc::new(Cradle::new(
+            isolated,
+            schema.name,
+            &outputs,
+            &who.folder,
+            timeout,
+        ))),
+    };
+    let pool = Pool::new(
+        runner,
+        who,
+        Parameters::new(about, cx.values()),
+        about.concurrency,
+        threads,
+        timeout,
+    )
+    .map_err(|error| refused(error.said))?;
+    let name: Arc<str> = node.name.as_str().into();
+    let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
+    let pixels = |port: usize| schema.ins[port].kind == Kind::Pixels;
+    let ports = 0..schema.ins.len();
+    Ok(match schema.rows {
+        Rows::Map | Rows::Filter => Prepared::Work(Arc::new(PluginWork {
+            pool,
+            rows: schema.rows,
+            outputs,
+            name,
+        })),
+        Rows::Reduce => {
+            let pool = Arc::new(pool);
+            let inputs: Vec<(bool, bool)> = ports.map(|port| (fed(port), pixels(port))).collect();
+            let selects = selecting_stage(cx.plan, node);
+            Prepared::Reduce(Arc::new(move || {
+                Box::new(PluginReduce {
+                    pool: pool.clone(),
+                    name: name.clone(),
+                    outputs: outputs.clone(),
+                    inputs: inputs.clone(),
+                    selects: selects.clone(),
+                    known: Arc::new(Mutex::new(Known::default())),
+                    due: BTreeSet::new(),
+                })
+            }))
+        }
+        Rows::Sink => {
+            let pool = Arc::new(pool);
+            let inputs: Vec<bool> = ports.map(pixels).collect();
+            let unfinished = Arc::new(AtomicUsize::new(0));
+            Prepared::Sink(Arc::new(move || {
+                unfinished.fetch_add(1, Ordering::SeqCst);
+                Box::new(PluginSink {
+                    pool: pool.clone(),
+                    inputs: inputs.clone(),
+                    slides: HashMap::new(),
+                    unfinished: unfinished.clone(),
+                })
+            }))
+        }
+        Rows::Source => {
+            let of = source_of(cx)?;
+            Prepared::Source(Arc::new(PluginSource::new(Arc::new(pool), name, of)?))
+        }
+    })
+}
+
+/// A refusal of `create`, with the parameter that the plugin blames.
+fn refused(said: crate::call::Said) -> StageError {
+    let error = StageError::new(said.what, said.help);
+    match said.param.is_empty() {
+        true => error,
+        false => error.of_param(said.param),
+    }
+}
+
+fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
+    let named = node.values.texts("classes").ok();
+    node.schema
+        .outs
+        .iter()
+        .zip(&node.shapes)
+        .map(|(port, shape)| Output {
+            name: port.name.to_owned(),
+            kind: port.kind,
+            shape: shape.clone(),
+            classes: match named {
+                Some(names) => names.to_vec(),
+                None => {
+                    let count = shape.first().copied().unwrap_or(0);
+                    (0..count).map(|class| class.to_string()).collect()
+                }
+            },
+            format: format!("{}/1", about.id),
+        })
+        .collect()
+}
+
+/// The nearest reduce that a stage's rows come from: what it counted is what a prediction stands on.
+fn selecting_stage(plan: &Plan, node: &Node) -> Option<String> {
+    let mut at = node;
+    loop {
+        at = &plan.nodes[at.inputs.first()?.node];
+        if at.schema.rows == Rows::Reduce {
+            return Some(at.name.clone());
+        }
+    }
+}
+
+/// What a source sends, as the plan says of its output.
+fn source_of(cx: &Prepare) -> Result<Of, StageError> {
+    let port = &cx.node.schema.outs[0];
+    let shape = cx.node.shapes.first().map_or(&[][..], Vec::as_slice);
+    let side = |at: usize| u32::try_from(shape.get(at).copied().unwrap_or(0)).unwrap_or(0);
+    match port.kind {
+        Kind::Pixels => Ok(Of::Pixels {
+            mpp: match port.mpp {
+                Some(Dim::Fixed(mpp)) => mpp,
+                Some(Dim::Param(name)) => cx.values().float(name)?,
+                _ => 0.0,
+            },
+            height: side(0),
+            width: side(1),
+        }),
+        Kind::Features => Ok(Of::Features { width: side(0) }),
+        other => Err(StageError::new(
+            format!("a source sends pixels or features, not {}", other.name()),
+            "this is a fault of the plugin: please report it to its author",
+        )),
+    }
+}

@@ -1,0 +1,455 @@
+//! A plugin's source as the runtime's [`Source`].
+
+use crate::call::{Call, Said, Task, Who};
+use crate::instance::Pool;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_abi::stage::{STEP_CLOSE, STEP_FAIL, STEP_GONE, STEP_TILE, Stage};
+use weir_abi::{Str, row, stage, status};
+use weir_record::{Body, End, Failure, Generations, Grid, Mpp, MppOrigin, SlideInfo, TileId};
+use weir_runtime::stage::{
+    OpenedSlide, ReadError, Script, SlideRef, Source, StageError, Step, TileReader,
+};
+use weir_slide::slide_key;
+
+/// How long a source that has nothing yet is left alone.
+const IDLE: Duration = Duration::from_millis(10);
+
+/// A source.
+pub(crate) struct PluginSource {
+    pool: Arc<Pool>,
+    name: Arc<str>,
+    of: Of,
+    slides: Vec<SlideRef>,
+    /// Of each slide: its number with the plugin, and what that said of it.
+    listed: Vec<(u64, Listed)>,
+}
+
+/// What flows out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Of {
+    /// Tiles of this resolution, um/px; 0 where the plan does not know it.
+    Pixels { mpp: f64, height: u32, width: u32 },
+    /// Vectors of this width.
+    Features { width: u32 },
+}
+
+/// A slide's texts, copied.
+#[derive(Clone, Debug, Default)]
+struct Listed {
+    id: String,
+    path: String,
+    patient: Option<String>,
+    label: Option<String>,
+    split: Option<String>,
+    width: i64,
+    height: i64,
+    mpp: f64,
+    tiles: u64,
+    footprint: f64,
+    tile_mpp: f64,
+    tile_px: u32,
+}
+
+impl Listed {
+    /// # Safety
+    /// The texts are readable.
+    unsafe fn of(slide: &row::Slide) -> Listed {
+        // SAFETY: the caller's.
+        let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
+        let optional = |of: Str| Some(text(of)).filter(|text| !text.is_empty());
+        Listed {
+            id: text(slide.id),
+            path: text(slide.path),
+            patient: optional(slide.patient),
+            label: optional(slide.label),
+            split: optional(slide.split),
+            width: slide.width,
+            height: slide.height,
+            mpp: slide.mpp_x,
+            tiles: slide.tiles,
+            footprint: slide.tile_footprint,
+            tile_mpp: slide.tile_mpp,
+            tile_px: slide.tile_px,
+        }
+    }
+}
+
+fn empty() -> row::Slide {
+    row::Slide {
+        struct_size: size_of::<row::Slide>() as u32,
+        ..row::Slide::default()
+    }
+}
+
+impl PluginSource {
+    /// Asks the plugin for its slides.
+    pub fn new(pool: Arc<Pool>, name: Arc<str>, of: Of) -> Result<PluginSource, StageError> {
+        let mut found = Vec::new();
+        for number in 0.. {
+            let mut out = empty();
+            let mut ended = false;
+            pool.call(Task::Setup, |stage, me, call| {
+                let said = match stage.slide {
+                    // SAFETY: as the header says; `out` is a place for a slide.
+                    Some(slide) => unsafe { slide(me, call, number, &mut out) },
+                    None => status::UNSUPPORTED,
+                };
+                ended = said == status::END;
+                if ended { status::OK } else { said }
+            })?;
+            if ended {
+                break;
+            }
+            // SAFETY: the plugin's texts live until its next call, and the instance is not called meanwhile.
+            let listed = unsafe { Listed::of(&out) };
+            if listed.id.is_empty() {
+                return Err(StageError::new(
+                    format!("{}: slide {number} has no id", pool.who.plugin),
+                    "this is a fault of the plugin: please report it to its author",
+                ));
+            }
+            found.push((number, listed));
+        }
+        found.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        if let Some(pair) = found.windows(2).find(|pair| pair[0].1.id == pair[1].1.id) {
+            return Err(StageError::new(
+                format!("two slides have the id `{}`", pair[0].1.id),
+                "ids are unique in a run: rename one of the inputs",
+            ));
+        }
+        let slides = found
+            .iter()
+            .map(|(_, listed)| SlideRef {
+                id: listed.id.clone(),
+                key: slide_key(&listed.id),
+                path: listed.path.clone(),
+            })
+            .collect();
+        Ok(PluginSource {
+            pool,
+            name,
+            of,
+            slides,
+            listed: found,
+        })
+    }
+
+    fn failure(&self, slide: &SlideRef, error: StageError) -> Failure {
+        Failure {
+            stage: self.name.to_string(),
+            slide: slide.id.clone(),
+            tile: None,
+            what: error.what,
+            help: error.help,
+        }
+    }
+}
+
+impl Source for PluginSource {
+    fn slides(&self) -> &[SlideRef] {
+        &self.slides
+    }
+
+    fn open(&self, slide: &SlideRef) -> Result<OpenedSlide, Failure> {
+        let place = self.slides.iter().position(|known| known.id == slide.id);
+        let Some((number, listed)) = place.map(|place| &self.listed[place]) else {
+            let error = StageError::new("the source has no such slide", "");
+            return Err(self.failure(slide, error));
+        };
+        let mut out = empty();
+        let mut handle = std::ptr::null_mut();
+        self.pool
+            .call(Task::Setup, |stage, me, call| match stage.open {
+                // SAFETY: as the header says; both places are this call's.
+                Some(open) => unsafe {
+                    open(
+                        me,
+                        call,
+                        *number,
+                        std::ptr::null_mut(),
+                        &mut out,
+                        &mut handle,
+                    )
+                },
+                None => status::UNSUPPORTED,
+            })
+            .map_err(|error| self.failure(slide, error.into()))?;
+        let handle = Arc::new(Handle {
+            stage: self.pool.stage,
+            who: self.pool.who.clone(),
+            handle,
+            info: std::sync::OnceLock::new(),
+        });
+        // SAFETY: the texts live until the slide's next call, which is not made before this is done.
+        let opened = unsafe { Listed::of(&out) };
+        let mpp = if opened.mpp > 0.0 {
+            opened.mpp
+        } else {
+            listed.mpp
+        };
+        let grid = self.of.grid(&opened, mpp);
+        let info = Arc::new(SlideInfo {
+            id: listed.id.clone(),
+            key: slide.key,
+            path: listed.path.clone(),
+            width: u64::try_from(opened.width.max(listed.width)).unwrap_or(0),
+            height: u64::try_from(opened.height.max(listed.height)).unwrap_or(0),
+            mpp: (mpp > 0.0).then_some((Mpp(mpp), MppOrigin::Vendor)),
+            reader: format!("plugin/{}", self.pool.who.plugin_name),
+            patient: opened.patient.or_else(|| listed.patient.clone()),
+            label: opened.label.or_else(|| listed.label.clone()),
+            split: opened.split.or_else(|| listed.split.clone()),
+            grids: vec![grid],
+            tiles: opened.tiles.max(listed.tiles),
+            background: 0,
+            input: None,
+        });
+        // Nobody has set it before.
+        let _ = handle.info.set(info.clone());
+        Ok(OpenedSlide {
+            info,
+            script: Box::new(PluginScript {
+                handle: handle.clone(),
+                of: self.of,
+                name: self.name.clone(),
+                generations: Generations::default(),
+                queue: Vec::new(),
+                over: false,
+                failed: false,
+            }),
+            reader: handle,
+        })
+    }
+}
+
+impl Of {
+    fn grid(self, opened: &Listed, level: f64) -> Grid {
+        let (px, mpp) = match self {
+            Of::Pixels { mpp, width, .. } if mpp > 0.0 => (width, mpp),
+            Of::Pixels { width, .. } => (width, opened.tile_mpp),
+            Of::Features { .. } => (opened.tile_px, opened.tile_mpp),
+        };
+        let by_mpp = match level > 0.0 && mpp > 0.0 {
+            true => f64::from(px) * mpp / level,
+            false => f64::from(px),
+        };
+        Grid {
+            footprint: if opened.footprint > 0.0 {
+                opened.footprint
+            } else {
+                by_mpp
+            },
+            mpp,
+            px,
+        }
+    }
+}
+
+/// An open slide of the plugin's.
+struct Handle {
+    stage: &'static Stage,
+    who: Arc<Who>,
+    handle: *mut c_void,
+    info: std::sync::OnceLock<Arc<SlideInfo>>,
+}
+
+// SAFETY: the header says which of a slide's functions may run at once, and on any thread.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(close) = self.stage.close {
+            // SAFETY: every call of the slide holds a reference.
+            unsafe { close(self.handle) }
+        }
+    }
+}
+
+impl Handle {
+    fn fill(&self, tile: TileId, rev: u32, into: *mut u8, len: usize) -> Result<(), ReadError> {
+        let call = Call::setup(self.who.clone());
+        let mut about = match self.info.get() {
+            Some(info) => crate::batch::place(tile, info, 0),
+            None => row::Row::default(),
+        };
+        about.key.tile = tile.word();
+        (about.key.rev, about.key.source) = (rev, rev);
+        let said = match self.stage.read {
+            // SAFETY: as the header says: row and memory live through the call.
+            Some(read) => unsafe { read(self.handle, call.as_ptr(), &about, into.cast(), len) },
+            None => status::UNSUPPORTED,
+        };
+        call.end(said)
+            .map(drop)
+            .map_err(|error| ReadError::Damaged(error.said.what))
+    }
+}
+
+impl TileReader for Handle {
+    fn read(&self, tile: TileId, rev: u32, into: &mut [u8]) -> Result<(), ReadError> {
+        self.fill(tile, rev, into.as_mut_ptr(), into.len())
+    }
+
+    fn feature(&self, tile: TileId, rev: u32, into: &mut [f32]) -> Result<(), ReadError> {
+        let bytes = size_of_val(into);
+        self.fill(tile, rev, into.as_mut_ptr().cast(), bytes)?;
+        match into.iter().position(|number| !number.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(ReadError::Damaged(format!(
+                "number {at} of the features is {}, and every number must be finite",
+                into[at]
+            ))),
+        }
+    }
+}
+
+/// Asks the plugin for the slide's steps.
+struct PluginScript {
+    handle: Arc<Handle>,
+    of: Of,
+    name: Arc<str>,
+    generations: Generations,
+    /// Steps that come before the next one is asked for, the last first.
+    queue: Vec<Step>,
+    over: bool,
+    failed: bool,
+}
+
+impl PluginScript {
+    fn seal(&mut self, last: Option<End>) {
+        let seals = self.generations.seal(last);
+        let steps = seals.into_iter().rev();
+        self.queue
+            .extend(steps.map(|(rev, seal)| Step::Seal { rev, seal }));
+        self.over |= last.is_some();
+    }
+
+    fn end(&mut self, end: End) -> Step {
+        self.seal(Some(end));
+        self.queue.pop().unwrap_or(Step::Done)
+    }
+
+    fn broken(&mut self, said: Said) -> Step {
+        if std::mem::replace(&mut self.failed, true) {
+            return self.end(End::Aborted);
+        }
+        self.seal(Some(End::Aborted));
+        let info = self.handle.info.get();
+        Step::Event(weir_record::Event::SlideFailed(Failure {
+            stage: self.name.to_string(),
+            slide: info.map_or_else(String::new, |info| info.id.clone()),
+            tile: None,
+            what: said.what,
+            help: said.help,
+        }))
+    }
+
+    fn fault(&mut self, what: String) -> Step {
+        let said = Said {
+            what: format!(
+                "{} broke the contract [E0520]: {what}",
+                self.handle.who.plugin
+            ),
+            help: "this is a fault of the plugin: please report it to its author".into(),
+            ..Said::default()
+        };
+        self.broken(said)
+    }
+}
+
+impl Script for PluginScript {
+    fn next(&mut self) -> Step {
+        if let Some(step) = self.queue.pop() {
+            return step;
+        }
+        if self.over {
+            return Step::Done;
+        }
+        let call = Call::setup(self.handle.who.clone());
+        let mut step = stage::Step {
+            struct_size: size_of::<stage::Step>() as u32,
+            ..stage::Step::default()
+        };
+        let said = match self.handle.stage.next {
+            // SAFETY: as the header says; `step` is a place for a step.
+            Some(next) => unsafe { next(self.handle.handle, call.as_ptr(), &mut step) },
+            None => status::UNSUPPORTED,
+        };
+        match said {
+            status::IDLE => return Step::Wait(IDLE),
+            status::END => return self.end(End::Complete),
+            status::OK => {}
+            other => return self.broken(call.close(other)),
+        }
+        if step.kind == STEP_CLOSE {
+            self.seal(None);
+            return self.next();
+        }
+        let Some(tile) = TileId::new(0, 0, step.x, step.y) else {
+            return self.fault(format!(
+                "a tile at ({}, {}), where no slide reaches",
+                step.x, step.y
+            ));
+        };
+        match (step.kind, self.of) {
+            (STEP_TILE, Of::Pixels { height, width, .. }) => {
+                if (step.width, step.height) != (width, height) {
+                    return self.fault(format!(
+                        "a tile of {} x {} px, and its output says {width} x {height}",
+                        step.width, step.height
+                    ));
+                }
+                Step::Tile {
+                    tile,
+                    rev: self.generations.send(tile),
+                    width,
+                    height,
+                }
+            }
+            (STEP_TILE, Of::Features { width }) => {
+                if step.width != width {
+                    return self.fault(format!(
+                        "a vector of {} numbers, and its output says {width}",
+                        step.width
+                    ));
+                }
+                Step::Feature {
+                    tile,
+                    rev: self.generations.send(tile),
+                    width,
+                }
+            }
+            (STEP_GONE, _) => Step::Outcome {
+                tile,
+                rev: self.generations.send(tile),
+                body: Body::Gone,
+            },
+            (STEP_FAIL, _) => {
+                let said = call.close(status::FAIL);
+                let info = self.handle.info.get();
+                Step::Outcome {
+                    tile,
+                    rev: self.generations.send(tile),
+                    body: Body::Fail(Arc::new(Failure {
+                        stage: self.name.to_string(),
+                        slide: info.map_or_else(String::new, |info| info.id.clone()),
+                        tile: Some((step.x, step.y)),
+                        what: said.what,
+                        help: said.help,
+                    })),
+                }
+            }
+            (kind, _) => self.fault(format!("its step is of kind {kind}, which does not exist")),
+        }
+    }
+
+    fn stop(&mut self) {
+        if !self.over {
+            self.seal(Some(End::Aborted));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+/* A plugin with a stage for every sin. It sins at tiles whose first byte is 13, as its parameter `how` says. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "weir_plugin.h"
+
+#define TILES "\"kind\": \"pixels\", \"shape\": [\"height\", \"width\", 3], \"mpp\": \"mpp\""
+#define HOW "\"params\": [ { \"name\": \"how\", \"type\": \"string\", \"default\": \"\", \"doc\": \"What to do\" } ]"
+WEIR_MANIFEST(
+    "{ \"weir-abi\": \"1.0\", \"name\": \"sins\", \"version\": \"0.1.0\", \"summary\": \"For tests\", \"stages\": ["
+    "{ \"id\": \"sins.pass\", \"summary\": \"Hands tiles on\", \"rows\": \"filter\", \"concurrency\": \"parallel\","
+    "  \"in\": [ { \"name\": \"tiles\", " TILES " } ], \"out\": [ { \"name\": \"tiles\", " TILES " } ], " HOW " },"
+    "{ \"id\": \"sins.invert\", \"summary\": \"Makes tiles\", \"rows\": \"map\","
+    "  \"in\": [ { \"name\": \"tiles\", " TILES " } ], \"out\": [ { \"name\": \"tiles\", " TILES " } ], " HOW " },"
+    "{ \"id\": \"sins.mean\", \"summary\": \"Makes features\", \"rows\": \"map\","
+    "  \"in\": [ { \"name\": \"tiles\", " TILES " } ],"
+    "  \"out\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ], " HOW " },"
+    "{ \"id\": \"sins.pool\", \"summary\": \"Adds features\", \"rows\": \"reduce\","
+    "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ],"
+    "  \"out\": [ { \"name\": \"sums\", \"kind\": \"table\" } ], " HOW " },"
+    "{ \"id\": \"sins.write\", \"summary\": \"Counts features\", \"rows\": \"sink\","
+    "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ], " HOW " },"
+    "{ \"id\": \"sins.source\", \"summary\": \"Gives tiles\", \"rows\": \"source\","
+    "  \"out\": [ { \"name\": \"tiles\", \"kind\": \"pixels\", \"shape\": [8, 8, 3], \"mpp\": 0.5 } ], " HOW " } ] }");
+
+static const weir_host *host;
+typedef struct { char how[32]; uint64_t slide; double sums[64][3]; uint64_t seen; weir_batch *kept; } self_t;
+
+static int is(const self_t *me, const char *how) { return strcmp(me->how, how) == 0; }
+
+static weir_status create(const weir_host *h, weir_call *call, const weir_value *values, uint32_t n, void **out) {
+  self_t *me = calloc(1, sizeof *me);
+  host = h;
+  if (n > 0 && values[0].kind == WEIR_STRING) memcpy(me->how, values[0].s.ptr, values[0].s.len < 31 ? values[0].s.len : 31);
+  if (is(me, "refuse")) {
+    weir_error error = { { "no", 2 }, { "how", 3 }, { "say something else", 18 } };
+    h->fail(call, &error);
+    free(me);
+    return WEIR_E_PARAM;
+  }
+  if (is(me, "die-in-create")) abort();
+  *out = me;
+  return WEIR_OK;
+}
+
+static void *forever(void *arg) { (void)arg; for (;;) usleep(1000); return NULL; }
+
+static void destroy(void *self) {
+  self_t *me = self;
+  if (is(me, "thread")) { pthread_t thread; pthread_create(&thread, NULL, forever, NULL); }
+  if (me->kept) host->batch_release(me->kept);
+  free(me);
+}
+
+static void *later(void *call) { usleep(2000); host->complete(call, WEIR_OK); return NULL; }
+
+static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t *input) {
+  if (is(me, "abort")) abort();
+  if (is(me, "segv")) { volatile int *no = NULL; *no = 1; }
+  if (is(me, "exit")) _exit(7);
+  if (is(me, "term")) raise(SIGTERM);
+  if (is(me, "loop")) for (volatile int i = 0;; i++) {}
+  if (is(me, "input")) input[0] ^= 1;
+  if (is(me, "overrun") && own) for (size_t i = 0; i < 8192; i++) ((volatile uint8_t *)own)[len + i] = 1;
+  if (is(me, "underrun") && own) for (size_t i = 1; i < 8192; i++) ((volatile uint8_t *)own)[-(ptrdiff_t)i] = 1;
+  if (is(me, "junk"))
+    for (int fd = 3; fd < 64; fd++) {
+      struct stat about;
+      char junk[64];
+      memset(junk, 0xfe, sizeof junk);
+      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, junk, sizeof junk) < 0) perror("junk");
+    }
+  if (is(me, "close"))
+    for (int fd = 3; fd < 64; fd++) close(fd);
+  if (is(me, "fork"))
+    for (int i = 0; i < 3; i++)
+      if (fork() == 0) for (;;) pause();
+  if (is(me, "fork")) _exit(9);
+  if (is(me, "twice")) host->complete(call, WEIR_OK), host->complete(call, WEIR_OK);
+}
+
+static int marked(const weir_batch *in, uint32_t row) { return *(const uint8_t *)in->columns[0].rows[row] == 13; }
+static size_t bytes_of(const weir_column *c) { size_t n = c->dtype.bits / 8; for (int i = 0; i < c->ndim; i++) n *= (size_t)c->shape[i]; return n; }
+
+static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
+  self_t *me = self;
+  uint32_t rows[4096], n = 0;
+  int lost = 0;
+  (void)port;
+  for (uint32_t i = 0; i < in->n_rows; i++) {
+    if (marked(in, i)) {
+      sins(me, call, NULL, 0, in->columns[0].rows[i]);
+      if (is(me, "status")) return 77;
+      if (is(me, "gone")) return INT32_MIN;
+      if (is(me, "pending")) return WEIR_PENDING;
+      if (is(me, "panic")) return WEIR_E_PANIC;
+      if (is(me, "lose")) { lost = 1; continue; }
+      if (is(me, "row")) host->skip(call, 9999, (weir_str){ "no", 2 });
+      if (is(me, "skip")) { host->skip(call, i, (weir_str){ "blurred", 7 }); continue; }
+      if (is(me, "fail")) { weir_error e = { { "too dark", 8 }, { NULL, 0 }, { "more light", 10 } }; host->fail_row(call, i, &e); continue; }
+    }
+    rows[n++] = i;
+  }
+  (void)lost;
+  if (is(me, "log")) host->log(call, WEIR_LOG_INFO, (weir_str){ "hello", 5 });
+  if (is(me, "count")) { const weir_metrics_v1 *m = host->extension("weir.metrics/1"); m->count(call, (weir_str){ "rows", 4 }, in->n_rows); }
+  if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
+  weir_status said = host->pass(call, 0, rows, n);
+  if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }
+  return said;
+}
+
+static weir_status invert(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
+  self_t *me = self;
+  uint32_t rows[4096];
+  (void)port;
+  for (uint32_t i = 0; i < in->n_rows; i++) rows[i] = i;
+  if (is(me, "retain")) {
+    if (me->kept) {
+      /* What was kept must still be what it was. */
+      if (me->seen != *(const uint64_t *)me->kept->columns[0].rows[0]) abort();
+      host->batch_release(me->kept);
+    }
+    host->batch_retain(in);
+    me->kept = (weir_batch *)in;
+    memcpy(&me->seen, in->columns[0].rows[0], 8);
+  }
+  if (is(me, "much")) for (int i = 0; i < 100000; i++) if (!host->batch_new(call, 0, in->n_rows, rows)) return WEIR_E_MEMORY;
+  weir_batch *out = is(me, "edit") ? host->batch_edit(call, 0) : host->batch_new(call, 0, in->n_rows, rows);
+  if (!out) return WEIR_E_FAIL;
+  size_t bytes = bytes_of(&out->columns[0]);
+  for (uint32_t i = 0; i < in->n_rows; i++) {
+    const uint8_t *from = in->columns[0].rows[i];
+    uint8_t *to = out->columns[0].rows[i];
+    if (is(me, "edit")) for (size_t b = 0; b < bytes; b++) to[b] = 255 - to[b];
+    else for (size_t b = 0; b < bytes; b++) to[b] = 255 - from[b];
+    if (marked(in, i)) sins(me, call, to, bytes, (uint8_t *)from);
+  }
+  if (is(me, "double")) host->emit(call, 0, host->batch_new(call, 0, in->n_rows, rows));
+  if (is(me, "port")) return host->emit(call, 3, out);
+  return host->emit(call, 0, out);
+}
+
+static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
+  self_t *me = self;
+  uint32_t rows[4096];
+  (void)port;
+  for (uint32_t i = 0; i < in->n_rows; i++) rows[i] = i;
+  weir_batch *out = host->batch_new(call, 0, in->n_rows, rows);
+  if (!out) return WEIR_E_FAIL;
+  for (uint32_t i = 0; i < in->n_rows; i++) {
+    float *to = out->columns[0].rows[i];
+    const uint8_t *from = in->columns[0].rows[i];
+    size_t n = bytes_of(&in->columns[0]) / 3;
+    for (int c = 0; c < 3; c++) {
+      double sum = 0;
+      for (size_t p = 0; p < n; p++) sum += from[3 * p + c];
+      to[c] = (float)(sum / (double)n);
+    }
+    if (marked(in, i)) {
+      sins(me, call, (uint8_t *)to, 12, (uint8_t *)from);
+      if (is(me, "nan")) to[1] = NAN;
+    }
+  }
+  return host->emit(call, 0, out);
+}
+
+static weir_status add(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
+  self_t *me = self;
+  (void)port, (void)call;
+  for (uint32_t i = 0; i < in->n_rows; i++) {
+    const float *from = in->columns[0].rows[i];
+    if (from[0] == 13 && is(me, "abort")) abort();
+    for (int c = 0; c < 3; c++) me->sums[in->rows[i].key.slide & 63][c] += from[c];
+  }
+  return WEIR_OK;
+}
+
+static weir_status take(void *self, weir_call *call, uint32_t port, const weir_row *rows, uint32_t n) {
+  (void)self, (void)call, (void)port, (void)rows, (void)n;
+  return WEIR_OK;
+}
+
+static weir_status sums(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
+  self_t *me = self;
+  char text[128];
+  (void)rev, (void)end;
+  int n = snprintf(text, sizeof text, "%.*s %g %g %g", (int)slide->id.len, slide->id.ptr, me->sums[slide->number & 63][0],
+                   me->sums[slide->number & 63][1], me->sums[slide->number & 63][2]);
+  return host->table(call, 0, UINT32_MAX, text, (size_t)n);
+}
+
+static weir_status noted(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
+  self_t *me = self;
+  char path[512], text[64];
+  weir_str folder = host->folder(call);
+  (void)rev, (void)end;
+  snprintf(path, sizeof path, "%.*s/%.*s.txt", (int)folder.len, folder.ptr, (int)slide->id.len, slide->id.ptr);
+  FILE *file = fopen(path, "w");
+  if (!file) return WEIR_E_FAIL;
+  int n = snprintf(text, sizeof text, "%g\n", me->sums[slide->number & 63][0]);
+  fwrite(text, 1, (size_t)n, file);
+  fclose(file);
+  return WEIR_OK;
+}
+
+static void forget(void *self, uint64_t slide) { memset(((self_t *)self)->sums[slide & 63], 0, sizeof(double[3])); }
+
+typedef struct { self_t *me; int at; uint64_t i; } opened_t;
+static weir_status listed(void *self, weir_call *call, uint64_t i, weir_slide *out) {
+  static char id[8];
+  (void)self, (void)call;
+  if (i >= 3) return WEIR_END;
+  snprintf(id, sizeof id, "s%d", (int)i);
+  out->id = (weir_str){ id, strlen(id) };
+  out->path = (weir_str){ "none", 4 };
+  return WEIR_OK;
+}
+static weir_status opened(void *self, weir_call *call, uint64_t i, void *key, weir_slide *out, void **slide) {
+  opened_t *it = calloc(1, sizeof *it);
+  (void)call, (void)key;
+  it->me = self;
+  it->i = i;
+  out->width = out->height = 64;
+  out->mpp_x = out->mpp_y = 0.5;
+  out->tiles = 4;
+  *slide = it;
+  return WEIR_OK;
+}
+static weir_status next(void *slide, weir_call *call, weir_step *out) {
+  opened_t *it = slide;
+  (void)call;
+  if (it->at == 4) return WEIR_END;
+  out->kind = WEIR_STEP_TILE;
+  out->x = 8 * it->at++;
+  out->y = 0;
+  out->width = out->height = 8;
+  return WEIR_OK;
+}
+static weir_status fill(void *slide, weir_call *call, const weir_row *row, void *into, size_t len) {
+  opened_t *it = slide;
+  if (it->i == 1 && row->x == 16) sins(it->me, call, into, len, into);
+  memset(into, (int)(row->x + (int64_t)it->i), len);
+  return WEIR_OK;
+}
+static void shut(void *slide) { free(slide); }
+
+#define EVERY sizeof(weir_stage), 0
+static const weir_stage pass_stage = { EVERY, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage invert_stage = { EVERY, "sins.invert", create, destroy, NULL, NULL, invert, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage mean_stage = { EVERY, "sins.mean", create, destroy, NULL, NULL, mean, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL, NULL, add, take, sums, forget, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage write_stage = { EVERY, "sins.write", create, destroy, NULL, NULL, add, take, noted, forget, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage source_stage = { EVERY, "sins.source", create, destroy, NULL, NULL, NULL, NULL, NULL, NULL, NULL, listed, opened, next, fill, shut };
+static const weir_stage *const stages[] = { &pass_stage, &invert_stage, &mean_stage, &pool_stage, &write_stage, &source_stage };
+static const weir_plugin plugin = { sizeof plugin, WEIR_ABI_MINOR, weir_manifest, stages, NULL, 6, 0 };
+WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
+  (void)call;
+  host = h;
+  *out = &plugin;
+  return WEIR_OK;
+}

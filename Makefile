@@ -12,9 +12,9 @@ SHELL := /bin/bash
 PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0 python3-h5py
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
-# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 OPENSLIDE_VERSION := 4.0.1.2
 OPENSLIDE := .openslide/libopenslide.so.1
+# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
 CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
 CUDA_PTXAS := nvidia-cuda-nvcc==13.0.88

@@ -100,12 +100,6 @@ fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
         },
         shapes: shapes.collect(),
     };
-    let node = if schema.rows == weir_pipeline::Rows::Reduce {
-        // It looks for who selects what comes; itself stands in for the stages before.
-        Node { ..node }
-    } else {
-        node
-    };
     let plan = Plan {
         name: "test".into(),
         file: PathBuf::new(),
@@ -296,7 +290,7 @@ fn a_row_that_ends_the_process_fails_alone_and_is_named() {
             }
         }
         let log = made.said();
-        assert!(log.contains("tiles (0, 0) of slide `a` to (120, 0) of slide `b`"), "{log}");
+        assert!(log.contains("at 16 tiles, (0, 0) of slide `a` to (120, 0) of slide `b`"), "{log}");
         assert!(log.contains("it is started again (2 of 100)"), "{log}");
     }
 }
@@ -351,11 +345,27 @@ fn a_call_that_is_ended_against_the_rules_fails_and_the_process_goes_on() {
 }
 
 #[test]
+fn a_run_that_is_being_stopped_reaches_the_process() {
+    let made = made("sins.pass", "until-stopped", &way(true)).unwrap();
+    let stop = made.stop.clone();
+    let asked = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        stop.request();
+    });
+    let since = Instant::now();
+    let error = made.work().run(&mut batch(&tiles())).unwrap_err();
+    assert!(since.elapsed() < Duration::from_secs(2));
+    assert!(error.what.contains("stopped, as it was asked to"), "{error}");
+    asked.join().unwrap();
+}
+
+#[test]
 fn memory_without_end_is_refused_by_words() {
     let made = made("sins.invert", "much", &way(true)).unwrap();
     // The same batch is made over and over; each is kept.
     let error = made.work().run(&mut batch(&tiles())).unwrap_err();
-    assert!(error.what.contains("the host gives a plugin no more"), "{error}");
+    let told = ["the host gives a plugin no more", "too many batches at once"];
+    assert!(told.iter().any(|told| error.what.contains(told)), "{error}");
 }
 
 #[test]
@@ -461,11 +471,11 @@ fn alone_a_thousand_calls() {
     assert_eq!((files(), children().len()), (open, 1));
     drop(made_);
     let forked = || {
-        let of = format!("{}", program_name());
+        let of = program_name();
         let all = std::fs::read_dir("/proc").unwrap().flatten();
         all.filter(|entry| {
             let comm = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            comm.contains(&of)
+            comm.contains(of)
                 && std::fs::read_to_string(entry.path().join("environ"))
                     .unwrap_or_default()
                     .contains("WEIR_TEST_ALONE=1")
@@ -562,4 +572,138 @@ fn feature(slide: u64, i: i64, first: f32) -> (Key, Body) {
     };
     let numbers = vec![first, 2.0, 0.5];
     (key, Body::Feature(Arc::new(Feature::new(numbers, None))))
+}
+
+/// A reduce over slides `a` and `b`, whose rows come in turns; slide `a` has a row that may kill.
+fn pooled(how: &str, isolated: bool) -> Vec<String> {
+    let made = made("sins.pool", how, &way(isolated)).unwrap();
+    let Prepared::Reduce(make) = &made.prepared else {
+        panic!("no reduce");
+    };
+    let mut reduce = make();
+    let mut heard = Heard::default();
+    let slides: Vec<SlideId> = (0..3).map(|slide| SlideId::new(0, slide)).collect();
+    let mut cx = Cx::new(&mut heard);
+    for &slide in &slides[..2] {
+        reduce.opened(slide, &info(["a", "b"][slide.number() as usize]), &mut cx);
+    }
+    // More than are handed over at once.
+    for i in 0..300 {
+        for slide in 0..2 {
+            let kills = slide == 0 && i == 290;
+            let (key, body) = feature(slide, i, if kills { 13.0 } else { 1.0 });
+            reduce.row(0, key, Some(body), &mut cx);
+        }
+    }
+    for &slide in &slides[..2] {
+        reduce.complete(0, slide, &done(), &mut cx);
+        reduce.closed(slide);
+    }
+    // A slide that begins later knows nothing of it.
+    reduce.opened(slides[2], &info("c"), &mut cx);
+    let (key, body) = feature(2, 0, 5.0);
+    reduce.row(0, key, Some(body), &mut cx);
+    reduce.complete(0, slides[2], &done(), &mut cx);
+    reduce.closed(slides[2]);
+    heard.0
+}
+
+#[test]
+fn a_reduce_sums_the_same_and_a_slide_that_its_process_held_fails_when_that_dies() {
+    assert_eq!(pooled("", true), pooled("", false));
+    let heard = pooled("abort", true);
+    assert_eq!(
+        heard,
+        [
+            "slide `a` failed: plugin `sins` 0.1.0's process was killed by signal 6 (Aborted) [E0521] at slide `a`, tiles (2048, 0) to (2392, 0)",
+            "seal Some(Aborted)",
+            "slide `b` failed: plugin `sins` 0.1.0 lost what it held of the slide when it panicked, hung or died [E0521]",
+            "seal Some(Aborted)",
+            "c 5 2 0.5",
+            "seal Some(Complete)",
+        ]
+    );
+}
+
+#[test]
+fn a_sink_writes_the_same_and_a_slide_that_its_process_held_is_an_error() {
+    for how in ["", "abort"] {
+        let texts = [false, true].map(|isolated| {
+            if !isolated && how == "abort" {
+                return Vec::new();
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let way = Way {
+                out: folder.path().to_owned(),
+                ..way(isolated)
+            };
+            let made = made("sins.write", how, &way).unwrap();
+            let Prepared::Sink(make) = &made.prepared else {
+                panic!("no sink");
+            };
+            let mut sink = make();
+            let mut said = Vec::new();
+            for slide in 0..2 {
+                let id = SlideId::new(0, slide);
+                sink.opened(id, &info(["a", "b"][slide as usize])).unwrap();
+                let (key, body) = feature(slide, 1, if slide == 0 { 13.0 } else { 4.0 });
+                sink.row(0, key, body).unwrap();
+                let ended = sink.ended(id, &[done()]);
+                sink.closed(id);
+                said.push(ended.map_or_else(
+                    |error| error.what,
+                    |()| {
+                        let file = folder.path().join(["a.txt", "b.txt"][slide as usize]);
+                        std::fs::read_to_string(file).unwrap()
+                    },
+                ));
+            }
+            sink.finish().unwrap();
+            said
+        });
+        match how {
+            "" => assert_eq!(texts[0], texts[1]),
+            _ => {
+                assert!(texts[1][0].contains("(Aborted) [E0521] at slide `a`"), "{texts:?}");
+                assert_eq!(texts[1][1], "4\n");
+            }
+        }
+    }
+}
+
+/// All that a source sends of its slides, with the tiles' first bytes or why they could not be read.
+fn sourced(how: &str, isolated: bool) -> Vec<String> {
+    let made = made("sins.source", how, &way(isolated)).unwrap();
+    let Prepared::Source(source) = &made.prepared else {
+        panic!("no source");
+    };
+    let mut said = Vec::new();
+    for slide in source.slides() {
+        let mut opened = source.open(slide).unwrap();
+        said.push(format!("{:?}", opened.info));
+        loop {
+            match opened.script.next() {
+                Step::Tile { tile, rev, .. } => {
+                    let mut into = vec![0; 192];
+                    let read = opened.reader.read(tile, rev, &mut into);
+                    said.push(format!("{tile:?} {:?}", read.map(|()| into[191])));
+                }
+                Step::Done => break,
+                other => said.push(format!("{other:?}")),
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn a_source_gives_the_same_and_a_slide_whose_process_dies_fails() {
+    assert_eq!(sourced("", true), sourced("", false));
+    let (well, said) = (sourced("", true), sourced("abort", true));
+    // The first and the last slide are the same.
+    assert_eq!(said[..6], well[..6]);
+    assert_eq!(said[said.len() - 6..], well[well.len() - 6..]);
+    let of_second = said[6..said.len() - 6].join("\n");
+    assert!(of_second.contains("(Aborted) [E0521] at slide `s1`, tile (16, 0)"), "{of_second}");
+    assert!(of_second.contains("SlideFailed"), "{of_second}");
 }

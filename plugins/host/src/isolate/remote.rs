@@ -15,6 +15,7 @@ use crate::isolate::replay::replay;
 use crate::isolate::wire::{Reader, Writer};
 use crate::log::Level;
 use crate::parameters::Parameters;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -41,6 +42,9 @@ const INPUTS: usize = 1 << 20;
 /// No child is given more memory for what it makes.
 const MOST: usize = 4 << 30;
 
+/// Nor more pieces of it: a process has some 65,000 mappings at most, and these are the host's as well.
+const PIECES: usize = 4096;
+
 /// Alignment of rows in an input's memory.
 const ALIGN: usize = 16;
 
@@ -53,6 +57,8 @@ pub(crate) struct Cradle {
     deaths: AtomicU32,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
+    /// Of a source: ids of its slides, by their place in its list.
+    slides: Mutex<HashMap<u64, String>>,
 }
 
 impl Cradle {
@@ -78,12 +84,17 @@ impl Cradle {
             timeout,
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),
+            slides: Mutex::default(),
         }
     }
 
     /// Whether the plugin's stage has a function for the end of the run; known once an instance was made.
     pub fn finishes(&self) -> bool {
         self.finishes.load(Ordering::SeqCst)
+    }
+
+    fn slides(&self) -> MutexGuard<'_, HashMap<u64, String>> {
+        self.slides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a process and has it make an instance.
@@ -478,6 +489,9 @@ impl Drop for Remote {
 /// A memory for what a child makes; `None` where it has had enough.
 fn give(bytes: u64, made: &mut Vec<Mapping>, all: &mut usize) -> Option<(usize, OwnedFd)> {
     let bytes = usize::try_from(bytes).ok().filter(|&bytes| bytes > 0)?;
+    if made.len() >= PIECES {
+        return None;
+    }
     let sum = all.checked_add(bytes).filter(|&sum| sum <= MOST)?;
     let Memory { mapping, file } = Memory::to_host(bytes).ok()?;
     *all = sum;
@@ -691,6 +705,8 @@ unsafe extern "C" fn slide(
     {
         // Slides are asked for one by one.
         line.listed = described(&call, &mut Reader(&given), out);
+        // SAFETY: the texts were just read and live.
+        me.cradle.slides().insert(i, unsafe { id(out) });
     }
     said
 }
@@ -715,8 +731,7 @@ unsafe extern "C" fn open(
         let mut given = Reader(&given);
         let number = given.u64().unwrap_or(0);
         let about = described(&call, &mut given, out);
-        // SAFETY: the texts were just read and live.
-        let id = unsafe { id(out) };
+        let id = me.cradle.slides().get(&i).cloned().unwrap_or_default();
         let opened = Opened {
             remote: me,
             number,

@@ -1,7 +1,9 @@
 //! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
 
 use crate::call::{Call, CallError, GONE, Said, Task, Told, Who};
-use crate::isolate::remote::{Cradle, Remote, STAGE};
+use crate::isolate::cradle::Cradle;
+use crate::isolate::remote::Remote;
+use crate::isolate::stand_in::STAGE;
 use crate::manifest::Concurrency;
 use crate::offer::HOST;
 use crate::parameters::Parameters;
@@ -82,11 +84,7 @@ impl Instance {
 }
 
 /// An instance in this process.
-fn made(
-    stage: &Stage,
-    who: &Arc<Who>,
-    parameters: &Parameters,
-) -> Result<*mut c_void, CallError> {
+fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c_void, CallError> {
     let call = Call::setup(who.clone());
     let mut me = std::ptr::null_mut();
     let values = parameters.as_slice();

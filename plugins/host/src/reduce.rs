@@ -201,12 +201,18 @@ impl PluginReduce {
             let asked = (!slide.failed).then(|| {
                 let through = slide.done.iter().flatten().map(|done| done.through).max();
                 let holder = slide.holder.clone();
-                (slide.info.clone(), holder, slide.end(), through.unwrap_or(0))
+                (
+                    slide.info.clone(),
+                    holder,
+                    slide.end(),
+                    through.unwrap_or(0),
+                )
             });
             known.speaks_of = Some(number);
             asked
         };
-        let told = told.map(|(info, holder, end, through)| self.ask(number, &info, &holder, through, end));
+        let told =
+            told.map(|(info, holder, end, through)| self.ask(number, &info, &holder, through, end));
         self.known().speaks_of = None;
         let told = match told {
             Some(Ok(told)) => told,
@@ -263,13 +269,13 @@ impl PluginReduce {
             slides: self.known.clone(),
         };
         let about = slide(info, number);
-        let told = self
-            .pool
-            .call_for(holder, task, |stage, me, call| match stage.complete_slide {
-                // SAFETY: as the header says: the slide and its strings live through the call.
-                Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
-                None => status::UNSUPPORTED,
-            })?;
+        let told =
+            self.pool
+                .call_for(holder, task, |stage, me, call| match stage.complete_slide {
+                    // SAFETY: as the header says: the slide and its strings live through the call.
+                    Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
+                    None => status::UNSUPPORTED,
+                })?;
         let mut seen = BTreeSet::new();
         for told in &told {
             if let Told::Made {

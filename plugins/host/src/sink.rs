@@ -63,7 +63,9 @@ impl Sink for PluginSink {
             before.give(&self.pool, &own.holder, port as u32)?;
         }
         if own.held[port].is_full() {
-            own.held[port].take().give(&self.pool, &own.holder, port as u32)?;
+            own.held[port]
+                .take()
+                .give(&self.pool, &own.holder, port as u32)?;
         }
         Ok(())
     }
@@ -78,10 +80,14 @@ impl Sink for PluginSink {
         let end = done.iter().filter_map(|done| done.end).max();
         let end = end.unwrap_or(End::Complete);
         self.pool
-            .call_for(&own.holder, Task::Setup, |stage, me, call| match stage.complete_slide {
-                // SAFETY: as the header says: the slide and its strings live through the call.
-                Some(complete) => unsafe { complete(me, call, &about, through, code(Some(end))) },
-                None => status::UNSUPPORTED,
+            .call_for(&own.holder, Task::Setup, |stage, me, call| {
+                match stage.complete_slide {
+                    // SAFETY: as the header says: the slide and its strings live through the call.
+                    Some(complete) => unsafe {
+                        complete(me, call, &about, through, code(Some(end)))
+                    },
+                    None => status::UNSUPPORTED,
+                }
             })?;
         Ok(())
     }

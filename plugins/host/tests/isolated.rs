@@ -223,7 +223,10 @@ fn print(outcome: &Result<Body, String>) -> String {
     match outcome {
         Ok(Body::Pixels(tile)) => format!("pixels {:?}", tile.pixels()),
         Ok(Body::Feature(feature)) => {
-            format!("feature {:?}", feature.iter().map(|f| f.to_bits()).collect::<Vec<_>>())
+            format!(
+                "feature {:?}",
+                feature.iter().map(|f| f.to_bits()).collect::<Vec<_>>()
+            )
         }
         Ok(Body::Skip(Skip::Dropped { reason, .. })) => format!("skip {reason}"),
         Ok(Body::Fail(failure)) => format!("fail {} {}", failure.what, failure.help),
@@ -244,7 +247,9 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
     for (id, hows) in [
         (
             "sins.pass",
-            &["", "skip", "fail", "lose", "later", "row", "status", "panic", "count"][..],
+            &[
+                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count",
+            ][..],
         ),
         ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
         ("sins.mean", &["", "nan"][..]),
@@ -261,16 +266,40 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
 fn a_row_that_ends_the_process_fails_alone_and_is_named() {
     for (id, how, said) in [
         ("sins.pass", "abort", "was killed by signal 6 (Aborted)"),
-        ("sins.pass", "segv", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.pass",
+            "segv",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
         ("sins.pass", "exit", "ended with exit status 7"),
         ("sins.pass", "term", "was killed by signal 15 (Terminated)"),
         ("sins.pass", "fork", "ended with exit status 9"),
-        ("sins.pass", "input", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.pass",
+            "input",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
         ("sins.mean", "abort", "was killed by signal 6 (Aborted)"),
-        ("sins.mean", "overrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.mean", "underrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.invert", "overrun", "was killed by signal 11 (Segmentation fault)"),
-        ("sins.invert", "segv", "was killed by signal 11 (Segmentation fault)"),
+        (
+            "sins.mean",
+            "overrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.mean",
+            "underrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.invert",
+            "overrun",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
+        (
+            "sins.invert",
+            "segv",
+            "was killed by signal 11 (Segmentation fault)",
+        ),
     ] {
         let well = printed(id, "", &way(false));
         let made = made(id, how, &way(true)).unwrap();
@@ -290,7 +319,10 @@ fn a_row_that_ends_the_process_fails_alone_and_is_named() {
             }
         }
         let log = made.said();
-        assert!(log.contains("at 16 tiles, (0, 0) of slide `a` to (120, 0) of slide `b`"), "{log}");
+        assert!(
+            log.contains("at 16 tiles, (0, 0) of slide `a` to (120, 0) of slide `b`"),
+            "{log}"
+        );
         assert!(log.contains("it is started again (2 of 100)"), "{log}");
     }
 }
@@ -355,7 +387,10 @@ fn a_run_that_is_being_stopped_reaches_the_process() {
     let since = Instant::now();
     let error = made.work().run(&mut batch(&tiles())).unwrap_err();
     assert!(since.elapsed() < Duration::from_secs(2));
-    assert!(error.what.contains("stopped, as it was asked to"), "{error}");
+    assert!(
+        error.what.contains("stopped, as it was asked to"),
+        "{error}"
+    );
     asked.join().unwrap();
 }
 
@@ -364,7 +399,10 @@ fn memory_without_end_is_refused_by_words() {
     let made = made("sins.invert", "much", &way(true)).unwrap();
     // The same batch is made over and over; each is kept.
     let error = made.work().run(&mut batch(&tiles())).unwrap_err();
-    let told = ["the host gives a plugin no more", "too many batches at once"];
+    let told = [
+        "the host gives a plugin no more",
+        "too many batches at once",
+    ];
     assert!(told.iter().any(|told| error.what.contains(told)), "{error}");
 }
 
@@ -391,7 +429,10 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
         ..way(true)
     };
     let unstarted = made("sins.pass", "", &deaf).err().unwrap();
-    assert!(unstarted.what.contains("ended with exit status 1"), "{unstarted}");
+    assert!(
+        unstarted.what.contains("ended with exit status 1"),
+        "{unstarted}"
+    );
 }
 
 #[test]
@@ -417,7 +458,10 @@ fn a_stage_whose_processes_keep_dying_is_given_up_by_words() {
     }
     assert!(last.contains("died more than 100 times [E0521]"), "{last}");
     let error = made.work().run(&mut batch(&good)).unwrap_err();
-    assert!(error.what.contains("is not started again in this run"), "{error}");
+    assert!(
+        error.what.contains("is not started again in this run"),
+        "{error}"
+    );
 }
 
 fn children() -> Vec<String> {
@@ -452,7 +496,11 @@ fn alone_a_thousand_calls() {
     (0..100).for_each(|_| call());
     let child = children().pop().unwrap();
     let (own, its, open) = (resident("self"), resident(&child), files());
-    let open_there = || std::fs::read_dir(format!("/proc/{child}/fd")).unwrap().count();
+    let open_there = || {
+        std::fs::read_dir(format!("/proc/{child}/fd"))
+            .unwrap()
+            .count()
+    };
     let there = open_there();
     (0..1000).for_each(|_| call());
     assert_eq!((files(), open_there()), (open, there));
@@ -502,12 +550,21 @@ fn program_name() -> &'static str {
 #[test]
 fn a_thousand_calls_leave_nothing_behind() {
     let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "alone_a_thousand_calls", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "alone_a_thousand_calls",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("WEIR_TEST_ALONE", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(run.status.success(), "{said}\n{}", String::from_utf8_lossy(&run.stdout));
+    assert!(
+        run.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&run.stdout)
+    );
 }
 
 /// What a plugin prints is no output of the host's.
@@ -538,7 +595,9 @@ struct Heard(Vec<String>);
 impl Emit for Heard {
     fn version(&mut self, _: usize, _: SlideId, _: TileId, body: Body) -> u32 {
         match body {
-            Body::Ext(table) => self.0.push(String::from_utf8_lossy(&table.bytes).into_owned()),
+            Body::Ext(table) => self
+                .0
+                .push(String::from_utf8_lossy(&table.bytes).into_owned()),
             other => self.0.push(format!("{other:?}")),
         }
         0
@@ -548,7 +607,10 @@ impl Emit for Heard {
     }
     fn event(&mut self, _: SlideId, event: weir_record::Event) {
         if let weir_record::Event::SlideFailed(failure) = event {
-            self.0.push(format!("slide `{}` failed: {}", failure.slide, failure.what));
+            self.0.push(format!(
+                "slide `{}` failed: {}",
+                failure.slide, failure.what
+            ));
         }
     }
     fn info(&self, _: SlideId) -> Option<Arc<SlideInfo>> {
@@ -664,7 +726,10 @@ fn a_sink_writes_the_same_and_a_slide_that_its_process_held_is_an_error() {
         match how {
             "" => assert_eq!(texts[0], texts[1]),
             _ => {
-                assert!(texts[1][0].contains("(Aborted) [E0521] at slide `a`"), "{texts:?}");
+                assert!(
+                    texts[1][0].contains("(Aborted) [E0521] at slide `a`"),
+                    "{texts:?}"
+                );
                 assert_eq!(texts[1][1], "4\n");
             }
         }
@@ -704,6 +769,9 @@ fn a_source_gives_the_same_and_a_slide_whose_process_dies_fails() {
     assert_eq!(said[..6], well[..6]);
     assert_eq!(said[said.len() - 6..], well[well.len() - 6..]);
     let of_second = said[6..said.len() - 6].join("\n");
-    assert!(of_second.contains("(Aborted) [E0521] at slide `s1`, tile (16, 0)"), "{of_second}");
+    assert!(
+        of_second.contains("(Aborted) [E0521] at slide `s1`, tile (16, 0)"),
+        "{of_second}"
+    );
     assert!(of_second.contains("SlideFailed"), "{of_second}");
 }

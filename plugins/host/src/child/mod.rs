@@ -15,9 +15,7 @@ use crate::describe::Described;
 use crate::file::PluginFile;
 use crate::isolate::channel::{ANSWER, CALL, Forever, HELLO, INPUT, Lost, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
-use crate::isolate::message::{
-    Answer, Deed, Hello, Op, ROW, read_row, read_slide, write_slide,
-};
+use crate::isolate::message::{Answer, Deed, Hello, Op, ROW, read_row, read_slide, write_slide};
 use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::load::Loaded;
 use crate::parameters::Parameters;
@@ -279,7 +277,10 @@ impl Server {
 
     fn process(&mut self, from: &mut Reader) -> Result<Answer, Lost> {
         let (port, makes) = (from.u32()?, from.u8()? != 0);
-        let memory = self.input.clone().ok_or(Lost::Garbage("rows without memory"))?;
+        let memory = self
+            .input
+            .clone()
+            .ok_or(Lost::Garbage("rows without memory"))?;
         let input = Arc::new(Lot::read(from, &memory)?);
         let task = match makes {
             true => Task::Rows(input.clone()),
@@ -432,8 +433,8 @@ impl Server {
             }
             (Op::Read, Some(handle)) => {
                 let row = read_row(from)?;
-                let bytes = usize::try_from(from.u64()?)
-                    .map_err(|_| Garbage("a tile without end"))?;
+                let bytes =
+                    usize::try_from(from.u64()?).map_err(|_| Garbage("a tile without end"))?;
                 let taken = self.world.blocks.take(bytes, 1, |n| self.world.more(n));
                 match (taken, self.stage.read) {
                     (Ok(taken), Some(read)) => {

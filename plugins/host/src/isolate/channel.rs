@@ -184,7 +184,9 @@ impl Receiver {
         let have = self.bytes.len();
         // As much as is known to come, else a socket's worth.
         let wanted = match Reader(&self.bytes).u32() {
-            Ok(len) => (len as usize + 8).saturating_sub(have).clamp(4 << 10, 1 << 20),
+            Ok(len) => (len as usize + 8)
+                .saturating_sub(have)
+                .clamp(4 << 10, 1 << 20),
             Err(_) => 16 << 10,
         };
         self.bytes.resize(have + wanted, 0);

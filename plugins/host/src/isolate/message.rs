@@ -39,7 +39,13 @@ const KINDS: [Kind; 8] = [
 impl Hello {
     pub fn write(&self, parameters: &Parameters) -> Writer {
         let mut out = Writer::default();
-        let texts = [&self.plugin, &self.path, &self.sha256, &self.id, &self.folder];
+        let texts = [
+            &self.plugin,
+            &self.path,
+            &self.sha256,
+            &self.id,
+            &self.folder,
+        ];
         for text in texts {
             out.text(text);
         }

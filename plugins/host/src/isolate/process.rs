@@ -51,9 +51,7 @@ impl Program {
             .args(&self.arguments)
             .stdin(Stdio::from(socket))
             // What a plugin prints is for people; the host's standard output may be for programs.
-            .stdout(Stdio::from(
-                std::io::stderr().as_fd().try_clone_to_owned()?,
-            ))
+            .stdout(Stdio::from(std::io::stderr().as_fd().try_clone_to_owned()?))
             // A group of its own: Ctrl-C is for the host, which then asks the plugin to stop.
             .process_group(0);
         Ok(command)
@@ -121,7 +119,11 @@ impl Process {
     }
 
     /// How long to wait for it: until `until`, with `look` asked every now and then.
-    pub fn watched<'a>(watch: &'a OwnedFd, until: Instant, look: &'a mut dyn FnMut()) -> Watched<'a> {
+    pub fn watched<'a>(
+        watch: &'a OwnedFd,
+        until: Instant,
+        look: &'a mut dyn FnMut(),
+    ) -> Watched<'a> {
         Watched { watch, until, look }
     }
 

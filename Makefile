@@ -13,6 +13,8 @@ PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
 # NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
+OPENSLIDE_VERSION := 4.0.1.2
+OPENSLIDE := .openslide/libopenslide.so.1
 CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
 CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
 CUDA_PTXAS := nvidia-cuda-nvcc==13.0.88
@@ -21,7 +23,7 @@ CUDA_TOOLS := .cuda/12/libnvrtc.so.12 .cuda/13/libnvrtc.so.13 .cuda/bin/ptxas .c
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 
-.PHONY: demo test build setup packages demo-weights kernels bench bench-kernels bench-gpu clean
+.PHONY: demo test build setup packages openslide plugins demo-weights kernels bench bench-kernels bench-gpu clean
 
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml
@@ -32,7 +34,14 @@ test: setup $(CUDA_TOOLS)
 build: setup
 	cargo build --release -p weir
 
-setup: packages $(ONNXRUNTIME)
+# Beside the program, where they are found by their names.
+PLUGINS := openslide
+plugins: setup
+	cargo build --release $(PLUGINS:%=-p weir-plugin-%)
+	@mkdir -p $(TARGET)/release/plugins
+	for name in $(PLUGINS); do install -m 644 $(TARGET)/release/libweir_$$name.so $(TARGET)/release/plugins/; done
+
+setup: packages $(ONNXRUNTIME) $(OPENSLIDE)
 
 # Only what is missing is installed, so a second run needs neither network nor root.
 packages:
@@ -52,6 +61,17 @@ $(ONNXRUNTIME): | packages
 	unzip -q -o -j .onnxruntime/wheel/onnxruntime-*.whl 'onnxruntime/capi/libonnxruntime.so*' 'onnxruntime/LICENSE' -d .onnxruntime
 	mv .onnxruntime/libonnxruntime.so.$(ONNXRUNTIME_VERSION) $@
 	rm -r .onnxruntime/wheel
+
+# OpenSlide 4 with all it needs in one file, out of its project's PyPI wheel; the plugin finds it here. Debian 12 has 3.4, which
+# reads neither DICOM nor CZI.
+openslide: $(OPENSLIDE)
+$(OPENSLIDE): | packages
+	@mkdir -p .openslide
+	python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d .openslide/wheel openslide-bin==$(OPENSLIDE_VERSION)
+	unzip -q -o .openslide/wheel/openslide_bin-*.whl '*/licenses/*' -d .openslide
+	unzip -q -o -j .openslide/wheel/openslide_bin-*.whl openslide_bin/libopenslide.so.1 -d .openslide
+	rm -r .openslide/wheel
+	touch $@
 
 # 1: package, 2: what of it, 3: folder
 wheel = rm -rf .cuda/wheel && mkdir -p $(3) && \
@@ -110,7 +130,8 @@ demo-weights: build
 
 # Where the build folder lies elsewhere, weir cannot know which checkout it came from.
 demo demo-weights bench: export WEIR_ONNXRUNTIME ?= $(abspath $(ONNXRUNTIME))
+demo bench test: export WEIR_OPENSLIDE ?= $(abspath $(OPENSLIDE))
 
 clean:
-	rm -rf out .onnxruntime .cuda
+	rm -rf out .onnxruntime .openslide .cuda
 	cargo clean

@@ -11,10 +11,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("plugin", &["abi", "plugin-derive"]),
     ("plugin-derive", &[]),
+    ("plugin-openslide", &["plugin"]),
     (
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
+    ("plugin-stain", &["plugin"]),
+    ("plugin-features", &["plugin"]),
+    ("plugin-onnx", &["plugin"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
@@ -38,7 +42,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("timely", &["engine/runtime", "engine/views"]),
     ("differential-dataflow", &["engine/views"]),
     ("burn", &["engine/model", "engine/learn"]),
-    ("ort", &["engine/model"]),
+    ("ort", &["engine/model", "plugins/onnx"]),
     ("clap", &["engine/cli"]),
 ];
 
@@ -66,7 +70,11 @@ fn folder(name: &str) -> String {
         "abi" => "plugins/abi".into(),
         "plugin" => "plugins/sdk".into(),
         "plugin-derive" => "plugins/sdk/derive".into(),
+        "plugin-openslide" => "plugins/openslide".into(),
         "plugin-host" => "plugins/host".into(),
+        "plugin-stain" => "plugins/stain".into(),
+        "plugin-features" => "plugins/features".into(),
+        "plugin-onnx" => "plugins/onnx".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

@@ -21,6 +21,8 @@ mod inspect;
 mod interrupt;
 #[path = "whole/memory.rs"]
 mod memory;
+#[path = "whole/openslide.rs"]
+mod openslide;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
 #[path = "whole/plugins.rs"]
@@ -31,5 +33,7 @@ mod rehearsal;
 mod restart;
 #[path = "whole/same.rs"]
 mod same;
+#[path = "whole/sins.rs"]
+mod sins;
 #[path = "whole/usage.rs"]
 mod usage;

@@ -6,9 +6,11 @@
 //! | module | idea |
 //! |---|---|
 //! | [`clock`] | CPU time of a thread |
+//! | [`free`] | a scorer that costs nothing |
 //! | [`generated`] | slides of any size, made of real tissue |
 
 pub mod clock;
+pub mod free;
 pub mod generated;
 
 /// What every bench returns: errors are printed as they are.

@@ -334,6 +334,8 @@ typedef struct weir_plugin {
   const weir_stage *const *stages;
   const weir_reader *const *readers;
   uint32_t n_stages, n_readers;
+  /* Optional: a named extension of the plugin's, a struct of its own: "weir.describe/1". NULL: it has it not. [any-thread] */
+  const void *(*extension)(const char *id);
 } weir_plugin;
 
 /* Extension "weir.cuda/1". The call's CUstream; its context is current. Inputs are ready in its order and the host records
@@ -342,6 +344,13 @@ typedef struct { uint32_t struct_size; int32_t device; void *(*stream)(weir_call
 
 /* Extension "weir.metrics/1". Counters of the run's record: `by` is added to the stage's counter of this name. [any-thread] */
 typedef struct { uint32_t struct_size, reserved; void (*count)(weir_call *, weir_str name, uint64_t by); } weir_metrics_v1;
+
+/* A plugin's extension "weir.describe/1": what a file is to it, before anybody writes a pipeline (`weir plugin inspect`). Says so
+ * by host->log() at WEIR_LOG_INFO, a line a call: what a model takes and gives. The path is absolute.              [setup] */
+typedef struct {
+  uint32_t struct_size, reserved;
+  weir_status (*describe)(const weir_host *, weir_call *, weir_str path);
+} weir_describe_v1;
 
 #if defined(__GNUC__)
 #define WEIR_EXPORT __attribute__((visibility("default")))

@@ -2,88 +2,27 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use weir_benches::clock::{machine, process_cpu};
-use weir_benches::{Result, generated};
+use weir_benches::{Result, free as free_scorer, generated};
 use weir_model::{Choice, Encoder, Weights, folder, save};
 use weir_pipeline::check::{Overrides, check_text};
 use weir_pipeline::model::{ModelHeader, ModelInput, ModelKind};
-use weir_pipeline::{
-    Deliver, Dim, Kind, NoPlugins, Place, Port, Registry, Rows, Schema, StateBytes,
-};
-use weir_record::{Body, Scores, TileId};
+use weir_pipeline::{NoPlugins, Registry};
+use weir_record::TileId;
 use weir_runtime::Options;
-use weir_runtime::stage::{Batch, BatchShape, Prepare, Prepared, StageError, StageType, Work};
+use weir_runtime::stage::StageType;
 use weir_slide::{Edge, OpenOptions, Tiling, open};
 
 /// Side of the free scorer's tiles, px: small, so that there are many and what the engine does shows beside reading.
 const FREE_PX: u32 = 32;
 
-/// A scorer that costs nothing: what is left is the engine's.
-const FREE: Schema = Schema {
-    name: "free-scorer",
-    summary: "Scores tiles without looking at them",
-    doc: "For benches.",
-    rows: Rows::Map,
-    deliver: Deliver::Arrival,
-    place: Place::Home,
-    params: &[],
-    ins: &[Port {
-        name: "tiles",
-        kind: Kind::Pixels,
-        shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
-        mpp: Some(Dim::Same("mpp")),
-        many: false,
-        optional: false,
-        doc: "Pixels",
-    }],
-    outs: &[Port {
-        name: "scores",
-        kind: Kind::Scores,
-        shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(2.0)],
-        mpp: Some(Dim::Same("mpp")),
-        many: false,
-        optional: false,
-        doc: "Scores",
-    }],
-    batch_only: false,
-    state_bytes: StateBytes::Nothing,
-    example: "",
-};
-
-struct Free(Arc<Scores>);
-
-impl Work for Free {
-    fn run(&self, batch: &mut Batch) -> std::result::Result<(), StageError> {
-        for i in 0..batch.len() {
-            batch.set(i, 0, Body::Score(self.0.clone()));
-        }
-        Ok(())
-    }
-
-    fn shape(&self) -> BatchShape {
-        BatchShape {
-            rows: 64,
-            linger: Duration::from_millis(5),
-            timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-fn prepare_free(_: &Prepare) -> std::result::Result<Prepared, StageError> {
-    Ok(Prepared::Work(Arc::new(Free(Arc::new(Scores {
-        score: 0.5,
-        probabilities: vec![0.5, 0.5],
-    })))))
-}
-
 /// Runs a pipeline file's text and says what it took: CPU and wall, seconds.
 fn run(text: &str) -> Result<(f64, f64)> {
-    let free = StageType {
-        schema: &FREE,
-        prepare: prepare_free,
-    };
-    let types: Vec<StageType> = weir_stages::types().iter().copied().chain([free]).collect();
+    let types: Vec<StageType> = weir_stages::types()
+        .iter()
+        .copied()
+        .chain([free_scorer::TYPE])
+        .collect();
     let registry = Registry::new(types.iter().map(|kind| kind.schema));
     let file = generated::folder().join("bench.weir.toml");
     let checked = check_text(

@@ -103,12 +103,15 @@ pub enum Command {
         #[command(subcommand)]
         what: New,
     },
-    /// Look at plugins, and pin them. None of their code runs.
+    /// Look at plugins, pin them, and check that they keep the rules. Only `check` runs their code.
     Plugin {
         /// What.
         #[command(subcommand)]
         what: Plugin,
     },
+    /// Run a plugin for another process of weir.
+    #[command(name = "plugin-host", hide = true)]
+    PluginHost,
     /// Print completions for a shell.
     Completions {
         /// bash, zsh, fish, elvish, powershell.
@@ -280,6 +283,13 @@ pub enum Plugin {
         #[arg(value_name = "FILE|NAME")]
         plugin: PathBuf,
     },
+    /// Write a project that builds, with one stage, to start from.
+    New(crate::plugin::New),
+    /// Hold a plugin to the rules: each test runs in a process of its own.
+    Check(crate::plugin::Check),
+    /// One of those tests.
+    #[command(hide = true)]
+    Trial(crate::plugin::Trial),
     /// Write the hashes of a pipeline's plugins into its file, so that no other bytes are run.
     Pin {
         /// The pipeline file; comments and layout stay.

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use weir_plugin_host::{Loaded, Plugins, Policy, catalogue};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
-use weir_slide::{Facts, OpenOptions, SlideReader};
+use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
 
 /// Longest side of the overview that is read to see whether the pixels can be had, px.
 const OVERVIEW: u32 = 1024;
@@ -20,26 +22,96 @@ pub fn inspect(slide: &Path, mpp: Option<f64>, manner: &Manner, out: &mut dyn Wr
         mpp,
         ..OpenOptions::default()
     };
-    let reader = match weir_slide::open(slide, &options) {
-        Ok(reader) => reader,
-        Err(error) => {
-            return Err(Refusal::failed(
-                format!("{}: {}", error.path, error.what_and_where()),
-                error.help,
-            ));
+    let refused = |error: SlideError| {
+        Refusal::failed(
+            format!("{}: {}", error.path, error.what_and_where()),
+            error.help,
+        )
+    };
+    let (reader, choice) = match weir_slide::open_and_tell(slide, &options) {
+        Err(error) if error.declines() && slide.is_file() => {
+            with_plugins(slide, options, manner, error).map_err(refused)?
         }
+        other => other.map_err(refused)?,
     };
     let facts = reader.facts();
     let problems = problems(reader.as_ref());
     match manner.format {
-        Format::Json => writeln!(out, "{}", json(facts, &problems))?,
-        _ => out.write_all(text(facts, &problems).as_bytes())?,
+        Format::Json => writeln!(out, "{}", json(facts, &choice, &problems))?,
+        _ => out.write_all(text(facts, &choice, &problems).as_bytes())?,
     }
     Ok(if problems.is_empty() {
         exit::DONE
     } else {
         exit::PARTLY
     })
+}
+
+/// Asks the readers of the plugins in the folders. A pipeline names its plugins; here none is named, so every one that has a
+/// reader, by its manifest, is loaded.
+fn with_plugins(
+    slide: &Path,
+    options: OpenOptions,
+    manner: &Manner,
+    declined: SlideError,
+) -> Result<(Arc<dyn SlideReader>, Choice), SlideError> {
+    let Ok(catalogue) = crate::plugin::catalogue(false) else {
+        // What the machine's owner allows cannot be read: nothing is run.
+        return Err(declined);
+    };
+    if catalogue.rules().plugins != Policy::Any {
+        manner.warning(
+            "readers of plugins are not asked: only plugins that a pipeline names may be used here",
+            &catalogue.rules().said_by.to_string(),
+        );
+        return Err(declined);
+    }
+    let mut plugins = Plugins::default();
+    for listed in catalogue::list(catalogue.folders()).into_iter().flatten() {
+        let (Ok(admitted), None) = (listed.plugin, listed.shadowed_by) else {
+            continue;
+        };
+        if admitted.manifest().readers.is_empty() {
+            continue;
+        }
+        match Loaded::new(&admitted) {
+            Ok(loaded) => plugins.loaded.push(loaded),
+            Err(refusal) => manner.warning(&refusal.to_string(), ""),
+        }
+    }
+    let options = OpenOptions {
+        openers: weir_plugin_host::openers(&plugins),
+        ..options
+    };
+    weir_slide::open_and_tell(slide, &options)
+}
+
+/// Which reader took the slide, and why, in a line.
+fn why(choice: &Choice) -> String {
+    let Some(native) = &choice.native else {
+        return "native reader; no other was asked".into();
+    };
+    let score = |id: &str| {
+        let asked = choice.asked.iter().find(|asked| asked.id == id);
+        asked.map_or(0, |asked| asked.score)
+    };
+    let mut text = format!(
+        "{}, sure by {} of 100; the native reader declined: {}",
+        choice.reader,
+        score(&choice.reader),
+        native.what_and_where()
+    );
+    for asked in choice.asked.iter().filter(|it| it.id != choice.reader) {
+        let _ = match &asked.declined {
+            Some(error) => write!(
+                text,
+                "; {} (sure by {}) declined: {}",
+                asked.id, asked.score, error.what
+            ),
+            None => write!(text, "; {} was sure by {}", asked.id, asked.score),
+        };
+    }
+    text
 }
 
 /// What would stand in the way of a run.
@@ -93,7 +165,7 @@ pub fn origin(origin: MppOrigin) -> &'static str {
     }
 }
 
-fn text(facts: &Facts, problems: &[String]) -> String {
+fn text(facts: &Facts, choice: &Choice, problems: &[String]) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
@@ -104,6 +176,7 @@ fn text(facts: &Facts, problems: &[String]) -> String {
         "reader",
         format!("{}, made by {}", facts.reader, facts.vendor),
     );
+    line("chosen", why(choice));
     let (width, height) = (facts.width(), facts.height());
     match facts.mpp {
         Some((Mpp(mpp), who)) => {
@@ -174,10 +247,19 @@ fn one_line(value: &str) -> String {
     }
 }
 
-fn json(facts: &Facts, problems: &[String]) -> Value {
+fn json(facts: &Facts, choice: &Choice, problems: &[String]) -> Value {
     json!({
         "slide": facts.path,
         "reader": facts.reader,
+        "chosen": {
+            "reader": choice.reader,
+            "native_declined": choice.native.as_ref().map(SlideError::what_and_where),
+            "asked": choice.asked.iter().map(|asked| json!({
+                "reader": asked.id,
+                "score": asked.score,
+                "declined": asked.declined.as_ref().map(SlideError::what_and_where),
+            })).collect::<Vec<_>>(),
+        },
         "vendor": facts.vendor,
         "width": facts.width(),
         "height": facts.height(),

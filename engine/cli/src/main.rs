@@ -80,6 +80,7 @@ fn run(command: Command, manner: &Manner) -> Done {
         Command::Inspect { slide, mpp } => inspect::inspect(&slide, mpp, manner, out),
         Command::Doctor { out: folder } => doctor::doctor(&folder, manner, out),
         Command::Plugin { what } => plugin::plugin(&what, manner, out),
+        Command::PluginHost => Err(message::Refusal::internal(weir_plugin_host::child::main())),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut text);

@@ -43,6 +43,11 @@ impl Manner {
         self.say("warning", "\x1b[1;33m", what, help);
     }
 
+    /// Prints what is good to know on standard error.
+    pub fn note(&self, what: &str, help: &str) {
+        self.say("note", "\x1b[1m", what, help);
+    }
+
     fn say(&self, level: &str, colour: &str, what: &str, help: &str) {
         let text = match self.format {
             Format::Json => json!({ "level": level, "message": what, "help": help }).to_string(),

@@ -85,12 +85,14 @@ pub fn print(diagnostics: &[Diagnostic], sources: &Sources, manner: &Manner) {
 /// an id, end the run before it starts.
 pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
     let mut found = Vec::new();
+    let plugins = plan.plugins.iter();
+    let endings: Vec<String> = plugins.flat_map(|it| it.extensions.clone()).collect();
     for node in &plan.nodes {
         // What a plugin's source reads it says itself.
         if node.schema.name.contains('.') {
             continue;
         }
-        let Some(entries) = weir_stages::inputs::of_node(node) else {
+        let Some(entries) = weir_stages::inputs::of_node(node, &endings) else {
             continue;
         };
         let entries = entries.map_err(|errors| {

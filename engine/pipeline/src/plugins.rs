@@ -38,6 +38,8 @@ pub struct Plugin {
     pub schemas: &'static [Schema],
     /// Ids of its slide readers.
     pub readers: Vec<String>,
+    /// Endings of the files that those take from folders, without the dot.
+    pub extensions: Vec<String>,
     /// Files of the same name in later folders, which are not used.
     pub shadowed: Vec<PathBuf>,
 }

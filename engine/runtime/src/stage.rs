@@ -134,6 +134,8 @@ pub struct StageError {
     pub what: String,
     /// What to do about it; may be empty.
     pub help: String,
+    /// The parameter at fault, when a stage cannot be made ready because of one.
+    pub param: Option<String>,
 }
 
 impl StageError {
@@ -142,7 +144,15 @@ impl StageError {
         StageError {
             what: what.into(),
             help: help.into(),
+            param: None,
         }
+    }
+
+    /// The same, because of this parameter.
+    #[must_use]
+    pub fn of_param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Fault {
     NotASlide,
     /// A slide, but written in a way that this version does not read.
     Unsupported,
+    /// A slide that any reader would show wrongly: turned, or with channels in pages of their own. No other reader is asked.
+    Unfit,
     /// The file contradicts itself or the standard: truncated, overwritten, lost.
     Damaged,
     /// Larger than the limits allow.
@@ -68,6 +70,11 @@ impl SlideError {
             what: what.into(),
             help: help.into(),
         }
+    }
+
+    /// Whether it says that the file is another reader's affair; damage is not.
+    pub fn declines(&self) -> bool {
+        matches!(self.fault, Fault::NotASlide | Fault::Unsupported)
     }
 
     /// The same with a place.

@@ -56,12 +56,14 @@ impl fmt::Display for InputError {
 impl std::error::Error for InputError {}
 
 /// Which files of a folder are meant; named files are taken whatever they end in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Files {
     /// What one of them is called.
     name: &'static str,
     /// Endings, without the dot.
     endings: &'static [&'static str],
+    /// Further endings, of further readers; what such a file begins with is their affair.
+    more: Vec<String>,
     /// Ends of names that belong to another file, which they lie beside.
     beside: &'static [&'static str],
     /// Whether a file begins as one of them does.
@@ -73,6 +75,7 @@ impl Files {
     pub const SLIDES: Files = Files {
         name: "slide",
         endings: &["svs", "tif", "tiff", "ndpi", "scn", "btf"],
+        more: Vec::new(),
         beside: &[],
         begins: begins_as_slide,
     };
@@ -81,18 +84,38 @@ impl Files {
     pub const FEATURES: Files = Files {
         name: "feature file",
         endings: &["safetensors", "npy", "h5"],
+        more: Vec::new(),
         beside: &[".coords.npy"],
         begins: |_| true,
     };
 
+    /// The same, and files that end in one of `endings` (without the dot), which further readers take.
+    #[must_use]
+    pub fn and(mut self, endings: &[String]) -> Files {
+        let new = |ending: &&String| !self.endings.contains(&ending.as_str());
+        self.more = endings.iter().filter(new).cloned().collect();
+        self
+    }
+
     fn has(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.extension().is_some_and(|ending| {
-            self.endings
-                .iter()
-                .any(|known| ending.eq_ignore_ascii_case(known))
-        }) && !self.beside.iter().any(|end| name.ends_with(end))
+        let own = ends_in(path, self.endings.iter().copied());
+        (own || self.has_more(path)) && !self.beside.iter().any(|end| name.ends_with(end))
     }
+
+    fn has_more(&self, path: &Path) -> bool {
+        ends_in(path, self.more.iter().map(String::as_str))
+    }
+
+    /// Whether the file begins as one of them does, as far as that is known here.
+    fn begins(&self, path: &Path) -> bool {
+        self.has_more(path) || (self.begins)(path)
+    }
+}
+
+fn ends_in<'a>(path: &Path, mut endings: impl Iterator<Item = &'a str>) -> bool {
+    path.extension()
+        .is_some_and(|ending| endings.any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 /// The slides that `inputs` name, sorted by id: [`files`] of [`Files::SLIDES`].
@@ -258,7 +281,12 @@ fn folder(input: &str, path: &Path, kind: &Files) -> Found {
             help: format!(
                 "{}s in folders end in {}",
                 kind.name,
-                kind.endings.join(", ")
+                kind.endings
+                    .iter()
+                    .copied()
+                    .chain(kind.more.iter().map(String::as_str))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         });
     }
@@ -453,7 +481,7 @@ fn beside(folder: &Path, name: &str, kind: &Files) -> Option<PathBuf> {
         .ok()?
         .filter_map(Result::ok)
         .map(|file| file.path())
-        .filter(|path| kind.has(path) && stem(path) == wanted && (kind.begins)(path))
+        .filter(|path| kind.has(path) && stem(path) == wanted && kind.begins(path))
         .collect();
     found.sort();
     (found.len() == 1).then(|| found.remove(0))

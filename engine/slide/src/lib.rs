@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`reader`] | [`SlideReader`], the one door to pixels, and [`Facts`] |
 //! | [`open`](mod@open) | from a path to a reader, and what is refused before memory is asked for |
+//! | [`opener`] | readers of further formats, asked where the native one declines |
+//! | [`leveled`] | from levels and their pixels to the whole [`SlideReader`] |
 //! | [`tiling`] | where tiles lie at an exact resolution, and in which order they are read |
 //! | [`mpp`] | how large a pixel is, and who says so |
 //! | [`tissue`] | which tiles hold tissue |
@@ -22,10 +24,14 @@
 
 pub mod error;
 pub mod input;
+pub mod leveled;
 pub mod mpp;
 mod native;
 pub mod open;
+pub mod opener;
 pub mod reader;
+mod resample;
+mod sample;
 mod tiff;
 pub mod tiling;
 pub mod tissue;
@@ -33,7 +39,8 @@ pub mod tissue;
 pub use error::{Fault, Place, SlideError};
 pub use input::{InputError, SlideEntry, slide_key};
 pub use native::cache::TileCache;
-pub use open::{Limits, OpenOptions, open, sniff};
+pub use open::{Limits, OpenOptions, open, open_and_tell, sniff};
+pub use opener::{Asked, Choice, Opener, Openers};
 pub use reader::{Associated, Facts, Level, Picture, RawTile, Region, SlideReader};
 pub use tiling::{Edge, Tiling};
 pub use tissue::TissueMask;

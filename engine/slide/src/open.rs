@@ -2,6 +2,7 @@
 
 use crate::native::NativeSlide;
 use crate::native::cache::TileCache;
+use crate::opener::{Choice, Openers};
 use crate::tiff::is_tiff;
 use crate::{Fault, SlideError, SlideReader};
 use std::fs::File;
@@ -46,6 +47,8 @@ pub struct OpenOptions {
     pub limits: Limits,
     /// Decode JPEG straight to half the size where no level fits. Faster, but such pixels differ a little from a mean of four.
     pub half_size_decode: bool,
+    /// Readers of further formats, asked where the native reader declines.
+    pub openers: Openers,
 }
 
 /// Whether the native reader takes files that begin with `head` (16 bytes are enough). Whether it can read one shows when it is
@@ -54,8 +57,17 @@ pub fn sniff(head: &[u8]) -> bool {
     is_tiff(head)
 }
 
-/// Opens the slide at `path`.
+/// Opens the slide at `path`: with the native reader, and where that declines the format, with the one of
+/// [`OpenOptions::openers`] that is surest of it. What the native reader knows but finds damaged is an error.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
+    open_and_tell(path, options).map(|(slide, _)| slide)
+}
+
+/// [`open`], with which reader took the slide and why.
+pub fn open_and_tell(
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn SlideReader>, Choice), SlideError> {
     if path.is_dir() {
         return Err(SlideError::new(
             Fault::NotASlide,
@@ -64,7 +76,20 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, 
             "name a slide file; a folder as input stands for the slides in it",
         ));
     }
-    Ok(Arc::new(NativeSlide::open(path, options)?))
+    match NativeSlide::open(path, options) {
+        Ok(slide) => {
+            let choice = Choice {
+                reader: "native".into(),
+                native: None,
+                asked: Vec::new(),
+            };
+            Ok((Arc::new(slide), choice))
+        }
+        Err(error) if error.declines() && path.is_file() => {
+            options.openers.open(path, options, error)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the file at `path` begins as a slide does that this version reads.

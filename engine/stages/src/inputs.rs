@@ -18,15 +18,18 @@ pub(crate) fn entries(inputs: &[String], kind: &Files) -> Result<Vec<SlideEntry>
     Ok(entries)
 }
 
-/// What the slides of a stage are, where it has a parameter `slides`.
-pub fn of_node(node: &Node) -> Option<Result<Vec<SlideEntry>, Vec<InputError>>> {
+/// What the slides of a stage are, where it has a parameter `slides`; `endings` are those of further readers' files.
+pub fn of_node(
+    node: &Node,
+    endings: &[String],
+) -> Option<Result<Vec<SlideEntry>, Vec<InputError>>> {
     let Some(Value::Texts(inputs)) = node.values.0.get("slides") else {
         return None;
     };
     let kind = if node.schema.name == crate::embedding_reader::SCHEMA.name {
         Files::FEATURES
     } else {
-        Files::SLIDES
+        Files::SLIDES.and(endings)
     };
     Some(input::files(inputs, Path::new("."), &kind))
 }

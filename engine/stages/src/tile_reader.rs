@@ -15,7 +15,8 @@ use weir_runtime::stage::{
 };
 use weir_slide::input::Files;
 use weir_slide::{
-    Edge, Fault, OpenOptions, SlideEntry, SlideError, SlideReader, TileCache, Tiling, TissueMask,
+    Edge, Fault, OpenOptions, Openers, SlideEntry, SlideError, SlideReader, TileCache, Tiling,
+    TissueMask,
 };
 
 use crate::done::Earlier;
@@ -274,7 +275,9 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             "set overlap to less than size",
         ));
     }
-    let entries = entries(cx.values().texts("slides")?, &Files::SLIDES)?;
+    let openers = cx.shared.get::<Openers>();
+    let files = Files::SLIDES.and(&openers.extensions());
+    let entries = entries(cx.values().texts("slides")?, &files)?;
     let slides = entries
         .iter()
         .map(|entry| SlideRef {
@@ -293,6 +296,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             .map(|entry| (entry.id.clone(), entry))
             .collect(),
         cache: TileCache::new(cx.budget),
+        openers: Openers::clone(&openers),
         open_slides: cx.run().open_slides.max(1),
     })))
 }
@@ -304,6 +308,8 @@ struct Slides {
     slides: Vec<SlideRef>,
     entries: HashMap<String, SlideEntry>,
     cache: TileCache,
+    /// Readers of the run's plugins, for what the native reader declines.
+    openers: Openers,
     open_slides: usize,
     earlier: Earlier,
 }
@@ -342,6 +348,7 @@ impl Source for Slides {
             default_mpp: self.settings.default_mpp,
             cache: Some(self.cache.clone()),
             half_size_decode: self.settings.half_size,
+            openers: self.openers.clone(),
             ..OpenOptions::default()
         };
         let reader = weir_slide::open(&entry.path, &options).map_err(fail)?;

@@ -1,11 +1,11 @@
 //! The one symbol.
 
-use crate::Call;
 use crate::host::Host;
 use crate::reader::Reader;
 use crate::stage::Stage;
 use crate::status::Status;
-use std::ffi::c_char;
+use crate::{Call, Str};
+use std::ffi::{c_char, c_void};
 
 /// Name of the one symbol.
 pub const ENTRY: &str = "weir_plugin_v1";
@@ -31,6 +31,20 @@ pub struct Plugin {
     pub n_stages: u32,
     /// Readers.
     pub n_readers: u32,
+    /// Optional: a named extension of the plugin's.
+    pub extension: Option<unsafe extern "C" fn(id: *const c_char) -> *const c_void>,
+}
+
+/// `weir_describe_v1`, a plugin's extension `weir.describe/1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DescribeV1 {
+    /// Bytes of this struct that exist.
+    pub struct_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Says in lines of the log what a file is to the plugin.
+    pub describe: Option<unsafe extern "C" fn(*const Host, *mut Call, path: Str) -> Status>,
 }
 
 // SAFETY: the tables are constants of a library that is never unloaded, and nothing writes to them.

@@ -68,7 +68,8 @@ fn structs() -> Vec<Struct> {
             n_properties, reserved
         }
         reader::Reader as weir_reader { struct_size, flags, id, sniff, open, info, read_region, picture, close }
-        plugin::Plugin as weir_plugin { struct_size, abi_minor, manifest, stages, readers, n_stages, n_readers }
+        plugin::Plugin as weir_plugin { struct_size, abi_minor, manifest, stages, readers, n_stages, n_readers, extension }
+        plugin::DescribeV1 as weir_describe_v1 { struct_size, reserved, describe }
     }
 }
 

@@ -138,6 +138,11 @@ impl Plugins for Catalogue {
                 .iter()
                 .map(|reader| reader.id.clone())
                 .collect(),
+            extensions: manifest
+                .readers
+                .iter()
+                .flat_map(|reader| reader.extensions.clone())
+                .collect(),
             shadowed,
         };
         let mut known = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -68,10 +68,14 @@ impl Folders {
         self.0.iter().map(PathBuf::as_path)
     }
 
-    /// Where plugin `name` may be, the first that is there first: `libNAME.so`; a `-` of the name is a `_` there, as cargo writes it.
+    /// Where plugin `name` may be, the first that is there first: `libweir_NAME.so`, `libNAME.so`; a `-` of the name is a `_` there,
+    /// as cargo writes it. The first form is for plugins that have the name of a library, as `openslide`: a folder of plugins
+    /// that stands in LD_LIBRARY_PATH must not put the plugin in that library's place.
     pub fn places(&self, name: &str) -> Vec<PathBuf> {
+        let as_cargo = name.replace('-', "_");
         let mut files = vec![
-            format!("lib{}.so", name.replace('-', "_")),
+            format!("libweir_{as_cargo}.so"),
+            format!("lib{as_cargo}.so"),
             format!("lib{name}.so"),
         ];
         files.dedup();
@@ -118,10 +122,9 @@ mod tests {
         let folders = Folders::only([first.path().to_owned(), second.path().to_owned()]);
         let refused = folders.find("blur-c").unwrap_err();
         assert_eq!(refused.code, "E0501");
-        assert!(
-            refused.what.contains("libblur_c.so") && refused.what.contains("libblur-c.so"),
-            "{refused}"
-        );
+        for file in ["libweir_blur_c.so", "libblur_c.so", "libblur-c.so"] {
+            assert!(refused.what.contains(file), "{refused}");
+        }
         std::fs::write(second.path().join("libblur-c.so"), "").unwrap();
         assert_eq!(
             folders.find("blur-c").unwrap().path,
@@ -131,6 +134,11 @@ mod tests {
         let found = folders.find("blur-c").unwrap();
         assert_eq!(found.path, first.path().join("libblur_c.so"));
         assert_eq!(found.shadowed, [second.path().join("libblur-c.so")]);
+        // The long name comes first within a folder.
+        std::fs::write(first.path().join("libweir_blur_c.so"), "").unwrap();
+        let found = folders.find("blur-c").unwrap();
+        assert_eq!(found.path, first.path().join("libweir_blur_c.so"));
+        assert_eq!(found.shadowed[0], first.path().join("libblur_c.so"));
     }
 
     #[test]

@@ -19,17 +19,21 @@
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`rules`] | what the machine's owner allows |
 //! | [`catalogue`] | all of this for the checker, and for lists |
+//! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
 //! | [`isolate`] | a plugin's code in processes of its own |
 //! | [`child`] | such a process |
 //! | [`prepare`] | its stages as the runtime's |
+//! | [`reader`] | its slide readers as the engine's |
 //! | [`log`](mod@log) | what plugins say while they run |
+//! | [`check`] | whether a plugin keeps the rules |
 
 pub mod admit;
 mod batch;
 mod call;
 pub mod catalogue;
+pub mod check;
 pub mod child;
 mod columns;
 pub mod describe;
@@ -42,9 +46,11 @@ pub mod isolate;
 pub mod load;
 pub mod log;
 pub mod manifest;
+pub mod new;
 mod offer;
 mod parameters;
 pub mod prepare;
+pub mod reader;
 mod reduce;
 pub mod refusal;
 pub mod rules;
@@ -63,5 +69,6 @@ pub use isolate::{Isolated, Program};
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
 pub use prepare::{Plugins, stage_type};
+pub use reader::openers;
 pub use refusal::Refusal;
 pub use rules::Rules;

@@ -163,11 +163,11 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
 
 /// A refusal of `create`, with the parameter that the plugin blames.
 fn refused(said: crate::call::Said) -> StageError {
-    let what = match said.param.is_empty() {
-        true => said.what,
-        false => format!("parameter `{}`: {}", said.param, said.what),
-    };
-    StageError::new(what, said.help)
+    let error = StageError::new(said.what, said.help);
+    match said.param.is_empty() {
+        true => error,
+        false => error.of_param(said.param),
+    }
 }
 
 fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {

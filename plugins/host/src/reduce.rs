@@ -120,11 +120,8 @@ impl Known {
 impl Slide {
     /// How the slide's domains ended, together; `None` while more may come.
     fn end(&self) -> Option<End> {
-        let ends = self.done.iter().flatten().map(|done| done.end);
-        ends.fold(Some(End::Complete), |all, end| match (all, end) {
-            (Some(all), Some(end)) => Some(all.max(end)),
-            _ => None,
-        })
+        let mut ends = self.done.iter().flatten().map(|done| done.end);
+        ends.try_fold(End::Complete, |all, end| Some(all.max(end?)))
     }
 }
 

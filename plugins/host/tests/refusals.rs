@@ -31,7 +31,7 @@ fn source(manifest: Option<&str>, entry: bool) -> String {
         r#"#include <stdlib.h>
 #include "weir_plugin.h"
 {section}
-static const weir_plugin plugin = {{ sizeof plugin, WEIR_ABI_MINOR, {kept}, NULL, NULL, 0, 0 }};
+static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = {kept} }};
 __attribute__((constructor)) static void ran(void) {{ abort(); }}
 WEIR_EXPORT weir_status {entry}(const weir_host *host, weir_call *call, const weir_plugin **out) {{
   (void)host; (void)call; *out = &plugin; return WEIR_OK;

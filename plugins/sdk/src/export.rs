@@ -1,15 +1,16 @@
 //! What the macros write, and what they need for it.
 
 use crate::abi::host::Host as Table;
-use crate::abi::plugin::Plugin;
+use crate::abi::plugin::{DescribeV1, Plugin};
 use crate::abi::reader::Reader;
 use crate::abi::stage::Stage;
 use crate::abi::status::{self, Status};
-use crate::abi::{Call, MINOR};
+use crate::abi::{Call, MINOR, Str};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{Host, text};
 use crate::param::Values;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_void};
+use std::path::Path;
 
 pub use crate::shim::reader::reader;
 pub use crate::shim::source::source;
@@ -111,7 +112,68 @@ pub const fn plugin(
         readers: readers.as_ptr().cast(),
         n_stages: stages.len() as u32,
         n_readers: readers.len() as u32,
+        extension: None,
     }
+}
+
+/// What `describe: ..` of `export!` names.
+pub trait Describes {
+    fn describe(path: &Path, call: &crate::Call<'_>) -> Result<()>;
+}
+
+/// The extension `weir.describe/1`.
+pub const fn describe<D: Describes>() -> DescribeV1 {
+    DescribeV1 {
+        struct_size: size_of::<DescribeV1>() as u32,
+        reserved: 0,
+        describe: Some(describe_file::<D>),
+    }
+}
+
+unsafe extern "C" fn describe_file<D: Describes>(
+    host: *const Table,
+    call: *mut Call,
+    path: Str,
+) -> Status {
+    // SAFETY: as weir_plugin.h says: a host's table, which lives as long as the process.
+    let Some(host) = (unsafe { Host::new(host) }) else {
+        return status::FAIL;
+    };
+    let body = || {
+        // SAFETY: the call is open while this runs, and the path lives as long.
+        let (cx, path) = unsafe {
+            (
+                crate::Call::new(host, call, &[], std::ptr::null()),
+                text(path),
+            )
+        };
+        D::describe(Path::new(path), &cx).map(|()| status::OK)
+    };
+    // SAFETY: as above.
+    unsafe { crate::shim::run(host, call, None, body) }
+}
+
+/// The plugin's table, with its extensions.
+pub const fn extended(
+    plugin: Plugin,
+    extension: unsafe extern "C" fn(*const c_char) -> *const c_void,
+) -> Plugin {
+    Plugin {
+        extension: Some(extension),
+        ..plugin
+    }
+}
+
+/// The extension of this id.
+///
+/// # Safety
+/// `id` is null or terminated.
+pub unsafe fn extension(id: *const c_char, describe: &'static DescribeV1) -> *const c_void {
+    // SAFETY: the caller's.
+    if !id.is_null() && unsafe { CStr::from_ptr(id) } == c"weir.describe/1" {
+        return (&raw const *describe).cast();
+    }
+    std::ptr::null()
 }
 
 /// The body of `weir_plugin_v1`.

@@ -50,8 +50,16 @@ compile_error!(
     "weir-plugin needs panic = \"unwind\": with \"abort\" a panic of the plugin ends weir. Take `panic` out of the profile."
 );
 
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 // The macros name this crate by its name, here as anywhere.
 extern crate self as weir_plugin;
+
+#[cfg(doctest)]
+mod refused;
 
 mod batch;
 mod call;
@@ -60,6 +68,7 @@ mod error;
 #[doc(hidden)]
 pub mod export;
 mod guard;
+pub mod harness;
 mod host;
 mod output;
 pub mod param;

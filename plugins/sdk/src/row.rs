@@ -131,4 +131,13 @@ impl End {
             _ => End::Aborted,
         }
     }
+
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            End::Complete => abi::stage::COMPLETE,
+            End::Incomplete => abi::stage::INCOMPLETE,
+            End::Aborted => abi::stage::ABORTED,
+            End::Provisional => abi::stage::PROVISIONAL,
+        }
+    }
 }

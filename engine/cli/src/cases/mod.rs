@@ -8,19 +8,22 @@ mod tiled;
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
 use crate::pipeline;
+use crate::plugin;
 use crate::shown;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use weir_pipeline::{Checked, Diagnostic, Expect, Plan, Rows, TestCase};
-use weir_runtime::stage::Shared;
-use weir_runtime::{Options, Outcome, Progress, exit};
+use weir_plugin_host::Plugins;
+use weir_runtime::stage::{Shared, StageType};
+use weir_runtime::{Options, Outcome, Progress, Stop, exit};
 
 /// Runs the tests of a file, or the one that is named; exit code 1 when one fails.
 pub fn test(file: &args::File, only: Option<&str>, manner: &Manner, out: &mut dyn Write) -> Done {
     let overrides = pipeline::overrides(file)?;
-    let loaded = pipeline::load(&file.file, &overrides, manner)?;
+    let catalogue = plugin::catalogue(false)?;
+    let loaded = pipeline::load_with(&file.file, &overrides, &catalogue, manner)?;
     let checked = loaded.checked;
     let cases: Vec<&TestCase> = checked
         .tests
@@ -44,10 +47,12 @@ pub fn test(file: &args::File, only: Option<&str>, manner: &Manner, out: &mut dy
             ),
         });
     }
+    let stop = Stop::default();
+    let (plugins, types) = plugin::load(&loaded.plan, &checked, &catalogue, &stop, manner)?;
     let mut failed = 0;
     for case in &cases {
         let since = Instant::now();
-        let wrong = run(case, loaded.plan.clone(), &checked)?;
+        let wrong = run(case, loaded.plan.clone(), &checked, &plugins, &types)?;
         let took = shown::time(since.elapsed());
         if wrong.is_empty() {
             writeln!(out, "ok      {} ({took})", case.name)?;
@@ -66,7 +71,13 @@ pub fn test(file: &args::File, only: Option<&str>, manner: &Manner, out: &mut dy
 }
 
 /// Runs one test; returns what is not as expected.
-fn run(case: &TestCase, mut plan: Plan, checked: &Checked) -> Result<Vec<Diagnostic>, Refusal> {
+fn run(
+    case: &TestCase,
+    mut plan: Plan,
+    checked: &Checked,
+    plugins: &Plugins,
+    types: &[StageType],
+) -> Result<Vec<Diagnostic>, Refusal> {
     let folder = tempfile::tempdir()
         .map_err(|error| Refusal::failed(format!("no temporary folder: {error}"), "see TMPDIR"))?;
     plan.run.out = folder.path().join("out");
@@ -79,15 +90,19 @@ fn run(case: &TestCase, mut plan: Plan, checked: &Checked) -> Result<Vec<Diagnos
     }
     let plan = Arc::new(plan);
     let progress = Arc::new(weir_runtime::counters(&plan));
+    let shared = Shared::default();
+    let openers = weir_plugin_host::openers(plugins);
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(openers));
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(plugins.clone()));
     let options = Options {
         progress: Some(progress.clone()),
-        shared: Shared::default(),
+        shared,
         ..Options::default()
     };
-    match weir_runtime::run(plan.clone(), weir_stages::types(), options) {
+    match weir_runtime::run(plan.clone(), types, options) {
         Ok(outcome) => Ok(judge(case, &plan, &outcome, &progress)),
         Err(weir_runtime::RunError::Prepare { stage, error }) => {
-            Ok(vec![checked.refused(&stage, &error.what, &error.help)])
+            Ok(vec![plugin::not_ready(checked, &stage, &error)])
         }
         Err(error) => Ok(refused(error.to_string())),
     }

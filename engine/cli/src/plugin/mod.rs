@@ -1,10 +1,16 @@
-//! `weir plugin`: what plugins there are, what they are, and pinning them. None of their code runs.
+//! `weir plugin`: what plugins there are, what they are, pinning them, checking them. Only checking runs their code.
 
+mod check;
 mod inspect;
 mod list;
+mod load;
+mod new;
 mod pin;
 
+pub use check::{Check, Trial};
 pub use list::summary;
+pub use load::{load, not_ready};
+pub use new::New;
 
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
@@ -16,6 +22,9 @@ pub fn plugin(what: &args::Plugin, manner: &Manner, out: &mut dyn Write) -> Done
     match what {
         args::Plugin::List => list::list(manner, out),
         args::Plugin::Inspect { plugin } => inspect::inspect(plugin, manner, out),
+        args::Plugin::New(arguments) => new::new(arguments, out),
+        args::Plugin::Check(arguments) => check::check(arguments, manner, out),
+        args::Plugin::Trial(arguments) => check::trial(arguments, out),
         args::Plugin::Pin { file, name } => pin::pin(file, name.as_deref(), manner, out),
     }
 }

@@ -140,6 +140,7 @@ mod tests {
             isolate: false,
             schemas: &[],
             readers: Vec::new(),
+            extensions: Vec::new(),
             shadowed: Vec::new(),
         }
     }

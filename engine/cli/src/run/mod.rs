@@ -63,6 +63,8 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         .then(|| Lock::take(&plan.run.out, shard))
         .transpose()?;
 
+    let (loaded, types) = plugin::load(&plan, &checked, &plugins, &stop, manner)?;
+    let counters = loaded.counters.clone();
     let started = SystemTime::now();
     let plan = Arc::new(plan);
     let progress = Arc::new(weir_runtime::counters(&plan));
@@ -70,6 +72,9 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
     let Ok(_) = shared.get_or_try("", || {
         Ok::<_, std::convert::Infallible>(Again(arguments.again))
     });
+    let openers = weir_plugin_host::openers(&loaded);
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(openers));
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(loaded));
     let in_names = predictions_sink::Shard(shard.map_or_else(String::new, |s| s.to_string()));
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(in_names));
     let display = if arguments.led {
@@ -94,7 +99,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         trace: arguments.trace.clone(),
         salvaged: salvaged.clone(),
     };
-    let result = weir_runtime::run(plan.clone(), weir_stages::types(), options);
+    let result = weir_runtime::run(plan.clone(), &types, options);
     drop(watch);
     let placements = shared.get::<Placements>();
     summary::refusals(&placements.all(), manner);
@@ -117,6 +122,7 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
         executors: &executors,
         placements: &placements,
         progress: &progress,
+        counters: &counters,
         started,
         shard,
         processes,
@@ -149,6 +155,13 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
                     shard,
                     &facts.record(&outcome, *exit, Some(&error.to_string())),
                 );
+            }
+            if let RunError::Prepare { stage, error } = &error
+                && error.param.is_some()
+            {
+                let told = [plugin::not_ready(&checked, stage, error)];
+                pipeline::print(&told, &checked.sources, manner);
+                return Err(Refusal::Told(exit::FAILED));
             }
             Err(refused)
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_pipeline::{OnError, Plan};
+use weir_plugin_host::Counters;
 use weir_record::{End, Failure, State, Tally};
 use weir_runtime::{Outcome, Progress, SlideRecord, StageCounters, exit};
 use weir_stages::{Executors, Placement, Placements};
@@ -22,6 +23,8 @@ pub struct Facts<'a> {
     pub placements: &'a Placements,
     /// Counters of the stages, of this process.
     pub progress: &'a Progress,
+    /// What plugins counted, of this process.
+    pub counters: &'a Counters,
     /// When it began.
     pub started: SystemTime,
     /// Which part of a batch it was.
@@ -73,6 +76,7 @@ impl Facts<'_> {
                 "budget_peak": outcome.memory_peak,
                 "resident_peak": resident_peak(),
             },
+            "plugin_counters": self.counters.all(),
             "stages": self.progress.stages.iter().map(stage).collect::<Vec<_>>(),
             "sink_failures": outcome.sink_failures,
             "slides": slides,

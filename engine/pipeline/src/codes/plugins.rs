@@ -2,7 +2,7 @@
 
 super::codes! {
     E0501 Error "a plugin was not found"
-"`[plugin.NAME]` names a plugin, and there is no such file. With `path` it is that file, relative to the pipeline file. Without, `libNAME.so` is looked for
+"`[plugin.NAME]` names a plugin, and there is no such file. With `path` it is that file, relative to the pipeline file. Without, `libweir_NAME.so` and `libNAME.so` are looked for
 in the folders of `WEIR_PLUGIN_PATH`, in `plugins` beside the program, in `$XDG_DATA_HOME/weir/plugins` (else `~/.local/share/weir/plugins`), in
 `/usr/local/lib/weir/plugins` and in `/usr/lib/weir/plugins`; a hyphen of the name may be an underscore there. The message lists every place. `weir plugin list`
 shows what lies in these folders."

@@ -1,5 +1,6 @@
 //! Which directories of a file are levels, which are label, macro and thumbnail, and what its maker says of it.
 
+use super::makers;
 use super::ome::Ome;
 use super::page::Page;
 use crate::tiff::{Directory, Tiff, tags};
@@ -33,6 +34,7 @@ pub(crate) fn take_apart(tiff: &Tiff, limits: &Limits) -> Result<Family, SlideEr
             "export the slide again",
         ));
     };
+    makers::decline(tiff, first)?;
     let description = tiff
         .text(first, tags::IMAGE_DESCRIPTION)?
         .unwrap_or_default();
@@ -59,7 +61,7 @@ pub(crate) fn take_apart(tiff: &Tiff, limits: &Limits) -> Result<Family, SlideEr
         return Err(tiff
             .source
             .error(
-                Fault::Unsupported,
+                Fault::Unfit,
                 format!("is stored turned or mirrored (orientation {turn}), which this version does not read"),
                 "export it upright",
             )
@@ -140,7 +142,7 @@ fn aperio(tiff: &Tiff, limits: &Limits, description: &str) -> Result<Family, Sli
 fn ome_tiff(tiff: &Tiff, limits: &Limits, ome: &Ome) -> Result<Family, SlideError> {
     let refuse = |what: String| {
         Err(tiff.source.error(
-            Fault::Unsupported,
+            Fault::Unfit,
             what,
             "export one RGB image, for example with bfconvert -series 0",
         ))

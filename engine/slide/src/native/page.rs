@@ -100,7 +100,7 @@ impl Page {
                         "its pixels are compressed by scheme {other}{}, which this version does not read",
                         name_of_compression(other)
                     ),
-                    "this version reads none, LZW, Deflate, ZSTD, JPEG and Aperio's JPEG 2000; others come with the OpenSlide plugin, or convert the slide",
+                    "the native reader takes none, LZW, Deflate, ZSTD, JPEG and Aperio's JPEG 2000; convert the slide",
                 ));
             }
         };

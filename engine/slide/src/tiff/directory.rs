@@ -66,7 +66,7 @@ impl Tiff {
             return Err(source.error(
                 Fault::NotASlide,
                 what,
-                "this version reads Aperio SVS, tiled TIFF, BigTIFF and OME-TIFF; other formats come with the OpenSlide plugin",
+                "the native reader takes Aperio SVS, tiled TIFF, BigTIFF and OME-TIFF",
             ));
         }
         let little = head[0] == b'I';

@@ -1,4 +1,4 @@
-//! `export! { name: "..", stages: [..], readers: [..] }`.
+//! `export! { name: "..", stages: [..], readers: [..], describe: .. }`.
 
 use crate::attribute::check_name;
 use crate::json::quoted;
@@ -16,6 +16,7 @@ pub struct Export {
     licence: Option<LitStr>,
     stages: Vec<Path>,
     readers: Vec<Path>,
+    describe: Option<Path>,
 }
 
 impl Parse for Export {
@@ -30,11 +31,12 @@ impl Parse for Export {
                 "licence" => export.licence = Some(input.parse()?),
                 "stages" => export.stages = paths(input)?,
                 "readers" => export.readers = paths(input)?,
+                "describe" => export.describe = Some(input.parse()?),
                 other => {
                     return Err(Error::new(
                         key.span(),
                         format!(
-                            "no `{other}` of a plugin: it takes name, summary, licence, stages, readers"
+                            "no `{other}` of a plugin: it takes name, summary, licence, stages, readers, describe"
                         ),
                     ));
                 }
@@ -113,8 +115,35 @@ pub fn expand(export: &Export) -> Result<TokenStream> {
             );
         }
     });
+    let table = quote!(::weir_plugin::export::plugin(&MANIFEST, STAGES, READERS));
+    let (described, table) = match &export.describe {
+        None => (TokenStream::new(), table),
+        Some(path) => (
+            quote_spanned! {path.span()=>
+                struct Described;
+                impl ::weir_plugin::export::Describes for Described {
+                    fn describe(
+                        path: &::std::path::Path,
+                        call: &::weir_plugin::Call<'_>,
+                    ) -> ::weir_plugin::Result<()> {
+                        #path(path, call)
+                    }
+                }
+                static DESCRIBE: ::weir_plugin::abi::plugin::DescribeV1 =
+                    ::weir_plugin::export::describe::<Described>();
+                unsafe extern "C" fn extension(
+                    id: *const ::core::ffi::c_char,
+                ) -> *const ::core::ffi::c_void {
+                    // SAFETY: as weir_plugin.h says: an id is terminated.
+                    unsafe { ::weir_plugin::export::extension(id, &DESCRIBE) }
+                }
+            },
+            quote!(::weir_plugin::export::extended(#table, extension)),
+        ),
+    };
     Ok(quote! {
         const _: () = {
+            #described
             #(#own)*
             const PARTS: &[&[&str]] = &[
                 &["{\"weir-abi\":\"", ::weir_plugin::export::ABI, "\"", #head],
@@ -130,8 +159,7 @@ pub fn expand(export: &Export) -> Result<TokenStream> {
                 &[#(&<#stages as ::weir_plugin::export::Declared>::TABLE),*];
             static READERS: &[&::weir_plugin::abi::reader::Reader] =
                 &[#(&<#readers as ::weir_plugin::export::DeclaredReader>::TABLE),*];
-            static PLUGIN: ::weir_plugin::abi::plugin::Plugin =
-                ::weir_plugin::export::plugin(&MANIFEST, STAGES, READERS);
+            static PLUGIN: ::weir_plugin::abi::plugin::Plugin = #table;
 
             /// The one symbol of a plugin.
             ///

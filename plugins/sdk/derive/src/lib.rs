@@ -90,6 +90,8 @@ pub fn choice(input: TokenStream) -> TokenStream {
 /// ```
 ///
 /// The version is the package's; `summary: ".."` and `licence: ".."` are the package's description and license unless they are given.
+/// `describe: PATH` is a `fn(&Path, &Call) -> Result<()>` that says in lines of the log (`Call::info`) what a file is to the plugin, as
+/// a model that it would run: `weir plugin inspect` asks it.
 #[proc_macro]
 pub fn export(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as export::Export);

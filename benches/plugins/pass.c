@@ -1,0 +1,36 @@
+/* Hands every tile on: what it costs is the boundary's. */
+#include "weir_plugin.h"
+
+#define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
+WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"pass\",\"version\":\"1.0.0\",\"summary\":\"Hands tiles on\",\"stages\":["
+              "{\"id\":\"pass.map\",\"summary\":\"Hands tiles on\",\"rows\":\"map\",\"concurrency\":\"parallel\",\"in\":[{" TILES
+              "}],\"out\":[{" TILES "}]}]}");
+
+static const weir_host *host;
+static weir_status create(const weir_host *h, weir_call *call, const weir_value *values, uint32_t n, void **self) {
+  (void)call;
+  (void)values;
+  (void)n;
+  host = h;
+  *self = 0;
+  return WEIR_OK;
+}
+static void destroy(void *self) { (void)self; }
+static weir_status process(void *self, weir_call *call, uint32_t port, const weir_batch *batch) {
+  uint32_t rows[4096];
+  (void)self;
+  (void)port;
+  if (batch->n_rows > 4096) return WEIR_E_FAIL;
+  for (uint32_t i = 0; i < batch->n_rows; i++) rows[i] = i;
+  return host->pass(call, 0, rows, batch->n_rows);
+}
+
+static const weir_stage MAP = {.struct_size = sizeof MAP, .flags = WEIR_STAGE_PARALLEL | WEIR_STAGE_DETERMINISTIC, .id = "pass.map", .create = create, .destroy = destroy, .process = process};
+static const weir_stage *const STAGES[] = {&MAP};
+static const weir_plugin PLUGIN = {sizeof PLUGIN, WEIR_ABI_MINOR, weir_manifest, STAGES, NULL, 1, 0};
+weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
+  (void)h;
+  (void)call;
+  *out = &PLUGIN;
+  return WEIR_OK;
+}

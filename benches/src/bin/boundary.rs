@@ -1,0 +1,250 @@
+//! The plugin boundary: what a call costs over a built-in stage's, and what a pass-through plugin costs a run, in process and in a
+//! process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use weir_benches::clock::{machine, process_cpu};
+use weir_benches::{Result, free};
+use weir_pipeline::check::{Overrides, check_text};
+use weir_pipeline::{Plan, Registry, Rows};
+use weir_plugin_host::{Catalogue, Isolated, Loaded, Plugins, Program, stage_type};
+use weir_record::{Body, Budget, Grid, Key, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
+use weir_runtime::Options;
+use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, StageType, Work};
+
+/// Runs of each kind, in turns.
+const REPEATS: usize = 20;
+/// The argument with which this program is the child of an isolated plugin.
+const CHILD: &str = "plugin-host";
+/// Rows of a batch.
+const BATCH: usize = 64;
+
+/// The built-in counterpart of the plugin: hands every tile on.
+struct Pass;
+
+impl Work for Pass {
+    fn run(&self, batch: &mut Batch) -> std::result::Result<(), StageError> {
+        for i in 0..batch.len() {
+            let body = batch.body(i).clone();
+            batch.set(i, 0, body);
+        }
+        Ok(())
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// Builds the plugin.
+fn plugin() -> Result<PathBuf> {
+    let folder = weir_benches::generated::folder();
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("libpass.so");
+    let said = Command::new("gcc")
+        .args(["-std=c11", "-O2", "-shared", "-fPIC", "-I"])
+        .arg(root().join("plugins/abi"))
+        .arg("-o")
+        .arg(&file)
+        .arg(root().join("benches/plugins/pass.c"))
+        .output()?;
+    if !said.status.success() {
+        return Err(String::from_utf8_lossy(&said.stderr).into());
+    }
+    Ok(file)
+}
+
+/// tile-reader at 256 px steps, the plugin or nothing, a free scorer.
+fn text(plugin: &Path, table: &str, through: bool) -> String {
+    let slide = root().join("tests/fixtures/slide-14082.tiff");
+    let (stage, from) = match through {
+        true => (
+            "[stage.pass]\nuse = \"pass.map\"\nin = \"tiles\"\nrun = { batch = 64 }\n",
+            "pass",
+        ),
+        false => ("", "tiles"),
+    };
+    format!(
+        "weir = 1\n[run]\nout = \"out\"\nworkers = 1\n[plugin.pass]\npath = {plugin:?}\n{table}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = 256\nmpp = 4.0\ntissue = \"none\"\n{stage}[stage.score]\nuse = \"free-scorer\"\nin = \"{from}\"\n[stage.end]\nuse = \"null-sink\"\nin = \"score\"\n",
+        slide.display().to_string()
+    )
+}
+
+/// A checked plan, its stage types, and its plugins.
+fn checked(text: &str) -> Result<(Plan, Vec<StageType>, Plugins)> {
+    let catalogue = Catalogue::here(false).map_err(|error| error.to_string())?;
+    let built_in = weir_stages::types().iter().copied().chain([free::TYPE]);
+    let mut types: Vec<StageType> = built_in.collect();
+    let registry = Registry::new(types.iter().map(|kind| kind.schema));
+    let file = weir_benches::generated::folder().join("bench.weir.toml");
+    let checked = check_text(
+        &file,
+        text,
+        &Overrides::default(),
+        &registry,
+        &catalogue,
+        &|_| None,
+    );
+    let Some(plan) = checked.plan else {
+        let titles = checked.diagnostics.iter().map(|d| d.title.clone());
+        return Err(titles.collect::<Vec<_>>().join("; ").into());
+    };
+    let mut plugins = Plugins::default();
+    for plugin in &plan.plugins {
+        let admitted = catalogue.admitted(plugin).ok_or("the plugin is gone")?;
+        let loaded = match plugin.isolate {
+            true => Isolated::new(admitted, Program::new("/proc/self/exe", [CHILD]))
+                .map(|isolated| plugins.isolated.push(isolated)),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        loaded.map_err(|refusal| refusal.to_string())?;
+        types.extend(plugin.schemas.iter().map(stage_type));
+    }
+    Ok((plan, types, plugins))
+}
+
+fn shared(plugins: Plugins) -> Shared {
+    let shared = Shared::default();
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(plugins));
+    shared
+}
+
+/// A run: CPU and wall, seconds.
+fn run(text: &str) -> Result<(f64, f64)> {
+    let (plan, types, plugins) = checked(text)?;
+    let options = Options {
+        shared: shared(plugins),
+        ..Options::default()
+    };
+    let (cpu, start) = (process_cpu()?, Instant::now());
+    let outcome =
+        weir_runtime::run(Arc::new(plan), &types, options).map_err(|error| format!("{error:?}"))?;
+    let took = (
+        process_cpu()?.saturating_sub(cpu).as_secs_f64(),
+        start.elapsed().as_secs_f64(),
+    );
+    match outcome.exit_code() {
+        0 => Ok(took),
+        code => Err(format!("the run ended with exit code {code}").into()),
+    }
+}
+
+/// The plugin's stage as the runtime has it.
+fn work(text: &str) -> Result<Arc<dyn Work>> {
+    let (plan, types, plugins) = checked(text)?;
+    let node = plan
+        .nodes
+        .iter()
+        .find(|node| node.schema.rows == Rows::Map && node.schema.name == "pass.map")
+        .ok_or("the plan has no pass.map")?;
+    let kind = types
+        .iter()
+        .find(|kind| kind.schema.name == "pass.map")
+        .ok_or("no type of that name")?;
+    let budget = Budget::new(1 << 30);
+    let prepared = (kind.prepare)(&Prepare {
+        plan: &plan,
+        node,
+        shared: &shared(plugins),
+        budget: &budget,
+        slab: &Slab::within(&budget),
+    })?;
+    match prepared {
+        Prepared::Work(work) => Ok(work),
+        _ => Err("pass.map is no map".into()),
+    }
+}
+
+fn batch(rows: usize) -> Result<Batch> {
+    let info = Arc::new(SlideInfo {
+        grids: vec![Grid {
+            footprint: 256.0,
+            mpp: 0.5,
+            px: 256,
+        }],
+        ..SlideInfo::unopened("a".into(), SlideKey(1), "a.tiff".into())
+    });
+    let rows = (0..rows).map(|i| {
+        let pixels = vec![0; TileBuf::bytes(256, 256)];
+        let tile = TileBuf::new(256, 256, pixels.into(), None).ok_or("no tile")?;
+        let key = Key {
+            slide: SlideId::new(0, 0),
+            tile: TileId::new(0, 0, 256 * i as i64, 0).ok_or("no place")?,
+            rev: 0,
+        };
+        Ok((key, Body::Pixels(Arc::new(tile)), info.clone(), None))
+    });
+    Ok(Batch::new(rows.collect::<Result<Vec<_>>>()?, 1))
+}
+
+/// Nanoseconds of a call, the least of some rounds.
+fn call(work: &dyn Work, batch: &mut Batch, calls: u32) -> Result<f64> {
+    let mut best = Duration::MAX;
+    for _ in 0..9 {
+        let start = Instant::now();
+        for _ in 0..calls {
+            work.run(batch)?;
+        }
+        best = best.min(start.elapsed() / calls);
+    }
+    Ok(best.as_secs_f64() * 1e9)
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(CHILD) {
+        return Err(weir_plugin_host::child::main().into());
+    }
+    println!("Plugin boundary: {}\n", machine());
+    let plugin = plugin()?;
+    let through = text(&plugin, "", true);
+    let own = work(&through)?;
+    println!("| call | built in | plugin in process | over it | a tile | wanted |");
+    println!("|---|---|---|---|---|---|");
+    for rows in [1, BATCH] {
+        let mut rows_of = batch(rows)?;
+        let calls = 200_000 / rows as u32;
+        let built_in = call(&Pass, &mut rows_of, calls)?;
+        let foreign = call(own.as_ref(), &mut rows_of, calls)?;
+        let over = foreign - built_in;
+        println!(
+            "| {rows} tiles | {built_in:.0} ns | {foreign:.0} ns | {over:.0} ns | {:.1} ns | <= 25 ns a tile |",
+            over / rows as f64
+        );
+    }
+    let without = text(&plugin, "", false);
+    let apart = text(&plugin, "isolate = true", true);
+    let kinds = [
+        ("without", without),
+        ("plugin in process", through),
+        ("plugin in its own process", apart),
+    ];
+    let mut wall: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
+    for _ in 0..REPEATS {
+        for (kind, took) in kinds.iter().zip(&mut wall) {
+            took.push(run(&kind.1)?.1);
+        }
+    }
+    println!(
+        "\ntile-reader and a free scorer, slide-14082, tiles of 256 px, {REPEATS} runs in turns:\n"
+    );
+    println!("| run | median | over without | wanted |");
+    println!("|---|---|---|---|");
+    let medians: Vec<f64> = wall.into_iter().map(median).collect();
+    for (((name, _), took), wanted) in kinds.iter().zip(&medians).zip(["", "< 2 %", "< 10 %"]) {
+        println!(
+            "| {name} | {:.2} ms | {:+.1} % | {wanted} |",
+            took * 1e3,
+            (took / medians[0] - 1.0) * 100.0
+        );
+    }
+    Ok(())
+}

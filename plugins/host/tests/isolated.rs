@@ -178,8 +178,12 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
     let error = |how| made("sins.pass", how, &way(true)).err().unwrap();
     let refused = error("refuse");
     assert_eq!(
-        (refused.what.as_str(), refused.help.as_str()),
-        ("parameter `how`: no", "say something else")
+        (
+            refused.what.as_str(),
+            refused.param.as_deref(),
+            refused.help.as_str()
+        ),
+        ("no", Some("how"), "say something else")
     );
     assert_eq!(
         error("die-in-create").what,

@@ -262,7 +262,7 @@ static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL
 static const weir_stage write_stage = { EVERY, "sins.write", create, destroy, NULL, NULL, add, take, noted, forget, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage source_stage = { EVERY, "sins.source", create, destroy, NULL, NULL, NULL, NULL, NULL, NULL, NULL, listed, opened, next, fill, shut };
 static const weir_stage *const stages[] = { &pass_stage, &invert_stage, &mean_stage, &pool_stage, &write_stage, &source_stage };
-static const weir_plugin plugin = { sizeof plugin, WEIR_ABI_MINOR, weir_manifest, stages, NULL, 6, 0 };
+static const weir_plugin plugin = { .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = stages, .n_stages = 6 };
 WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   (void)call;
   host = h;

@@ -54,8 +54,11 @@ fn layout(output: &Output) -> Vec<(&'static str, Dtype, Option<usize>)> {
     }
 }
 
-/// The columns of what a plugin makes for an output: name, type, shape of a row.
-pub(crate) fn made(output: &Output) -> Result<Vec<(&'static str, Dtype, Vec<i64>)>, String> {
+/// A column of what a plugin makes: name, type, shape of a row.
+pub(crate) type Form = (&'static str, Dtype, Vec<i64>);
+
+/// The columns of what a plugin makes for an output.
+pub(crate) fn made(output: &Output) -> Result<Vec<Form>, String> {
     let side = |at: usize| output.shape.get(at).map_or(0, |&n| n as i64);
     Ok(match output.kind {
         Kind::Table => {

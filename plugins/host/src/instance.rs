@@ -1,7 +1,9 @@
 //! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
 
 use crate::call::{Call, CallError, GONE, Said, Task, Told, Who};
-use crate::isolate::remote::{Cradle, Remote, STAGE};
+use crate::isolate::cradle::Cradle;
+use crate::isolate::remote::Remote;
+use crate::isolate::stand_in::STAGE;
 use crate::manifest::Concurrency;
 use crate::offer::HOST;
 use crate::parameters::Parameters;

@@ -4,7 +4,7 @@ use crate::call::Who;
 use crate::columns::Output;
 use crate::instance::{Pool, Runner};
 use crate::isolate::Isolated;
-use crate::isolate::remote::Cradle;
+use crate::isolate::cradle::Cradle;
 use crate::load::Loaded;
 use crate::log::{Counters, Log};
 use crate::manifest::Manifest;

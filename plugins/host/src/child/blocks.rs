@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Bytes to which what a plugin is given is aligned.
 const ALIGN: usize = 16;
 
+/// Bytes of memory that small blocks are cut from.
+const CHUNK: usize = 256 << 10;
+
 /// Blocks that lie free, and the memories that all are in.
 #[derive(Debug, Default)]
 pub(super) struct Blocks(Mutex<Shelves>);
@@ -83,6 +86,8 @@ impl Blocks {
         };
         if lacking > 0 {
             let stride = size + PAGE;
+            // Small ones are had by the dozen: every piece of memory is a mapping, here and in the host.
+            let lacking = lacking.max((CHUNK / stride).min(16));
             let all = lacking
                 .checked_mul(stride)
                 .ok_or("it asked for more memory than there is")?
@@ -92,7 +97,7 @@ impl Blocks {
             for at in (0..=lacking).map(|block| block * stride) {
                 mapping
                     .guard(at, PAGE)
-                    .map_err(|error| format!("no guard page: {error}"))?;
+                    .map_err(|error| format!("it holds too many batches at once: {error}"))?;
             }
             let mut shelves = self.shelves();
             let memory = shelves.memories.len() as u32;

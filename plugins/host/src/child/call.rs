@@ -14,6 +14,9 @@ use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
 use weir_abi::status::{self, Status};
 
+/// The most rows of a column that end at a guard page each: every one is a mapping of its own.
+const APART: usize = 1024;
+
 /// What all calls have in common.
 pub(super) struct World {
     pub sender: Mutex<Sender>,
@@ -208,8 +211,8 @@ impl ChildCall {
         let (mut parts, mut spots, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
         for (name, dtype, shape) in made(output)? {
             let bytes = row_bytes(dtype, &shape).ok_or("a row has no size")?;
-            // Small rows lie side by side; large ones each end at a page that nobody may touch.
-            let apart = bytes >= PAGE;
+            // Small rows lie side by side, and many do; large ones each end at a page that nobody may touch.
+            let apart = bytes >= PAGE && n <= APART;
             let (each, count) = match apart {
                 true => (bytes, n),
                 false => (

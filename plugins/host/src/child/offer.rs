@@ -305,9 +305,9 @@ unsafe extern "C" fn table(
     if bytes.is_null() && len > 0 {
         return call.breach("it gave a table of null");
     }
-    // SAFETY: `len` bytes, the header says; they are copied.
     let bytes = match len {
         0 => &[],
+        // SAFETY: `len` bytes, the header says; they are copied.
         len => unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) },
     };
     let deed = Deed::Table {

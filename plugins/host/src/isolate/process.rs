@@ -127,10 +127,6 @@ impl Process {
         Watched { watch, until, look }
     }
 
-    pub fn watch(&self) -> &OwnedFd {
-        &self.watch
-    }
-
     pub fn parts(&mut self) -> (&OwnedFd, &Sender, &mut Receiver) {
         (&self.watch, &self.sender, &mut self.receiver)
     }

@@ -131,3 +131,143 @@ fn filled(
     unsafe { HOST.emit?(call.as_ptr(), port, batch) };
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::batch::HostBatch;
+    use crate::call::{Said, Task, Told, Who};
+    use crate::columns::Output;
+    use crate::isolate::memory::Memory;
+    use proptest::prelude::*;
+    use std::sync::Mutex;
+    use weir_abi::status;
+    use weir_pipeline::Kind;
+    use weir_record::{Body, Feature, Key, SlideId, SlideInfo, SlideKey, TileId};
+
+    /// A call with three rows of two numbers in, and two numbers a row out.
+    fn call() -> Arc<Call> {
+        let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
+        let info = Arc::new(info);
+        let values = (0..3).map(|i| {
+            let key = Key {
+                slide: SlideId::new(0, 0),
+                tile: TileId::new(0, 0, i, 0).unwrap(),
+                rev: 0,
+            };
+            let feature = Feature::new(vec![1.0, 2.0], None);
+            (key, Body::Feature(Arc::new(feature)), info.clone())
+        });
+        let output = Output {
+            name: "features".into(),
+            kind: Kind::Features,
+            shape: vec![2],
+            classes: Vec::new(),
+            format: "probe.same/1".into(),
+        };
+        let task = Task::Rows {
+            input: Arc::new(HostBatch::input(values.collect()).unwrap()),
+            outputs: [output].into(),
+            leases: Mutex::default(),
+        };
+        let version = semver::Version::new(1, 0, 0);
+        Call::new(Arc::new(Who::plugin("probe", &version)), task)
+    }
+
+    fn memories() -> Vec<Mapping> {
+        vec![Memory::to_host(4096).unwrap().mapping]
+    }
+
+    fn rows(source: Vec<u32>, spot: Spot) -> Deed {
+        let columns = vec![vec![spot; source.len()]];
+        Deed::Rows {
+            port: 0,
+            source,
+            columns,
+        }
+    }
+
+    #[test]
+    fn rows_within_the_memory_are_made_and_all_others_fail_the_call() {
+        let well = call();
+        let spot = Spot {
+            memory: 0,
+            at: 4088,
+        };
+        replay(&well, vec![rows(vec![0, 1, 2], spot)], &memories());
+        let told = well.end(status::OK).unwrap();
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|told| matches!(told, Told::Made { .. })));
+        for spot in [
+            Spot {
+                memory: 0,
+                at: 4089,
+            },
+            Spot {
+                memory: 0,
+                at: u64::MAX,
+            },
+            Spot { memory: 1, at: 0 },
+        ] {
+            let call = call();
+            replay(&call, vec![rows(vec![0], spot)], &memories());
+            let said = call.end(status::OK).unwrap_err().said;
+            assert!(said.what.contains("[E0520]"), "{said:?}");
+        }
+    }
+
+    fn number() -> impl Strategy<Value = u32> {
+        prop_oneof![0u32..5, Just(u32::MAX), any::<u32>()]
+    }
+
+    fn spots() -> impl Strategy<Value = Vec<Vec<Spot>>> {
+        let at = prop_oneof![0u64..5000, any::<u64>()];
+        let spot = (number(), at).prop_map(|(memory, at)| Spot { memory, at });
+        prop::collection::vec(prop::collection::vec(spot, 0..4), 0..3)
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        let list = || prop::collection::vec(number(), 0..4);
+        prop_oneof![
+            (number(), list(), spots()).prop_map(|(port, source, columns)| Deed::Rows {
+                port,
+                source,
+                columns
+            }),
+            (number(), any::<u64>(), spots()).prop_map(|(port, slide, columns)| Deed::Tiles {
+                port,
+                slide,
+                tiles: vec![slide, 0],
+                columns
+            }),
+            (number(), list()).prop_map(|(port, rows)| Deed::Pass { port, rows }),
+            (number(), number()).prop_map(|(port, source)| Deed::Table {
+                port,
+                source,
+                bytes: vec![1]
+            }),
+            number().prop_map(|row| Deed::Skip {
+                row,
+                reason: "dark".into()
+            }),
+            number().prop_map(|row| Deed::FailRow {
+                row,
+                said: Said::default()
+            }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a child says that it did, the call ends: with rows, or with why not.
+        #[test]
+        fn any_deeds_end_a_call(deeds in prop::collection::vec(deed(), 0..6)) {
+            let call = call();
+            replay(&call, deeds, &memories());
+            match call.end(status::OK) {
+                Ok(_) => {}
+                Err(error) => prop_assert!(error.said.what.contains("[E0520]")),
+            }
+        }
+    }
+}

@@ -99,6 +99,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
     if (marked(in, i)) {
       sins(me, call, NULL, 0, in->columns[0].rows[i]);
       if (is(me, "status")) return 77;
+      if (is(me, "until-stopped")) { while (!host->cancelled(call)) usleep(1000); return WEIR_E_CANCELLED; }
       if (is(me, "gone")) return INT32_MIN;
       if (is(me, "pending")) return WEIR_PENDING;
       if (is(me, "panic")) return WEIR_E_PANIC;

@@ -11,8 +11,8 @@ fn file(name: &str) -> PathBuf {
 
 #[test]
 fn jpeg_and_png_of_a_tile_are_the_same_picture() {
-    let png = stain::picture::read(&file("tumour.png")).unwrap();
-    let jpeg = stain::picture::read(&file("tumour.jpg")).unwrap();
+    let png = weir_stain::picture::read(&file("tumour.png")).unwrap();
+    let jpeg = weir_stain::picture::read(&file("tumour.jpg")).unwrap();
     assert_eq!(png.len(), 64 * 64 * 3);
     assert_eq!(png.len(), jpeg.len());
     let apart: f64 = png
@@ -35,12 +35,12 @@ fn damaged_pictures_are_refused_with_the_reason() {
         ] {
             let cut = folder.path().join(name);
             std::fs::write(&cut, &bytes[..end]).unwrap();
-            match stain::picture::read(&cut) {
+            match weir_stain::picture::read(&cut) {
                 Err(error) => assert!(error.contains(what), "{name} cut at {end}: {error}"),
                 Ok(_) => panic!("{name} cut at {end} was read"),
             }
         }
     }
-    let error = stain::picture::read(&folder.path().join("none.png")).unwrap_err();
+    let error = weir_stain::picture::read(&folder.path().join("none.png")).unwrap_err();
     assert!(error.contains("cannot be read"), "{error}");
 }

@@ -10,7 +10,7 @@ fn library() -> PathBuf {
         .unwrap()
         .parent()
         .unwrap()
-        .join("libstain.so")
+        .join("libweir_stain.so")
 }
 
 // Level 239 is the light itself: nothing of any stain, in every picture.

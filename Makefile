@@ -9,12 +9,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0
+PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0 python3-h5py
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
-# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 OPENSLIDE_VERSION := 4.0.1.2
 OPENSLIDE := .openslide/libopenslide.so.1
+# NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
 CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
 CUDA_PTXAS := nvidia-cuda-nvcc==13.0.88
@@ -35,11 +35,12 @@ build: setup
 	cargo build --release -p weir
 
 # Beside the program, where they are found by their names.
-PLUGINS := openslide
+PLUGINS := openslide onnx stain features
 plugins: setup
 	cargo build --release $(PLUGINS:%=-p weir-plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
 	for name in $(PLUGINS); do install -m 644 $(TARGET)/release/libweir_$$name.so $(TARGET)/release/plugins/; done
+	$(MAKE) -C plugins/blur-c OUT=$(abspath $(TARGET)/release/plugins)
 
 setup: packages $(ONNXRUNTIME) $(OPENSLIDE)
 

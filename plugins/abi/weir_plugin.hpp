@@ -151,6 +151,11 @@ class call {
  public:
   call(const weir_host &host, weir_call *raw, const weir_batch *input = nullptr) noexcept : host_(&host), raw_(raw), input_(input) {}
   void log(int32_t level, std::string_view text) const noexcept { host_->log(raw_, level, str(text)); }
+  // Of a step that fails, and of a call that returns a failure by itself.
+  void fail(const error &why) const noexcept {
+    const weir_error raw = why.raw();
+    host_->fail(raw_, &raw);
+  }
   bool cancelled() const noexcept { return host_->cancelled(raw_) != 0; }
   std::string_view folder() const noexcept { return view(host_->folder(raw_)); }
   void count(std::string_view name, uint64_t by) const noexcept {
@@ -238,9 +243,38 @@ class reader {
   virtual void picture(call &, uint32_t, uint8_t *, size_t) { throw error("this reader has no pictures", WEIR_E_UNSUPPORTED); }
 };
 
+// What a source says of a slide. Texts may be empty; numbers that nobody knows are 0.
+struct slide_info {
+  std::string id, path, patient, label, split;
+  int64_t width = 0, height = 0;
+  double mpp_x = 0, mpp_y = 0;
+  uint64_t tiles = 0;
+  double tile_footprint = 0, tile_mpp = 0;
+  uint32_t tile_px = 0;
+};
+
+// A slide that a source opened.
+class open_slide {
+ public:
+  virtual ~open_slide() = default;
+  // Returns at once: WEIR_OK with a step, WEIR_IDLE, or WEIR_END. A failed step throws nothing: it calls call.fail() first.
+  virtual weir_status next(call &, weir_step &out) = 0;
+  virtual void read(call &, const weir_row &, void *into, size_t len) = 0;
+};
+
+// A source. slide_key is for call.host().wake().
+class source {
+ public:
+  virtual ~source() = default;
+  // False when there is no slide number i.
+  virtual bool slide(call &, uint64_t i, slide_info &out) = 0;
+  virtual std::unique_ptr<open_slide> open(call &, uint64_t i, void *slide_key, slide_info &out) = 0;
+  virtual int64_t size(uint32_t /* port */, std::string_view /* symbol */) { return -1; }
+};
+
 namespace border {
 
-// Runs the body: what it throws becomes a message and a status.
+// Runs the body: what it throws becomes a message and a status. A body that returns a status returns it.
 template <class F>
 weir_status guard(const weir_host &host, weir_call *raw, F &&body) noexcept {
   const auto refuse = [&](const weir_error &error, weir_status status) {
@@ -248,8 +282,12 @@ weir_status guard(const weir_host &host, weir_call *raw, F &&body) noexcept {
     return status;
   };
   try {
-    body();
-    return WEIR_OK;
+    if constexpr (std::is_void_v<decltype(body())>) {
+      body();
+      return WEIR_OK;
+    } else {
+      return body();
+    }
   } catch (const error &it) {
     return refuse(it.raw(), it.status());
   } catch (const std::bad_alloc &) {
@@ -353,14 +391,91 @@ struct reader_of {
   static void close(void *handle) noexcept { delete static_cast<it *>(handle); }
 };
 
+template <class S>
+struct source_of {
+  struct it {
+    const weir_host &host;
+    S body;
+    slide_info said;
+  };
+  // What is said of a slide lives as long as the slide.
+  struct opened {
+    const weir_host &host;
+    slide_info said;
+    std::unique_ptr<open_slide> body;
+  };
+  static it &of(void *self) noexcept { return *static_cast<it *>(self); }
+  static opened &on(void *slide) noexcept { return *static_cast<opened *>(slide); }
+
+  static void write(const slide_info &said, weir_slide *out) noexcept {
+    out->id = str(said.id);
+    out->path = str(said.path);
+    out->patient = str(said.patient);
+    out->label = str(said.label);
+    out->split = str(said.split);
+    out->width = said.width;
+    out->height = said.height;
+    out->mpp_x = said.mpp_x;
+    out->mpp_y = said.mpp_y;
+    out->tiles = said.tiles;
+    out->tile_footprint = said.tile_footprint;
+    out->tile_mpp = said.tile_mpp;
+    out->tile_px = said.tile_px;
+  }
+  static weir_status create(const weir_host *host, weir_call *raw, const weir_value *given, uint32_t n, void **self) noexcept {
+    return guard(*host, raw, [&] {
+      call at(*host, raw);
+      *self = new it{*host, S(values(given, n), at), {}};
+    });
+  }
+  static void destroy(void *self) noexcept { delete static_cast<it *>(self); }
+  static weir_status resolve(void *self, weir_call *raw, uint32_t port, const char *symbol, int64_t *size) noexcept {
+    return guard(of(self).host, raw, [&] {
+      *size = of(self).body.size(port, symbol);
+      if (*size < 0) throw error("the stage does not know the size `" + std::string(symbol) + "`");
+    });
+  }
+  static weir_status slide(void *self, weir_call *raw, uint64_t i, weir_slide *out) noexcept {
+    return guard(of(self).host, raw, [&]() -> weir_status {
+      call at(of(self).host, raw);
+      of(self).said = slide_info{};
+      if (!of(self).body.slide(at, i, of(self).said)) return WEIR_END;
+      write(of(self).said, out);
+      return WEIR_OK;
+    });
+  }
+  static weir_status open(void *self, weir_call *raw, uint64_t i, void *slide_key, weir_slide *out, void **slide) noexcept {
+    return guard(of(self).host, raw, [&] {
+      call at(of(self).host, raw);
+      auto it = std::make_unique<opened>(opened{of(self).host, {}, nullptr});
+      it->body = of(self).body.open(at, i, slide_key, it->said);
+      write(it->said, out);
+      *slide = it.release();
+    });
+  }
+  static weir_status next(void *slide, weir_call *raw, weir_step *out) noexcept {
+    return guard(on(slide).host, raw, [&]() -> weir_status {
+      call at(on(slide).host, raw);
+      return on(slide).body->next(at, *out);
+    });
+  }
+  static weir_status read(void *slide, weir_call *raw, const weir_row *row, void *into, size_t len) noexcept {
+    return guard(on(slide).host, raw, [&] {
+      call at(on(slide).host, raw);
+      on(slide).body->read(at, *row, into, len);
+    });
+  }
+  static void close(void *slide) noexcept { delete static_cast<opened *>(slide); }
+};
+
 }  // namespace border
 
-// The table of a stage. A class that derives from collect is a reduce or a sink, else a map or a filter. `batch_only`: a reduce that
-// takes no withdrawals.
+// The table of a stage: work is a map or a filter, collect a reduce or a sink. `batch_only`: a reduce that takes no withdrawals.
 template <class S>
 constexpr weir_stage stage(const char *id, uint32_t flags = 0, bool batch_only = false) noexcept {
-  static_assert(std::is_base_of_v<work, S>, "a stage derives from weir::work or weir::collect");
-  using of = border::stage_of<S>;
+  constexpr bool is_source = std::is_base_of_v<source, S>;
+  static_assert(is_source || std::is_base_of_v<work, S>, "a stage derives from weir::work, weir::collect or weir::source");
+  using of = std::conditional_t<is_source, border::source_of<S>, border::stage_of<S>>;
   weir_stage table{};
   table.struct_size = sizeof(weir_stage);
   table.flags = flags;
@@ -368,7 +483,15 @@ constexpr weir_stage stage(const char *id, uint32_t flags = 0, bool batch_only =
   table.create = of::create;
   table.destroy = of::destroy;
   table.resolve = of::resolve;
-  table.process = of::process;
+  if constexpr (is_source) {
+    table.slide = of::slide;
+    table.open = of::open;
+    table.next = of::next;
+    table.read = of::read;
+    table.close = of::close;
+  } else {
+    table.process = of::process;
+  }
   if constexpr (std::is_base_of_v<collect, S>) {
     if (!batch_only) table.remove = of::remove;
     table.complete_slide = of::complete_slide;
@@ -398,21 +521,25 @@ constexpr weir_reader slides(const char *id, uint32_t flags = 0) noexcept {
 
 }  // namespace weir
 
-// The one symbol, for the stages that stand there; after WEIR_MANIFEST. What also has readers, or a source, writes it by hand.
-#define WEIR_PLUGIN(...)                                                                                        \
-  namespace {                                                                                                   \
-  const weir_stage weir_stages[] = {__VA_ARGS__};                                                               \
-  }                                                                                                             \
-  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {              \
-    static const struct list {                                                                                  \
-      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                         \
-      list() noexcept {                                                                                         \
-        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                          \
-      }                                                                                                         \
-    } stages;                                                                                                   \
-    static const weir_plugin plugin = {sizeof(weir_plugin), WEIR_ABI_MINOR, weir_manifest, stages.at, nullptr,  \
-                                       static_cast<uint32_t>(sizeof stages.at / sizeof stages.at[0]), 0};       \
-    *out = &plugin;                                                                                             \
-    return WEIR_OK;                                                                                             \
+// The one symbol, for the stages that stand there; after WEIR_MANIFEST. What also has readers writes it by hand.
+#define WEIR_PLUGIN(...)                                                                               \
+  namespace {                                                                                          \
+  const weir_stage weir_stages[] = {__VA_ARGS__};                                                      \
+  }                                                                                                    \
+  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {     \
+    static const struct whole {                                                                        \
+      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                \
+      weir_plugin table{}; /* by name: it grows at its end */                                          \
+      whole() noexcept {                                                                               \
+        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                 \
+        table.struct_size = sizeof(weir_plugin);                                                       \
+        table.abi_minor = WEIR_ABI_MINOR;                                                              \
+        table.manifest = weir_manifest;                                                                \
+        table.stages = at;                                                                             \
+        table.n_stages = static_cast<uint32_t>(sizeof at / sizeof at[0]);                              \
+      }                                                                                                \
+    } plugin;                                                                                          \
+    *out = &plugin.table;                                                                              \
+    return WEIR_OK;                                                                                    \
   }
 #endif

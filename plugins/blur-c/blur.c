@@ -24,8 +24,8 @@ WEIR_MANIFEST(
     "\"concurrency\":\"parallel\",\"example\":\"[stage.sharp]\\nuse = \\\"blur-c.filter\\\"\\nsharpness-min = 25.0\","
     "\"params\":[{\"name\":\"sharpness-min\",\"type\":\"float\",\"default\":15.0,\"min\":0.0,\"max\":1040400.0,"
     "\"doc\":\"Least variance of the Laplacian that is kept, in grey values squared.\"}],"
-    "\"in\":[{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3]}],"
-    "\"out\":[{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3]}]}]}");
+    "\"in\":[{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\"}],"
+    "\"out\":[{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\"}]}]}");
 
 typedef struct {
   const weir_host *host;

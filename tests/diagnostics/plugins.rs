@@ -23,7 +23,7 @@ fn manifest(name: &str) -> String {
     )
 }
 
-/// Two folders; removed by nobody, since statics are not dropped: they lie in the target folder and are made anew.
+/// Two folders. Statics are not dropped, so they lie in the target folder, where the next run makes them anew.
 fn folders() -> &'static [PathBuf; 2] {
     static FOLDERS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     FOLDERS.get_or_init(|| {
@@ -142,8 +142,9 @@ pub fn masked(text: &str) -> String {
         text.get(at..at + 64)
             .is_some_and(|piece| piece.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
-    // Hashes of models are the same everywhere; those of libraries stand behind this word.
-    if let Some(at) = text.find("SHA-256 is ").map(|at| at + "SHA-256 is ".len())
+    // Hashes of models are the same everywhere; those of libraries stand behind these words.
+    let words = "cannot be used: its SHA-256 is ";
+    if let Some(at) = text.find(words).map(|at| at + words.len())
         && hex(at, &text)
     {
         text.replace_range(at..at + 64, "HASH");

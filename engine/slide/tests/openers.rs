@@ -1,7 +1,6 @@
 //! Who is asked for a slide, in which order, and what is said when nobody takes it; what folders are searched for.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod tiff_writer;
 
 use std::path::{Path, PathBuf};
@@ -276,8 +275,8 @@ fn tiff(path: &Path, extra: Vec<(u16, Value)>) {
 fn files_of_makers_with_a_layout_of_their_own_are_declined_and_turned_ones_refused() {
     let folder = tempfile::tempdir().unwrap();
     let text = |text: &str| Value::Ascii(text.into());
-    let cases: Vec<(&str, Vec<(u16, Value)>, &str)> = vec![
-        ("a.ndpi", vec![], "Hamamatsu NDPI"),
+    let cases = [
+        ("a.ndpi", Vec::new(), "Hamamatsu NDPI"),
         (
             "b.tif",
             vec![(65_420, Value::Long(vec![1]))],

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 use hdf5_pure::{
-    Dataset, Datatype, DatatypeByteOrder, File, FixedPointLayout, FloatingPointLayout,
+    Chunk, Dataset, Datatype, DatatypeByteOrder, File, FixedPointLayout, FloatingPointLayout,
 };
 use weir_plugin::{Error, Result};
 
@@ -22,6 +22,8 @@ const MOST_NUMBERS: u64 = 1 << 16;
 const BLOCK: usize = 1 << 20;
 /// Bytes of a chunk of the file, unpacked.
 const MOST_CHUNK: u64 = 1 << 28;
+/// Bytes of an array that cannot be read in part.
+const MOST_WHOLE: u64 = 1 << 30;
 /// Blocks that are kept: rows are asked for about in their order, on several threads.
 const KEPT: usize = 4;
 /// Places that are read at a time.
@@ -180,7 +182,7 @@ pub struct FeatureFile {
     /// Rows that are read at a time.
     per_block: usize,
     /// The latest first.
-    blocks: Mutex<VecDeque<(usize, Arc<Vec<u8>>)>>,
+    blocks: Mutex<VecDeque<(usize, Result<Arc<Vec<u8>>>)>>,
 }
 
 impl FeatureFile {
@@ -198,6 +200,7 @@ impl FeatureFile {
                 .help("the file is cut off, damaged, or no HDF5: write it again")
         };
         let file = File::open_streaming(path).map_err(broken)?;
+        let length = file.file_size();
         let names = file.root().datasets().map_err(broken)?;
         let array = ["feats", "features"]
             .into_iter()
@@ -219,9 +222,16 @@ impl FeatureFile {
         }
         let numbers = numbers(&features, array)?;
         let row_bytes = width as usize * numbers.size();
-        let chunk_rows = chunk_rows(&features, array, numbers.size())?;
+        let chunk_rows = chunk_rows(&features, array, numbers.size(), length)?;
         let per_block = match flat {
             // A dimension of 1 stands before the rows, and only the first can be read in part.
+            false if rows * row_bytes as u64 > MOST_WHOLE => {
+                return Err(Error::new(format!(
+                    "`{array}` has a dimension of 1 before its rows, so that it is read whole, and is larger than {} MiB",
+                    MOST_WHOLE >> 20
+                ))
+                .help("write it again as [rows, numbers]"));
+            }
             false => rows.max(1) as usize,
             true => per_block(chunk_rows, row_bytes),
         };
@@ -231,7 +241,7 @@ impl FeatureFile {
         if names.iter().any(|name| name == "coords") {
             let dataset = file.dataset("coords").map_err(broken)?;
             coords = Attributes(dataset.attrs().map_err(broken)?);
-            places = Some(read_places(&dataset, rows)?);
+            places = Some(read_places(&dataset, rows, length)?);
         }
         let found = layout.unwrap_or_else(|| detect(array, &coords));
         if found.array() != array {
@@ -348,14 +358,12 @@ impl FeatureFile {
         }
     }
 
-    /// Rows `per_block * number` and on, as they lie in the file.
+    /// Rows `per_block * number` and on, as they lie in the file. What could not be read is not tried for each of its rows again.
     fn block(&self, number: usize) -> Result<Arc<Vec<u8>>> {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = blocks.iter().position(|(known, _)| *known == number) {
-            let found = blocks.remove(place);
-            let block = found.map(|(_, block)| block).unwrap_or_default();
-            blocks.push_front((number, block.clone()));
-            return Ok(block);
+            blocks.make_contiguous()[..=place].rotate_right(1);
+            return blocks[0].1.clone();
         }
         // The oldest goes first, so that there are never more.
         blocks.truncate(KEPT - 1);
@@ -363,14 +371,14 @@ impl FeatureFile {
             true => (0, u64::MAX),
             false => ((number * self.per_block) as u64, self.per_block as u64),
         };
-        let bytes = sheltered(|| {
-            self.features
-                .read_raw_rows(from, count)
-                .map_err(|error| Error::new(format!("rows from {from} on cannot be read: {error}")))
-        })?;
-        let block = Arc::new(bytes);
+        let block = sheltered(|| {
+            let bytes = self.features.read_raw_rows(from, count).map_err(|error| {
+                Error::new(format!("rows from {from} on cannot be read: {error}"))
+            })?;
+            Ok(Arc::new(bytes))
+        });
         blocks.push_front((number, block.clone()));
-        Ok(block)
+        block
     }
 }
 
@@ -418,22 +426,52 @@ fn numbers(dataset: &Dataset, name: &str) -> Result<Numbers> {
     })
 }
 
-/// Rows of a chunk of the file; `None` where it has none.
-fn chunk_rows(dataset: &Dataset, name: &str, size: usize) -> Result<Option<u64>> {
-    let chunk = dataset
-        .chunk_shape()
-        .map_err(|error| unreadable(name, &error))?;
-    let Some(chunk) = chunk else { return Ok(None) };
-    let bytes = chunk
+/// Rows of a chunk of the file; `None` where it has none. Each chunk is looked at: what a damaged index says of one would be asked of
+/// the memory before the file shows that it does not have it, and one that is missing would be read as zeros.
+fn chunk_rows(dataset: &Dataset, name: &str, size: usize, length: u64) -> Result<Option<u64>> {
+    let broken = |error| unreadable(name, &error);
+    let Some(sides) = dataset.chunk_shape().map_err(broken)? else {
+        return Ok(None);
+    };
+    let shape = dataset.shape().map_err(broken)?;
+    let bytes = sides
         .iter()
         .try_fold(size as u64, |all, side| all.checked_mul(*side));
-    match (bytes, chunk.first()) {
-        (Some(bytes), Some(rows)) if bytes <= MOST_CHUNK => Ok(Some((*rows).max(1))),
-        _ => Err(Error::new(format!(
-            "the chunks of `{name}` are {chunk:?}, more than {} MiB each",
+    let fits = bytes.is_some_and(|bytes| bytes <= MOST_CHUNK);
+    if !fits || sides.len() != shape.len() || sides.contains(&0) {
+        return Err(Error::new(format!(
+            "the chunks of `{name}` are {sides:?}, which is none of its shape, or more than {} MiB",
             MOST_CHUNK >> 20
-        ))),
+        )));
     }
+    let chunks = dataset.chunks().map_err(broken)?;
+    let beyond = |chunk: &Chunk| {
+        chunk.storage_size > MOST_CHUNK
+            || chunk
+                .address
+                .checked_add(chunk.storage_size)
+                .is_none_or(|end| end > length)
+    };
+    if let Some(chunk) = chunks.iter().find(|chunk| beyond(chunk)) {
+        return Err(Error::new(format!(
+            "a chunk of `{name}` is said to be {} bytes at {}, and the file has {length}",
+            chunk.storage_size, chunk.address
+        ))
+        .help("the file is cut off or damaged: write it again"));
+    }
+    let along = shape
+        .iter()
+        .zip(&sides)
+        .map(|(length, side)| length.div_ceil(*side));
+    let all = along.fold(1_u64, u64::saturating_mul);
+    if (chunks.len() as u64) < all {
+        return Err(Error::new(format!(
+            "`{name}` has {} of its {all} chunks: whoever wrote it was stopped",
+            chunks.len()
+        ))
+        .help("write it again"));
+    }
+    Ok(sides.first().copied())
 }
 
 /// Rows of a block: whole chunks, so that none is unpacked twice.
@@ -448,7 +486,7 @@ fn per_block(chunk_rows: Option<u64>, row_bytes: usize) -> usize {
     }
 }
 
-fn read_places(dataset: &Dataset, rows: u64) -> Result<Vec<(f64, f64)>> {
+fn read_places(dataset: &Dataset, rows: u64, length: u64) -> Result<Vec<(f64, f64)>> {
     let (count, width, flat) = shape(dataset, "coords")?;
     if width != 2 || count != rows {
         return Err(Error::new(format!(
@@ -456,7 +494,7 @@ fn read_places(dataset: &Dataset, rows: u64) -> Result<Vec<(f64, f64)>> {
         )));
     }
     let numbers = numbers(dataset, "coords")?;
-    chunk_rows(dataset, "coords", numbers.size())?;
+    chunk_rows(dataset, "coords", numbers.size(), length)?;
     let size = numbers.size();
     let mut places = Vec::with_capacity(rows as usize);
     let step = if flat { PLACES } else { u64::MAX };

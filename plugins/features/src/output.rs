@@ -11,7 +11,7 @@ use hdf5_pure::{
 };
 use weir_plugin::{Choice, Error, Result};
 
-use crate::corners::smallest_distance;
+use crate::corners::{SIDE, smallest_distance};
 use crate::file::BINARY16;
 use crate::layout::Layout;
 
@@ -107,17 +107,15 @@ pub struct About {
 }
 
 impl About {
-    fn side(&self) -> f64 {
-        match self.footprint > 0.0 {
+    /// Side of a tile, level-0 px, and of its pixels, px. Where nobody says it, as the reader has it then.
+    fn sides(&self, corners: &[(i64, i64)]) -> (f64, f64) {
+        let side = match self.footprint > 0.0 {
             true => self.footprint,
-            false => f64::from(self.tile_px.max(1)),
-        }
-    }
-
-    fn px(&self) -> f64 {
+            false => smallest_distance(corners).map_or(SIDE, |step| step as f64),
+        };
         match self.tile_px {
-            0 => self.side().round(),
-            px => f64::from(px),
+            0 => (side, side.round()),
+            px => (side, f64::from(px)),
         }
     }
 }
@@ -241,13 +239,13 @@ struct Says {
 fn attributes(about: &About, corners: &[(i64, i64)]) -> Result<Says> {
     Ok(match about.layout {
         Layout::Trident => trident(about, corners),
-        Layout::Clam => clam(about),
-        Layout::Stamp => stamp(about)?,
+        Layout::Clam => clam(about, corners),
+        Layout::Stamp => stamp(about, corners)?,
     })
 }
 
 fn trident(about: &About, corners: &[(i64, i64)]) -> Says {
-    let (side, px) = (about.side(), about.px());
+    let (side, px) = about.sides(corners);
     let overlap = smallest_distance(corners).map_or(0.0, |step| (side - step as f64).max(0.0));
     let (name, folder) = (text(&about.name), text(&about.folder));
     let mut coords = vec![
@@ -279,12 +277,13 @@ fn trident(about: &About, corners: &[(i64, i64)]) -> Says {
     }
 }
 
-fn clam(about: &About) -> Says {
+fn clam(about: &About, corners: &[(i64, i64)]) -> Says {
+    let (side, _) = about.sides(corners);
     let size = vec![about.size.0 as i64, about.size.1 as i64];
     Says {
         // Of level 0, whatever level the tiles were read from: that is the one whose px the places are in.
         coords: vec![
-            ("patch_size", AttrValue::I64(about.side().round() as i64)),
+            ("patch_size", AttrValue::I64(side.round() as i64)),
             ("patch_level", AttrValue::I64(0)),
             ("downsample", AttrValue::F64Array(vec![1.0, 1.0])),
             ("level_dim", AttrValue::I64Array(size.clone())),
@@ -296,7 +295,8 @@ fn clam(about: &About) -> Says {
     }
 }
 
-fn stamp(about: &About) -> Result<Says> {
+fn stamp(about: &About, corners: &[(i64, i64)]) -> Result<Says> {
+    let (side, px) = about.sides(corners);
     let mpp = known_mpp(about)?;
     Ok(Says {
         root: vec![
@@ -304,8 +304,8 @@ fn stamp(about: &About) -> Result<Says> {
             ("stamp_version", text("2.0.0")),
             ("extractor", text(&about.encoder)),
             ("unit", text("um")),
-            ("tile_size_um", AttrValue::F64(about.side() * mpp)),
-            ("tile_size_px", AttrValue::I64(about.px() as i64)),
+            ("tile_size_um", AttrValue::F64(side * mpp)),
+            ("tile_size_px", AttrValue::I64(px as i64)),
             ("code_hash", text("weir")),
             ("feat_type", text("tile")),
         ],

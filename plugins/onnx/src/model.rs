@@ -199,7 +199,7 @@ impl Model {
 
     /// Runs noise: how many numbers come out, and whether they hang on a tile's place.
     fn try_out(&mut self, wanted: &Wanted) -> Result<()> {
-        let noise: Vec<Vec<u8>> = (0..self.places().min(5).max(1))
+        let noise: Vec<Vec<u8>> = (0..self.places().clamp(1, 5))
             .map(|seed| noise(seed as u32, self.tile_len()))
             .collect();
         let tiles: Vec<&[u8]> = noise.iter().map(Vec::as_slice).collect();
@@ -315,7 +315,7 @@ fn form(input: &Tensor, wanted: &Wanted) -> Result<Form> {
 }
 
 /// The input's dimensions of batch, channel, height and width.
-fn dims<'t>(input: &'t Tensor, layout: Layout) -> Result<[&'t Dim; 4]> {
+fn dims(input: &Tensor, layout: Layout) -> Result<[&Dim; 4]> {
     let [batch, one, two, three] = &input.dims[..] else {
         return Err(Error::param(
             "input",

@@ -2,8 +2,8 @@
 //! of its own: this test again, with what the other one asks for.
 #![allow(clippy::unwrap_used)]
 
-use onnx::encoder::Encoder;
 use std::process::Command;
+use weir_onnx::encoder::Encoder;
 use weir_plugin::harness;
 
 #[test]

@@ -4,12 +4,12 @@
 
 mod support;
 
-use onnx::form::{Channels, Layout};
-use onnx::model::Wanted;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::{equal, noise, open, wanted};
+use weir_onnx::form::{Channels, Layout};
+use weir_onnx::model::Wanted;
 
 /// Where models and the Python that is asked are kept: WEIR_ONNX_PEERS, else a folder of the build's.
 fn folder() -> PathBuf {

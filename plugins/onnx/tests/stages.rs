@@ -3,10 +3,10 @@
 
 mod support;
 
-use onnx::encoder::Encoder;
-use onnx::scorer::Scorer;
 use std::path::Path;
 use support::{model, noise};
+use weir_onnx::encoder::Encoder;
+use weir_onnx::scorer::Scorer;
 use weir_plugin::harness::{self, Done, Library, Rows, Setup, Stage};
 
 fn setup<T: weir_plugin::export::Declared>(name: &str) -> Setup {
@@ -193,7 +193,7 @@ fn a_device_that_the_runtime_cannot_use_is_said() {
 /// The library that cargo built beside this test.
 fn library() -> Library {
     let here = std::env::current_exe().unwrap();
-    Library::open(&here.parent().unwrap().join("libonnx.so")).unwrap()
+    Library::open(&here.parent().unwrap().join("libweir_onnx.so")).unwrap()
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 mod support;
 
-use onnx::form::{Channels, Layout};
-use onnx::model::Wanted;
 use std::collections::BTreeMap;
 use support::{equal, model, noise, open, refused, wanted};
+use weir_onnx::form::{Channels, Layout};
+use weir_onnx::model::Wanted;
 
 const TILES: usize = 7;
 

@@ -367,12 +367,12 @@ impl Drop for Open<'_> {
 
 /// A copy of a text of OpenSlide's.
 fn text(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
     // SAFETY: OpenSlide's texts are terminated, and live at least until the next call on their slide.
-    (!text.is_null()).then(|| {
-        unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned()
-    })
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
 }
 
 /// The texts of an array that ends with null.

@@ -3,7 +3,6 @@
 
 #[allow(dead_code)]
 mod adapter;
-#[allow(dead_code)]
 #[path = "../../../engine/slide/tests/tiff_writer/mod.rs"]
 mod tiff_writer;
 

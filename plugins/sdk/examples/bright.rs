@@ -7,8 +7,8 @@ use weir_plugin::{Batch, Call, Filter, Result, Verdict};
 /// A tile is left out, with the reason `bright`, when the mean of all its values is above `limit`.
 #[derive(weir_plugin::Stage)]
 #[stage(filter, id = "bright.filter", deterministic)]
-#[input(tiles: pixels[height, width, 3])]
-#[output(tiles: pixels[height, width, 3])]
+#[input(tiles: pixels[height, width, 3], mpp = mpp)]
+#[output(tiles: pixels[height, width, 3], mpp = mpp)]
 struct Bright {
     /// Greatest mean of a tile's values that is kept, 0 to 255.
     #[param(default = 220.0, min = 0.0, max = 255.0)]

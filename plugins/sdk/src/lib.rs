@@ -9,8 +9,8 @@
 //! /// Leaves bright tiles out.
 //! #[derive(weir_plugin::Stage)]
 //! #[stage(filter, id = "bright.filter", deterministic)]
-//! #[input(tiles: pixels[height, width, 3])]
-//! #[output(tiles: pixels[height, width, 3])]
+//! #[input(tiles: pixels[height, width, 3], mpp = mpp)]
+//! #[output(tiles: pixels[height, width, 3], mpp = mpp)]
 //! struct Bright {
 //!     /// Greatest mean of a tile's values that is kept, 0 to 255.
 //!     #[param(default = 220.0, min = 0.0, max = 255.0)]

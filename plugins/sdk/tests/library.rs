@@ -36,7 +36,7 @@ fn the_thirty_lines_of_the_readme_run() {
         .unwrap();
     let tiles = Rows::pixels(4, 4)
         .push("a", 0, 0, &[99_u8; 48])
-        .push("a", 4, 0, &[101; 48]);
+        .push("a", 4, 0, &[101_u8; 48]);
     let done = stage.process(tiles).unwrap();
     assert_eq!(done.kept(), [0]);
     assert_eq!(done.skipped(), [(1, "bright")]);

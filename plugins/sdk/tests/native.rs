@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use weir_plugin::End;
-use weir_plugin::harness::{Library, Rows};
+use weir_plugin::harness::{Library, Rows, Sent};
 use weir_plugin_host::Described;
 
 fn plugins() -> PathBuf {
@@ -167,7 +167,7 @@ fn cpp_stages_run_and_what_they_throw_is_an_error() {
     compile("g++", "c++17", &warnings, &[&source], &library);
     assert_eq!(
         Described::read(&library).unwrap().manifest().stages.len(),
-        3
+        4
     );
     let library = Library::open(&library).unwrap();
 
@@ -211,6 +211,21 @@ fn cpp_stages_run_and_what_they_throw_is_an_error() {
         "1"
     );
     count.end().unwrap();
+
+    let two = library.stage("cpp.two").unwrap().start().unwrap();
+    let slides = two.slides().unwrap();
+    assert_eq!(slides[1].id, "a slide with a long name, number 1");
+    let slide = two.open(1).unwrap();
+    assert_eq!(
+        (slide.info.id.as_str(), slide.info.tile_footprint),
+        (slides[1].id.as_str(), 512.0)
+    );
+    let sent = slide.run(|tile| tile.width as usize * 4).unwrap();
+    assert_eq!(sent[0].features().unwrap(), [1.5, -2.5]);
+    assert!(matches!(&sent[1], Sent::Fail(_, error) if error.message() == "torn"));
+    drop(slide);
+    assert_eq!(two.open(2).err().unwrap().message(), "no such slide");
+    two.end().unwrap();
 }
 
 /// The C example of the README, word for word.
@@ -225,13 +240,7 @@ fn the_thirty_lines_of_c_of_the_readme_run() {
         folder.path().join("libthird.so"),
     );
     std::fs::write(&source, text).unwrap();
-    compile(
-        "gcc",
-        "c11",
-        &["-Wno-missing-field-initializers", "-fPIC", "-shared"],
-        &[&source],
-        &library,
-    );
+    compile("gcc", "c11", &["-fPIC", "-shared"], &[&source], &library);
     Described::read(&library).unwrap();
     let stage = Library::open(&library)
         .unwrap()

@@ -3,12 +3,12 @@
 //!     tiles macenko|reinhard|ruifrok RAW SIDE OUT KEEP_GLASS
 #![allow(clippy::unwrap_used)]
 
-use stain::density::Light;
-use stain::lab::Lab;
-use stain::macenko::{self, Estimate, Scratch};
-use stain::recolour::Recolour;
-use stain::reinhard::{self, Transfer};
-use stain::separate::{self, Show};
+use weir_stain::density::Light;
+use weir_stain::lab::Lab;
+use weir_stain::macenko::{self, Estimate, Scratch};
+use weir_stain::recolour::Recolour;
+use weir_stain::reinhard::{self, Transfer};
+use weir_stain::separate::{self, Show};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -3,6 +3,8 @@
 //! By Jacobi's rotations: slower than the closed form and, unlike it, exact to rounding also where two eigenvalues are nearly
 //! equal or one is nearly nothing, which is what the covariance of a tile with one dye looks like.
 
+use crate::vector::mix;
+
 /// Eigenvalues from the greatest to the smallest, and their eigenvectors of length 1 as rows.
 pub fn symmetric(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
     let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
@@ -39,11 +41,7 @@ fn rotate(a: &mut [[f64; 3]; 3], v: &mut [[f64; 3]; 3], p: usize, q: usize) {
     a[p][r] = a[r][p];
     a[r][q] = s * arp + c * arq;
     a[q][r] = a[r][q];
-    for k in 0..3 {
-        let (x, y) = (v[p][k], v[q][k]);
-        v[p][k] = c * x - s * y;
-        v[q][k] = s * x + c * y;
-    }
+    (v[p], v[q]) = (mix(v[p], c, v[q], -s), mix(v[p], s, v[q], c));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The arithmetic stands first and knows nothing of plugins: [`density`], [`moments`], [`percentile`] and [`eigen`] carry
 //! [`macenko`]; [`lab`] carries [`reinhard`]; [`recolour`] applies a change of densities; [`normaliser`] is either method with its
-//! target; [`separate`] splits a tile; [`sample`] thins it out. [`statistics`], [`picture`] and [`reference`] are the files.
+//! target; [`separate`] splits a tile; [`sample`] thins it out. [`statistics`], [`picture`] and [`mod@reference`] are the files.
 //! [`stages`] are what weir sees.
 
 pub mod degenerate;

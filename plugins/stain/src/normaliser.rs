@@ -34,7 +34,7 @@ pub enum Change {
     /// Densities, linearly.
     Recolour(Recolour),
     /// Colours, shifted and stretched.
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
 }
 
 impl Normaliser {
@@ -74,12 +74,12 @@ impl Normaliser {
     }
 
     fn colours(&self, source: &Colours, target: &Colours) -> Change {
-        Change::Transfer(Transfer::new(
+        Change::Transfer(Box::new(Transfer::new(
             source,
             target,
             &self.estimate.light,
             self.keep_glass,
-        ))
+        )))
     }
 
     /// Changes pixels in place, interleaved red, green and blue.

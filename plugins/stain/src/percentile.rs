@@ -128,6 +128,7 @@ const CHUNK: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

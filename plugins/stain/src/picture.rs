@@ -51,7 +51,10 @@ fn png(bytes: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn jpeg(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
+    // Strict: what is missing of a damaged file must not become grey pixels.
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
     decoder
         .decode_headers()

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
-use stain::density::Light;
-use stain::lab::Lab;
-use stain::macenko::{self, Estimate, Scratch, Stains};
-use stain::recolour::Recolour;
-use stain::reinhard::{self, Colours, Transfer};
-use stain::separate::{self, Show};
 use std::path::{Path, PathBuf};
+use weir_stain::density::Light;
+use weir_stain::lab::Lab;
+use weir_stain::macenko::{self, Estimate, Scratch, Stains};
+use weir_stain::recolour::Recolour;
+use weir_stain::reinhard::{self, Colours, Transfer};
+use weir_stain::separate::{self, Show};
 
 const TILES: [&str; 5] = ["connective", "edge", "epidermis", "stroma", "tumour"];
 
@@ -17,7 +17,7 @@ fn folder() -> PathBuf {
 }
 
 fn picture(name: &str) -> Vec<u8> {
-    stain::picture::read(&folder().join(format!("{name}.png"))).unwrap()
+    weir_stain::picture::read(&folder().join(format!("{name}.png"))).unwrap()
 }
 
 fn reference(name: &str) -> (Stains, Colours) {

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use stain::degenerate::Degenerate;
-use stain::density::Light;
-use stain::lab::Lab;
-use stain::macenko::{self, Estimate, Scratch, Stains};
-use stain::recolour::Recolour;
-use stain::reinhard::{self, Colours, Transfer};
-use stain::separate::{self, Show};
+use weir_stain::degenerate::Degenerate;
+use weir_stain::density::Light;
+use weir_stain::lab::Lab;
+use weir_stain::macenko::{self, Estimate, Scratch, Stains};
+use weir_stain::recolour::Recolour;
+use weir_stain::reinhard::{self, Colours, Transfer};
+use weir_stain::separate::{self, Show};
 
 fn light() -> Light {
     Light::new(240.0, 0.15)

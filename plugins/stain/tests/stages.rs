@@ -1,18 +1,18 @@
 //! The stages behind the border, as weir calls them.
 #![allow(clippy::unwrap_used)]
 
-use stain::density::Light;
-use stain::lab::Lab;
-use stain::macenko::{self, Estimate, Scratch, Stains};
-use stain::recolour::Recolour;
-use stain::reinhard;
-use stain::stages::measure::Measure;
-use stain::stages::normalise::Normalise;
-use stain::stages::separate::Separate;
-use stain::statistics::Statistics;
 use std::path::{Path, PathBuf};
 use weir_plugin::End;
 use weir_plugin::harness::{self, Rows};
+use weir_stain::density::Light;
+use weir_stain::lab::Lab;
+use weir_stain::macenko::{self, Estimate, Scratch, Stains};
+use weir_stain::recolour::Recolour;
+use weir_stain::reinhard;
+use weir_stain::stages::measure::Measure;
+use weir_stain::stages::normalise::Normalise;
+use weir_stain::stages::separate::Separate;
+use weir_stain::statistics::Statistics;
 
 const SIDE: u32 = 64;
 
@@ -23,7 +23,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn tile(name: &str) -> Vec<u8> {
-    stain::picture::read(&file(&format!("{name}.png"))).unwrap()
+    weir_stain::picture::read(&file(&format!("{name}.png"))).unwrap()
 }
 
 fn text(path: &Path) -> &str {

@@ -159,7 +159,8 @@ pub(crate) fn refused_later(
 
 /// Says which files of the same name are not used.
 fn shadowed(cx: &mut Cx, declared: &Declared, plugin: &Plugin) {
-    if plugin.shadowed.is_empty() {
+    // A hash says which one is meant.
+    if plugin.shadowed.is_empty() || declared.given.contains_key("sha256") {
         return;
     }
     let files: Vec<String> = plugin
@@ -176,7 +177,7 @@ fn shadowed(cx: &mut Cx, declared: &Declared, plugin: &Plugin) {
     for file in files {
         diagnostic = diagnostic.help(format!("not used: {file}"));
     }
-    let help = "say which one is meant by `path`, or remove the others";
+    let help = "say by `path` or `sha256` which one is meant, or remove the others";
     cx.found.push(diagnostic.help(help));
 }
 

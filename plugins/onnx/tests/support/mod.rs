@@ -1,10 +1,10 @@
 //! What the tests have in common.
 #![allow(dead_code)]
 
-use onnx::form::{Channels, Layout};
-use onnx::model::{Model, Wanted};
-use onnx::session::Place;
 use std::path::{Path, PathBuf};
+use weir_onnx::form::{Channels, Layout};
+use weir_onnx::model::{Model, Wanted};
+use weir_onnx::session::Place;
 
 /// A model of `models/make.py`.
 pub fn model(name: &str) -> PathBuf {

@@ -39,7 +39,13 @@ pub fn openers() -> Openers {
         name: "openslide".into(),
         ..Ask::default()
     };
-    let loaded = || Loaded::new(Admitted::new(Described::read(&file())?, &ask, Policy::Any)?);
+    let loaded = || {
+        Loaded::new(&Admitted::new(
+            Described::read(&file())?,
+            &ask,
+            Policy::Any,
+        )?)
+    };
     let loaded = loaded().unwrap_or_else(|refusal| panic!("{refusal}"));
     readers(&Plugins {
         loaded: vec![loaded],

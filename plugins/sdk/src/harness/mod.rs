@@ -40,7 +40,7 @@
 //!
 //! # fn main() -> Result<()> {
 //! let stage = harness::stage::<Mean>().set("factor", 0.5).start()?;
-//! let tiles = Rows::pixels(2, 2).push("a", 0, 0, &[10; 12]).push("b", 512, 0, &[30; 12]);
+//! let tiles = Rows::pixels(2, 2).push("a", 0, 0, &[10_u8; 12]).push("b", 512, 0, &[30_u8; 12]);
 //! let done = stage.process(tiles)?;
 //! assert_eq!(done.row::<f32>("features", 0, "features"), Some(&[5.0][..]));
 //! assert_eq!(done.row::<f32>("features", 1, "features"), Some(&[15.0][..]));
@@ -53,6 +53,7 @@
 
 mod about;
 mod call;
+mod columns;
 mod done;
 mod functions;
 mod library;

@@ -118,6 +118,13 @@ impl Rows {
     /// When there are several columns, or another type or number of values.
     pub fn push<T: Element>(self, slide: &str, x: i64, y: i64, values: &[T]) -> Rows {
         assert_eq!(self.specs.len(), 1, "there are several columns: push_all");
+        let spec = &self.specs[0];
+        assert!(
+            spec.dtype == T::DTYPE,
+            "column `{}` does not hold {}: write the values with their type, as 7_u8",
+            spec.name,
+            T::NAME
+        );
         self.row(slide, x, y, vec![(T::DTYPE, to_bytes(values))])
     }
 

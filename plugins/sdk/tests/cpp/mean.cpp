@@ -1,4 +1,4 @@
-// A map, a filter and a sink in C++, with every way to fail.
+// A map, a filter, a sink and a source in C++, with every way to fail.
 #include "weir_plugin.hpp"
 
 #include <fstream>
@@ -66,14 +66,51 @@ class Count : public weir::collect {
   std::map<uint64_t, int> tiles_;
 };
 
+class OneTile : public weir::open_slide {
+ public:
+  weir_status next(weir::call &call, weir_step &out) override {
+    out.width = 2;
+    switch (at_++) {
+      case 0: out.kind = WEIR_STEP_TILE; return WEIR_OK;
+      case 1: call.fail(weir::error("torn")); out.kind = WEIR_STEP_FAIL; return WEIR_OK;
+      default: return WEIR_END;
+    }
+  }
+  void read(weir::call &, const weir_row &, void *into, size_t len) override {
+    const float values[2] = {1.5F, -2.5F};
+    if (len != sizeof values) throw weir::error("another size");
+    std::memcpy(into, values, len);
+  }
+
+ private:
+  int at_ = 0;
+};
+
+class Two : public weir::source {
+ public:
+  Two(const weir::values &, weir::call &) {}
+  bool slide(weir::call &, uint64_t i, weir::slide_info &out) override {
+    out.id = "a slide with a long name, number " + std::to_string(i);
+    out.path = "p";
+    return i < 2;
+  }
+  std::unique_ptr<weir::open_slide> open(weir::call &call, uint64_t i, void *, weir::slide_info &out) override {
+    if (!slide(call, i, out)) throw weir::error("no such slide");
+    out.tile_footprint = 512;
+    return std::make_unique<OneTile>();
+  }
+};
+
 WEIR_MANIFEST(R"({"weir-abi": "1.0", "name": "cpp", "version": "1.0.0", "summary": "C++", "stages": [
   {"id": "cpp.mean", "summary": "Means", "rows": "map", "concurrency": "parallel",
    "params": [{"name": "factor", "type": "float", "default": 1.0, "doc": "Factor"}],
    "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}], "out": [{"name": "features", "kind": "features", "shape": [1]}]},
   {"id": "cpp.odd", "summary": "Odd", "rows": "filter",
    "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}], "out": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}]},
-  {"id": "cpp.count", "summary": "Counts", "rows": "sink", "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}]}]})");
+  {"id": "cpp.count", "summary": "Counts", "rows": "sink", "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}]},
+  {"id": "cpp.two", "summary": "Two slides", "rows": "source", "out": [{"name": "features", "kind": "features", "shape": [2]}]}]})");
 
 }  // namespace
 
-WEIR_PLUGIN(weir::stage<Mean>("cpp.mean", WEIR_STAGE_PARALLEL), weir::stage<Odd>("cpp.odd"), weir::stage<Count>("cpp.count"))
+WEIR_PLUGIN(weir::stage<Mean>("cpp.mean", WEIR_STAGE_PARALLEL), weir::stage<Odd>("cpp.odd"), weir::stage<Count>("cpp.count"),
+            weir::stage<Two>("cpp.two"))

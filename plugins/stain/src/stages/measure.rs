@@ -22,7 +22,8 @@ use weir_plugin::{Batch, Call, End, Error, Result, Row, Sink, Slide};
 #[stage(
     sink,
     id = "stain.measure",
-    state(slide = 4096, tile = 3136),
+    // 3 kB are kept of a tile; when a slide is complete its pixels are joined and projected, 16 kB more.
+    state(slide = 4096, tile = 19600),
     example = "[stage.stain]\nuse = \"stain.measure\"\nin = \"tiles\"\n"
 )]
 #[input(tiles: pixels[height, width, 3], doc = "H&E tiles")]
@@ -47,7 +48,6 @@ pub struct Measure {
     least_tissue: f64,
     // Pixels by slide and tile.
     kept: BTreeMap<u64, BTreeMap<u64, Box<[u8]>>>,
-    scratch: Scratch,
 }
 
 impl Sink for Measure {
@@ -94,7 +94,7 @@ impl Sink for Measure {
 }
 
 impl Measure {
-    fn statistics(&mut self, slide: Slide) -> Statistics {
+    fn statistics(&self, slide: Slide) -> Statistics {
         let tiles = self.kept.get(&slide.number());
         let pixels: Vec<u8> = tiles
             .into_iter()
@@ -107,7 +107,7 @@ impl Measure {
             alpha: self.alpha,
             least: self.least_tissue,
         };
-        let macenko = estimate.stains(&pixels, &mut self.scratch);
+        let macenko = estimate.stains(&pixels, &mut Scratch::default());
         let reinhard = reinhard::colours(
             &Lab::default(),
             &estimate.light,

@@ -198,7 +198,7 @@ enum Fate<'s> {
 
 /// A change of one tile or of its slide.
 enum Known<'s> {
-    Tile(Box<Change>),
+    Tile(Change),
     Slide(&'s Change),
 }
 
@@ -301,7 +301,7 @@ impl Normalise {
         let pixels = tiles.column::<u8>("pixels")?;
         let fates = self.scratches.with(|scratch| {
             let of = |tile: &[u8]| match ready.normaliser.change(tile, scratch) {
-                Ok(change) => Fate::Change(Known::Tile(Box::new(change))),
+                Ok(change) => Fate::Change(Known::Tile(change)),
                 Err(_) if self.degenerate == Degenerate::Pass => Fate::Pass,
                 Err(why) => Fate::Fail(
                     Error::new(format!("its stains cannot be told: {why}"))

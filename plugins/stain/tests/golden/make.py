@@ -49,4 +49,5 @@ for name, (slide, x, y) in TILES.items():
     ]
     column = np.concatenate([np.floor(picture + 0.5).reshape(SIDE, SIDE, 3) for picture in pictures]).astype(np.uint8)
     Image.fromarray(column).save(here / f"{name}.made.png", optimize=True)
+Image.open(here / "tumour.png").save(here / "tumour.jpg", quality=95, subsampling=0)
 (here / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")

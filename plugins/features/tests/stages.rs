@@ -1,0 +1,298 @@
+//! The two stages, run as weir runs them.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use weir_features::reader::Reader;
+use weir_features::writer::Writer;
+use weir_plugin::harness::{self, Rows, Sent, Stage};
+use weir_plugin::{End, SlideInfo};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn reader(slides: &[&Path], width: u32) -> Stage {
+    let slides: Vec<&str> = slides.iter().map(|path| text(path)).collect();
+    harness::stage::<Reader>()
+        .set("slides", json!(slides))
+        .set("features", width)
+        .start()
+        .unwrap()
+}
+
+/// Every row of a slide, by its corner.
+type Sheet = BTreeMap<(i64, i64), Vec<f32>>;
+
+fn sheet(stage: &Stage, i: u64) -> (SlideInfo, Sheet) {
+    let slide = stage.open(i).unwrap();
+    let sent = slide.run(|tile| tile.width as usize * 4).unwrap();
+    let rows = sent.iter().map(|sent| match sent {
+        Sent::Tile(tile, Ok(_)) => ((tile.x, tile.y), sent.features().unwrap()),
+        other => panic!("{other:?}"),
+    });
+    (slide.info.clone(), rows.collect())
+}
+
+fn writer(folder: &Path, layout: &str, width: usize) -> Stage {
+    harness::stage::<Writer>()
+        .folder(folder)
+        .set("features", width as u32)
+        .set("layout", layout)
+        .set("encoder", "colour-statistics")
+        .start()
+        .unwrap()
+}
+
+fn rows(info: &SlideInfo, sheet: &Sheet) -> Rows {
+    let width = sheet.values().next().map_or(1, Vec::len);
+    let rows = Rows::features(width)
+        .slide(info.clone())
+        .scale(info.tile_footprint, info.tile_mpp);
+    sheet
+        .iter()
+        .fold(rows, |rows, ((x, y), row)| rows.push(&info.id, *x, *y, row))
+}
+
+#[test]
+fn what_one_layout_holds_goes_through_every_other_and_back_as_the_same_numbers() {
+    for from in ["trident", "clam", "stamp"] {
+        let source = fixture(&format!("{from}/slide-8913.h5"));
+        let stage = reader(&[&source], 48);
+        let (info, truth) = sheet(&stage, 0);
+        stage.end().unwrap();
+        assert_eq!(truth.len(), 291);
+        for to in ["trident", "clam", "stamp"] {
+            let folder = tempfile::tempdir().unwrap();
+            // CLAM's files say no mpp, which a manifest would.
+            let info = SlideInfo {
+                mpp: Some((4.0, 4.0)),
+                ..info.clone()
+            };
+            let sink = writer(folder.path(), to, 48);
+            sink.take("features", rows(&info, &truth)).unwrap();
+            sink.complete("slide-8913", 0, End::Complete).unwrap();
+            sink.close("slide-8913");
+            sink.finish().unwrap();
+            sink.end().unwrap();
+            let stage = reader(&[&folder.path().join("features")], 48);
+            let (again, read) = sheet(&stage, 0);
+            stage.end().unwrap();
+            let lossy = to == "stamp" && from != "stamp";
+            for ((at, row), (again, read)) in truth.iter().zip(&read) {
+                assert_eq!(at, again);
+                for (a, b) in row.iter().zip(read) {
+                    let near = (a - b).abs() <= a.abs() / 2048.0 + 1e-7;
+                    assert!(if lossy { near } else { a == b }, "{from} {to}: {a} {b}");
+                }
+            }
+            assert_eq!(read.len(), truth.len());
+            assert_eq!(
+                (again.tile_footprint, again.tile_px),
+                (50.0, 50),
+                "{from} {to}"
+            );
+            assert_eq!(again.id, "slide-8913");
+            if to != "stamp" && from != "stamp" {
+                assert_eq!(again.size, (3250, 2200), "{from} {to}");
+            }
+            if to != "clam" {
+                assert_eq!(again.mpp, Some((4.0, 4.0)), "{from} {to}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_of_another_width_or_none_at_all_fails_its_slide_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.h5");
+    std::fs::write(&broken, "no HDF5").unwrap();
+    let good = fixture("clam/slide-8913.h5");
+    let stage = reader(&[&broken, &good], 48);
+    assert_eq!(stage.slides().unwrap().len(), 2);
+    let error = stage.open(0).err().unwrap();
+    assert!(
+        error
+            .message()
+            .contains("broken.h5: it cannot be read as HDF5"),
+        "{error}"
+    );
+    assert_eq!(sheet(&stage, 1).1.len(), 291);
+    stage.end().unwrap();
+
+    let stage = reader(&[&good], 128);
+    let error = stage.open(0).err().unwrap();
+    assert!(
+        error
+            .message()
+            .contains("its features have 48 numbers, and the stage says features = 128"),
+        "{error}"
+    );
+    stage.end().unwrap();
+}
+
+#[test]
+fn a_manifest_says_id_label_patient_and_mpp() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = fixture("stamp/slide-8913.h5");
+    let manifest = folder.path().join("slides.csv");
+    let lines = format!(
+        "slide,path,label,patient,mpp\nfirst,{},tumour,p1,0.5\n",
+        text(&file)
+    );
+    std::fs::write(&manifest, lines).unwrap();
+    let stage = reader(&[&manifest], 48);
+    let (info, read) = sheet(&stage, 0);
+    assert_eq!(
+        (&*info.id, &*info.label, &*info.patient, info.mpp),
+        ("first", "tumour", "p1", Some((0.5, 0.5)))
+    );
+    // Tiles of 200 um and 50 px: at 0.5 um/px they cover 400 px, and lie as far apart in proportion.
+    assert_eq!(
+        (info.tile_footprint, info.tile_px, info.tile_mpp),
+        (400.0, 50, 4.0)
+    );
+    assert_eq!(
+        *read.keys().min_by_key(|(x, y)| (*x, *y)).unwrap(),
+        (800, 3200)
+    );
+    stage.end().unwrap();
+}
+
+#[test]
+fn inputs_that_name_nothing_or_two_files_of_one_id_are_refused_at_their_parameter() {
+    let refused = |slides: Vec<String>| {
+        let setup = harness::stage::<Reader>().set("slides", json!(slides));
+        let error = setup.set("features", 48).start().err().unwrap();
+        assert_eq!(error.of_which_param(), "slides");
+        error.message().to_owned()
+    };
+    let of = |name: &str| text(&fixture(name)).to_owned();
+    let what = refused(vec![of("trident"), of("stamp")]);
+    assert!(
+        what.contains("two files have the id `slide-8913`"),
+        "{what}"
+    );
+    assert!(refused(vec![of("nothing")]).contains("no such file"));
+    assert!(refused(vec![of("trident/*.npy")]).contains("matches no file"));
+    let found = reader(&[&fixture("tri*/*.h5"), &fixture("trident")], 48);
+    assert_eq!(found.slides().unwrap().len(), 1);
+    found.end().unwrap();
+}
+
+#[test]
+fn a_slide_without_rows_is_a_file_that_says_its_width() {
+    for layout in ["trident", "clam", "stamp"] {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = writer(folder.path(), layout, 7);
+        let info = SlideInfo {
+            id: "none".into(),
+            path: "none".into(),
+            mpp: Some((0.5, 0.5)),
+            size: (1000, 1000),
+            tile_footprint: 256.0,
+            tile_px: 256,
+            ..SlideInfo::default()
+        };
+        // The harness learns of a slide by a batch; its only row is withdrawn again.
+        let row = || {
+            Rows::features(7)
+                .slide(info.clone())
+                .push("none", 0, 0, &[1.0_f32; 7])
+        };
+        sink.take("features", row()).unwrap();
+        sink.remove("features", &row()).unwrap();
+        sink.complete("none", 0, End::Complete).unwrap();
+        sink.end().unwrap();
+        let stage = reader(&[&folder.path().join("features")], 7);
+        let (again, read) = sheet(&stage, 0);
+        assert_eq!((read.len(), again.tile_footprint), (0, 256.0), "{layout}");
+        stage.end().unwrap();
+    }
+}
+
+#[test]
+fn a_slide_that_failed_has_no_file_and_one_that_grows_has_its_latest() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = writer(folder.path(), "trident", 2);
+    let row = |x: i64, value: f32| Rows::features(2).push("a", x, 0, &[value; 2]);
+    let path = folder.path().join("features/a.h5");
+    sink.take("features", row(0, 1.0)).unwrap();
+    sink.complete("a", 0, End::Aborted).unwrap();
+    sink.complete("a", 0, End::Incomplete).unwrap();
+    assert!(!path.exists());
+    sink.complete("a", 1, End::Provisional).unwrap();
+    sink.take("features", row(256, 2.0)).unwrap();
+    sink.take("features", row(0, 3.0).rev(1)).unwrap();
+    let read = || {
+        let stage = reader(&[&path], 2);
+        let rows: Vec<_> = sheet(&stage, 0).1.into_iter().collect();
+        stage.end().unwrap();
+        rows
+    };
+    assert_eq!(read(), [((0, 0), vec![1.0, 1.0])]);
+    sink.complete("a", 2, End::Complete).unwrap();
+    assert_eq!(read(), [((0, 0), vec![3.0; 2]), ((256, 0), vec![2.0; 2])]);
+    let names: Vec<_> = std::fs::read_dir(folder.path().join("features"))
+        .unwrap()
+        .collect();
+    assert_eq!(
+        names.len(),
+        1,
+        "what was half written is not left: {names:?}"
+    );
+    sink.end().unwrap();
+}
+
+#[test]
+fn a_number_that_f16_does_not_hold_fails_its_slide_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = writer(folder.path(), "stamp", 2);
+    let info = |id: &str| SlideInfo {
+        id: id.into(),
+        path: id.into(),
+        mpp: Some((0.5, 0.5)),
+        ..SlideInfo::default()
+    };
+    let rows = Rows::features(2)
+        .slide(info("big"))
+        .slide(info("small"))
+        .push("big", 512, 0, &[1.0_f32, 1e6])
+        .push("small", 0, 0, &[1.0_f32, 2.0]);
+    sink.take("features", rows).unwrap();
+    let error = sink.complete("big", 0, End::Complete).err().unwrap();
+    assert!(
+        error
+            .message()
+            .contains("of the tile at (512, 0), number 1 is 1000000, greater than 65504"),
+        "{error}"
+    );
+    assert_eq!(error.what_to_do(), "set dtype = \"f32\"");
+    sink.complete("small", 0, End::Complete).unwrap();
+    assert!(folder.path().join("features/small.h5").exists());
+    assert!(!folder.path().join("features/big.h5").exists());
+    sink.end().unwrap();
+}
+
+#[test]
+fn a_folder_outside_the_runs_is_refused() {
+    for folder in ["../x", "/tmp/x", ""] {
+        let setup = harness::stage::<Writer>()
+            .set("features", 2)
+            .set("folder", folder);
+        assert_eq!(
+            setup.start().err().unwrap().of_which_param(),
+            "folder",
+            "{folder}"
+        );
+    }
+}

@@ -374,6 +374,12 @@ pub trait Work: Send + Sync {
         None
     }
 
+    /// Whether [`Work::run`] returns when the stage's time-out is over, with an error, whatever it works with does. Then nobody else
+    /// gives its batches up: their rows would wait for what still works on the batch, and be late for no fault of theirs.
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     /// Whether the work is so short (below some 20 us a batch) that it runs on the worker itself.
     fn inline(&self) -> bool {
         false

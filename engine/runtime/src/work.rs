@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo, TileId};
 
@@ -16,6 +16,9 @@ use crate::house::House;
 use crate::reading::stopped;
 use crate::source::TOLD_FAILURES;
 use crate::stage::{Batch, BatchShape, StageError, Work};
+
+/// The time-out of work that keeps to its own: longer than any run.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(crate) struct WorkLogic {
     name: String,
@@ -90,6 +93,9 @@ impl WorkLogic {
         shape.rows = node.run.batch.unwrap_or(shape.rows).max(1);
         shape.linger = node.run.linger.unwrap_or(shape.linger);
         shape.timeout = node.run.timeout.unwrap_or(shape.timeout);
+        if work.keeps_time() {
+            shape.timeout = NEVER;
+        }
         WorkLogic {
             name: node.name.clone(),
             index,

@@ -202,6 +202,11 @@ impl Pool {
         }
     }
 
+    /// Whether every call ends when its time is over.
+    pub fn keeps_time(&self) -> bool {
+        matches!(self.runner, Runner::Child(_))
+    }
+
     /// Whether the stage has a function for the end of the run.
     pub fn finishes(&self) -> bool {
         match &self.runner {

@@ -46,6 +46,10 @@ impl Work for PluginWork {
         self.settle(told, batch)
     }
 
+    fn keeps_time(&self) -> bool {
+        self.pool.keeps_time()
+    }
+
     fn output_bytes(&self, _: &Body, _: &SlideInfo) -> Option<(Class, usize)> {
         let bytes: usize = self
             .outputs

@@ -204,9 +204,10 @@ impl Handle for PluginHandle {
             return Err(self.of.broken("its reader has no function `info`"));
         };
         let mut out: *const Facts = std::ptr::null();
-        // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
-        self.of
-            .call(|call| unsafe { info(self.raw, call, &mut out) })?;
+        self.of.call(|call| {
+            // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
+            unsafe { info(self.raw, call, &mut out) }
+        })?;
         // SAFETY: what info() gave lives as long as the handle and is copied here.
         unsafe { tables::facts(out).and_then(|facts| found(&facts)) }
             .map_err(|Broken(what)| self.of.broken(what))

@@ -154,7 +154,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             for path in project("dark", language, folder.path(), None).unwrap() {
                 let text = fs::read_to_string(&path).unwrap();
-                assert!(!text.contains("{{"), "{}", path.display());
+                for place in ["{{name}}", "{{crate}}", "{{sdk}}"] {
+                    assert!(!text.contains(place), "{}: {place}", path.display());
+                }
             }
         }
     }

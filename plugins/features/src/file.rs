@@ -165,6 +165,9 @@ impl Numbers {
     }
 }
 
+/// Rows that were read together, or why they could not be.
+type Block = Result<Arc<Vec<u8>>>;
+
 /// A file of features.
 pub struct FeatureFile {
     /// Whose layout it has.
@@ -182,7 +185,7 @@ pub struct FeatureFile {
     /// Rows that are read at a time.
     per_block: usize,
     /// The latest first.
-    blocks: Mutex<VecDeque<(usize, Result<Arc<Vec<u8>>>)>>,
+    blocks: Mutex<VecDeque<(usize, Block)>>,
 }
 
 impl FeatureFile {

@@ -192,7 +192,8 @@ impl Writer {
 fn file_name(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (at, c) in id.char_indices() {
-        let plain = !matches!(c, '/' | '\\' | '%') && !c.is_control() && !(at == 0 && c == '.');
+        let hidden = at == 0 && c == '.';
+        let plain = !(hidden || matches!(c, '/' | '\\' | '%') || c.is_control());
         match plain {
             true => name.push(c),
             false => {
@@ -218,6 +219,9 @@ struct Kept {
     /// What cannot be written, by tile.
     unfit: HashMap<u64, String>,
 }
+
+/// Corners of tiles, level-0 px, and their features, row behind row.
+type Ordered = (Vec<(i64, i64)>, Vec<u8>);
 
 impl Kept {
     fn put(&mut self, row: &Row, numbers: &[f32], dtype: Dtype, tiles: u64) {
@@ -263,10 +267,7 @@ impl Kept {
     }
 
     /// Corners and features by rising y, then x, without a second copy of the features.
-    fn into_order(
-        mut self,
-        bytes: usize,
-    ) -> std::result::Result<(Vec<(i64, i64)>, Vec<u8>), String> {
+    fn into_order(mut self, bytes: usize) -> std::result::Result<Ordered, String> {
         if let Some((_, what)) = self.unfit.iter().min_by_key(|(tile, _)| **tile) {
             return Err(what.clone());
         }

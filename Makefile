@@ -28,7 +28,7 @@ WEIR := $(TARGET)/release/weir
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml
 
-test: setup $(CUDA_TOOLS)
+test: setup plugins $(CUDA_TOOLS)
 	cargo test --release --workspace --exclude cubecl-llvm
 
 build: setup
@@ -101,7 +101,7 @@ kernels: setup $(CUDA_TOOLS)
 bench: setup
 	cargo build --release -p weir -p weir-benches
 	@mkdir -p benches/results
-	@for bench in decoders reader engine; do \
+	@for bench in decoders reader engine boundary; do \
 	  $(TARGET)/release/$$bench | tee benches/results/$$bench.md; echo; done
 	@if [[ -n "$${PEERS:-}" ]]; then benches/peers/run | tee benches/results/peers.md; fi
 

@@ -33,6 +33,8 @@ mod rehearsal;
 mod restart;
 #[path = "whole/same.rs"]
 mod same;
+#[path = "whole/shipped.rs"]
+mod shipped;
 #[path = "whole/sins.rs"]
 mod sins;
 #[path = "whole/usage.rs"]

@@ -1,0 +1,110 @@
+//! The pipelines of the plugins that ship run as they are, with the plugins that `make plugins` puts beside the program.
+
+use crate::program::{files, record, root, weir};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The plugin's file beside the program.
+fn shipped(name: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_BIN_EXE_weir")).with_file_name(format!("plugins/{name}.so"));
+    assert!(
+        file.is_file(),
+        "{} is missing: `make test` builds it, and `make plugins` alone",
+        file.display()
+    );
+    file
+}
+
+/// Runs a pipeline of pipelines/ into a folder of its own; what it wrote.
+fn run(name: &str, more: &[&str]) -> (BTreeMap<String, Vec<u8>>, serde_json::Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let file = root().join(format!("pipelines/{name}.weir.toml"));
+    let mut arguments = vec![
+        "run",
+        file.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    arguments.extend(more);
+    weir(arguments).exits(0);
+    (files(&out), record(&out))
+}
+
+fn probability(record: &serde_json::Value, slide: &str) -> f64 {
+    record["slides"][slide]["probabilities"][1]
+        .as_f64()
+        .unwrap()
+}
+
+#[test]
+fn blurred_tiles_are_dropped_with_a_reason() {
+    shipped("libblur-c");
+    let (_, record) = run("blur-c", &[]);
+    let stages = record["stages"].as_array().unwrap();
+    let sharp = stages
+        .iter()
+        .find(|stage| stage["name"] == "sharp")
+        .unwrap();
+    assert!(sharp["value"].as_u64().unwrap() > 0, "{sharp}");
+    assert_eq!(sharp["fail"], 0, "{sharp}");
+}
+
+#[test]
+fn stains_are_normalised_to_the_same_pixels_in_process_and_isolated() {
+    shipped("libweir_stain");
+    let (here, record) = run("stain", &[]);
+    assert!(here.len() > 3, "{:?}", here.keys());
+    assert_eq!(record["slides"]["slide-14082"]["tiles_failed"], 0);
+    let (apart, record) = run("stain", &["--set", "plugin.stain.isolate=true"]);
+    assert_eq!(record["plugins"]["stain"]["isolate"], true);
+    let pixels = |all: &BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
+        all.iter()
+            .filter(|(name, _)| name.ends_with(".png") || name.ends_with("stain.json"))
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect()
+    };
+    assert!(pixels(&here).len() > 1);
+    assert_eq!(pixels(&here), pixels(&apart));
+}
+
+#[test]
+fn feature_files_of_one_layout_become_those_of_another() {
+    shipped("libweir_features");
+    let (written, _) = run("features", &[]);
+    let made: Vec<&String> = written
+        .keys()
+        .filter(|name| name.ends_with(".h5"))
+        .collect();
+    assert_eq!(made, ["features/slide-8913.h5"]);
+}
+
+#[test]
+fn the_demos_networks_answer_alike_as_onnx_files() {
+    shipped("libweir_onnx");
+    let (_, onnx) = run("onnx", &[]);
+    let (_, own) = run("demo", &[]);
+    let (onnx, own) = (
+        probability(&onnx, "slide-14082"),
+        probability(&own, "slide-14082"),
+    );
+    // The files keep the weights as f16.
+    assert!((onnx - own).abs() < 5e-3, "{onnx} and {own}");
+}
+
+#[test]
+fn a_dicom_slide_is_classified_through_openslide() {
+    shipped("libweir_openslide");
+    let slide = root().join("tests/fixtures/CMU-1-Small-Region.dcm");
+    let told = weir(["inspect", slide.to_str().unwrap()]);
+    if told.err.contains("DICOM needs OpenSlide 4.0") {
+        eprintln!(
+            "skipped: this machine's OpenSlide reads no DICOM; `make openslide` gets one that does"
+        );
+        return;
+    }
+    let (_, record) = run("openslide", &[]);
+    let slide = &record["slides"]["CMU-1-Small-Region"];
+    assert_eq!(slide["state"], "final", "{slide}");
+    assert_eq!(slide["tiles_failed"], 0, "{slide}");
+}

@@ -27,7 +27,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
 
 static const weir_stage MAP = {.struct_size = sizeof MAP, .flags = WEIR_STAGE_PARALLEL | WEIR_STAGE_DETERMINISTIC, .id = "pass.map", .create = create, .destroy = destroy, .process = process};
 static const weir_stage *const STAGES[] = {&MAP};
-static const weir_plugin PLUGIN = {sizeof PLUGIN, WEIR_ABI_MINOR, weir_manifest, STAGES, NULL, 1, 0};
+static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 1};
 weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   (void)h;
   (void)call;

@@ -141,7 +141,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
 static const weir_stage MAP = {.struct_size = sizeof MAP, .flags = WEIR_STAGE_DETERMINISTIC, .id = "sin.map", .create = create_map, .destroy = destroy, .process = process};
 static const weir_stage SCORE = {.struct_size = sizeof SCORE, .flags = WEIR_STAGE_DETERMINISTIC, .id = "sin.score", .create = create_score, .destroy = destroy, .process = process};
 static const weir_stage *const STAGES[] = {&MAP, &SCORE};
-static const weir_plugin PLUGIN = {sizeof PLUGIN, WEIR_ABI_MINOR, weir_manifest, STAGES, NULL, 2, 0};
+static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 2};
 
 weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {
   (void)host;

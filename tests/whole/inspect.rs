@@ -140,6 +140,7 @@ fn the_doctor_names_every_part_and_never_ends_by_itself() {
             "kernel cache",
             "burn cuda",
             "openslide",
+            "plugins",
             "outputs"
         ]
     );

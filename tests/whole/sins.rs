@@ -97,6 +97,37 @@ fn of_b(left: &Left) -> BTreeMap<String, String> {
     tables
 }
 
+/// That slide `a` lost one tile, at that stage and with these words, and slide `b` nothing.
+#[track_caller]
+fn lost_one(sin: &str, stage: &str, word: &str, left: &Left, good: &Left) {
+    let told = failures(left, "a");
+    assert_eq!(told.len(), 1, "{sin}: {told:?}\n{}", left.err);
+    assert!(told[0].contains(word), "{sin}: {}", told[0]);
+    let place = format!("\"stage\":\"{stage}\"");
+    assert!(told[0].contains(&place), "{sin}: {}", told[0]);
+    assert_eq!(left.record["slides"]["a"]["tiles_failed"], 1, "{sin}");
+    assert_eq!(failures(left, "b"), [""; 0], "{sin}");
+    assert_ne!(of_b(left).len(), 0);
+    assert_eq!(of_b(left), of_b(good), "{sin}");
+}
+
+#[test]
+fn what_kills_a_plugins_process_fails_the_tile_that_it_had_alone() {
+    let apart = "isolate = true";
+    let good = run("none", "map", apart, 0);
+    assert_eq!(good.answers, run("none", "map", "", 0).answers);
+    for (sin, word) in [
+        ("abort", "E0521"),
+        ("segfault", "E0521"),
+        ("exit", "E0521"),
+        ("overrun", "E0521"),
+        ("loop", "E0523"),
+    ] {
+        let left = run(sin, "map", apart, 3);
+        lost_one(sin, "map", word, &left, &good);
+    }
+}
+
 #[test]
 fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
     let good = run("none", "map", "", 0);
@@ -116,17 +147,6 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("nan", "score", "every number must be finite"),
     ] {
         let left = run(sin, stage, "", 3);
-        let told = failures(&left, "a");
-        assert_eq!(told.len(), 1, "{sin}: {told:?}\n{}", left.err);
-        assert!(told[0].contains(word), "{sin}: {}", told[0]);
-        assert!(
-            told[0].contains(&format!("\"stage\":\"{stage}\"")),
-            "{sin}: {}",
-            told[0]
-        );
-        assert_eq!(left.record["slides"]["a"]["tiles_failed"], 1, "{sin}");
-        assert_eq!(failures(&left, "b"), [""; 0], "{sin}");
-        assert_eq!(of_b(&left), of_b(&good), "{sin}");
-        assert_ne!(of_b(&left).len(), 0);
+        lost_one(sin, stage, word, &left, &good);
     }
 }

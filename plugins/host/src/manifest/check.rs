@@ -119,8 +119,10 @@ impl Stage {
         if !is_name(&port.name) {
             return Err(format!("its name is not of the form {NAME}"));
         }
-        if port.mpp.is_some() && port.kind != Kind::Pixels {
-            return Err("only pixels have an `mpp`".into());
+        // Scores and picks speak of tiles that a `tile-fetch` may read again.
+        let of_tiles = matches!(port.kind, Kind::Pixels | Kind::Scores | Kind::Picks);
+        if port.mpp.is_some() && !of_tiles {
+            return Err("only pixels, scores and picks have an `mpp`".into());
         }
         for dim in port.shape.iter().chain(&port.mpp) {
             match dim {

@@ -131,11 +131,20 @@ impl Parse for Port {
                     input.parse::<Token![=]>()?;
                     port.doc = input.parse::<LitStr>()?.value();
                 }
-                "mpp" if port.kind == "pixels" => {
+                "mpp"
+                    if ["pixels", "scores", "picks"]
+                        .iter()
+                        .any(|kind| port.kind == kind) =>
+                {
                     input.parse::<Token![=]>()?;
                     port.mpp = Some(input.parse()?);
                 }
-                "mpp" => return Err(Error::new(key.span(), "only pixels have an `mpp`")),
+                "mpp" => {
+                    return Err(Error::new(
+                        key.span(),
+                        "only pixels, scores and picks have an `mpp`",
+                    ));
+                }
                 "many" => port.many = true,
                 "optional" => port.optional = true,
                 other => {

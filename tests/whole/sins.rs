@@ -91,7 +91,8 @@ fn of_b(left: &Left) -> BTreeMap<String, String> {
         if name.starts_with("a/") || name.starts_with("slides/a/") {
             continue;
         }
-        let rows: Vec<&str> = text.lines().filter(|row| !row.starts_with("a,")).collect();
+        let of_a = |row: &&str| row.split(',').take(2).any(|cell| cell == "a");
+        let rows: Vec<&str> = text.lines().filter(|row| !of_a(row)).collect();
         tables.insert(name.clone(), rows.join("\n"));
     }
     tables

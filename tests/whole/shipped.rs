@@ -82,6 +82,16 @@ fn feature_files_of_one_layout_become_those_of_another() {
 #[test]
 fn the_demos_networks_answer_alike_as_onnx_files() {
     shipped("libweir_onnx");
+    let model = root().join("pipelines/models/demo/a/scorer.onnx");
+    let told = weir([
+        "plugin",
+        "inspect",
+        "onnx",
+        "--file",
+        model.to_str().unwrap(),
+    ])
+    .exits(0);
+    assert!(told.out.contains("50"), "{}", told.out);
     let (_, onnx) = run("onnx", &[]);
     let (_, own) = run("demo", &[]);
     let (onnx, own) = (

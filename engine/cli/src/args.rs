@@ -282,6 +282,9 @@ pub enum Plugin {
         /// Its file, or its name.
         #[arg(value_name = "FILE|NAME")]
         plugin: PathBuf,
+        /// What this file is to the plugin, as a model to `onnx`; for that the plugin is loaded.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Write a project that builds, with one stage, to start from.
     New(crate::plugin::New),

@@ -5,18 +5,19 @@
 
 use crate::admit::Admitted;
 use crate::call::{Call, Said, Who};
+use crate::log::Log;
 use crate::manifest::Manifest;
 use crate::offer::HOST;
 use crate::refusal::Refusal;
 use crate::tables::{self, Fault};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_abi::plugin::{ENTRY, Entry, Plugin};
-use weir_abi::{reader, stage, status};
+use weir_abi::plugin::{DescribeV1, ENTRY, Entry, Plugin};
+use weir_abi::{Str, reader, stage, status};
 use weir_pipeline::Rows;
 
 /// A plugin whose code is in this process.
@@ -27,7 +28,11 @@ pub struct Loaded {
     sha256: String,
     stages: BTreeMap<String, stage::Stage>,
     readers: BTreeMap<String, reader::Reader>,
+    extension: Option<unsafe extern "C" fn(id: *const c_char) -> *const c_void>,
 }
+
+/// The name of the extension that describes files.
+const DESCRIBE: &CStr = c"weir.describe/1";
 
 /// All that were loaded, by their hash: the same bytes are loaded once.
 static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::new());
@@ -80,6 +85,47 @@ impl Loaded {
     /// SHA-256 of its file.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// What a file is to the plugin, as extension "weir.describe/1" says it line by line: what a model takes and gives.
+    ///
+    /// # Errors
+    /// When the plugin describes no files, or not this one: why, in its words.
+    pub fn describe(&self, file: &std::path::Path) -> Result<Vec<String>, Refusal> {
+        let refuse = |what: String, help: &str| Refusal::new("E0510", what, help).of(&self.path);
+        // SAFETY: the id is a C string.
+        let found = self
+            .extension
+            .map(|extension| unsafe { extension(DESCRIBE.as_ptr()) });
+        // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
+        let table = found.and_then(|found| unsafe { found.cast::<DescribeV1>().as_ref() });
+        let Some(describe) = table.and_then(|table| table.describe) else {
+            return Err(refuse(
+                "it describes no files".into(),
+                "without --file its manifest is shown",
+            ));
+        };
+        let file = std::path::absolute(file)
+            .map_err(|error| refuse(format!("{}: {error}", file.display()), ""))?;
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = lines.clone();
+        let log = Log::to(move |_, _, text| {
+            kept.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(text.to_owned());
+        });
+        let call = Call::setup(Arc::new(Who {
+            log,
+            ..Who::plugin(&self.manifest.name, &self.manifest.version)
+        }));
+        // SAFETY: as the header says: host, call and path live through the call.
+        let said = unsafe { describe(&HOST, call.as_ptr(), Str::new(&file.to_string_lossy())) };
+        if said != status::OK {
+            let said = call.close(said);
+            return Err(refuse(said.what, &said.help));
+        }
+        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(lines.clone())
     }
 
     /// The table of the stage type of this id.
@@ -182,6 +228,7 @@ fn load(
         manifest: manifest.clone(),
         stages,
         readers,
+        extension: plugin.extension,
     })
 }
 

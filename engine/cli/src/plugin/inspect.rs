@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use weir_pipeline::reference;
-use weir_plugin_host::Described;
+use weir_plugin_host::{Admitted, Ask, Described, Loaded};
 use weir_runtime::exit;
 
 /// Prints everything that is known of a plugin without running it.
@@ -18,6 +18,23 @@ pub fn inspect(plugin: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
     match manner.format {
         Format::Json => writeln!(out, "{}", json(&described)?)?,
         _ => out.write_all(text(&described).as_bytes())?,
+    }
+    Ok(exit::DONE)
+}
+
+/// Prints what a file is to a plugin, in the plugin's own words; its code runs for that.
+pub fn file(plugin: &Path, file: &Path, out: &mut dyn Write) -> Done {
+    let catalogue = super::catalogue(false)?;
+    let described = catalogue.look(plugin).map_err(super::refused)?;
+    let ask = Ask {
+        name: described.manifest().name.clone(),
+        ..Ask::default()
+    };
+    let admitted =
+        Admitted::new(described, &ask, catalogue.rules().plugins).map_err(super::refused)?;
+    let loaded = Loaded::new(&admitted).map_err(super::refused)?;
+    for line in loaded.describe(file).map_err(super::refused)? {
+        writeln!(out, "{line}")?;
     }
     Ok(exit::DONE)
 }

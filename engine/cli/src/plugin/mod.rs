@@ -21,7 +21,11 @@ use weir_plugin_host::Catalogue;
 pub fn plugin(what: &args::Plugin, manner: &Manner, out: &mut dyn Write) -> Done {
     match what {
         args::Plugin::List => list::list(manner, out),
-        args::Plugin::Inspect { plugin } => inspect::inspect(plugin, manner, out),
+        args::Plugin::Inspect {
+            plugin,
+            file: Some(file),
+        } => inspect::file(plugin, file, out),
+        args::Plugin::Inspect { plugin, file: None } => inspect::inspect(plugin, manner, out),
         args::Plugin::New(arguments) => new::new(arguments, out),
         args::Plugin::Check(arguments) => check::check(arguments, manner, out),
         args::Plugin::Trial(arguments) => check::trial(arguments, out),

@@ -4,7 +4,7 @@
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
 # make bench-kernels  the kernels on the processor, and beside PyTorch, numpy and ONNX Runtime
-# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers; under 8 minutes
+# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers; under 9 minutes
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:

@@ -185,7 +185,7 @@ fn winners(measured: &[Measured], chosen: &[Case], out: &mut dyn Write) -> Resul
     }
     writeln!(
         out,
-        "\nWhere the processor wins: measured here, against what the limits of {} allow (predicted; no card was measured):\n",
+        "\nWhere the processor wins: measured here, against what the limits of {} allow (from its data sheet, with assumed efficiency, start-up time and bus: predict.rs, cards.rs; no card was measured):\n",
         card.full
     )?;
     table.print(out)
@@ -228,7 +228,8 @@ fn asked(options: &Options, card: bool) -> Result<Vec<Case>, Fault> {
         let rest = rest.into_iter().filter(|case| !first.contains(case));
         all.extend(first.iter().copied().chain(rest));
     }
-    all.retain(|case| case.matches(&options.filter));
+    // A device keeps no hidden units; it makes them again in any case.
+    all.retain(|case| !(card && case.kept && !case.step) && case.matches(&options.filter));
     if all.is_empty() {
         return Err(Fault::usage(
             format!("no case has all of `{}` in its name", options.filter),

@@ -238,6 +238,11 @@ pub fn winners(measured: &[Measured], cases: &[Case], card: &Card) -> Table {
         let Some(case) = cases.iter().find(|case| case.name() == found.case) else {
             continue;
         };
+        // A card keeps no hidden units: what the processor was spared it does again.
+        let case = &Case {
+            kept: case.kept && case.step,
+            ..*case
+        };
         let cost = cost(case);
         let there = card.predicted(card.ceilings().floor(case, &cost));
         let carried = there + cost.bytes() / CARRIED;

@@ -139,7 +139,7 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("status", "map", "returned 77"),
         ("lost", "map", "neither made nor failed"),
         ("twice", "map", "two outcomes"),
-        ("both", "map", "two outcomes"),
+        ("both", "map", "and made as well"),
         ("complete", "map", "completed a call twice"),
         ("row", "map", "of a batch of"),
         ("port", "map", "no output number 7"),

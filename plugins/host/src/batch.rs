@@ -23,6 +23,8 @@ pub(crate) struct HostBatch {
     parts: Vec<Part>,
     _beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
+    /// Number of the call that made it; 0 of an input.
+    call: u64,
     of: Of,
 }
 
@@ -67,6 +69,17 @@ impl HostBatch {
     /// Its address, as long as the caller has it.
     pub fn as_ptr(self: &Arc<HostBatch>) -> *const Batch {
         Arc::as_ptr(self).cast()
+    }
+
+    /// The same, made in this call: its rows are those of that call's input, so it can be emitted in no other.
+    pub fn of_call(mut self, number: u64) -> HostBatch {
+        self.call = number;
+        self
+    }
+
+    /// Number of the call that made it.
+    pub fn call(&self) -> u64 {
+        self.call
     }
 
     /// Number of rows.
@@ -114,6 +127,7 @@ impl HostBatch {
             parts,
             _beside: beside,
             infos,
+            call: 0,
             of,
         }
     }

@@ -6,6 +6,7 @@
 use crate::batch::HostBatch;
 use crate::log::{Level, Log};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use weir_abi::status::{self, Status};
@@ -99,8 +100,16 @@ pub(crate) enum Task {
     },
 }
 
+/// A number that nothing else of this process has; from 1 on.
+pub(crate) fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A call.
 pub struct Call {
+    /// No other call of this process has it.
+    pub(crate) number: u64,
     pub(crate) who: Arc<Who>,
     pub(crate) task: Task,
     desk: Mutex<Desk>,
@@ -120,6 +129,7 @@ struct Desk {
 impl Call {
     pub(crate) fn new(who: Arc<Who>, task: Task) -> Arc<Call> {
         Arc::new(Call {
+            number: next_number(),
             who,
             task,
             desk: Mutex::default(),

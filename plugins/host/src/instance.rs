@@ -142,6 +142,8 @@ struct Shelf {
     free: Vec<Arc<Instance>>,
     /// Those that a call has, and since when.
     out: Vec<(Arc<Instance>, Instant)>,
+    /// Those whose call did not come back in time. Slides that they opened may be read yet, so they are kept.
+    given_up: Vec<Arc<Instance>>,
     /// How many more may be made when none is free.
     spare: usize,
     /// Why the last one could not be made.
@@ -181,6 +183,7 @@ impl Pool {
             shelf: Mutex::new(Shelf {
                 free,
                 out: Vec::new(),
+                given_up: Vec::new(),
                 spare: count - at_once,
                 refused: None,
             }),
@@ -253,15 +256,26 @@ impl Pool {
                 (since + self.timeout).saturating_duration_since(Instant::now())
             });
             if left.is_zero() {
-                shelf.out.retain(|(_, since)| Some(*since) != oldest);
                 drop(shelf);
                 let fresh = self.fresh();
                 shelf = self.shelf();
-                if let Some(fresh) = fresh {
-                    self.replaced.fetch_add(1, Ordering::SeqCst);
-                    shelf.free.push(fresh);
-                    continue;
+                let late = shelf
+                    .out
+                    .iter()
+                    .position(|(_, since)| Some(*since) == oldest);
+                match (late, fresh) {
+                    (Some(late), Some(fresh)) => {
+                        let (given_up, _) = shelf.out.swap_remove(late);
+                        shelf.given_up.push(given_up);
+                        self.replaced.fetch_add(1, Ordering::SeqCst);
+                        shelf.free.push(fresh);
+                    }
+                    // No other can be made: the late one may still come back.
+                    (Some(late), None) => shelf.out[late].1 = Instant::now(),
+                    // It came back meanwhile.
+                    (None, _) => {}
                 }
+                continue;
             }
             let (back, _) = self
                 .back

@@ -29,6 +29,9 @@ pub struct Loaded {
     stages: BTreeMap<String, stage::Stage>,
     readers: BTreeMap<String, reader::Reader>,
     extension: Option<unsafe extern "C" fn(id: *const c_char) -> *const c_void>,
+    /// Stays open: the loader knows a library by the name under which it was opened, which has this descriptor's number, and would
+    /// give it again for another file of that number.
+    _sealed: std::fs::File,
 }
 
 /// The name of the extension that describes files.
@@ -144,7 +147,14 @@ fn load(
     enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
 ) -> Result<Loaded, Refusal> {
     let (file, manifest) = (admitted.file(), admitted.manifest());
-    let address = format!("/proc/self/fd/{}", file.sealed().as_raw_fd());
+    let sealed = file.sealed().try_clone().map_err(|error| {
+        Refusal::new(
+            "E0509",
+            format!("its memory cannot be opened once more: {error}"),
+            "raise the limit of open files",
+        )
+    })?;
+    let address = format!("/proc/self/fd/{}", sealed.as_raw_fd());
     // SAFETY: the library's constructors run here: that is what its user asked for by naming it in a pipeline, and the bytes
     // are those that were hashed and whose segments were checked.
     let library = unsafe { Library::open(Some(&address), RTLD_NOW | RTLD_LOCAL) };
@@ -229,6 +239,7 @@ fn load(
         stages,
         readers,
         extension: plugin.extension,
+        _sealed: sealed,
     })
 }
 

@@ -124,7 +124,7 @@ unsafe extern "C" fn cancelled(of: *mut weir_abi::Call) -> i32 {
 /// A fresh batch's address, with one reference for the plugin.
 fn handed(batch: Result<HostBatch, String>, call: &Call) -> *mut Batch {
     match batch {
-        Ok(batch) => HostBatch::into_ptr(Arc::new(batch)),
+        Ok(batch) => HostBatch::into_ptr(Arc::new(batch.of_call(call.number))),
         Err(what) => {
             call.breach(what);
             std::ptr::null_mut()
@@ -248,6 +248,9 @@ unsafe extern "C" fn emit(of: *mut weir_abi::Call, port: u32, batch: *mut Batch)
     // SAFETY: the caller gives up one reference, also when this fails.
     let batch = unsafe { Arc::from_raw(HostBatch::of(batch)) };
     let Some(call) = call else { return status::USE };
+    if batch.call() != call.number {
+        return call.breach("it emitted a batch that it made in another call");
+    }
     match batch.emit(port as usize) {
         Ok(told) => call.tell(told),
         Err(what) => call.breach(what),

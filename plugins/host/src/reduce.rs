@@ -4,7 +4,7 @@
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
 use crate::batch::{HostBatch, place, slide};
-use crate::call::{Place, Said, Task, Told};
+use crate::call::{Place, Task, Told};
 use crate::columns::Output;
 use crate::held::Held;
 use crate::instance::{Holder, Pool};
@@ -400,12 +400,6 @@ impl Reduce for PluginReduce {
                 unsafe { close(me, number) }
             }
         });
-    }
-}
-
-impl From<Said> for StageError {
-    fn from(said: Said) -> StageError {
-        StageError::new(said.what, said.help)
     }
 }
 

@@ -177,6 +177,7 @@ impl Source for PluginSource {
             })
             .map_err(|error| self.failure(slide, error.into()))?;
         let handle = Arc::new(Handle {
+            _pool: self.pool.clone(),
             stage: self.pool.stage,
             who: self.pool.who.clone(),
             handle,
@@ -249,6 +250,8 @@ impl Of {
 
 /// An open slide of the plugin's.
 struct Handle {
+    /// A slide may point into the instance that opened it, which lives as long as this.
+    _pool: Arc<Pool>,
     stage: &'static Stage,
     who: Arc<Who>,
     handle: *mut c_void,

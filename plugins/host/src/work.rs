@@ -85,8 +85,11 @@ impl PluginWork {
                     body,
                 } => {
                     let outcome = &mut outcomes[row as usize * ports + port];
-                    if outcome.replace(body).is_some() {
-                        return Err(twice(row));
+                    match outcome {
+                        None => *outcome = Some(body),
+                        // A row that failed on one output has failed, whichever came first.
+                        Some(Body::Fail(_)) => {}
+                        Some(_) => return Err(twice(row)),
                     }
                 }
                 Told::Made { .. } => return Err(breach("it made a row of a slide".into())),
@@ -106,7 +109,6 @@ impl PluginWork {
                         false => said.what,
                     };
                     let failure = self.failure(batch, row as usize, what, said.help);
-                    // A row that failed on one output has failed.
                     outcomes[row as usize * ports..][..ports].fill(Some(failure));
                 }
             }

@@ -8,7 +8,7 @@ use crate::isolate::message::{
 };
 use crate::isolate::wire::{Garbage, Reader};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
 
@@ -47,6 +47,8 @@ pub(super) struct Lot {
     columns: Vec<Column>,
     _parts: Vec<Part>,
     slides: Arc<Slides>,
+    /// Number of the call that made it; 0 of an input.
+    call: AtomicU64,
     of: Of,
 }
 
@@ -84,6 +86,16 @@ impl Lot {
     /// The batch that a plugin names.
     pub fn of(batch: *const Batch) -> *const Lot {
         batch.cast()
+    }
+
+    /// Notes the call that made it, before a plugin knows it.
+    pub fn belongs_to(&self, call: u64) {
+        self.call.store(call, Ordering::Relaxed);
+    }
+
+    /// Whether that call made it: it can be emitted in no other.
+    pub fn is_of(&self, call: u64) -> bool {
+        self.call.load(Ordering::Relaxed) == call
     }
 
     /// Its address, for a plugin, with one reference.
@@ -124,6 +136,7 @@ impl Lot {
             columns,
             _parts: parts,
             slides,
+            call: AtomicU64::new(0),
             of,
         }
     }

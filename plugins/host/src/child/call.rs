@@ -75,6 +75,8 @@ pub(super) enum Task {
 
 /// A call.
 pub(super) struct ChildCall {
+    /// No other call of this process has it.
+    pub number: u64,
     pub world: Arc<World>,
     pub task: Task,
     desk: Mutex<Desk>,
@@ -93,6 +95,7 @@ struct Desk {
 impl ChildCall {
     pub fn new(world: &Arc<World>, task: Task) -> Arc<ChildCall> {
         Arc::new(ChildCall {
+            number: crate::call::next_number(),
             world: world.clone(),
             task,
             desk: Mutex::default(),

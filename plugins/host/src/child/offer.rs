@@ -99,7 +99,10 @@ unsafe extern "C" fn cancelled(of: *mut weir_abi::Call) -> i32 {
 
 fn handed(lot: Result<Arc<Lot>, String>, call: &ChildCall) -> *mut Batch {
     match lot {
-        Ok(lot) => Lot::into_ptr(lot),
+        Ok(lot) => {
+            lot.belongs_to(call.number);
+            Lot::into_ptr(lot)
+        }
         Err(what) => {
             call.breach(what);
             std::ptr::null_mut()
@@ -251,6 +254,9 @@ unsafe extern "C" fn emit(of: *mut weir_abi::Call, port: u32, batch: *mut Batch)
     // SAFETY: the caller gives up one reference, also when this fails.
     let lot = unsafe { Arc::from_raw(Lot::of(batch)) };
     let Some(call) = call else { return status::USE };
+    if !lot.is_of(call.number) {
+        return call.breach("it emitted a batch that it made in another call");
+    }
     let deed = match lot.emit(port) {
         Ok((What::Rows(source), columns)) => Deed::Rows {
             port,

@@ -108,6 +108,46 @@ fn case_backward_refused() {
 }
 
 #[test]
+#[ignore = "a case, run by the tests below"]
+fn case_backward_alone() {
+    if !emulated::inside() {
+        return;
+    }
+    for (shape, dtype) in [(SHAPES[1], Dtype::F32), (SHAPES[2], Dtype::Bf16)] {
+        let lengths = [131, 0, 1, 21];
+        let (case, d) = (Case::random(7, shape, &lengths, dtype), shape.d);
+        let dz = case.random_gradient();
+        let batch = case.backward(&device(), SQUARED, &dz, None, true, false);
+        for bag in 0..lengths.len() {
+            let own = &dz[bag * d..(bag + 1) * d];
+            let alone = case
+                .alone(bag)
+                .backward(&device(), SQUARED, own, None, true, false);
+            let rows = case.bags.rows(bag);
+            let there = &batch.features[rows.start * d..rows.end * d];
+            let same = alone
+                .features
+                .iter()
+                .zip(there)
+                .all(|(alone, there)| alone.to_bits() == there.to_bits());
+            assert!(
+                same && alone.features.len() == there.len(),
+                "bag {bag} alone differs"
+            );
+        }
+    }
+}
+
+/// The head's gradient is a sum over all bags; that by the features is each bag's own.
+#[test]
+fn the_features_gradient_of_a_bag_alone_has_the_bits_that_it_has_in_a_batch() {
+    for capability in [(8, 0), (9, 0)] {
+        let setting = machine(capability, 0, true);
+        run(PLAIN, &setting, "backward::case_backward_alone").passed();
+    }
+}
+
+#[test]
 fn backward_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
     same_bits(PLAIN, (8, 0), "backward::case_backward");
     run(

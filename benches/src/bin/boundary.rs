@@ -69,7 +69,7 @@ fn text(plugin: &Path, table: &str, through: bool) -> String {
         false => ("", "tiles"),
     };
     format!(
-        "weir = 1\n[run]\nout = \"out\"\nworkers = 1\n[plugin.pass]\npath = {plugin:?}\n{table}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = 256\nmpp = 4.0\ntissue = \"none\"\n{stage}[stage.score]\nuse = \"free-scorer\"\nin = \"{from}\"\n[stage.end]\nuse = \"null-sink\"\nin = \"score\"\n",
+        "weir = 1\n[run]\nout = \"out\"\nworkers = 1\n[plugin.pass]\npath = {plugin:?}\n{table}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = 256\nmpp = 4.0\ntissue = \"none\"\n{stage}[stage.score]\nuse = \"free-scorer\"\nin = \"{from}\"\n[stage.top]\nuse = \"top-k\"\nin = \"score\"\nhighest = 8\nlowest = 8\n[stage.chosen]\nuse = \"tile-fetch\"\nin = \"top\"\n[stage.end]\nuse = \"null-sink\"\nin = \"chosen\"\n",
         slide.display().to_string()
     )
 }

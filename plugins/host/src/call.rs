@@ -190,6 +190,11 @@ impl Call {
         self.over.notify_all();
     }
 
+    /// Whether the plugin completed it.
+    pub(crate) fn is_completed(&self) -> bool {
+        self.desk().completed.is_some()
+    }
+
     /// Waits until the plugin completes a call that it left pending; `cancel` is called once when the run is being stopped.
     pub(crate) fn wait(&self, cancel: impl Fn()) -> Status {
         let mut cancelled = false;

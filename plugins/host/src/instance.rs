@@ -372,6 +372,9 @@ impl Pool {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
         self.give_back(instance.clone());
+        if said != status::PENDING && call.is_completed() {
+            call.breach("it completed a call and did not return WEIR_PENDING");
+        }
         if said == status::PENDING {
             said = call.wait(|| {
                 if let Some(cancel) = self.stage.cancel {

@@ -39,7 +39,7 @@ typedef struct { const char *ptr; size_t len; } weir_str;
 typedef int32_t weir_status;
 #define WEIR_OK               0  /* done                                                                                   */
 #define WEIR_PENDING          1  /* process() only: the plugin keeps the call and ends it with host->complete()            */
-#define WEIR_IDLE             2  /* next() only: nothing yet; host->wake() will follow                                     */
+#define WEIR_IDLE             2  /* next() only: nothing yet; the host asks again within some milliseconds                 */
 #define WEIR_END              3  /* slide(), next(): nothing more, ever                                                    */
 #define WEIR_E_FAIL         (-1) /* this cannot be done: rows are tried alone, then what fails is a failed tile            */
 #define WEIR_E_RETRY        (-2) /* the same call may succeed later: a busy device, a lost link                            */
@@ -180,8 +180,8 @@ typedef struct weir_host {
   /* The same for a reduce, in complete_slide(): rows of the slide that it speaks of, by their tiles (weir_key.tile of rows
    * that hold, or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
   weir_batch *(*batch_for)(weir_call *, uint32_t port, uint64_t slide, uint32_t n_rows, const uint64_t *tiles);
-  /* The input as a batch of an output port of the same type, to be changed in place: rows that nobody else holds are the
-   * very ones, others are copied. NULL on failure. The caller has one reference.                             [any-thread] */
+  /* The input as a batch of an output port of the same type, to be changed: pixels only. The rows are copies, since a call
+   * that fails is made again, row by row. NULL on failure. The caller has one reference.                     [any-thread] */
   weir_batch *(*batch_edit)(weir_call *, uint32_t port);
   /* Keeps a batch beyond the call in which it was handed over; every retain has its release.                 [any-thread] */
   void (*batch_retain)(const weir_batch *);
@@ -202,7 +202,8 @@ typedef struct weir_host {
 
   /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards.        [any-thread] */
   void (*complete)(weir_call *, weir_status);
-  /* next() of this slide has something again. `slide` is what open() was given as its key.                   [any-thread] */
+  /* Reserved: next() of this slide has something again. Hosts of 1.0 ask again by themselves; this does nothing, and the key
+   * that open() is given is NULL.                                                                            [any-thread] */
   void (*wake)(void *slide_key);
   /* The folder of the run's outputs, absolute; valid as long as the instance.                                     [setup] */
   weir_str (*folder)(weir_call *);
@@ -238,7 +239,8 @@ typedef struct weir_stage {
   weir_status (*create)(const weir_host *, weir_call *, const weir_value *values, uint32_t n_values, void **self);
   /* [setup] no call is in flight and none will follow. */
   void (*destroy)(void *self);
-  /* [setup] optional: a size of an output that the manifest left open, known once the parameters are (a model's width). */
+  /* Reserved: a size of an output that the manifest left open. Hosts of 1.0 do not ask: sizes are numbers or parameters, so
+   * that a file is checked without running anything. */
   weir_status (*resolve)(void *self, weir_call *, uint32_t port, const char *symbol, int64_t *size);
   /* [any-thread] optional: complete all pending calls soon. */
   void (*cancel)(void *self);
@@ -265,7 +267,7 @@ typedef struct weir_stage {
   /* [setup] slide number i in order, from 0 on; WEIR_END when there is none. The host copies what `out` points to; only id
    * and path must be there. */
   weir_status (*slide)(void *self, weir_call *, uint64_t i, weir_slide *out);
-  /* [work] may take its time. `out` is completed: size, um/px. slide_key is for host->wake(). A failure ends this slide. */
+  /* [work] may take its time. `out` is completed: size, um/px. slide_key is NULL. A failure ends this slide. */
   weir_status (*open)(void *self, weir_call *, uint64_t i, void *slide_key, weir_slide *out, void **slide);
   /* [work] returns at once: WEIR_OK with a step, WEIR_IDLE, or WEIR_END when the slide is complete. One call at a time a slide. */
   weir_status (*next)(void *slide, weir_call *, weir_step *out);

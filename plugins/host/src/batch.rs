@@ -1,8 +1,9 @@
 //! A batch as a plugin sees it: the header's struct, and behind it what holds its memory.
 
 use crate::call::{Place, Said, Told, Who};
-use crate::columns::{self, Beside, Draft, Output, Part};
+use crate::columns::{self, Draft, Output, Part};
 use crate::reduce::{About, Known};
+use crate::shown::{self, Beside};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::Str;
 use weir_abi::column::{Batch, Column};
@@ -154,7 +155,7 @@ impl HostBatch {
             rows.push(row(key, &body, &infos[at], at));
             bodies.push(body);
         }
-        let (parts, beside) = columns::of_bodies(&bodies)?;
+        let (parts, beside) = shown::of_bodies(&bodies)?;
         Ok(HostBatch::new(
             rows,
             infos,

@@ -55,6 +55,7 @@ mod reduce;
 pub mod refusal;
 pub mod rules;
 mod schema;
+mod shown;
 mod sink;
 mod source;
 mod tables;

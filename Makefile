@@ -4,7 +4,7 @@
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
 # make bench-kernels  the kernels on the processor, and beside PyTorch, numpy and ONNX Runtime
-# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers; under 9 minutes
+# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers, burn, sanitizer, profiles; under 10 minutes
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -111,8 +111,9 @@ KERNELS := $(TARGET)/release/weir-bench-kernels
 bench-kernels:
 	cargo build --release -p weir-bench-kernels
 	$(KERNELS) --check
-	$(KERNELS) --plot benches/results/roofline.png | tee benches/results/kernels.md
+	$(KERNELS) --budget 240 --plot benches/results/roofline.png | tee benches/results/kernels.md
 	benches/peers/kernels $(KERNELS) figures | tee benches/results/kernels-peers.md
+	benches/peers/kernels $(KERNELS) grid | tee benches/results/kernels-grid.md
 
 bench-gpu:
 	[ -x $(KERNELS) ] || cargo build --release -p weir-bench-kernels

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# One run on a GPU: bits, errors against f64, the bench, the peers where PyTorch is, a profile where ncu is. Under 8 minutes.
+# One run on a GPU: bits, errors against f64, the bench, the peers where PyTorch is, the sanitizer and profiles where NVIDIA's tools
+# are, and the demo's networks by burn's CUDA back end where the program has it. Its limits add up to 9.5 minutes.
 #   benches/peers/gpu.sh PROGRAM [FOLDER]
-# PROGRAM is a built `weir` or `weir-bench-kernels`; the machine needs nothing but a driver. What is found goes to FOLDER ($OUT
-# where it is set, else benches/results/gpu): kernels.md (tables), *.jsonl, roofline.png, trace.json, log.
+# PROGRAM is a built `weir` or `weir-bench-kernels`; the machine needs nothing but a driver. For burn: a `weir` that was built with
+# `--features cuda`, in its checkout. What is found goes to FOLDER ($OUT where it is set, else benches/results/gpu): kernels.md
+# (tables), *.jsonl, roofline.png, trace.json, log.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 program=$(realpath "${1:?name the program: a built weir or weir-bench-kernels}")
@@ -33,22 +35,56 @@ step() {
 } >"$folder/kernels.md"
 : >"$folder/log"
 
-step "Bits and errors over small shapes" 90 "${command[@]}" --check --json "$folder/check.jsonl"
-step "Bench" 170 "${command[@]}" --budget 100 --json "$folder/bench.jsonl" --plot "$folder/roofline.png" --trace "$folder/trace.json"
+step "Bits and errors over small shapes" 60 "${command[@]}" --check --json "$folder/check.jsonl"
+step "Bench" 130 "${command[@]}" --budget 80 --json "$folder/bench.jsonl" --plot "$folder/roofline.png" --trace "$folder/trace.json"
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   # The stated shapes come first in the bench, so the peers take those.
-  echo "peers: begun" >>"$folder/log"
-  timeout 120 python3 "$here/pool.py" "$folder/bench.jsonl" --device cuda --most 15 --seconds 0.5 \
+  timeout 100 python3 "$here/pool.py" "$folder/bench.jsonl" --device cuda --most 15 --seconds 0.5 \
     >"$folder/peers.jsonl" 2>>"$folder/log" || echo "peers: cut off or failed, see log" | tee -a "$folder/log"
-  step "Beside PyTorch" 60 "${command[@]}" --budget 20 --peers "$folder/peers.jsonl"
+  step "Beside PyTorch" 40 "${command[@]}" --budget 15 --peers "$folder/peers.jsonl"
 else
   echo "peers: no PyTorch that sees this GPU" | tee -a "$folder/log"
 fi
+
+# The engine's networks by burn on the card, beside the same on the processor: the pages say that they agree to some digits, and
+# which digits is what this shows. burn ends the process where a device fails, so a failure here is a line in the log.
+if [[ $(basename "$program") == weir ]] && "$program" doctor 2>/dev/null | grep -q "this build has burn's CUDA back end"; then
+  by_burn() {
+    local where
+    cd "$here/../.." || return
+    for where in cpu "$device"; do
+      "$program" run pipelines/demo.weir.toml --executor burn --device "$where" --again --out "$folder/burn-${where%%:*}" || return
+    done
+    head "$folder"/burn-*/predictions.csv
+  }
+  export -f by_burn
+  export here program device folder
+  step "The demo's networks by burn" 60 bash -c by_burn
+else
+  echo "burn: not tried, as this program is without burn's CUDA back end: cargo build --release -p weir --features cuda" | tee -a "$folder/log"
+fi
+
+# Out of bounds and misaligned addresses, then shared memory that is read before it is written by all, over (a) to (e).
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck; do
+    for cases in "8x40 -ragged -masked" tiles; do
+      step "compute-sanitizer, $tool, $cases" 20 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "${command[@]}" --check --filter "$cases"
+    done
+  done
+else
+  echo "compute-sanitizer: not on this machine" | tee -a "$folder/log"
+fi
 if command -v ncu >/dev/null; then
   # The clocks are left as they are: the card is shared with whoever comes next.
-  step "Profile of (b)" 60 ncu --clock-control none --kernel-name regex:weir_ --launch-skip 4 --launch-count 4 \
-    --section SpeedOfLight --section MemoryWorkloadAnalysis --section Occupancy \
-    "${command[@]}" --filter "pool.forward squared-average bf16 64x4096 d1024 -ragged -masked" --budget 4
+  for case in "(b):pool.forward squared-average bf16 64x4096 d1024 -ragged -masked" \
+    "(c):gated-pool.forward squared-average bf16 64x4096 d1024 l256 -ragged -masked"; do
+    step "Profile of ${case%%:*}" 50 ncu --clock-control none --kernel-name regex:weir_ --launch-skip 4 --launch-count 4 \
+      --section SpeedOfLight --section MemoryWorkloadAnalysis --section Occupancy \
+      "${command[@]}" --filter "${case#*:}" --budget 4
+  done
+else
+  echo "ncu: not on this machine" | tee -a "$folder/log"
 fi
 tail -n 60 "$folder/kernels.md"
 exit $wrong

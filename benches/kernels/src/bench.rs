@@ -6,7 +6,7 @@ use crate::ceilings::Processor;
 use crate::compare::Verdict;
 use crate::cost::cost;
 use crate::device::Card;
-use crate::grid::{Axes, cases, full_card, whole_slide};
+use crate::grid::{Axes, cases, ends_of_axes, full_card, whole_slide};
 use crate::machine::Machine;
 use crate::measure::Bench;
 use crate::nvtx::Ranges;
@@ -224,7 +224,11 @@ fn asked(options: &Options, card: bool) -> Result<Vec<Case>, Fault> {
         } else {
             Axes::processor()
         };
-        let (first, rest) = (stated(card), cases(&axes));
+        let mut first = stated(card);
+        if !card {
+            first.extend(ends_of_axes());
+        }
+        let rest = cases(&axes);
         let rest = rest.into_iter().filter(|case| !first.contains(case));
         all.extend(first.iter().copied().chain(rest));
     }

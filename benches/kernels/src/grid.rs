@@ -91,6 +91,57 @@ pub fn whole_slide() -> [Case; 5] {
     [pool, gated, backward, kept, step]
 }
 
+/// One case at each end of each axis, so that a budget that does not last for the grid still shows how far every kernel reaches:
+/// many bags and few, the shortest and the longest, the narrowest and the widest. Forward, and backward where bags are many.
+pub fn ends_of_axes() -> Vec<Case> {
+    let [pool, ..] = whole_slide();
+    let mut all = Vec::new();
+    for (kernel, l) in [(Kernel::Pool, 0), (Kernel::Gated, 256)] {
+        let mut of = |backward, bags, rows, ragged, d, l| {
+            all.push(Case {
+                kernel,
+                backward,
+                bags,
+                rows,
+                ragged,
+                d,
+                l,
+                ..pool
+            });
+        };
+        for backward in [false, true] {
+            of(backward, 64, 128, false, 1024, l);
+            of(backward, 2000, 32, true, 1024, l);
+        }
+        of(false, 1, 32, false, 128, l);
+        of(false, 8, 32, false, 1024, l);
+        of(false, 8, 128, false, 1024, l);
+        of(false, 8, 1024, false, 128, l);
+        of(false, 8, 1024, false, 1536, l);
+        if kernel == Kernel::Gated {
+            of(false, 8, 1024, false, 1024, 128);
+            of(false, 8, 1024, false, 1024, 512);
+        }
+    }
+    for (kernel, d) in [(Kernel::Weights, 0), (Kernel::TopK, 64)] {
+        let few = [
+            (1, 32, false),
+            (64, 1024, false),
+            (2000, 32, true),
+            (2000, 1024, false),
+        ];
+        all.extend(few.map(|(bags, rows, ragged)| Case {
+            kernel,
+            bags,
+            rows,
+            ragged,
+            d,
+            ..pool
+        }));
+    }
+    all
+}
+
 /// The shapes on which the project's figures of a card are stated: large equal bags, and 2,000 small ragged ones.
 pub fn full_card() -> Vec<Case> {
     let [pool, ..] = whole_slide();
@@ -210,6 +261,25 @@ mod tests {
             let unique: HashSet<&String> = names.iter().collect();
             assert_eq!(unique.len(), names.len());
         }
+    }
+
+    #[test]
+    fn the_ends_of_the_axes_are_cases_of_the_grid_and_reach_every_value() {
+        let grid: HashSet<String> = cases(&Axes::processor()).iter().map(Case::name).collect();
+        let ends = ends_of_axes();
+        for case in &ends {
+            assert!(grid.contains(&case.name()), "{}", case.name());
+        }
+        let shown = |value: fn(&Case) -> usize, kernel| -> HashSet<usize> {
+            let of_kernel = ends.iter().filter(|case| case.kernel == kernel);
+            of_kernel.map(value).collect()
+        };
+        for kernel in [Kernel::Pool, Kernel::Gated] {
+            assert!(shown(|case| case.bags, kernel).is_superset(&[1, 8, 64, 2000].into()));
+            assert!(shown(|case| case.rows, kernel).is_superset(&[32, 128, 1024].into()));
+            assert!(shown(|case| case.d, kernel).is_superset(&[128, 1024, 1536].into()));
+        }
+        assert!(shown(|case| case.l, Kernel::Gated).is_superset(&[128, 256, 512].into()));
     }
 
     #[test]

@@ -4,13 +4,14 @@ use super::rows::{self, Value};
 use super::trials::No;
 use super::values;
 use crate::batch::HostBatch;
-use crate::call::{CallError, Place, Task, Told, Who};
+use crate::call::{CallError, Rows as Frame, Said, Task, Who};
 use crate::columns::Output;
 use crate::instance::{Pool, Runner};
 use crate::load::Loaded;
 use crate::manifest::{Dim, Stage};
+use crate::outcomes::{Outcome, Outcomes};
 use crate::parameters::Parameters;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use weir_abi::{stage, status};
 use weir_pipeline::{Rows, Values};
@@ -64,7 +65,7 @@ impl Stand {
             who,
             Parameters::new(self.about, values),
             self.about.concurrency,
-            1,
+            self.is_work().then_some(1),
             Duration::from_secs(60),
         )
     }
@@ -116,78 +117,62 @@ impl Stand {
         matches!(self.about.rows, Rows::Map | Rows::Filter)
     }
 
-    /// A call with these rows.
+    /// A call with these rows: of a map or a filter, what became of each row.
     pub fn process(
         &self,
         pool: &Pool,
         port: usize,
         values: Vec<Value>,
-    ) -> Result<Vec<Told>, CallError> {
+    ) -> Result<Outcomes, CallError> {
         let n = values.len();
-        let input = match HostBatch::input(values) {
-            Ok(input) => Arc::new(input),
-            Err(what) => {
-                let said = crate::call::Said {
-                    what,
-                    ..Default::default()
-                };
-                let status = status::FAIL;
-                return Err(CallError { status, said });
-            }
-        };
-        let task = match self.is_work() {
-            true => Task::Rows {
-                input: input.clone(),
-                outputs: self.outputs(),
-                leases: Mutex::new((0..n).map(|_| None).collect()),
+        let rows = values.iter().map(|(key, body, info)| (*key, body, info));
+        // SAFETY: the values live until the call is over.
+        let input = unsafe { HostBatch::input(rows, 0) }.map(Arc::new);
+        let input = input.map_err(|what| CallError {
+            status: status::FAIL,
+            said: Said {
+                what,
+                ..Said::default()
             },
-            false => Task::Setup,
+        })?;
+        let batch = input.as_ptr();
+        let task = match self.is_work() {
+            true => {
+                let mut outcomes = Outcomes::default();
+                let filter = self.about.rows == Rows::Filter;
+                outcomes.reset(n, self.about.outs.len(), filter);
+                Task::Rows(Box::new(Frame {
+                    input,
+                    outputs: self.outputs(),
+                    leases: Vec::new(),
+                    outcomes,
+                }))
+            }
+            false => Task::Take(input),
         };
-        pool.call(task, |stage, me, call| match stage.process {
+        let done = pool.call(task, |stage, me, call| match stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
-            Some(process) => unsafe { process(me, call, port as u32, input.as_ptr()) },
+            Some(process) => unsafe { process(me, call, port as u32, batch) },
             None => status::UNSUPPORTED,
+        })?;
+        Ok(match done {
+            Task::Rows(rows) => rows.outcomes,
+            _ => Outcomes::default(),
         })
     }
 
-    /// What became of each row of a map or a filter, on each output, as text; an error where a row has none, or two.
-    pub fn outcomes(&self, n: usize, told: &[Told]) -> Result<Vec<String>, String> {
-        let ports = self.about.outs.len();
-        let mut all: Vec<Option<String>> = vec![None; n * ports];
-        for told in told {
-            let (row, range, text) = match told {
-                Told::Made {
-                    port,
-                    place: Place::Input(row),
-                    body,
-                } => (*row, *port..*port + 1, format!("{body:?}")),
-                Told::Made { .. } => return Err("it made a row of a slide".into()),
-                Told::Skipped { row, reason } => {
-                    if self.about.rows == Rows::Map {
-                        return Err(format!("a map left out row {row}"));
-                    }
-                    (*row, 0..ports, format!("left out: {reason}"))
-                }
-                Told::Failed { row, said } => (*row, 0..ports, format!("failed: {}", said.what)),
-            };
-            for port in range {
-                let place = &mut all[row as usize * ports + port];
-                if place.replace(text.clone()).is_some() {
-                    return Err(format!("row {row} has two outcomes"));
-                }
-            }
-        }
-        all.into_iter()
-            .enumerate()
-            .map(|(at, outcome)| match outcome {
-                Some(outcome) => Ok(outcome),
-                None if self.about.rows == Rows::Filter => Ok("left out".into()),
-                None => Err(format!(
-                    "row {} is lost on output `{}`: neither made nor failed",
-                    at / ports.max(1),
-                    self.about.outs[at % ports.max(1)].name
-                )),
-            })
-            .collect()
+    /// What became of each row of a map or a filter, on each output, as text; an error where a row is lost.
+    pub fn shown(&self, mut outcomes: Outcomes) -> Result<Vec<String>, String> {
+        let shown = |(row, port, outcome): (usize, usize, Outcome)| match outcome {
+            Outcome::Made(body) => Ok(format!("{body:?}")),
+            Outcome::Passed => Ok("as it came".into()),
+            Outcome::Skipped(reason) => Ok(format!("left out: {reason}")),
+            Outcome::Failed(said) => Ok(format!("failed: {}", said.what)),
+            Outcome::None => Err(format!(
+                "row {row} is lost on output `{}`: neither made nor failed",
+                self.about.outs[port].name
+            )),
+        };
+        outcomes.take().map(shown).collect()
     }
 }

@@ -243,7 +243,7 @@ fn batch(stand: &Stand, n: usize) -> Said {
             .process(&pool, port, stand.rows(port, n))
             .map_err(failed)?;
         if stand.is_work() {
-            let outcomes = stand.outcomes(n, &told).map_err(No::Failed)?;
+            let outcomes = stand.shown(told).map_err(No::Failed)?;
             if let Some(outcome) = outcomes
                 .iter()
                 .find(|outcome| outcome.starts_with("failed"))
@@ -323,14 +323,14 @@ fn parallel_stress(stand: &Stand) -> Said {
     let n = 8;
     let rows = stand.rows(0, n);
     let told = stand.process(&pool, 0, rows.clone()).map_err(failed)?;
-    let wanted = stand.outcomes(n, &told).map_err(No::Failed)?;
+    let wanted = stand.shown(told).map_err(No::Failed)?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     for _ in 0..50 {
                         let told = stand.process(&pool, 0, rows.clone()).map_err(failed)?;
-                        if stand.outcomes(n, &told).map_err(No::Failed)? != wanted {
+                        if stand.shown(told).map_err(No::Failed)? != wanted {
                             return Err(No::Failed(
                                 "calls at once gave another answer than one alone".into(),
                             ));
@@ -364,14 +364,14 @@ fn determinism(stand: &Stand) -> Said {
     let whole = {
         let pool = stand.ready()?;
         let told = stand.process(&pool, 0, rows.clone()).map_err(failed)?;
-        stand.outcomes(n, &told).map_err(No::Failed)?
+        stand.shown(told).map_err(No::Failed)?
     };
     let ports = stand.about.outs.len();
     // Another instance, backwards, in batches of another size.
     let pool = stand.ready()?;
     for (at, part) in rows.chunks(5).enumerate().rev() {
         let told = stand.process(&pool, 0, part.to_vec()).map_err(failed)?;
-        let own = stand.outcomes(part.len(), &told).map_err(No::Failed)?;
+        let own = stand.shown(told).map_err(No::Failed)?;
         if own != whole[at * 5 * ports..][..own.len()] {
             return Err(No::Failed(
                 "the same rows in another batch, or another order, gave other bits".into(),

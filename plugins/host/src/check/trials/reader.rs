@@ -1,0 +1,519 @@
+//! Tests of a slide reader: what it knows, refuses and says, and whether its regions are exactly those of the slide.
+
+use super::{No, Said, at_once, descriptors, resident, steady, wordless};
+use crate::check::fence::Fence;
+use crate::check::glass::{Glass, Rectangle, read};
+use crate::check::values;
+use crate::reader::PluginHandle;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use weir_slide::SlideError;
+use weir_slide::leveled::{Found, Handle};
+
+/// First bytes of a file that a reader is shown.
+const HEAD: usize = 4096;
+
+/// A slide that is copied in part is no larger.
+const COPIED: u64 = 256 << 20;
+
+/// Side of a region that is read, px.
+const SIDE: u32 = 192;
+
+fn failed(error: SlideError) -> No {
+    No::Failed(error.what)
+}
+
+fn head(path: &Path) -> Result<Vec<u8>, No> {
+    let mut head = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(HEAD as u64).read_to_end(&mut head))
+        .map_err(|error| No::Failed(format!("{}: {error}", path.display())))?;
+    Ok(head)
+}
+
+pub(super) fn sniff_noise(glass: &Glass) -> Said {
+    let mut random = values::by_seed(glass.seed);
+    let name = Path::new("/nonexistent/noise.bin");
+    let mut heads = vec![
+        Vec::new(),
+        vec![0; HEAD],
+        vec![0xff; HEAD],
+        b"slide,path\na,b\n".repeat(64),
+    ];
+    for len in [1, 2, 3, 4, 8, 131, 132, HEAD] {
+        heads.push(values::noise(&mut random, len));
+    }
+    for head in &heads {
+        let said = glass.sniff(name, head)?;
+        if said != 0 {
+            return Err(No::Failed(format!(
+                "sniff() says {said} of {} bytes of noise named `noise.bin`: 0 is not mine",
+                head.len()
+            )));
+        }
+        // By its own endings it may guess, but within bounds.
+        for ending in &glass.about.extensions {
+            glass.sniff(&Path::new("/nonexistent/noise").with_extension(ending), head)?;
+        }
+    }
+    let Ok(slide) = glass.slide() else {
+        return Ok(format!("{} heads; no slide was given", heads.len()));
+    };
+    let head = head(slide)?;
+    let said = glass.sniff(slide, &head)?;
+    if said == 0 {
+        return Err(No::Failed(format!(
+            "sniff() says 0 of {}, which is no slide of this reader then",
+            slide.display()
+        )));
+    }
+    // A file of that name that is not there: the answer comes from the name and the bytes.
+    let absent = Path::new("/nonexistent").join(slide.file_name().unwrap_or_default());
+    let other = glass.sniff(&absent, &head)?;
+    if other != said {
+        return Err(No::Failed(format!(
+            "sniff() says {said} of the slide, and {other} of the same bytes and name where there is no file: it reads nothing else"
+        )));
+    }
+    for len in (0..head.len().min(256)).step_by(7) {
+        glass.sniff(slide, &head[..len])?;
+    }
+    Ok(format!("{} heads; the slide's is {said} of 100", heads.len()))
+}
+
+/// Files that are no slide, or only half of one.
+fn broken(glass: &Glass) -> Result<Vec<(&'static str, PathBuf)>, No> {
+    let written = |name: String, bytes: &[u8]| -> Result<PathBuf, No> {
+        let path = glass.folder.join(name);
+        std::fs::write(&path, bytes)
+            .map_err(|error| No::Failed(format!("{}: {error}", path.display())))?;
+        Ok(path)
+    };
+    let slide = glass.slide().ok();
+    let own = slide.and_then(Path::extension).and_then(|it| it.to_str());
+    let ending = own.or(glass.about.extensions.first().map(String::as_str));
+    let ending = ending.unwrap_or("bin");
+    let mut random = values::by_seed(glass.seed);
+    let mut all = vec![
+        ("a file that is not there", glass.folder.join(format!("absent.{ending}"))),
+        ("a folder", glass.folder.clone()),
+        ("an empty file", written(format!("empty.{ending}"), &[])?),
+        (
+            "a file of noise",
+            written(format!("noise.{ending}"), &values::noise(&mut random, 1 << 16))?,
+        ),
+    ];
+    if let Some(slide) = slide {
+        // Its own sign, and then nothing that makes sense.
+        let mut bytes = head(slide)?;
+        bytes.truncate(64);
+        bytes.extend(values::noise(&mut random, 1 << 16));
+        all.push(("noise behind the slide's sign", written(format!("sign.{ending}"), &bytes)?));
+        bytes.truncate(64);
+        all.push(("the slide's sign alone", written(format!("start.{ending}"), &bytes)?));
+    }
+    Ok(all)
+}
+
+/// The first half of the slide, where it is not too large to be copied.
+fn half(glass: &Glass) -> Result<Option<PathBuf>, No> {
+    let slide = glass.slide()?;
+    let unread = |error: std::io::Error| No::Failed(format!("{}: {error}", slide.display()));
+    let about = std::fs::metadata(slide).map_err(unread)?;
+    if !about.is_file() || about.len() > COPIED {
+        return Ok(None);
+    }
+    let mut bytes = std::fs::read(slide).map_err(unread)?;
+    bytes.truncate(bytes.len() / 2);
+    let name = slide.file_name().unwrap_or_default();
+    let path = glass.folder.join("half");
+    std::fs::create_dir_all(&path).map_err(unread)?;
+    let path = path.join(name);
+    std::fs::write(&path, bytes).map_err(unread)?;
+    Ok(Some(path))
+}
+
+fn said_why(what: &str, error: &SlideError) -> Result<(), No> {
+    match wordless(&error.what) {
+        true => Err(No::Failed(format!("it refuses {what} and does not say why"))),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn open_refuses(glass: &Glass) -> Said {
+    let broken = broken(glass)?;
+    let mut before = 0;
+    for round in 0..12 {
+        for (what, path) in &broken {
+            match glass.open(path) {
+                Ok(handle) if handle.found().is_err() => {}
+                Ok(_) => {
+                    return Err(No::Failed(format!("it opened {what} as a slide")));
+                }
+                Err(error) => said_why(what, &error)?,
+            }
+        }
+        if round == 1 {
+            before = descriptors();
+        }
+    }
+    let left = descriptors().saturating_sub(before);
+    if left > 0 {
+        return Err(No::Failed(format!(
+            "{} files that it refused left {left} open",
+            broken.len() * 10
+        )));
+    }
+    let half = match half(glass) {
+        Ok(Some(half)) => half,
+        Ok(None) => return Ok(format!("{} files; the slide is too large to be cut", broken.len())),
+        Err(_) => return Ok(format!("{} files; no slide was given", broken.len())),
+    };
+    let cut = match glass.open(&half) {
+        Ok(cut) => cut,
+        Err(error) => {
+            said_why("half of the slide", &error)?;
+            return Ok(format!("{} files, and half of the slide", broken.len()));
+        }
+    };
+    // Its index may be whole. Then what it reads of the half is what the slide has there, or an error.
+    let whole = glass.opened()?;
+    let (mut same, mut refused) = (0, 0);
+    for at in rectangles(&whole.found().map_err(failed)?) {
+        match read(&cut, at, 0, 0) {
+            Ok(region) => {
+                if region.pixels != read(&whole, at, 0, 0).map_err(failed)?.pixels {
+                    return Err(No::Failed(format!(
+                        "of half of the slide it gives pixels at {at:?} that the slide does not have: damage is an error"
+                    )));
+                }
+                same += 1;
+            }
+            Err(error) => {
+                said_why("a region of half of the slide", &error)?;
+                refused += 1;
+            }
+        }
+    }
+    Ok(format!(
+        "{} files; of half of the slide {same} regions are whole and {refused} refused",
+        broken.len()
+    ))
+}
+
+/// Places that are read: the corners and the middle of the first, a middle and the last level.
+fn rectangles(found: &Found) -> Vec<Rectangle> {
+    let last = found.levels.len().saturating_sub(1);
+    let levels: BTreeSet<usize> = [0, last / 2, last].into();
+    let mut all = Vec::new();
+    for number in levels {
+        let Some(level) = found.levels.get(number) else {
+            continue;
+        };
+        let size = (level.width.min(SIDE), level.height.min(SIDE));
+        let far = (level.width - size.0, level.height - size.1);
+        let corners = [(0, 0), (far.0 / 2, far.1 / 2), far];
+        let corners: BTreeSet<(u32, u32)> = corners.into();
+        all.extend(corners.into_iter().map(|(x, y)| Rectangle {
+            level: number as u32,
+            corner: (x.into(), y.into()),
+            size,
+        }));
+    }
+    all
+}
+
+pub(super) fn facts_coherent(glass: &Glass) -> Said {
+    let handle = glass.opened()?;
+    let found = handle.found().map_err(failed)?;
+    let wrong = |what: String| Err(No::Failed(what));
+    if handle.found().map_err(failed)? != found {
+        return wrong("info() said something else when it was asked again".into());
+    }
+    if found.format.is_empty() {
+        return wrong("it does not say which format the slide has".into());
+    }
+    let Some(first) = found.levels.first().copied() else {
+        return wrong("the slide has no level".into());
+    };
+    for (number, level) in found.levels.iter().enumerate() {
+        if level.width == 0 || level.height == 0 {
+            return wrong(format!("level {number} has no pixels"));
+        }
+        if !(level.downsample.is_finite() && level.downsample > 0.999) {
+            return wrong(format!("level {number} is downsampled by {}", level.downsample));
+        }
+        // Formats that pad a level to whole tiles are allowed a tile.
+        let padded = |side: u32| f64::from(side.max(64));
+        let far = |of: u32, whole: u32, tile: u32| {
+            let (of, whole) = (f64::from(of) * level.downsample, f64::from(whole));
+            (of - whole).abs() > whole * 0.02 + padded(tile) * level.downsample
+        };
+        let tile = level.tile.unwrap_or((0, 0));
+        if far(level.width, first.width, tile.0) || far(level.height, first.height, tile.1) {
+            return wrong(format!(
+                "level {number} has {} x {} px, downsampled by {}, of {} x {} px",
+                level.width, level.height, level.downsample, first.width, first.height
+            ));
+        }
+    }
+    for (number, pair) in found.levels.windows(2).enumerate() {
+        if pair[1].width > pair[0].width || pair[1].downsample <= pair[0].downsample {
+            return wrong(format!(
+                "level {} is no smaller than level {number}: they go from the greatest to the smallest",
+                number + 1
+            ));
+        }
+    }
+    if (first.downsample - 1.0).abs() > 1e-9 {
+        return wrong(format!("level 0 is downsampled by {}", first.downsample));
+    }
+    if let Some(((x, y), _)) = found.pixel
+        && !(x.is_finite() && y.is_finite() && x > 0.0 && y > 0.0)
+    {
+        return wrong(format!("a pixel is {x} x {y} um"));
+    }
+    let keys = handle.keys().map_err(failed)?;
+    if let Some(pair) = keys.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return wrong(format!(
+            "its property `{}` comes before `{}`: they are sorted by key, each once",
+            pair[0], pair[1]
+        ));
+    }
+    let names: BTreeSet<&str> = found.pictures.iter().map(|it| it.name.as_str()).collect();
+    if names.len() < found.pictures.len() || names.contains("") {
+        return wrong("two pictures have one name, or one has none".into());
+    }
+    if let Some(none) = found
+        .pictures
+        .iter()
+        .find(|picture| picture.width == 0 || picture.height == 0)
+    {
+        return wrong(format!("picture `{}` has no pixels", none.name));
+    }
+    Ok(format!(
+        "{}, {} levels, {} x {} px, {} properties",
+        found.format,
+        found.levels.len(),
+        first.width,
+        first.height,
+        keys.len()
+    ))
+}
+
+/// Those of the slide's rectangles that can be read, with their pixels.
+fn readable(
+    glass: &Glass,
+    handle: &PluginHandle,
+) -> Result<Vec<(Rectangle, Vec<u8>)>, No> {
+    let found = handle.found().map_err(failed)?;
+    let (mut all, mut why) = (Vec::new(), None);
+    for at in rectangles(&found) {
+        match read(handle, at, 0, 0x00) {
+            Ok(region) => all.push((at, region.pixels)),
+            Err(error) => {
+                said_why(&format!("{at:?}"), &error)?;
+                why = Some(error.what);
+            }
+        }
+    }
+    match (all.is_empty(), why) {
+        (true, Some(what)) => Err(No::Failed(format!(
+            "no region of {} can be read: {what}",
+            glass.slide()?.display()
+        ))),
+        _ => Ok(all),
+    }
+}
+
+/// A part of a region's pixels.
+fn part(pixels: &[u8], of: Rectangle, at: Rectangle) -> Vec<u8> {
+    let (left, top) = (
+        (at.corner.0 - of.corner.0) as usize,
+        (at.corner.1 - of.corner.1) as usize,
+    );
+    let rows = pixels.chunks(of.size.0 as usize * 3).skip(top);
+    rows.take(at.size.1 as usize)
+        .flat_map(|row| &row[left * 3..(left + at.size.0 as usize) * 3])
+        .copied()
+        .collect()
+}
+
+pub(super) fn regions_agree(glass: &Glass) -> Said {
+    let handle = glass.opened()?;
+    let mut n = 0;
+    for (at, pixels) in readable(glass, &handle)? {
+        let (width, height) = at.size;
+        // Four parts that overlap, and one of a single pixel.
+        let (w, h) = ((width / 2 + 5).min(width), (height / 2 + 3).min(height));
+        let corners = [(0, 0), (width - w, 0), (0, height - h), (width - w, height - h)];
+        let mut parts: Vec<_> = corners.into_iter().map(|corner| (corner, (w, h))).collect();
+        parts.push(((width / 3, height / 3), (1, 1)));
+        for ((x, y), size) in parts {
+            let one = Rectangle {
+                corner: (at.corner.0 + i64::from(x), at.corner.1 + i64::from(y)),
+                size,
+                ..at
+            };
+            let read = read(&handle, one, 0, 0xff).map_err(failed)?;
+            if read.pixels != part(&pixels, at, one) {
+                return Err(No::Failed(format!(
+                    "{one:?} has other pixels than the same place of {at:?}: a region is exactly its pixels, all of them"
+                )));
+            }
+            n += 1;
+        }
+    }
+    Ok(format!("{n} regions"))
+}
+
+pub(super) fn no_overrun(glass: &Glass) -> Said {
+    let handle = glass.opened()?;
+    let mut n = 0;
+    for (at, pixels) in readable(glass, &handle)? {
+        for gap in [0, 1, 29] {
+            let region = read(&handle, at, gap, 0x5a).map_err(failed)?;
+            if let Some(what) = region.beside {
+                return Err(No::Failed(format!("{at:?}: {what}")));
+            }
+            if region.pixels != pixels {
+                return Err(No::Failed(format!(
+                    "{at:?} has other pixels in rows that are {} bytes apart",
+                    at.size.0 as usize * 3 + gap
+                )));
+            }
+            n += 1;
+        }
+    }
+    Ok(format!("{n} regions"))
+}
+
+pub(super) fn outside_white(glass: &Glass) -> Said {
+    const OVER: i64 = 40;
+    let handle = glass.opened()?;
+    let found = handle.found().map_err(failed)?;
+    let mut n = 0;
+    for (number, level) in found.levels.iter().enumerate() {
+        let (width, height) = (i64::from(level.width), i64::from(level.height));
+        let places = [
+            (-OVER, -OVER),
+            (width - OVER, height - OVER),
+            (-OVER, height - OVER),
+            (width - OVER, -OVER),
+            (-1000, -1000),
+            (width + 10, height + 10),
+        ];
+        for corner in places {
+            let at = Rectangle {
+                level: number as u32,
+                corner,
+                size: (2 * OVER as u32, 2 * OVER as u32),
+            };
+            let region = read(&handle, at, 0, 0x5a).map_err(|error| {
+                No::Failed(format!(
+                    "{at:?}: {}: what lies outside of the slide is white",
+                    error.what
+                ))
+            })?;
+            let outside = |index: usize| {
+                let (x, y) = (index as i64 % (2 * OVER), index as i64 / (2 * OVER));
+                let (x, y) = (x + corner.0, y + corner.1);
+                x < 0 || y < 0 || x >= width || y >= height
+            };
+            let mut pixels = region.pixels.chunks_exact(3).enumerate();
+            if let Some((index, pixel)) =
+                pixels.find(|(index, pixel)| outside(*index) && **pixel != [255; 3])
+            {
+                return Err(No::Failed(format!(
+                    "{at:?}: its pixel number {index} lies outside of the slide and is {pixel:?}, not white"
+                )));
+            }
+            n += 1;
+        }
+    }
+    Ok(format!("{n} regions"))
+}
+
+pub(super) fn pictures(glass: &Glass) -> Said {
+    let handle = glass.opened()?;
+    let found = handle.found().map_err(failed)?;
+    for (number, picture) in found.pictures.iter().enumerate() {
+        let size = (picture.width, picture.height);
+        let bytes = size.0 as usize * size.1 as usize * 3;
+        let mut both = Vec::new();
+        for before in [0x00, 0xff] {
+            let mut fence = Fence::new(bytes, 1).map_err(No::Failed)?;
+            fence.bytes_mut().fill(before);
+            let said = handle.picture(number, size, fence.bytes_mut());
+            said.map_err(|error| {
+                No::Failed(format!("picture `{}`: {}", picture.name, error.what))
+            })?;
+            if !fence.is_whole() {
+                return Err(No::Failed(format!(
+                    "picture `{}`: it wrote beside its memory",
+                    picture.name
+                )));
+            }
+            both.push(fence.bytes_mut().to_vec());
+        }
+        if both[0] != both[1] {
+            return Err(No::Failed(format!(
+                "picture `{}` was not filled whole",
+                picture.name
+            )));
+        }
+    }
+    match found.pictures.len() {
+        0 => Err(No::Skipped("the slide has no pictures".into())),
+        n => Ok(format!("{n} pictures")),
+    }
+}
+
+pub(super) fn at_once_reads(glass: &Glass) -> Said {
+    const THREADS: usize = 4;
+    let common = glass.opened()?;
+    let wanted = readable(glass, &common)?;
+    at_once(THREADS, |thread| {
+        let own = match glass.is_parallel() {
+            true => None,
+            false => Some(glass.opened()?),
+        };
+        let handle = own.as_ref().unwrap_or(&common);
+        for round in 0..4 {
+            for at in 0..wanted.len() {
+                let (at, pixels) = &wanted[(at + thread + round) % wanted.len()];
+                let region = read(handle, *at, 0, 0x5a).map_err(failed)?;
+                if region.pixels != *pixels {
+                    return Err(No::Failed(format!(
+                        "{at:?} had other pixels when several threads read at once"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(match glass.is_parallel() {
+        true => format!("{THREADS} threads, one handle"),
+        false => format!("{THREADS} threads, each with its handle"),
+    })
+}
+
+pub(super) fn open_close(glass: &Glass) -> Said {
+    let (mut warm, mut before) = (0, 0);
+    for i in 0..50 {
+        let handle = glass.opened()?;
+        handle.found().map_err(failed)?;
+        drop(handle);
+        if i == 10 {
+            (warm, before) = (resident(), descriptors());
+        }
+    }
+    let left = descriptors().saturating_sub(before);
+    match left {
+        0 => steady(warm, 8 << 20),
+        n => Err(No::Failed(format!(
+            "40 handles that were closed left {n} files open"
+        ))),
+    }
+}

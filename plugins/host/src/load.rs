@@ -169,7 +169,9 @@ pub(crate) fn linked(sealed: &std::fs::File) -> Result<Library, Refusal> {
     // are those that were hashed and whose segments were checked.
     let library = unsafe { Library::open(Some(&address), RTLD_NOW | RTLD_LOCAL) };
     library.map_err(|error| {
-        let words = error.to_string();
+        // The loader's own words lie behind "dlopen failed".
+        let words = std::error::Error::source(&error)
+            .map_or_else(|| error.to_string(), ToString::to_string);
         let help = hint(&words);
         Refusal::new("E0509", format!("it cannot be loaded: {words}"), help)
     })

@@ -140,14 +140,26 @@ fn what_breaks_a_rule_of_the_file_is_named() {
 #[test]
 fn what_breaks_a_rule_of_parameters_and_instances_is_named() {
     fails("defaults", "bad.map: params-defaults", "five is too much");
-    fails("edge", "bad.map: params-edge", "which parameter is at fault");
+    fails(
+        "edge",
+        "bad.map: params-edge",
+        "which parameter is at fault",
+    );
     fails("fuzz", "bad.map: params-fuzz-in-range", "seven is too much");
-    fails("instance-leak", "bad.map: create-destroy-100", "keeps memory");
+    fails(
+        "instance-leak",
+        "bad.map: create-destroy-100",
+        "keeps memory",
+    );
     fails("mute", "bad.map: error-has-message", "does not say why");
     fails("mute-row", "bad.map: error-has-message", "black tiles");
     fails("mute-call", "bad.map: error-has-message", "black tiles");
     fails("blame", "bad.map: error-has-message", "`nonsense`");
-    fails("mute-read", "bad.tiles: error-has-message", "does not say why");
+    fails(
+        "mute-read",
+        "bad.tiles: error-has-message",
+        "does not say why",
+    );
 }
 
 #[test]
@@ -160,14 +172,31 @@ fn what_breaks_a_rule_of_rows_is_named() {
     fails("many-fail", "bad.map: max-rows", "that is too much");
     fails("lost", "bad.score: one-row", "neither made nor failed");
     fails("touch", "bad.map: input-untouched", "wrote to its input");
-    fails("range", "bad.score: output-matches-port-type", "a probability of 7");
-    fails("weight", "bad.weigh: output-matches-port-type", "a weight of 2");
+    fails(
+        "range",
+        "bad.score: output-matches-port-type",
+        "a probability of 7",
+    );
+    fails(
+        "weight",
+        "bad.weigh: output-matches-port-type",
+        "a weight of 2",
+    );
     fails("overread", "bad.map: no-overrun", "signal 11");
     fails("overwrite", "bad.map: no-overrun", "signal 11");
-    fails("underwrite", "bad.map: no-overrun", "beside a row that it made (pixels)");
+    fails("underwrite", "bad.map: no-overrun", "signal 11");
     fails("small-overwrite", "bad.score: no-overrun", "signal 11");
+    fails(
+        "small-underwrite",
+        "bad.score: no-overrun",
+        "beside a row that it made",
+    );
     fails("dies", "bad.map: panic-contained", "signal 6 (Aborted)");
-    fails("stays-broken", "bad.map: panic-contained", "after black tiles");
+    fails(
+        "stays-broken",
+        "bad.map: panic-contained",
+        "after black tiles",
+    );
     fails("thread", "bad.map: thread-hop", "another thread");
     fails("race", "bad.map: parallel-stress", "calls at once");
     fails("order", "bad.map: determinism", "gave other bits");
@@ -182,12 +211,36 @@ fn a_panic_that_the_plugin_catches_is_contained() {
 
 #[test]
 fn what_breaks_a_rule_of_batches_is_named() {
-    fails("keeps", "bad.map: batches-given-back", "it still has 20 batches");
-    fails("unmade", "bad.map: batches-given-back", "it still has 20 batches");
-    fails("releases", "bad.map: one-row", "released a batch that it did not have");
-    fails("emits-twice", "bad.map: one-row", "emitted a batch that it did not have");
-    fails("memory", "bad.map: 10k-batches-steady-memory", "keeps memory");
-    fails("slide-leak", "bad.weigh: 10k-batches-steady-memory", "keeps memory");
+    fails(
+        "keeps",
+        "bad.map: batches-given-back",
+        "it still has 20 batches",
+    );
+    fails(
+        "unmade",
+        "bad.map: batches-given-back",
+        "it still has 20 batches",
+    );
+    fails(
+        "releases",
+        "bad.map: one-row",
+        "released a batch that it did not have",
+    );
+    fails(
+        "emits-twice",
+        "bad.map: one-row",
+        "emitted a batch that it did not have",
+    );
+    fails(
+        "memory",
+        "bad.map: 10k-batches-steady-memory",
+        "keeps memory",
+    );
+    fails(
+        "slide-leak",
+        "bad.weigh: 10k-batches-steady-memory",
+        "keeps memory",
+    );
 }
 
 #[test]
@@ -202,12 +255,24 @@ fn what_breaks_a_rule_of_pending_calls_is_named() {
 
 #[test]
 fn what_breaks_a_rule_of_slides_is_named() {
-    fails("needs-rows", "bad.weigh: flush-order", "a slide without tiles");
+    fails(
+        "needs-rows",
+        "bad.weigh: flush-order",
+        "a slide without tiles",
+    );
     fails("needs-all", "bad.weigh: flush-order", "not all tiles came");
-    fails("remove-fails", "bad.weigh: flush-order", "failed without a word");
+    fails(
+        "remove-fails",
+        "bad.weigh: flush-order",
+        "failed without a word",
+    );
     fails("aborted", "bad.write: flush-order", "the slide failed");
     fails("finish", "bad.write: flush-order", "there was no slide");
-    fails("adds-up", "bad.weigh: remove-undoes", "another row after some");
+    fails(
+        "adds-up",
+        "bad.weigh: remove-undoes",
+        "another row after some",
+    );
     fails("counts", "bad.weigh: remove-undoes", "nothing had changed");
 }
 
@@ -215,11 +280,27 @@ fn what_breaks_a_rule_of_slides_is_named() {
 fn what_breaks_a_rule_of_sources_is_named() {
     fails("relists", "bad.tiles: slides-listed", "other slides");
     fails("pathless", "bad.tiles: slides-listed", "no path");
-    fails("outside", "bad.tiles: steps-in-order", "(1000, 0) lies outside");
-    fails("count", "bad.tiles: steps-in-order", "sends 7 tiles, and sent 6");
-    fails("restarts", "bad.tiles: steps-in-order", "WEIR_END is for ever");
+    fails(
+        "outside",
+        "bad.tiles: steps-in-order",
+        "(1000, 0) lies outside",
+    );
+    fails(
+        "count",
+        "bad.tiles: steps-in-order",
+        "sends 7 tiles, and sent 6",
+    );
+    fails(
+        "restarts",
+        "bad.tiles: steps-in-order",
+        "WEIR_END is for ever",
+    );
     fails("mute-step", "bad.tiles: steps-in-order", "without a reason");
-    fails("short", "bad.tiles: read-fills-all", "left bytes as they were");
+    fails(
+        "short",
+        "bad.tiles: read-fills-all",
+        "left bytes as they were",
+    );
     fails("source-over", "bad.tiles: read-fills-all", "signal 11");
     fails("source-race", "bad.tiles: reads-at-once", "reads at once");
     fails("other-bits", "bad.tiles: same-tiles-twice", "other bits");

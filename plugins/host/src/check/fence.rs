@@ -26,8 +26,7 @@ impl Fence {
         let room = len.next_multiple_of(align).max(1);
         let pages = room.next_multiple_of(PAGE);
         // The mapping holds the memory; the file need not stay open.
-        let Memory { mapping, file: _ } =
-            Memory::to_child(PAGE + pages + PAGE).map_err(failed)?;
+        let Memory { mapping, file: _ } = Memory::to_child(PAGE + pages + PAGE).map_err(failed)?;
         mapping.guard(0, PAGE).map_err(failed)?;
         mapping.guard(PAGE + pages, PAGE).map_err(failed)?;
         let at = PAGE + pages - len.next_multiple_of(align);
@@ -82,8 +81,7 @@ impl Fence {
         let around = [PAGE..self.at, end..PAGE + self.pages];
         around.into_iter().all(|range| {
             // SAFETY: inside the pages between the guards.
-            let bytes =
-                unsafe { std::slice::from_raw_parts(self.byte(range.start), range.len()) };
+            let bytes = unsafe { std::slice::from_raw_parts(self.byte(range.start), range.len()) };
             bytes.iter().all(|&byte| byte == PATTERN)
         })
     }
@@ -96,7 +94,14 @@ mod tests {
 
     #[test]
     fn a_row_ends_at_the_guard_and_what_is_written_around_it_is_seen() {
-        for (len, align) in [(0, 1), (1, 1), (12, 4), (30, 16), (PAGE, 16), (PAGE + 1, 16)] {
+        for (len, align) in [
+            (0, 1),
+            (1, 1),
+            (12, 4),
+            (30, 16),
+            (PAGE, 16),
+            (PAGE + 1, 16),
+        ] {
             let mut fence = Fence::new(len, align).unwrap();
             assert_eq!(fence.start() as usize % align, 0);
             let end = fence.start() as usize + len.next_multiple_of(align);

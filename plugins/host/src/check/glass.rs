@@ -44,7 +44,9 @@ impl Glass {
             about,
             table,
             who: Arc::new(Who::plugin(&manifest.name, &manifest.version)),
-            slide: set.map(PathBuf::from).or_else(|| given.slide.map(Path::to_owned)),
+            slide: set
+                .map(PathBuf::from)
+                .or_else(|| given.slide.map(Path::to_owned)),
             seed: given.seed,
             folder: given.folder.to_owned(),
         })
@@ -88,7 +90,11 @@ impl Glass {
     pub fn opened(&self) -> Result<PluginHandle, No> {
         let slide = self.slide()?;
         self.open(slide).map_err(|error| {
-            No::Failed(format!("it cannot open {}: {}", slide.display(), error.what))
+            No::Failed(format!(
+                "it cannot open {}: {}",
+                slide.display(),
+                error.what
+            ))
         })
     }
 }
@@ -112,9 +118,8 @@ pub(super) fn read(
     let row = width * 3;
     let pitch = row + gap;
     let len = (height.saturating_sub(1)) * pitch + row;
-    let unmade = |what: String| {
-        SlideError::new(weir_slide::Fault::Io, String::new(), what, String::new())
-    };
+    let unmade =
+        |what: String| SlideError::new(weir_slide::Fault::Io, String::new(), what, String::new());
     let mut fence = Fence::new(len, 1).map_err(unmade)?;
     fence.bytes_mut().fill(before);
     // SAFETY: the fence has all rows, and this alone.

@@ -145,7 +145,12 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         what,
         ms: start.elapsed().as_millis() as u64,
     };
-    let unmade = |what: String| finding(Verdict::Failed, format!("no process could be started: {what}"));
+    let unmade = |what: String| {
+        finding(
+            Verdict::Failed,
+            format!("no process could be started: {what}"),
+        )
+    };
     let folder = match Folder::new() {
         Ok(folder) => folder,
         Err(error) => return unmade(error.to_string()),
@@ -284,7 +289,9 @@ fn trial(errand: &Errand) -> trials::Said {
         return (trial.run)(&glass::Glass::new(loaded, stage, &given)?);
     }
     let mut stages = admitted.manifest().stages.iter();
-    let about = stages.find(|about| about.id == *stage).ok_or_else(unknown)?;
+    let about = stages
+        .find(|about| about.id == *stage)
+        .ok_or_else(unknown)?;
     let trial = trials::of_rows(about.rows)
         .find(|trial| trial.name == test)
         .ok_or_else(unknown)?;

@@ -94,7 +94,9 @@ pub(super) fn cancel_while_pending(stand: &Stand) -> Said {
     if calls.are_over() {
         return match watch::left_pending() {
             0 => Err(none_pending()),
-            n => Ok(format!("{n} calls, completed before anybody could cancel them")),
+            n => Ok(format!(
+                "{n} calls, completed before anybody could cancel them"
+            )),
         };
     }
     calls.enough.store(true, Ordering::SeqCst);

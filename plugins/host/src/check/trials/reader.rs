@@ -54,7 +54,10 @@ pub(super) fn sniff_noise(glass: &Glass) -> Said {
         }
         // By its own endings it may guess, but within bounds.
         for ending in &glass.about.extensions {
-            glass.sniff(&Path::new("/nonexistent/noise").with_extension(ending), head)?;
+            glass.sniff(
+                &Path::new("/nonexistent/noise").with_extension(ending),
+                head,
+            )?;
         }
     }
     let Ok(slide) = glass.slide() else {
@@ -79,10 +82,13 @@ pub(super) fn sniff_noise(glass: &Glass) -> Said {
     for len in (0..head.len().min(256)).step_by(7) {
         glass.sniff(slide, &head[..len])?;
     }
-    Ok(format!("{} heads; the slide's is {said} of 100", heads.len()))
+    Ok(format!(
+        "{} heads; the slide's is {said} of 100",
+        heads.len()
+    ))
 }
 
-/// Files that are no slide, or only half of one.
+/// Files that are no slide.
 fn broken(glass: &Glass) -> Result<Vec<(&'static str, PathBuf)>, No> {
     let written = |name: String, bytes: &[u8]| -> Result<PathBuf, No> {
         let path = glass.folder.join(name);
@@ -96,22 +102,41 @@ fn broken(glass: &Glass) -> Result<Vec<(&'static str, PathBuf)>, No> {
     let ending = ending.unwrap_or("bin");
     let mut random = values::by_seed(glass.seed);
     let mut all = vec![
-        ("a file that is not there", glass.folder.join(format!("absent.{ending}"))),
+        (
+            "a file that is not there",
+            glass.folder.join(format!("absent.{ending}")),
+        ),
         ("a folder", glass.folder.clone()),
         ("an empty file", written(format!("empty.{ending}"), &[])?),
         (
             "a file of noise",
-            written(format!("noise.{ending}"), &values::noise(&mut random, 1 << 16))?,
+            written(
+                format!("noise.{ending}"),
+                &values::noise(&mut random, 1 << 16),
+            )?,
         ),
     ];
-    if let Some(slide) = slide {
-        // Its own sign, and then nothing that makes sense.
+    Ok(all)
+}
+
+/// Files that begin as the slide does, of which nobody knows what a reader makes: an error, or something that can be read.
+fn begun(glass: &Glass) -> Result<Vec<PathBuf>, No> {
+    let slide = glass.slide()?;
+    let mut random = values::by_seed(glass.seed);
+    let mut all = Vec::new();
+    for (name, kept, noise) in [
+        ("sign", 64, 1 << 16),
+        ("start", 64, 0),
+        ("head", HEAD, 1 << 16),
+    ] {
         let mut bytes = head(slide)?;
-        bytes.truncate(64);
-        bytes.extend(values::noise(&mut random, 1 << 16));
-        all.push(("noise behind the slide's sign", written(format!("sign.{ending}"), &bytes)?));
-        bytes.truncate(64);
-        all.push(("the slide's sign alone", written(format!("start.{ending}"), &bytes)?));
+        bytes.truncate(kept);
+        bytes.extend(values::noise(&mut random, noise));
+        let path = glass.folder.join(name);
+        let path = path.with_extension(slide.extension().unwrap_or_default());
+        std::fs::write(&path, bytes)
+            .map_err(|error| No::Failed(format!("{}: {error}", path.display())))?;
+        all.push(path);
     }
     Ok(all)
 }
@@ -136,7 +161,9 @@ fn half(glass: &Glass) -> Result<Option<PathBuf>, No> {
 
 fn said_why(what: &str, error: &SlideError) -> Result<(), No> {
     match wordless(&error.what) {
-        true => Err(No::Failed(format!("it refuses {what} and does not say why"))),
+        true => Err(No::Failed(format!(
+            "it refuses {what} and does not say why"
+        ))),
         false => Ok(()),
     }
 }
@@ -167,9 +194,24 @@ pub(super) fn open_refuses(glass: &Glass) -> Said {
     }
     let half = match half(glass) {
         Ok(Some(half)) => half,
-        Ok(None) => return Ok(format!("{} files; the slide is too large to be cut", broken.len())),
+        Ok(None) => {
+            return Ok(format!(
+                "{} files; the slide is too large to be cut",
+                broken.len()
+            ));
+        }
         Err(_) => return Ok(format!("{} files; no slide was given", broken.len())),
     };
+    for path in begun(glass)? {
+        let read = glass.open(&path).and_then(|handle| {
+            let all = rectangles(&handle.found()?);
+            all.into_iter()
+                .try_for_each(|at| read(&handle, at, 0, 0).map(drop))
+        });
+        if let Err(error) = read {
+            said_why("what begins as the slide does", &error)?;
+        }
+    }
     let cut = match glass.open(&half) {
         Ok(cut) => cut,
         Err(error) => {
@@ -242,7 +284,10 @@ pub(super) fn facts_coherent(glass: &Glass) -> Said {
             return wrong(format!("level {number} has no pixels"));
         }
         if !(level.downsample.is_finite() && level.downsample > 0.999) {
-            return wrong(format!("level {number} is downsampled by {}", level.downsample));
+            return wrong(format!(
+                "level {number} is downsampled by {}",
+                level.downsample
+            ));
         }
         // Formats that pad a level to whole tiles are allowed a tile.
         let padded = |side: u32| f64::from(side.max(64));
@@ -303,10 +348,7 @@ pub(super) fn facts_coherent(glass: &Glass) -> Said {
 }
 
 /// Those of the slide's rectangles that can be read, with their pixels.
-fn readable(
-    glass: &Glass,
-    handle: &PluginHandle,
-) -> Result<Vec<(Rectangle, Vec<u8>)>, No> {
+fn readable(glass: &Glass, handle: &PluginHandle) -> Result<Vec<(Rectangle, Vec<u8>)>, No> {
     let found = handle.found().map_err(failed)?;
     let (mut all, mut why) = (Vec::new(), None);
     for at in rectangles(&found) {
@@ -347,7 +389,12 @@ pub(super) fn regions_agree(glass: &Glass) -> Said {
         let (width, height) = at.size;
         // Four parts that overlap, and one of a single pixel.
         let (w, h) = ((width / 2 + 5).min(width), (height / 2 + 3).min(height));
-        let corners = [(0, 0), (width - w, 0), (0, height - h), (width - w, height - h)];
+        let corners = [
+            (0, 0),
+            (width - w, 0),
+            (0, height - h),
+            (width - w, height - h),
+        ];
         let mut parts: Vec<_> = corners.into_iter().map(|corner| (corner, (w, h))).collect();
         parts.push(((width / 3, height / 3), (1, 1)));
         for ((x, y), size) in parts {

@@ -39,7 +39,10 @@ fn answers(stand: &Stand, made: &Made, rows: &[Vec<Value>]) -> Result<Vec<(usize
     let outputs = stand.about.outs.len();
     let all = outcomes(&*made.work()?, &rows[0], outputs).map_err(failed)?;
     if let Some(failure) = failure(&all) {
-        return Err(No::Failed(format!("a made-up row failed: {}", failure.what)));
+        return Err(No::Failed(format!(
+            "a made-up row failed: {}",
+            failure.what
+        )));
     }
     let all = all.into_iter().enumerate();
     Ok(all.map(|(at, body)| (at % outputs.max(1), body)).collect())
@@ -105,9 +108,9 @@ pub(super) fn output_matches(stand: &Stand) -> Said {
         match body {
             Body::Skip(_) | Body::Gone => {}
             body => {
-                numbers::fits(output.kind, &stand.shape(&output.shape), &body).map_err(
-                    |what| No::Failed(format!("on output `{}` it made {what}", output.name)),
-                )?;
+                numbers::fits(output.kind, &stand.shape(&output.shape), &body).map_err(|what| {
+                    No::Failed(format!("on output `{}` it made {what}", output.name))
+                })?;
                 made += 1;
             }
         }
@@ -329,6 +332,10 @@ pub(super) fn steady_memory(stand: &Stand) -> Said {
         }
     }
     let said = steady(warm, 8 << 20)?;
-    let what = if stand.is_of_slides() { "slides" } else { "batches" };
+    let what = if stand.is_of_slides() {
+        "slides"
+    } else {
+        "batches"
+    };
     Ok(format!("{done} {what}, {said}"))
 }

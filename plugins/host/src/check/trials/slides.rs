@@ -88,7 +88,10 @@ pub(super) fn flush_order(stand: &Stand) -> Said {
     // An end that was none: the slide grew.
     if live {
         let (port, row) = &late[0];
-        put(&mut gatherer, &[(*port, replaced(row, &late[late.len() - 1].1))]);
+        put(
+            &mut gatherer,
+            &[(*port, replaced(row, &late[late.len() - 1].1))],
+        );
     }
     gatherer.complete(ids[0], 3, Some(End::Complete));
     for &id in &ids {
@@ -99,9 +102,8 @@ pub(super) fn flush_order(stand: &Stand) -> Said {
     for (output, _, _, body) in &gatherer.told.versions {
         let port = &stand.about.outs[*output];
         if body.is_value() {
-            numbers::fits(port.kind, &stand.shape(&port.shape), body).map_err(|what| {
-                No::Failed(format!("on output `{}` it made {what}", port.name))
-            })?;
+            numbers::fits(port.kind, &stand.shape(&port.shape), body)
+                .map_err(|what| No::Failed(format!("on output `{}` it made {what}", port.name)))?;
         }
     }
     Ok(match gatherer.told.versions.len() {
@@ -116,7 +118,9 @@ pub(super) fn remove_undoes(stand: &Stand) -> Said {
         return Err(No::Skipped("what a sink writes is its own affair".into()));
     }
     if stand.about.batch_only {
-        return Err(No::Skipped("its manifest says that nothing is removed".into()));
+        return Err(No::Skipped(
+            "its manifest says that nothing is removed".into(),
+        ));
     }
     let id = SlideId::new(0, 0);
     let rows = of_slide(stand, 0, 12);
@@ -162,7 +166,8 @@ pub(super) fn remove_undoes(stand: &Stand) -> Said {
         match same {
             true => Ok(once),
             false => Err(No::Failed(
-                "complete_slide() gave other rows when it was called again and nothing had changed".into(),
+                "complete_slide() gave other rows when it was called again and nothing had changed"
+                    .into(),
             )),
         }
     };

@@ -42,11 +42,7 @@ pub(in crate::check) fn stage(real: &Stage) -> Stage {
 }
 
 /// The plugin's entry, with the host's functions as they are watched.
-pub(in crate::check) fn entered(
-    entry: Entry,
-    call: *mut Call,
-    out: *mut *const Plugin,
-) -> Status {
+pub(in crate::check) fn entered(entry: Entry, call: *mut Call, out: *mut *const Plugin) -> Status {
     // SAFETY: host and call live through the call, and `out` is a place for a pointer.
     inside(call, || unsafe { entry(&super::WATCHED, call, out) })
 }

@@ -152,7 +152,9 @@ fn is_open(call: *mut Call, function: &str) -> bool {
             false
         }
         Some(At::Completed) => {
-            wrong(format!("it called {function}() after it completed the call"));
+            wrong(format!(
+                "it called {function}() after it completed the call"
+            ));
             false
         }
         Some(At::Work | At::Pending) => true,

@@ -108,10 +108,7 @@ unsafe extern "C" fn batch_new(
     made_of_nothing(n_rows);
     match is_open(call, "batch_new") {
         true => given(
-            host!(
-                batch_new(call, port, n_rows, source),
-                std::ptr::null_mut()
-            ),
+            host!(batch_new(call, port, n_rows, source), std::ptr::null_mut()),
             false,
         ),
         false => std::ptr::null_mut(),
@@ -177,7 +174,9 @@ unsafe extern "C" fn emit(call: *mut Call, port: u32, batch: *mut Batch) -> Stat
         };
     }
     if !gave_back(batch) {
-        wrong("it emitted a batch that it did not have: its input, or one that it emitted or released before");
+        wrong(
+            "it emitted a batch that it did not have: its input, or one that it emitted or released before",
+        );
         return status::USE;
     }
     let batch = {

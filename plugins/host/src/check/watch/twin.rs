@@ -40,7 +40,11 @@ impl Twin {
             for (row, &from) in rows.iter().enumerate() {
                 // SAFETY: the caller's.
                 let bytes = unsafe { bytes(column, row) }?;
-                let align = if bytes < ALIGN { column.dtype.bytes().max(1) } else { ALIGN };
+                let align = if bytes < ALIGN {
+                    column.dtype.bytes().max(1)
+                } else {
+                    ALIGN
+                };
                 let mut fence = Fence::new(bytes, align)?;
                 if copy && bytes > 0 {
                     // SAFETY: the row has that many bytes, and the fence is nobody else's yet.

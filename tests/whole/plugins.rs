@@ -436,6 +436,20 @@ fn check_names_each_test_how_it_ended_and_what_is_missing() {
     assert_eq!(lines[0]["test"], "pending-completes-once");
     assert_eq!(lines[0]["verdict"], "failed");
     assert_eq!(lines[1]["failed"], 1);
+    let help = check("", &["--help"]).exits(0).out;
+    let page = std::fs::read_to_string(root().join("plugins/README.md")).unwrap();
+    let all = check("", &["--slide", glass, "--format", "json"])
+        .exits(0)
+        .out;
+    for line in all.lines().filter(|line| line.contains("\"test\"")) {
+        let test: Value = serde_json::from_str(line).unwrap();
+        let name = test["test"].as_str().unwrap();
+        assert!(help.contains(name), "{name} in\n{help}");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "{name} in plugins/README.md"
+        );
+    }
     let none = check("", &["--only", "nonsense"]).exits(2);
     assert!(none.err.contains("no test has that name"), "{}", none.err);
 }

@@ -101,7 +101,7 @@ fn broken(glass: &Glass) -> Result<Vec<(&'static str, PathBuf)>, No> {
     let ending = own.or(glass.about.extensions.first().map(String::as_str));
     let ending = ending.unwrap_or("bin");
     let mut random = values::by_seed(glass.seed);
-    let mut all = vec![
+    Ok(vec![
         (
             "a file that is not there",
             glass.folder.join(format!("absent.{ending}")),
@@ -115,8 +115,7 @@ fn broken(glass: &Glass) -> Result<Vec<(&'static str, PathBuf)>, No> {
                 &values::noise(&mut random, 1 << 16),
             )?,
         ),
-    ];
-    Ok(all)
+    ])
 }
 
 /// Files that begin as the slide does, of which nobody knows what a reader makes: an error, or something that can be read.

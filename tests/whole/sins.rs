@@ -343,7 +343,7 @@ fn what_a_slide_reader_does_wrong_at_a_slide_fails_that_slide_alone() {
         ("fail", ["the glass is cursed", "sin"]),
         ("shape", ["plugin `sin` 0.1.0", "E0520"]),
         ("null", ["plugin `sin` 0.1.0", "E0520"]),
-        ("read", ["the tile is cursed", "sin"]),
+        ("read", ["the tile is cursed", "level 0"]),
         ("status", ["plugin `sin` 0.1.0", "returned 77"]),
         ("complete", ["plugin `sin` 0.1.0", "completed a call twice"]),
         ("row", ["plugin `sin` 0.1.0", "has no input"]),

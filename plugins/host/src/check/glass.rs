@@ -7,6 +7,7 @@ use crate::call::Who;
 use crate::load::Loaded;
 use crate::manifest;
 use crate::reader::{PluginHandle, PluginSlide, sniff};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_abi::reader::Reader;
@@ -29,6 +30,20 @@ pub(super) struct Rectangle {
     pub level: u32,
     pub corner: (i64, i64),
     pub size: (u32, u32),
+}
+
+impl fmt::Display for Rectangle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rectangle {
+            level,
+            corner: (x, y),
+            size: (width, height),
+        } = self;
+        write!(
+            f,
+            "the {width} x {height} px at ({x}, {y}) of level {level}"
+        )
+    }
 }
 
 impl Glass {

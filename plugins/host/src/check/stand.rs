@@ -70,9 +70,9 @@ impl Stand {
         let (about, schema) = about.zip(schema).ok_or_else(missing)?;
         let (values, missing) = values::of(about, given.set, given.slide).map_err(No::Failed)?;
         if let Some(name) = missing.first() {
-            let slide = match about.rows {
-                Rows::Source => ", or --slide FILE where it is a slide",
-                _ => "",
+            let slide = match values::asks_for_slide(about, name) {
+                true => ", or --slide FILE",
+                false => "",
             };
             return Err(No::Skipped(format!(
                 "it needs parameters that only you know: give --set {id}.{name}=VALUE{slide}"

@@ -35,9 +35,17 @@ pub(super) fn of(
     Ok((values, missing))
 }
 
+/// Whether a stage asks for slides, or a file that may be one, in this parameter.
+pub(super) fn asks_for_slide(stage: &Stage, name: &str) -> bool {
+    let mut params = stage.params.iter();
+    let param = params.find(|param| param.name == name && param.required);
+    let kind = param.map(|param| param.kind);
+    stage.rows == Rows::Source && matches!(kind, Some(ParamKind::Slides | ParamKind::Path))
+}
+
 /// A slide as what a source asks for.
 fn read_from(stage: &Stage, param: &Param, slide: &Path) -> Option<Value> {
-    let asks = stage.rows == Rows::Source && param.required;
+    let asks = asks_for_slide(stage, &param.name);
     match param.kind {
         ParamKind::Slides if asks => Some(Value::Texts(vec![slide.to_str()?.to_owned()])),
         ParamKind::Path if asks => Some(Value::Path(slide.to_owned())),

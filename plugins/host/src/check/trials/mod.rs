@@ -5,6 +5,7 @@ mod file;
 mod numbers;
 mod pending;
 mod reader;
+mod regions;
 mod rows;
 mod slides;
 mod source;
@@ -113,11 +114,11 @@ pub(super) const OF_READER: &[OfReader] = &[
     of_reader("sniff-noise", reader::sniff_noise),
     of_reader("open-refuses", reader::open_refuses),
     of_reader("facts-coherent", reader::facts_coherent),
-    of_reader("regions-agree", reader::regions_agree),
-    of_reader("no-overrun", reader::no_overrun),
-    of_reader("outside-white", reader::outside_white),
-    of_reader("pictures", reader::pictures),
-    of_reader("reads-at-once", reader::at_once_reads),
+    of_reader("regions-agree", regions::regions_agree),
+    of_reader("no-overrun", regions::no_overrun),
+    of_reader("outside-white", regions::outside_white),
+    of_reader("pictures", regions::pictures),
+    of_reader("reads-at-once", regions::at_once_reads),
     of_reader("open-close-50", reader::open_close),
 ];
 

@@ -140,8 +140,8 @@ pub(super) fn remove_undoes(stand: &Stand) -> Said {
             gatherer.complete(id, 0, None);
         }
         for (at, (port, row)) in rows.iter().enumerate() {
-            let of_port = rows.iter().filter(|(other, _)| other == port);
-            let other = of_port.last().map_or(row, |(_, other)| other);
+            let mut of_port = rows.iter().filter(|(other, _)| other == port);
+            let other = of_port.next_back().map_or(row, |(_, other)| other);
             if gone(at) {
                 if history {
                     gatherer.row(*port, Key { rev: 1, ..row.0 }, None);

@@ -276,13 +276,16 @@ pub(super) fn at_once_reads(stand: &Stand) -> Said {
     Ok(format!("4 threads, {} tiles each", wanted.len()))
 }
 
+/// A slide's name, what was sent of it, and digests of what was read.
+type Slide = (String, Vec<Sent>, Vec<String>);
+
 pub(super) fn same_twice(stand: &Stand) -> Said {
     if stand.table.flags & DETERMINISTIC == 0 {
         return Err(No::Skipped(
             "it does not say that it is deterministic".into(),
         ));
     }
-    let both: Vec<Vec<(String, Vec<Sent>, Vec<String>)>> = (0..2)
+    let both: Vec<Vec<Slide>> = (0..2)
         .map(|_| {
             let listed = list(stand)?;
             let slides = listed.slides.iter().map(|slide| {

@@ -101,8 +101,8 @@ unsafe extern "C" fn process(
     port: u32,
     batch: *const Batch,
 ) -> Status {
-    // SAFETY: the host's own batch.
     let twin = match (is_shown(Shown::Fenced), is_shown(Shown::Empty)) {
+        // SAFETY: the host's own batch.
         (true, _) => Some(unsafe { Twin::fenced(batch, true) }),
         // SAFETY: as above.
         (_, true) => Some(unsafe { Twin::emptied(batch) }),

@@ -247,8 +247,9 @@ fn what_breaks_a_rule_of_batches_is_named() {
 fn what_breaks_a_rule_of_pending_calls_is_named() {
     let once = "bad.map: pending-completes-once";
     fails("never", once, "[E0523]");
-    fails("twice", once, "completed a call that was over");
-    fails("late", once, "completed a call that was over");
+    fails("twice", once, "it completed a call");
+    // The memory of a call that is over may be another one by then.
+    fails("late", once, "it completed a call");
     fails("early", once, "did not return WEIR_PENDING");
     fails("deaf", "bad.map: cancel-while-pending", "within 5s");
 }

@@ -4,6 +4,7 @@ use crate::call::{Call, Said, Task, Who};
 use crate::instance::Pool;
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_abi::stage::{STEP_CLOSE, STEP_FAIL, STEP_GONE, STEP_TILE, Stage};
 use weir_abi::{Str, row, stage, status};
@@ -15,6 +16,10 @@ use weir_slide::slide_key;
 
 /// How long a source that has nothing yet is left alone.
 const IDLE: Duration = Duration::from_millis(10);
+
+/// No source lists more slides, nor more bytes of what it says of them: one that never ends must not fill the memory.
+const SLIDES: u64 = 1 << 20;
+const TEXTS: usize = 256 << 20;
 
 /// A source.
 pub(crate) struct PluginSource {
@@ -53,6 +58,13 @@ struct Listed {
 }
 
 impl Listed {
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        let optional = [&self.patient, &self.label, &self.split];
+        let optional = optional.into_iter().flatten();
+        self.id.len() + self.path.len() + optional.map(String::len).sum::<usize>()
+    }
+
     /// # Safety
     /// The texts are readable.
     unsafe fn of(slide: &row::Slide) -> Listed {
@@ -87,6 +99,7 @@ impl PluginSource {
     /// Asks the plugin for its slides.
     pub fn new(pool: Arc<Pool>, name: Arc<str>, of: Of) -> Result<PluginSource, StageError> {
         let mut found = Vec::new();
+        let mut texts = 0;
         for number in 0.. {
             let mut out = empty();
             let mut ended = false;
@@ -104,6 +117,17 @@ impl PluginSource {
             }
             // SAFETY: the plugin's texts live until its next call, and the instance is not called meanwhile.
             let listed = unsafe { Listed::of(&out) };
+            texts += listed.bytes();
+            if number >= SLIDES || texts > TEXTS {
+                return Err(StageError::new(
+                    format!(
+                        "{} broke the contract [E0520]: its list of slides does not end: {} slides, {texts} bytes of text",
+                        pool.who.plugin,
+                        number + 1
+                    ),
+                    format!("a source has at most {SLIDES} slides: split the run, or report it to the plugin's author"),
+                ));
+            }
             if listed.id.is_empty() {
                 return Err(StageError::new(
                     format!("{}: slide {number} has no id", pool.who.plugin),
@@ -160,10 +184,11 @@ impl Source for PluginSource {
         };
         let mut out = empty();
         let mut handle = std::ptr::null_mut();
-        self.pool
-            .call(Task::Setup, |stage, me, call| match stage.open {
+        let mut said = status::UNSUPPORTED;
+        let done = self.pool.call(Task::Setup, |stage, me, call| {
+            if let Some(open) = stage.open {
                 // SAFETY: as the header says; both places are this call's.
-                Some(open) => unsafe {
+                said = unsafe {
                     open(
                         me,
                         call,
@@ -172,17 +197,26 @@ impl Source for PluginSource {
                         &mut out,
                         &mut handle,
                     )
-                },
-                None => status::UNSUPPORTED,
-            })
-            .map_err(|error| self.failure(slide, error.into()))?;
-        let handle = Arc::new(Handle {
-            _pool: self.pool.clone(),
-            stage: self.pool.stage,
-            who: self.pool.who.clone(),
-            handle,
-            info: std::sync::OnceLock::new(),
+                };
+            }
+            said
         });
+        // Also where the call broke a rule: then this closes it.
+        let handle = (said == status::OK).then(|| {
+            Arc::new(Handle {
+                _pool: self.pool.clone(),
+                stage: self.pool.stage,
+                who: self.pool.who.clone(),
+                handle,
+                panicked: AtomicBool::new(false),
+                info: std::sync::OnceLock::new(),
+            })
+        });
+        done.map_err(|error| self.failure(slide, error.into()))?;
+        let Some(handle) = handle else {
+            let error = StageError::new("the plugin opened nothing", "");
+            return Err(self.failure(slide, error));
+        };
         // SAFETY: the texts live until the slide's next call, which is not made before this is done.
         let opened = unsafe { Listed::of(&out) };
         let mpp = if opened.mpp > 0.0 {
@@ -255,6 +289,8 @@ struct Handle {
     stage: &'static Stage,
     who: Arc<Who>,
     handle: *mut c_void,
+    /// A function of it did, so its state may be anything: it is used no more, and not closed either.
+    panicked: AtomicBool,
     info: std::sync::OnceLock<Arc<SlideInfo>>,
 }
 
@@ -265,7 +301,9 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(close) = self.stage.close {
+        // In a process of its own nothing is called: what stands in for it ends.
+        let usable = self._pool.keeps_time() || !self.panicked();
+        if let Some(close) = self.stage.close.filter(|_| usable) {
             // SAFETY: every call of the slide holds a reference.
             unsafe { close(self.handle) }
         }
@@ -273,7 +311,34 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    fn panicked(&self) -> bool {
+        self.panicked.load(Ordering::SeqCst)
+    }
+
+    /// Why nothing more comes of it.
+    fn panicked_before(&self) -> Said {
+        Said {
+            what: format!(
+                "{} panicked before [E0522], and this slide is asked for no more",
+                self.who.plugin
+            ),
+            help: "this is a fault of the plugin: please report it to its author".into(),
+            ..Said::default()
+        }
+    }
+
+    /// Notes a status that its functions return.
+    fn heard(&self, said: status::Status) -> status::Status {
+        if said == status::PANIC {
+            self.panicked.store(true, Ordering::SeqCst);
+        }
+        said
+    }
+
     fn fill(&self, tile: TileId, rev: u32, into: *mut u8, len: usize) -> Result<(), ReadError> {
+        if self.panicked() {
+            return Err(ReadError::Damaged(self.panicked_before().what));
+        }
         let call = Call::setup(self.who.clone());
         let mut about = match self.info.get() {
             Some(info) => crate::batch::place(tile, info, 0),
@@ -286,7 +351,7 @@ impl Handle {
             Some(read) => unsafe { read(self.handle, call.as_ptr(), &about, into.cast(), len) },
             None => status::UNSUPPORTED,
         };
-        call.end(said)
+        call.end(self.heard(said))
             .map(drop)
             .map_err(|error| ReadError::Damaged(error.said.what))
     }
@@ -372,6 +437,10 @@ impl Script for PluginScript {
         if self.over {
             return Step::Done;
         }
+        if self.handle.panicked() {
+            // In a read: what is left of the slide cannot be had.
+            return self.broken(self.handle.panicked_before());
+        }
         let call = Call::setup(self.handle.who.clone());
         let mut step = stage::Step {
             struct_size: size_of::<stage::Step>() as u32,
@@ -382,7 +451,7 @@ impl Script for PluginScript {
             Some(next) => unsafe { next(self.handle.handle, call.as_ptr(), &mut step) },
             None => status::UNSUPPORTED,
         };
-        match said {
+        match self.handle.heard(said) {
             status::IDLE => return Step::Wait(IDLE),
             status::END => return self.end(End::Complete),
             status::OK => {}

@@ -5,7 +5,8 @@
 
 use super::batch::{Lot, What};
 use super::call::{ChildCall, Task};
-use crate::isolate::message::{Deed, row_bytes};
+use crate::isolate::answer::Deed;
+use crate::isolate::message::row_bytes;
 use crate::offer::{VERSION, list, said, text};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
@@ -388,7 +389,7 @@ unsafe extern "C" fn wake(slide_key: *mut c_void) {
 unsafe extern "C" fn folder(of: *mut weir_abi::Call) -> Str {
     // SAFETY: the header's rules for calls.
     match unsafe { call(of) } {
-        Some(call) => Str::new(&call.world.folder),
+        Some(call) => Str::new(call.world.folder()),
         None => Str::EMPTY,
     }
 }

@@ -287,10 +287,13 @@ impl Pool {
             }
             let (back, _) = self
                 .back
-                .wait_timeout(shelf, match soon.is_zero() {
-                    true => left.max(Duration::from_millis(10)),
-                    false => soon,
-                })
+                .wait_timeout(
+                    shelf,
+                    match soon.is_zero() {
+                        true => left.max(Duration::from_millis(10)),
+                        false => soon,
+                    },
+                )
                 .unwrap_or_else(PoisonError::into_inner);
             shelf = back;
         }

@@ -125,7 +125,9 @@ impl PluginSource {
                         pool.who.plugin,
                         number + 1
                     ),
-                    format!("a source has at most {SLIDES} slides: split the run, or report it to the plugin's author"),
+                    format!(
+                        "a source has at most {SLIDES} slides: split the run, or report it to the plugin's author"
+                    ),
                 ));
             }
             if listed.id.is_empty() {

@@ -35,7 +35,11 @@ fn file(folder: &Path, how: &str) -> PathBuf {
     path
 }
 
-fn opened(how: &str, isolated: bool, timeout: Duration) -> (tempfile::TempDir, Arc<dyn SlideReader>) {
+fn opened(
+    how: &str,
+    isolated: bool,
+    timeout: Duration,
+) -> (tempfile::TempDir, Arc<dyn SlideReader>) {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), how);
     let (slide, choice) = open_and_tell(&path, &options(isolated, timeout)).unwrap();
@@ -80,7 +84,10 @@ fn tiles_facts_and_pictures_are_the_same_to_the_bit() {
         )
     };
     assert_eq!(facts(&there), facts(&here));
-    assert_eq!(there.associated("label").unwrap(), here.associated("label").unwrap());
+    assert_eq!(
+        there.associated("label").unwrap(),
+        here.associated("label").unwrap()
+    );
     // Beyond the edge, across tiles, of another level.
     for side in [1, 7, 16, 33, 64] {
         for corner in [(0, 0), (3, 5), (17, 9), (40, 30), (63, 47)] {
@@ -88,7 +95,10 @@ fn tiles_facts_and_pictures_are_the_same_to_the_bit() {
             assert_eq!(read(&there), read(&here), "{corner:?} {side}");
         }
     }
-    assert_eq!(there.thumbnail(20).unwrap().picture, here.thumbnail(20).unwrap().picture);
+    assert_eq!(
+        there.thumbnail(20).unwrap().pixels,
+        here.thumbnail(20).unwrap().pixels
+    );
 }
 
 /// What four threads read of a slide, by corner.
@@ -96,7 +106,11 @@ fn all(slide: &Arc<dyn SlideReader>) -> Vec<Vec<((u32, u32), Result<Vec<u8>, Sli
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                scope.spawn(|| corners().map(|at| (at, read(slide.as_ref(), at, 8))).collect())
+                scope.spawn(|| {
+                    corners()
+                        .map(|at| (at, read(slide.as_ref(), at, 8)))
+                        .collect()
+                })
             })
             .collect();
         threads.into_iter().map(|it| it.join().unwrap()).collect()
@@ -125,9 +139,18 @@ fn only_the_sin_fails(how: &str, timeout: Duration, said: &str) {
 #[test]
 fn a_region_that_ends_the_process_fails_alone_and_is_named() {
     for (how, said) in [
-        ("abort", "'s process was killed by signal 6 (Aborted) [E0521]"),
-        ("segv", "'s process was killed by signal 11 (Segmentation fault) [E0521]"),
-        ("overrun", "'s process was killed by signal 11 (Segmentation fault) [E0521]"),
+        (
+            "abort",
+            "'s process was killed by signal 6 (Aborted) [E0521]",
+        ),
+        (
+            "segv",
+            "'s process was killed by signal 11 (Segmentation fault) [E0521]",
+        ),
+        (
+            "overrun",
+            "'s process was killed by signal 11 (Segmentation fault) [E0521]",
+        ),
         ("exit", "'s process ended with exit status 7 [E0521]"),
     ] {
         only_the_sin_fails(how, LONG, said);
@@ -171,14 +194,22 @@ fn a_file_that_was_opened_against_the_rules_is_closed_and_one_that_kills_is_refu
         let path = file(folder.path(), "breach");
         let refused = open_and_tell(&path, &options).err().unwrap();
         assert!(refused.what.contains("[E0520]"), "{refused}");
-        assert!(folder.path().join("slide.sin.closed").exists(), "isolated: {isolated}");
+        assert!(
+            folder.path().join("slide.sin.closed").exists(),
+            "isolated: {isolated}"
+        );
         let path = file(folder.path(), "foreign");
         let refused = open_and_tell(&path, &options).err().unwrap();
         assert_eq!(refused.fault, Fault::NotASlide);
         if isolated {
             let path = file(folder.path(), "die-in-open");
             let refused = open_and_tell(&path, &options).err().unwrap();
-            assert!(refused.what.contains("was killed by signal 6 (Aborted) [E0521] while"), "{refused}");
+            assert!(
+                refused
+                    .what
+                    .contains("was killed by signal 6 (Aborted) [E0521] while"),
+                "{refused}"
+            );
             // The next one is read by the next process.
             let path = file(folder.path(), "nothing");
             assert!(open_and_tell(&path, &options).is_ok());

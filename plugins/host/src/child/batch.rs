@@ -2,14 +2,14 @@
 
 use super::blocks::Block;
 use crate::columns::Part;
-use crate::isolate::memory::Mapping;
 use crate::isolate::answer::Spot;
+use crate::isolate::memory::Mapping;
 use crate::isolate::message::{
     Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide, row_bytes,
 };
 use crate::isolate::wire::{Garbage, Reader};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
 
@@ -191,9 +191,7 @@ impl Lot {
                     Lies::Copied(at) => (&memories.copied, at),
                     Lies::Shown(at) => (&memories.shown, at),
                 };
-                let found = memory
-                    .as_ref()
-                    .and_then(|memory| memory.at(at, bytes?));
+                let found = memory.as_ref().and_then(|memory| memory.at(at, bytes?));
                 found
                     .map(|pointer| pointer.cast())
                     .ok_or(Garbage("a row outside of the memory"))

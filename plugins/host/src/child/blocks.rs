@@ -3,8 +3,8 @@
 //! A block ends at a page that nobody may touch, so a plugin that writes beyond what it was given dies there, and the host says of
 //! what. Blocks are used again when their batch is gone; a plugin that keeps a batch keeps its blocks.
 
-use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::answer::Spot;
+use crate::isolate::memory::{Mapping, PAGE};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,9 +3,9 @@
 use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
 use crate::columns::{Output, Part, made};
+use crate::isolate::answer::{Answer, Deed, Spot};
 use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
-use crate::isolate::answer::{Answer, Deed, Spot};
 use crate::isolate::message::{Make, row_bytes};
 use crate::isolate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -117,7 +117,9 @@ fn start() -> Result<Never, Lost> {
 /// Bytes of memory of the machine, or of the part of it that this process may use.
 fn memory_of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let all = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let all = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = all.trim().strip_suffix("kB")?.trim().parse().ok()?;
     let part = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let part = part.and_then(|text| text.trim().parse().ok());
@@ -154,4 +156,3 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
     })?;
     Ok(Box::leak(Box::new(loaded)))
 }
-

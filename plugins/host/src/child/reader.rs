@@ -12,9 +12,9 @@ use crate::tables::{self, Fault};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
+use weir_abi::Str;
 use weir_abi::reader::{self, Facts};
 use weir_abi::status::{self, Status};
-use weir_abi::Str;
 
 /// A reader and the files that it has open.
 pub(super) struct Reading {

@@ -125,7 +125,9 @@ impl Cradle {
     pub fn patience(&self) -> &'static str {
         match self.budget {
             Some(_) => "raise run.timeout of the stage if it is only slow",
-            None => "is the disk slow, or the slide damaged? else please report it to the plugin's author",
+            None => {
+                "is the disk slow, or the slide damaged? else please report it to the plugin's author"
+            }
         }
     }
 

@@ -284,9 +284,9 @@ fn give(
     if made.len() >= PIECES {
         return None;
     }
-    let most = budget.as_ref().map_or(MOST, |budget| {
-        (budget.cap() / 2).clamp(LEAST, MOST)
-    });
+    let most = budget
+        .as_ref()
+        .map_or(MOST, |budget| (budget.cap() / 2).clamp(LEAST, MOST));
     let sum = all.checked_add(bytes).filter(|&sum| sum <= most)?;
     let Memory { mapping, file } = Memory::to_host(bytes).ok()?;
     *all = sum;

@@ -155,8 +155,26 @@ impl Op {
     pub fn of(number: u8) -> Result<Op, Garbage> {
         use Op::*;
         [
-            Process, Remove, Complete, CloseSlide, Finish, Destroy, Resolve, Slide, Open, Next,
-            Read, Close, Make, Op::Reader, Sniff, OpenFile, Info, Region, Picture, CloseFile,
+            Process,
+            Remove,
+            Complete,
+            CloseSlide,
+            Finish,
+            Destroy,
+            Resolve,
+            Slide,
+            Open,
+            Next,
+            Read,
+            Close,
+            Make,
+            Op::Reader,
+            Sniff,
+            OpenFile,
+            Info,
+            Region,
+            Picture,
+            CloseFile,
         ]
         .into_iter()
         .find(|op| *op as u8 == number)

@@ -64,7 +64,9 @@ impl House {
             .unwrap_or_else(PoisonError::into_inner);
         processes.retain(|process| !process.is_gone());
         // Each handle holds its process.
-        let fewest = processes.iter().min_by_key(|process| Arc::strong_count(process));
+        let fewest = processes
+            .iter()
+            .min_by_key(|process| Arc::strong_count(process));
         if let Some(fewest) = fewest
             && (!free || Arc::strong_count(fewest) == 1 || processes.len() >= self.most)
         {
@@ -138,13 +140,21 @@ impl IsolatedSlide {
 
     /// Opens the slide in a process.
     fn opened(&self) -> Result<Opened, SlideError> {
-        let process = self.house.process(true);
-        let remote = process.map_err(|said| self.error(said))?;
         let call = Call::setup(self.house.who.clone());
         let place = || format!("while {} was opened", self.shown);
-        let (said, given, line) =
-            remote.plain(&call, Op::OpenFile, |out| out.text(&self.path), &place);
-        drop(line);
+        let (remote, said, given) = loop {
+            let process = self.house.process(true);
+            let remote = process.map_err(|said| self.error(said))?;
+            let line = remote.line();
+            if remote.is_gone() {
+                // Another handle's read ended it while this one waited.
+                continue;
+            }
+            let write = |out: &mut Writer| out.text(&self.path);
+            let (said, given, line) = remote.plain_on(line, &call, Op::OpenFile, write, &place);
+            drop(line);
+            break (remote, said, given);
+        };
         // Also where the call broke a rule: then it is closed.
         let opened = match (said, Reader(&given).u64()) {
             (status::OK, Ok(number)) => Some(Opened {
@@ -248,7 +258,9 @@ impl IsolatedHandle {
             call.end(said).map_err(|said| self.of.error(said))?;
             return match taken.flatten() {
                 Some(Ok(taken)) => Ok(taken),
-                Some(Err(garbage)) => Err(self.of.broken(&format!("its process sent {}", garbage.0))),
+                Some(Err(garbage)) => {
+                    Err(self.of.broken(&format!("its process sent {}", garbage.0)))
+                }
                 None => Err(self.of.broken("its process gave nothing")),
             };
         }
@@ -268,7 +280,10 @@ impl IsolatedHandle {
         self.ask(op, write, place, |given, line| {
             let mut given = Reader(given);
             let (memory, at) = (given.u32()? as usize, given.u64()?);
-            let from = line.made.get(memory).and_then(|memory| memory.at(at, bytes));
+            let from = line
+                .made
+                .get(memory)
+                .and_then(|memory| memory.at(at, bytes));
             let from = from.ok_or(Garbage("memory that is no region"))?;
             if bytes == 0 {
                 return Ok(());

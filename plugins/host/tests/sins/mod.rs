@@ -187,13 +187,23 @@ pub type Row = (Key, Body, Arc<SlideInfo>);
 
 /// Tile `i` of a slide; the one whose first byte is 13 is where the plugin sins.
 pub fn tile(slide: u64, i: i64, first: u8) -> Row {
-    placed(slide, i, first, SIDE, vec![0; TileBuf::bytes(SIDE, SIDE)].into())
+    placed(
+        slide,
+        i,
+        first,
+        SIDE,
+        vec![0; TileBuf::bytes(SIDE, SIDE)].into(),
+    )
 }
 
 /// The same, `side` px wide and high, in `data`.
 pub fn placed(slide: u64, i: i64, first: u8, side: u32, mut data: SlabBuf) -> Row {
     for (b, byte) in data.iter_mut().enumerate() {
-        *byte = if b == 0 { first } else { (b as i64 * 7 + i * 3) as u8 };
+        *byte = if b == 0 {
+            first
+        } else {
+            (b as i64 * 7 + i * 3) as u8
+        };
     }
     let key = Key {
         slide: SlideId::new(0, slide),

@@ -83,7 +83,7 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
     for (int fd = 3; fd < 64; fd++) {
       /* An answer to the first call, "done, nothing made", sent again. */
       struct stat about;
-      uint32_t words[9] = { 29, 16, 1 };
+      uint32_t words[10] = { 29, 16, 1 };
       if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 29) < 0) perror("late");
     }
   if (is(me, "close"))

@@ -1,7 +1,9 @@
 //! Memory for buffers that another process may read where they lie: one sparse file without a name, mapped whole.
 //!
 //! Who writes is this process alone. Others get a descriptor that can only be read, so a fault of theirs changes no tile. A piece
-//! that nobody has is given back to the system, and its place is kept for the next piece of its length.
+//! that nobody has is given back to the system, and its place is kept for the next piece of its length. Pages that are touched for
+//! the first time cost more than what is decoded into them, so an arena that is done with is kept for the next run of this process
+//! with some of its memory, as an allocator keeps what was freed.
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
@@ -21,6 +23,12 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 } else {
     4 << 10
 };
+
+/// Bytes that a kept arena has at most.
+const KEPT: usize = 64 << 20;
+
+/// The arena of a run that is over.
+static SPARE: Mutex<Option<Arena>> = Mutex::new(None);
 
 /// Memory that other processes may read. Cheap to clone; all clones are one memory.
 #[derive(Clone, Debug)]
@@ -42,6 +50,10 @@ struct Places {
     end: usize,
     /// Places that nobody has, by their bytes; the system has their memory.
     bare: HashMap<usize, Vec<usize>>,
+    /// The same, with their memory.
+    warm: HashMap<usize, Vec<usize>>,
+    /// Bytes of these.
+    kept: usize,
 }
 
 // SAFETY: an address range that is mapped as long as this lives; each piece of it is one `Piece`'s alone.
@@ -94,6 +106,34 @@ impl Arena {
         })))
     }
 
+    /// An arena as [`Arena::new`] makes it: the one that was kept, if there is one of that size.
+    pub(crate) fn kept_or_new(len: usize) -> Result<Arena, Errno> {
+        let kept = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match kept.filter(|kept| kept.0.len == len.max(1).next_multiple_of(PAGE)) {
+            Some(kept) => Ok(kept),
+            None => Arena::new(len),
+        }
+    }
+
+    /// Keeps the arena for the next run, with as much of the memory of `pieces`, which are its own, as may be kept.
+    pub(crate) fn keep(self, pieces: impl Iterator<Item = Piece>) {
+        for piece in pieces {
+            let room = piece.len.max(1).next_multiple_of(PAGE);
+            let mut places = self.0.places();
+            if places.kept + room <= KEPT {
+                places.kept += room;
+                places.warm.entry(room).or_default().push(piece.at);
+                drop(places);
+                piece.leave();
+            }
+        }
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = spare.replace(self);
+        drop(spare);
+        // What it replaces is unmapped without anybody waiting for the lock.
+        drop(before);
+    }
+
     /// The file, for another process: it can be mapped for reading, [`Arena::size`] bytes of it.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.0.shown.as_fd()
@@ -111,11 +151,16 @@ impl Arena {
         (end <= self.0.len).then_some(at as u64)
     }
 
-    /// Memory of `len` bytes, all zero; `None` when the arena is full.
+    /// Memory of `len` bytes, whatever they are; `None` when the arena is full.
     pub(crate) fn piece(&self, len: usize) -> Option<Piece> {
         let room = len.max(1).checked_next_multiple_of(PAGE)?;
         let at = {
             let mut places = self.0.places();
+            if let Some(at) = places.warm.get_mut(&room).and_then(Vec::pop) {
+                places.kept -= room;
+                let home = self.0.clone();
+                return Some(Piece { home, at, len });
+            }
             let bare = places.bare.get_mut(&room).and_then(Vec::pop);
             match bare {
                 Some(at) => at,
@@ -159,6 +204,15 @@ pub(crate) struct Piece {
     len: usize,
 }
 
+impl Piece {
+    /// Ends it and leaves its memory where it is.
+    fn leave(self) {
+        let whole = std::mem::ManuallyDrop::new(self);
+        // SAFETY: nothing drops it a second time, and it is used no more.
+        drop(unsafe { std::ptr::read(&whole.home) });
+    }
+}
+
 impl Deref for Piece {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -179,13 +233,17 @@ impl Drop for Piece {
         let room = self.len.max(1).next_multiple_of(PAGE);
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let given_back = fallocate(&self.home.file, hole, self.at as u64, room as u64);
-        // A place whose memory cannot be given back is used no more: it would not be zero.
+        // A place whose memory cannot be given back is used no more: nobody would count it.
         if given_back.is_ok() {
             let mut places = self.home.places();
             places.bare.entry(room).or_default().push(self.at);
         }
     }
 }
+
+/// Tests that keep an arena take turns.
+#[cfg(test)]
+pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +268,23 @@ mod tests {
         assert!(again.iter().all(|&byte| byte == 0));
         assert_eq!(arena.offset(&[0; 4]), None);
         assert!(arena.piece(1 << 30).is_none(), "it is full");
+    }
+
+    #[test]
+    fn a_kept_arena_has_its_memory_for_the_next_run_and_no_more_than_it_may() {
+        let _turn = TURN.lock().unwrap();
+        let len = 5 << 30;
+        let arena = Arena::kept_or_new(len).unwrap();
+        let start = arena.0.start;
+        let pieces: Vec<_> = (0..70).map(|_| arena.piece(1 << 20).unwrap()).collect();
+        arena.keep(pieces.into_iter());
+        let arena = Arena::kept_or_new(len).unwrap();
+        assert_eq!(arena.0.start, start);
+        assert_eq!(resident(&arena), KEPT as u64);
+        let piece = arena.piece(1 << 20).unwrap();
+        assert_eq!(resident(&arena), KEPT as u64);
+        drop(piece);
+        assert_eq!(resident(&arena), KEPT as u64 - (1 << 20));
     }
 
     #[test]

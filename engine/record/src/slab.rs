@@ -28,6 +28,19 @@ const SPREAD: usize = 4;
 /// The least size of an arena.
 const LEAST: usize = 1 << 30;
 
+impl Drop for Shelves {
+    fn drop(&mut self) {
+        if let Some(arena) = self.arena.take() {
+            let free = self.free.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let free = std::mem::take(&mut free.by_length).into_values().flatten();
+            arena.keep(free.filter_map(|data| match data {
+                Data::Shared(piece) => Some(piece),
+                Data::Own(_) => None,
+            }));
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Room {
     Bytes(usize),
@@ -96,7 +109,7 @@ impl Slab {
     /// and once its places are used up, buffers are this process's own, as those of less than a page always are.
     pub fn shared_within(budget: &Budget) -> Self {
         let size = budget.cap().saturating_mul(SPREAD).max(LEAST);
-        Self::with(Room::Rest(budget.clone()), Arena::new(size).ok())
+        Self::with(Room::Rest(budget.clone()), Arena::kept_or_new(size).ok())
     }
 
     fn with(room: Room, arena: Option<Arena>) -> Self {
@@ -217,6 +230,7 @@ mod tests {
 
     #[test]
     fn buffers_of_a_shared_slab_lie_in_its_arena_and_take_no_more_than_the_budget_has() {
+        let _turn = crate::arena::TURN.lock().unwrap();
         let budget = Budget::new(3 << 20);
         let slab = Slab::shared_within(&budget);
         let arena = slab.arena().unwrap();

@@ -2,12 +2,13 @@
 
 use crate::call::{Call, Said, Task, Who};
 use crate::instance::Pool;
+use crate::listed::{self, Listed, empty};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_abi::stage::{STEP_CLOSE, STEP_FAIL, STEP_GONE, STEP_TILE, Stage};
-use weir_abi::{Str, row, stage, status};
+use weir_abi::{row, stage, status};
 use weir_record::{Body, End, Failure, Generations, Grid, Mpp, MppOrigin, SlideInfo, TileId};
 use weir_runtime::stage::{
     OpenedSlide, ReadError, Script, SlideRef, Source, StageError, Step, TileReader,
@@ -16,10 +17,6 @@ use weir_slide::slide_key;
 
 /// How long a source that has nothing yet is left alone.
 const IDLE: Duration = Duration::from_millis(10);
-
-/// No source lists more slides, nor more bytes of what it says of them: one that never ends must not fill the memory.
-const SLIDES: u64 = 1 << 20;
-const TEXTS: usize = 256 << 20;
 
 /// A source.
 pub(crate) struct PluginSource {
@@ -40,111 +37,10 @@ pub(crate) enum Of {
     Features { width: u32 },
 }
 
-/// A slide's texts, copied.
-#[derive(Clone, Debug, Default)]
-struct Listed {
-    id: String,
-    path: String,
-    patient: Option<String>,
-    label: Option<String>,
-    split: Option<String>,
-    width: i64,
-    height: i64,
-    mpp: f64,
-    tiles: u64,
-    footprint: f64,
-    tile_mpp: f64,
-    tile_px: u32,
-}
-
-impl Listed {
-    /// Bytes of its texts.
-    fn bytes(&self) -> usize {
-        let optional = [&self.patient, &self.label, &self.split];
-        let optional = optional.into_iter().flatten();
-        self.id.len() + self.path.len() + optional.map(String::len).sum::<usize>()
-    }
-
-    /// # Safety
-    /// The texts are readable.
-    unsafe fn of(slide: &row::Slide) -> Listed {
-        // SAFETY: the caller's.
-        let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
-        let optional = |of: Str| Some(text(of)).filter(|text| !text.is_empty());
-        Listed {
-            id: text(slide.id),
-            path: text(slide.path),
-            patient: optional(slide.patient),
-            label: optional(slide.label),
-            split: optional(slide.split),
-            width: slide.width,
-            height: slide.height,
-            mpp: slide.mpp_x,
-            tiles: slide.tiles,
-            footprint: slide.tile_footprint,
-            tile_mpp: slide.tile_mpp,
-            tile_px: slide.tile_px,
-        }
-    }
-}
-
-fn empty() -> row::Slide {
-    row::Slide {
-        struct_size: size_of::<row::Slide>() as u32,
-        ..row::Slide::default()
-    }
-}
-
 impl PluginSource {
     /// Asks the plugin for its slides.
     pub fn new(pool: Arc<Pool>, name: Arc<str>, of: Of) -> Result<PluginSource, StageError> {
-        let mut found = Vec::new();
-        let mut texts = 0;
-        for number in 0.. {
-            let mut out = empty();
-            let mut ended = false;
-            pool.call(Task::Setup, |stage, me, call| {
-                let said = match stage.slide {
-                    // SAFETY: as the header says; `out` is a place for a slide.
-                    Some(slide) => unsafe { slide(me, call, number, &mut out) },
-                    None => status::UNSUPPORTED,
-                };
-                ended = said == status::END;
-                if ended { status::OK } else { said }
-            })?;
-            if ended {
-                break;
-            }
-            // SAFETY: the plugin's texts live until its next call, and the instance is not called meanwhile.
-            let listed = unsafe { Listed::of(&out) };
-            texts += listed.bytes();
-            if number >= SLIDES || texts > TEXTS {
-                return Err(StageError::new(
-                    format!(
-                        "{} broke the contract [E0520]: its list of slides does not end: {} slides, {texts} bytes of text",
-                        pool.who.plugin,
-                        number + 1
-                    ),
-                    format!(
-                        "a source has at most {SLIDES} slides: split the run, or report it to the plugin's author"
-                    ),
-                ));
-            }
-            if listed.id.is_empty() {
-                return Err(StageError::new(
-                    format!("{}: slide {number} has no id", pool.who.plugin),
-                    "this is a fault of the plugin: please report it to its author",
-                ));
-            }
-            found.push((number, listed));
-        }
-        found.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
-        if let Some(pair) = found.windows(2).find(|pair| pair[0].1.id == pair[1].1.id) {
-            return Err(StageError::new(
-                format!("two slides have the id `{}`", pair[0].1.id),
-                "ids are unique in a run: rename one of the inputs",
-            ));
-        }
+        let found = listed::all(&pool)?;
         let slides = found
             .iter()
             .map(|(_, listed)| SlideRef {

@@ -6,8 +6,9 @@ mod sins;
 use sins::{Way, batch, built, made, outcomes, print, printed, tile, tiles, tiles_in, way};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weir_plugin_host::Program;
+use weir_plugin_host::{Isolated, Program};
 use weir_record::Slab;
 
 #[test]
@@ -285,6 +286,16 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
     };
     let unstarted = made("sins.pass", "", &none).err().unwrap();
     assert!(unstarted.what.contains("cannot be started"), "{unstarted}");
+    let program = Program::new("/bin/false", []);
+    let early = Isolated::new(Arc::new(sins::admitted()), program).unwrap();
+    let refused = early.loaded().unwrap_err();
+    assert_eq!(
+        (refused.code, refused.what.as_str()),
+        (
+            "E0521",
+            "its process ended with exit status 1 while it was loaded"
+        )
+    );
     let deaf = Way {
         program: Program::new("/bin/false", []),
         ..way(true)

@@ -101,8 +101,11 @@ fn tiles_facts_and_pictures_are_the_same_to_the_bit() {
     );
 }
 
+/// A corner, and what was read there.
+type Got = ((u32, u32), Result<Vec<u8>, SlideError>);
+
 /// What four threads read of a slide, by corner.
-fn all(slide: &Arc<dyn SlideReader>) -> Vec<Vec<((u32, u32), Result<Vec<u8>, SlideError>)>> {
+fn all(slide: &Arc<dyn SlideReader>) -> Vec<Vec<Got>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|_| {

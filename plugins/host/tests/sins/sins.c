@@ -226,7 +226,7 @@ static void forget(void *self, uint64_t slide) { memset(((self_t *)self)->sums[s
 
 typedef struct { self_t *me; int at, panicked; uint64_t i; char closed[512]; } opened_t;
 static weir_status listed(void *self, weir_call *call, uint64_t i, weir_slide *out) {
-  static char id[16];
+  static _Thread_local char id[16];
   (void)call;
   if (i >= 3 && !is(self, "endless")) return WEIR_END;
   snprintf(id, sizeof id, "s%d", (int)i);

@@ -75,8 +75,11 @@ fn with_plugins(
             continue;
         }
         let loaded = match catalogue.rules().isolate {
-            true => Isolated::new(Arc::new(admitted), Program::default())
-                .map(|isolated| plugins.isolated.push(isolated)),
+            true => Isolated::new(Arc::new(admitted), Program::default()).and_then(|isolated| {
+                isolated.loaded()?;
+                plugins.isolated.push(isolated);
+                Ok(())
+            }),
             false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
         };
         match loaded {

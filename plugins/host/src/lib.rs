@@ -38,6 +38,7 @@ pub mod child;
 mod columns;
 pub mod describe;
 pub mod elf;
+mod ended;
 pub mod file;
 pub mod find;
 mod held;

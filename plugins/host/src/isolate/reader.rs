@@ -12,6 +12,7 @@ use crate::isolate::line::Line;
 use crate::isolate::message::Op;
 use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::log::Level;
 use crate::manifest;
 use crate::reader::{absolute, broken, error};
 use std::path::Path;
@@ -89,10 +90,12 @@ impl Opener for IsolatedReader {
     }
 
     fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
-        let (Some(shown), Ok(process)) = (path.to_str(), self.house.process(false)) else {
+        let call = Call::setup(self.house.who.clone());
+        let process = self.house.process(false);
+        let process = process.map_err(|error| call.log(Level::Error, &error.said.what));
+        let (Some(shown), Ok(process)) = (path.to_str(), process) else {
             return 0;
         };
-        let call = Call::setup(self.house.who.clone());
         let write = |out: &mut Writer| {
             out.text(shown);
             out.bytes(head);

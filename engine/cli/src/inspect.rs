@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use weir_plugin_host::{Loaded, Plugins, Policy, catalogue};
+use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program, catalogue};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
 use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
@@ -74,8 +74,16 @@ fn with_plugins(
         if admitted.manifest().readers.is_empty() {
             continue;
         }
-        match Loaded::new(&admitted) {
-            Ok(loaded) => plugins.loaded.push(loaded),
+        let loaded = match catalogue.rules().isolate {
+            true => Isolated::new(Arc::new(admitted), Program::default()).and_then(|isolated| {
+                isolated.loaded()?;
+                plugins.isolated.push(isolated);
+                Ok(())
+            }),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        match loaded {
+            Ok(()) => {}
             Err(refusal) => manner.warning(&refusal.to_string(), ""),
         }
     }

@@ -102,6 +102,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             &outputs,
             &who.folder,
             timeout,
+            cx.budget,
         ))),
     };
     let pool = Pool::new(

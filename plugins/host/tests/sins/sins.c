@@ -255,7 +255,7 @@ static weir_status fill(void *slide, weir_call *call, const weir_row *row, void 
 static void shut(void *slide) { free(slide); }
 
 #define EVERY sizeof(weir_stage), 0
-static const weir_stage pass_stage = { EVERY, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage pass_stage = { sizeof(weir_stage), WEIR_STAGE_PARALLEL, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage invert_stage = { EVERY, "sins.invert", create, destroy, NULL, NULL, invert, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage mean_stage = { EVERY, "sins.mean", create, destroy, NULL, NULL, mean, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL, NULL, add, take, sums, forget, NULL, NULL, NULL, NULL, NULL, NULL };

@@ -7,6 +7,8 @@
 mod libraries;
 mod program;
 
+#[path = "whole/abi.rs"]
+mod abi;
 #[path = "whole/damage.rs"]
 mod damage;
 #[path = "whole/demo.rs"]

@@ -9,9 +9,9 @@ mod emulated;
 use bags::{Case, Odd, Results, Stored, Type, pooled};
 use emulated::{Outcome, PLAIN, Setting, run, say};
 use weir_kernels::attention::AttentionHead;
+use weir_kernels::cuda::Gpu;
 use weir_kernels::cuda::buffer::{Buffer, Number};
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::cuda::{Gpu, Options, module::Images};
 use weir_kernels::gated::GatedHead;
 use weir_kernels::kernels::{GatedOut, Kernels, PoolOut, Rule, WeightsOut};
 use weir_kernels::linear::Linear;
@@ -24,12 +24,7 @@ use weir_kernels::{Bags, Cpu, View, ViewMut};
 const MOST: usize = 6;
 
 fn stream() -> Stream {
-    let options = Options {
-        images: Images::Fixed(vec![0]),
-        cache: None,
-        ..Options::default()
-    };
-    Gpu::open_with(0, options).unwrap().stream().unwrap()
+    emulated::gpu().stream().unwrap()
 }
 
 /// A case whose arrays lie on the device.

@@ -9,7 +9,6 @@ mod emulated;
 use bags::edges::{EDGES, edges, loops};
 use bags::{Case, Odd, RULES, Random, Type, pooled, slopes, weights, weights_slopes};
 use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
-use weir_kernels::cuda::{Gpu, Options, module::Images};
 use weir_kernels::kernels::Rule;
 use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::{Cpu, cuda::stream::Stream};
@@ -17,12 +16,7 @@ use weir_kernels::{Cpu, cuda::stream::Stream};
 const TYPES: [Type; 3] = [Type::F32, Type::F16, Type::Bf16];
 
 fn stream() -> Stream {
-    let options = Options {
-        images: Images::Fixed(vec![0]),
-        cache: None,
-        ..Options::default()
-    };
-    Gpu::open_with(0, options).unwrap().stream().unwrap()
+    emulated::gpu().stream().unwrap()
 }
 
 /// All kernels on a case, on both.

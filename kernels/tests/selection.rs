@@ -210,26 +210,13 @@ fn what_cannot_be_selected_is_refused_by_name_and_shape() {
 mod emulated;
 
 use emulated::{PLAIN, Patch, SANITIZED, Setting, run};
-use weir_kernels::cuda::module::Images;
-use weir_kernels::cuda::{Gpu, Options};
-
-/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
-fn device() -> Gpu {
-    let images = Images::Fixed(b"\x7fELF".to_vec());
-    let options = Options {
-        images,
-        cache: None,
-        ..Options::default()
-    };
-    Gpu::open_with(0, options).unwrap()
-}
 
 /// Ragged bags: empty, of one member, of a slice and one more, of several slices; an odd one last.
 const OFFSETS: [usize; 9] = [0, 0, 1, 41, 341, 4437, 8534, 8534, 17_431];
 
 fn same_as_the_twin(offsets: &[usize], scores: &[f32], mask: Option<&[bool]>, ends: Ends) {
     let bags = Bags::new(offsets, mask).unwrap();
-    let stream = device().stream().unwrap();
+    let stream = emulated::gpu().stream().unwrap();
     let expected = select(&Cpu::new(1).unwrap(), &bags, ends, scores).unwrap();
     let got = select(&stream, &bags, ends, scores).unwrap();
     assert!(got == expected, "{ends:?} of {offsets:?}");

@@ -181,7 +181,7 @@ typedef struct weir_host {
    * failure. The caller has one reference. For maps and filters.                                             [any-thread] */
   weir_batch *(*batch_new)(weir_call *, uint32_t port, uint32_t n_rows, const uint32_t *source);
   /* The same for a reduce, in complete_slide(): rows of the slide that it speaks of, by their tiles (weir_key.tile of rows
-   * that hold, or WEIR_TILE_SLIDE).                                                                                     [any-thread] */
+   * that hold, or WEIR_TILE_SLIDE); of any kind but pixels, and tables (table()).                              [any-thread] */
   weir_batch *(*batch_for)(weir_call *, uint32_t port, uint64_t slide, uint32_t n_rows, const uint64_t *tiles);
   /* The input as a batch of an output port of the same type, to be changed: pixels only. The rows are copies, since a call
    * that fails is made again, row by row. NULL on failure. The caller has one reference.                     [any-thread] */
@@ -203,7 +203,9 @@ typedef struct weir_host {
   /* Nothing could be made of the input row: a failed tile with this message; the other rows go on.           [any-thread] */
   weir_status (*fail_row)(weir_call *, uint32_t row, const weir_error *);
 
-  /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards.        [any-thread] */
+  /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards. A call that is not ended
+   * within the stage's `run.timeout` fails, and what it was lent stays valid. Whoever names a call that is gone, here or in any
+   * other function, is told WEIR_E_USE and does no harm.                                                    [any-thread] */
   void (*complete)(weir_call *, weir_status);
   /* Reserved: next() of this slide has something again. Hosts of 1.0 ask again by themselves; this does nothing, and the key
    * that open() is given is NULL.                                                                            [any-thread] */

@@ -400,3 +400,80 @@ fn bytes_that_are_no_plugin_are_refused_at_their_table() {
     );
     stand.nothing_ran();
 }
+
+/// The tests themselves are held to plugins that break their rules beside the host; here is what a user sees of them.
+#[test]
+fn check_names_each_test_how_it_ended_and_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libbad.so");
+    let built = std::process::Command::new("gcc")
+        .args(["-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", "-I"])
+        .args([root().join("plugins/abi"), "-o".into(), library.clone()])
+        .arg(root().join("plugins/host/tests/check/bad.c"))
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let glass = folder.path().join("a.glass");
+    let mut bytes = b"BADGLASS".to_vec();
+    bytes.extend([64, 0, 0, 0, 48, 0, 0, 0]);
+    bytes.extend([9; 64 * 48]);
+    std::fs::write(&glass, bytes).unwrap();
+    let check = |sin: &str, arguments: &[&str]| {
+        let mut weir = command(["plugin", "check", library.to_str().unwrap()]);
+        weir.args(arguments)
+            .args(["--seed", "5"])
+            .env("WEIR_BAD", sin);
+        said(weir)
+    };
+    let good = check("", &["--only", "bad.map", "--only", "bad.tiles"]).exits(0);
+    for part in [
+        "ok",
+        "bad.map: no-overrun",
+        "bad.tiles: steps-in-order",
+        "skipped",
+        "it leaves no call pending",
+        " 0 failed,",
+        "; seed 5",
+    ] {
+        assert!(good.out.contains(part), "{part} in\n{}", good.out);
+    }
+    let without = check("", &["--only", "bad: "]).exits(0).out;
+    assert!(
+        without.contains("give --slide FILE, or --set bad.path=FILE"),
+        "{without}"
+    );
+    let glass = glass.to_str().unwrap();
+    let set = format!("bad.path={glass}");
+    for given in [["--slide", glass], ["--set", &set]] {
+        let with = check("", &["--only", "bad: ", given[0], given[1]])
+            .exits(0)
+            .out;
+        assert!(with.contains(" 0 failed, 0 skipped"), "{with}");
+    }
+    let failed = check("late", &["--only", "bad.map: pending", "--format", "json"])
+        .exits(1)
+        .out;
+    let lines: Vec<Value> = failed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["test"], "pending-completes-once");
+    assert_eq!(lines[0]["verdict"], "failed");
+    assert_eq!(lines[1]["failed"], 1);
+    let help = check("", &["--help"]).exits(0).out;
+    let page = std::fs::read_to_string(root().join("plugins/README.md")).unwrap();
+    let all = check("", &["--slide", glass, "--format", "json"])
+        .exits(0)
+        .out;
+    for line in all.lines().filter(|line| line.contains("\"test\"")) {
+        let test: Value = serde_json::from_str(line).unwrap();
+        let name = test["test"].as_str().unwrap();
+        assert!(help.contains(name), "{name} in\n{help}");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "{name} in plugins/README.md"
+        );
+    }
+    let none = check("", &["--only", "nonsense"]).exits(2);
+    assert!(none.err.contains("no test has that name"), "{}", none.err);
+}

@@ -8,7 +8,6 @@ mod emulated;
 use emulated::{Outcome, PLAIN, Setting, inside, run, say};
 use std::path::PathBuf;
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::cuda::{Gpu, Options, module::Images};
 use weir_model::executor::bound::Bound;
 use weir_model::executor::device_batch::{DeviceBatch, PassError, Passes, Slot, TILES};
 use weir_model::executor::onnxruntime;
@@ -27,12 +26,7 @@ fn library() -> Option<PathBuf> {
 }
 
 fn stream() -> Stream {
-    let options = Options {
-        images: Images::Fixed(vec![0]),
-        cache: None,
-        ..Options::default()
-    };
-    Gpu::open_with(0, options).unwrap().stream().unwrap()
+    emulated::gpu().stream().unwrap()
 }
 
 fn input(size: u32) -> Input {

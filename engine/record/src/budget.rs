@@ -104,7 +104,7 @@ impl Budget {
         Some(Lease {
             budget: self.clone(),
             bytes,
-            of: Of::Stage(owner, class),
+            of: Of::Stage(owner, class, Count::One),
         })
     }
 
@@ -189,14 +189,14 @@ impl Budget {
             let mut account = self.lock();
             account.leased -= leased;
             let mut now = true;
-            if let Of::Stage(owner, class) = of {
+            if let Of::Stage(owner, class, count) = of {
                 // Hysteresis for scanning: a wake for each freed tile costs more than the tile.
                 let (free, _) = account.shares();
                 now = *class == Class::Fetch || account.leased <= free - free / 8;
                 if let Some(owner) = owner {
                     let (bytes, leases) = &mut account.owners[*owner];
                     *bytes -= leased;
-                    *leases -= 1;
+                    *leases -= usize::from(*count == Count::One);
                     now |= *leases <= 1;
                 }
             }
@@ -234,14 +234,37 @@ pub struct Lease {
 /// Who holds a lease.
 #[derive(Debug)]
 enum Of {
-    Stage(Option<usize>, Class),
+    Stage(Option<usize>, Class, Count),
     Cache,
+}
+
+/// Whether it counts among its owner's leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    One,
+    /// It was split off one that does.
+    Nothing,
 }
 
 impl Lease {
     /// How many.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// So many of its bytes as a lease of their own, when they are given back at another time; at most all of them. A stage that
+    /// was granted one lease for what it makes of a row still counts as holding one.
+    pub fn split(&mut self, bytes: usize) -> Lease {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Lease {
+            budget: self.budget.clone(),
+            bytes,
+            of: match self.of {
+                Of::Stage(owner, class, _) => Of::Stage(owner, class, Count::Nothing),
+                Of::Cache => Of::Cache,
+            },
+        }
     }
 }
 

@@ -23,6 +23,7 @@ impl SlideId {
     }
 
     /// The slide's place in the sorted input.
+    #[inline]
     pub fn number(self) -> u64 {
         self.0 & ((1 << 48) - 1)
     }
@@ -87,6 +88,7 @@ impl TileId {
     }
 
     /// Index into [`SlideInfo::grids`](crate::SlideInfo).
+    #[inline]
     pub fn grid(self) -> u8 {
         (self.0 >> 56) as u8
     }
@@ -97,21 +99,25 @@ impl TileId {
     }
 
     /// Left edge, level-0 px.
+    #[inline]
     pub fn x(self) -> i64 {
         (self.0 & 0xff_ffff) as i64 - Self::BIAS
     }
 
     /// Top edge, level-0 px.
+    #[inline]
     pub fn y(self) -> i64 {
         (self.0 >> 24 & 0xff_ffff) as i64 - Self::BIAS
     }
 
     /// The packed word; for checks and seeds.
+    #[inline]
     pub fn word(self) -> u64 {
         self.0
     }
 
     /// The inverse of [`TileId::word`].
+    #[inline]
     pub fn from_word(word: u64) -> Self {
         TileId(word)
     }

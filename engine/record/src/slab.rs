@@ -100,6 +100,7 @@ impl From<Vec<u8>> for SlabBuf {
 
 impl Deref for SlabBuf {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.data
     }

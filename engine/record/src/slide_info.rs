@@ -78,6 +78,7 @@ pub struct SlideInfo {
 
 impl SlideInfo {
     /// The grid of `tile`, if the slide has it.
+    #[inline]
     pub fn grid(&self, tile: TileId) -> Option<&Grid> {
         self.grids.get(tile.grid() as usize)
     }

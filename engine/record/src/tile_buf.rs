@@ -34,16 +34,19 @@ impl TileBuf {
     }
 
     /// px.
+    #[inline]
     pub fn width(&self) -> u32 {
         self.width
     }
 
     /// px.
+    #[inline]
     pub fn height(&self) -> u32 {
         self.height
     }
 
     /// Interleaved RGB, [height, width, 3].
+    #[inline]
     pub fn pixels(&self) -> &[u8] {
         &self.data
     }

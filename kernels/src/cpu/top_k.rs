@@ -22,6 +22,9 @@ use std::ops::Range;
 /// Members that one thread takes at once. A longer bag is cut; the cuts do not show.
 const SLICE: usize = 1 << 16;
 
+/// Fewer members than this are one thread's: to wake another takes longer.
+const ALONE: usize = 1 << 15;
+
 /// Scores that are looked at together.
 const BLOCK: usize = 32;
 
@@ -243,44 +246,42 @@ pub(super) fn select(
     let lowest = lowest.ok_or_else(away("lowest", place))?;
     let place = out.nans.layout().place;
     let nans = out.nans.slice::<u32>().ok_or_else(away("nans", place))?;
-    cpu.threads.install(|| {
-        // Rows of the results a bag; an end of which nothing is wanted gives empty ones.
-        let highest = rows_mut(highest, ends.highest, bags.len());
-        let lowest = rows_mut(lowest, ends.lowest, bags.len());
-        highest
-            .into_par_iter()
-            .zip(lowest)
-            .zip(nans)
-            .enumerate()
-            .for_each_init(
+    // Rows of the results a bag; an end of which nothing is wanted gives empty ones.
+    let highest = rows_mut(highest, ends.highest, bags.len());
+    let lowest = rows_mut(lowest, ends.lowest, bags.len());
+    let one = |held: &mut Held, bag: usize, out: (&mut [i32], &mut [i32], &mut u32)| {
+        let (places, base) = (bags.places(bag), bags.rows(bag).start);
+        held.clear();
+        if places.len() <= SLICE {
+            held.take(bags, scores, places.clone(), base);
+        } else {
+            let cuts = places.len().div_ceil(SLICE);
+            let part = |cut: usize| {
+                let start = places.start + cut * SLICE;
+                let mut part = Held::new(ends);
+                part.take(bags, scores, start..(start + SLICE).min(places.end), base);
+                part
+            };
+            let mut parts: Vec<Held> = (0..cuts).into_par_iter().map(part).collect();
+            held.gather(&mut parts);
+        }
+        held.write(places.len(), out.0, out.1, out.2);
+    };
+    if bags.members() < ALONE || cpu.threads() == 1 {
+        let held = &mut Held::new(ends);
+        let rows = highest.into_iter().zip(lowest).zip(nans);
+        for (bag, ((highest, lowest), nans)) in rows.enumerate() {
+            one(held, bag, (highest, lowest, nans));
+        }
+    } else {
+        let rows = highest.into_par_iter().zip(lowest).zip(nans).enumerate();
+        cpu.threads.install(|| {
+            rows.for_each_init(
                 || Held::new(ends),
-                |held, (bag, ((highest, lowest), nans))| {
-                    let (places, base) = (bags.places(bag), bags.rows(bag).start);
-                    held.clear();
-                    if places.len() <= SLICE {
-                        held.take(bags, scores, places.clone(), base);
-                    } else {
-                        let cuts = places.len().div_ceil(SLICE);
-                        let mut parts: Vec<Held> = (0..cuts)
-                            .into_par_iter()
-                            .map(|cut| {
-                                let start = places.start + cut * SLICE;
-                                let mut part = Held::new(ends);
-                                part.take(
-                                    bags,
-                                    scores,
-                                    start..(start + SLICE).min(places.end),
-                                    base,
-                                );
-                                part
-                            })
-                            .collect();
-                        held.gather(&mut parts);
-                    }
-                    held.write(places.len(), highest, lowest, nans);
-                },
+                |held, (bag, ((highest, lowest), nans))| one(held, bag, (highest, lowest, nans)),
             );
-    });
+        });
+    }
     Ok(())
 }
 

@@ -37,9 +37,11 @@
 
 mod build;
 mod child;
+mod gpu;
 
 pub use build::library;
 pub use child::{Outcome, inside, run, say, under};
+pub use gpu::{gpu, options};
 
 /// Which library the child process finds as `libcuda.so`.
 #[derive(Clone, Copy, Debug)]

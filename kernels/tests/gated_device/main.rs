@@ -16,19 +16,16 @@ mod truth;
 
 use case::Shape;
 use emulated::{Setting, Variant, run};
-use weir_kernels::cuda::module::Images;
 use weir_kernels::cuda::stream::Stream;
 use weir_kernels::cuda::{Gpu, Options};
 use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::{Dtype, Rule};
 
-/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
+/// The emulated device, with scratch of its own for each launch.
 fn device() -> Stream {
-    let images = Images::Fixed(b"\x7fELF".to_vec());
     let options = Options {
-        images,
-        cache: None,
         separate_scratch: true,
+        ..emulated::options()
     };
     Gpu::open_with(0, options).unwrap().stream().unwrap()
 }

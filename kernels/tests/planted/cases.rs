@@ -1,10 +1,8 @@
 //! Each kernel on small ragged input, against the processor's bits.
 
 use crate::bags::{Case, Odd, Type, pooled, weights};
-use crate::emulated::inside;
-use weir_kernels::cuda::module::Images;
+use crate::emulated::{gpu, inside};
 use weir_kernels::cuda::stream::Stream;
-use weir_kernels::cuda::{Gpu, Options};
 use weir_kernels::kernels::{Ends, Kernels, Rule, TileForm, TopKOut};
 use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::view::Element;
@@ -12,14 +10,8 @@ use weir_kernels::{Bags, Cpu, View, ViewMut};
 
 /// The emulated device, whose driver holds the kernels itself, and the processor.
 fn both() -> (Stream, Cpu) {
-    let options = Options {
-        images: Images::Fixed(vec![0]),
-        cache: None,
-        ..Options::default()
-    };
-    let gpu = Gpu::open_with(0, options).expect("the emulated device");
     (
-        gpu.stream().expect("a stream"),
+        gpu().stream().expect("a stream"),
         Cpu::new(1).expect("one thread"),
     )
 }

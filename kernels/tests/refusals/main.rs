@@ -8,8 +8,6 @@ mod emulated;
 
 use call::*;
 use emulated::{PLAIN, Setting, run};
-use weir_kernels::cuda::module::Images;
-use weir_kernels::cuda::{Gpu, Options};
 use weir_kernels::kernels::{Ends, Kernels, Rule, TileForm};
 use weir_kernels::normalise::{Link, Normalisation};
 use weir_kernels::view::{Dtype, Place};
@@ -296,12 +294,7 @@ fn case_refusals() {
     if !emulated::inside() {
         return;
     }
-    let options = Options {
-        images: Images::Fixed(vec![0]),
-        cache: None,
-        ..Options::default()
-    };
-    let stream = Gpu::open_with(0, options).unwrap().stream().unwrap();
+    let stream = emulated::gpu().stream().unwrap();
     let device = wherever(refusals(&stream));
     let processor = refusals(&Cpu::new(1).unwrap());
     assert_eq!(device.len(), processor.len());

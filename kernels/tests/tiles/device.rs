@@ -3,25 +3,9 @@
 use super::emulated::{self, PLAIN, Patch, SANITIZED, Setting, run};
 use super::{Case, bytes};
 use half::{bf16, f16};
-use weir_kernels::cuda::module::Images;
-use weir_kernels::cuda::{Gpu, Options};
 use weir_kernels::kernels::TileForm;
 use weir_kernels::view::{Dtype, Layout};
 use weir_kernels::{Cpu, Kernels, View, ViewMut};
-
-/// The emulated device: its driver has the kernels in itself, and takes any binary for them.
-fn device() -> Gpu {
-    let images = Images::Fixed(b"\x7fELF".to_vec());
-    Gpu::open_with(
-        0,
-        Options {
-            images,
-            cache: None,
-            ..Options::default()
-        },
-    )
-    .unwrap()
-}
 
 const LIKE: TileForm = TileForm {
     scale: [0.017, 0.0175, -0.0174],
@@ -32,7 +16,7 @@ const LIKE: TileForm = TileForm {
 };
 
 fn every_type(case: &Case) {
-    let stream = device().stream().unwrap();
+    let stream = emulated::gpu().stream().unwrap();
     case.run(&stream, |x| x, f32::MAX);
     case.run(&stream, f16::from_f32, f16::MAX);
     case.run(&stream, bf16::from_f32, bf16::MAX);
@@ -110,7 +94,7 @@ fn case_on_the_device() {
     if !emulated::inside() {
         return;
     }
-    let gpu = device();
+    let gpu = emulated::gpu();
     let stream = gpu.stream().unwrap();
     let place = gpu.place();
     // Row pitch in bytes, first byte, pixel stride, output's row pitch and first number, flip.

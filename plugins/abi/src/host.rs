@@ -46,7 +46,7 @@ pub struct Host {
             tiles: *const u64,
         ) -> *mut Batch,
     >,
-    /// The input, to be changed in place.
+    /// A copy of the input, to be changed.
     pub batch_edit: Option<unsafe extern "C" fn(*mut Call, port: u32) -> *mut Batch>,
     /// Keeps a batch.
     pub batch_retain: Option<unsafe extern "C" fn(*const Batch)>,

@@ -14,11 +14,13 @@
 //! | [`stage`] | stages |
 //! | [`reader`] | slide readers |
 //! | [`plugin`] | the one symbol |
+//! | [`desk`] | the host's functions, for whoever hosts plugins |
 //!
 //! Structs that begin with `struct_size` grow at their end: the other side's may be shorter than the type here. They are reached by
 //! raw pointer, and a member is read only where [`has!`] says that it exists.
 
 pub mod column;
+pub mod desk;
 pub mod host;
 pub mod plugin;
 pub mod reader;

@@ -1,21 +1,25 @@
 //! A call into a plugin: what it was given, and what the plugin says until it returns or completes.
 //!
-//! The address of a [`Call`] is the `weir_call *` of the header. It stays valid until whoever made it drops it, which is after the
-//! plugin returned and, where it said WEIR_PENDING, after it completed.
+//! A [`Call`] is the host's; the `weir_call *` of the header is its number, under which [`At`] finds it as long as it is open.
 
 use crate::batch::HostBatch;
+use crate::columns::Output;
 use crate::log::{Level, Log};
+use crate::outcomes::Outcomes;
+use crate::places::{Place, Taken, named};
+use std::cell::Cell;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+pub(crate) use weir_abi::desk::Said;
 use weir_abi::status::{self, Status};
 use weir_record::{Body, Lease, Slab};
 use weir_runtime::Stop;
 use weir_runtime::stage::StageError;
 
 /// Whose call it is, for messages; and what all calls of a stage have in common.
-pub struct Who {
+pub(crate) struct Who {
     /// The stage's name in the pipeline file; empty while a plugin is loaded.
     pub(crate) stage: String,
     /// As "plugin `stain` 0.3.1".
@@ -47,197 +51,330 @@ impl Who {
 /// The status of a call whose process ended; the call was told how. No function of a plugin returns it.
 pub(crate) const GONE: Status = i32::MIN;
 
-/// What a plugin said of an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
-    pub what: String,
-    pub param: String,
-    pub help: String,
-}
-
-/// Which row a row that was emitted is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Made of this row of the input.
-    Input(u32),
-    /// This tile (its word) of the slide that the call speaks of.
-    Tile { slide: u64, tile: u64 },
-}
-
-/// What a plugin handed on, in its order.
-#[derive(Debug)]
-pub(crate) enum Told {
-    Made {
-        port: usize,
-        place: Place,
-        body: Body,
-    },
-    Skipped {
-        row: u32,
-        reason: Arc<str>,
-    },
-    Failed {
-        row: u32,
-        said: Said,
-    },
-}
-
-/// What a call may do beside saying that it failed.
+/// What a call may do beside saying that it failed, and what it did.
+#[derive(Default)]
 pub(crate) enum Task {
     /// Nothing: loading, creating, opening, reading.
+    #[default]
     Setup,
+    /// Takes rows in: of a reduce or a sink.
+    Take(Arc<HostBatch>),
     /// Rows of an input to rows of outputs.
-    Rows {
-        input: Arc<HostBatch>,
-        outputs: Arc<[crate::columns::Output]>,
-        /// Leases on what is made of each row; empty where none were asked for.
-        leases: Mutex<Vec<Option<Lease>>>,
-    },
+    Rows(Box<Rows>),
     /// Rows of slides that the stage itself names: a reduce.
-    Slides {
-        outputs: Arc<[crate::columns::Output]>,
-        slides: Arc<Mutex<crate::reduce::Known>>,
-    },
+    Slides(Slides),
+}
+
+/// Rows of an input, and what becomes of them.
+pub(crate) struct Rows {
+    pub input: Arc<HostBatch>,
+    pub outputs: Arc<[Output]>,
+    /// Leases on what is made of each row; empty where none were asked for.
+    pub leases: Vec<Option<Lease>>,
+    pub outcomes: Outcomes,
+}
+
+/// Rows of a slide.
+pub(crate) struct Slides {
+    pub outputs: Arc<[Output]>,
+    pub slides: Arc<std::sync::Mutex<crate::reduce::Known>>,
+    /// What was made, in its order.
+    pub made: Vec<OfSlide>,
+}
+
+/// A row that a reduce made.
+#[derive(Debug)]
+pub(crate) struct OfSlide {
+    pub port: usize,
+    /// The tile's word.
+    pub tile: u64,
+    pub body: Body,
+}
+
+impl Task {
+    /// What is left of it by a plugin that may read its input for ever.
+    fn leak(self) {
+        match self {
+            Task::Take(input) => {
+                input.keep();
+                std::mem::forget(input);
+            }
+            Task::Rows(rows) => {
+                rows.input.keep();
+                std::mem::forget(rows.input);
+            }
+            Task::Setup | Task::Slides(_) => {}
+        }
+    }
 }
 
 /// A number that nothing else of this process has; from 1 on.
 pub(crate) fn next_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A call.
-pub struct Call {
-    /// No other call of this process has it.
-    pub(crate) number: u64,
-    pub(crate) who: Arc<Who>,
-    pub(crate) task: Task,
-    desk: Mutex<Desk>,
-    over: Condvar,
-}
-
+/// What is known of a call, in its place.
 #[derive(Default)]
-struct Desk {
-    closed: bool,
+pub(crate) struct Desk {
+    /// The call's; of the last one when none is open.
+    number: u64,
+    open: bool,
+    who: Option<Arc<Who>>,
+    pub task: Task,
     completed: Option<Status>,
     error: Option<Said>,
     /// The first thing that was done against the rules.
     breach: Option<String>,
-    told: Vec<Told>,
 }
 
-impl Call {
-    pub(crate) fn new(who: Arc<Who>, task: Task) -> Arc<Call> {
-        Arc::new(Call {
-            number: next_number(),
-            who,
-            task,
-            desk: Mutex::default(),
-            over: Condvar::new(),
-        })
+impl Desk {
+    /// The number of the call that has the place, or had it last.
+    #[cfg(test)]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// A call that makes no rows.
-    pub(crate) fn setup(who: Arc<Who>) -> Arc<Call> {
-        Call::new(who, Task::Setup)
+    #[cfg(test)]
+    pub fn numbered(number: u64) -> Desk {
+        Desk {
+            number,
+            ..Desk::default()
+        }
     }
 
+    pub fn who(&self) -> Option<&Arc<Who>> {
+        self.who.as_ref()
+    }
+}
+
+/// A call that a plugin names: open, or over.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    pub number: u64,
+    place: &'static Place,
+}
+
+/// What a plugin is told that uses a call which is over.
+const OVER: &str = "it used a call that was over";
+
+impl At {
     /// As the plugin knows it.
-    pub(crate) fn as_ptr(self: &Arc<Call>) -> *mut weir_abi::Call {
-        Arc::as_ptr(self).cast_mut().cast()
+    pub fn as_ptr(&self) -> *mut weir_abi::Call {
+        std::ptr::without_provenance_mut(self.number as usize)
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether rows of an input are to become rows of outputs.
+    pub fn makes_rows(&self) -> bool {
+        matches!(self.place.desk().task, Task::Rows(_))
     }
 
-    /// The plugin broke a rule: noted once, told in the log, and the call fails (E0520).
-    pub(crate) fn breach(&self, what: impl Into<String>) -> Status {
+    /// `None` where no call ever was.
+    pub fn find(of: *mut weir_abi::Call) -> Option<At> {
+        let number = of.addr() as u64;
+        let place = named(number)?;
+        Some(At { number, place })
+    }
+
+    /// The call's desk while it is open.
+    pub fn desk(&self) -> Result<MutexGuard<'static, Desk>, String> {
+        let desk = self.place.desk();
+        match desk.open && desk.number == self.number {
+            true => Ok(desk),
+            false => Err(OVER.into()),
+        }
+    }
+
+    /// The same, while the plugin may hand rows on.
+    pub fn telling(&self) -> Result<MutexGuard<'static, Desk>, String> {
+        let desk = self.desk()?;
+        match desk.completed {
+            None => Ok(desk),
+            Some(_) => Err("it handed rows on after its call was over".into()),
+        }
+    }
+
+    /// The plugin broke a rule: noted once, told in the log, and the call fails (E0520). Of a call that is over only the log is told,
+    /// as long as it is known whose it was.
+    pub fn breach(&self, what: impl Into<String>) -> Status {
         let what = what.into();
-        self.log(Level::Error, &what);
-        self.desk().breach.get_or_insert(what);
+        let mut desk = self.place.desk();
+        if desk.number != self.number {
+            return status::USE;
+        }
+        let who = desk.who.clone();
+        if desk.open {
+            desk.breach.get_or_insert_with(|| what.clone());
+        }
+        drop(desk);
+        if let Some(who) = who {
+            let line = format!("{} broke the contract [E0520]: {what}", who.plugin);
+            who.log.line(Level::Error, &who.stage, &line);
+        }
         status::USE
     }
 
-    pub(crate) fn fail(&self, said: Said) {
-        self.desk().error = Some(said);
-    }
-
-    pub(crate) fn log(&self, level: Level, text: &str) {
-        self.who.log.line(level, &self.who.stage, text);
-    }
-
-    /// Notes what the plugin hands on; an error when the call is over.
-    pub(crate) fn tell(&self, told: impl IntoIterator<Item = Told>) -> Status {
-        let mut desk = self.desk();
-        if desk.closed || desk.completed.is_some() {
-            drop(desk);
-            return self.breach("it handed rows on after its call was over");
+    pub fn fail(&self, said: Said) {
+        if let Ok(mut desk) = self.desk() {
+            desk.error = Some(said);
         }
-        desk.told.extend(told);
-        status::OK
     }
 
-    pub(crate) fn complete(&self, said: Status) {
-        let mut desk = self.desk();
-        if desk.closed || desk.completed.is_some() {
-            drop(desk);
-            self.breach("it completed a call twice");
-            return;
+    pub fn log(&self, level: Level, text: &str) {
+        let who = {
+            let desk = self.place.desk();
+            desk.who.clone().filter(|_| desk.number == self.number)
+        };
+        if let Some(who) = who {
+            who.log.line(level, &who.stage, text);
         }
-        desk.completed = Some(said);
-        drop(desk);
-        self.over.notify_all();
     }
 
-    /// Whether the plugin completed it.
-    pub(crate) fn is_completed(&self) -> bool {
-        self.desk().completed.is_some()
+    pub fn complete(&self, said: Status) {
+        let first = match self.desk() {
+            Ok(mut desk) if desk.completed.is_none() => {
+                desk.completed = Some(said);
+                true
+            }
+            _ => false,
+        };
+        match first {
+            true => self.place.over.notify_all(),
+            false => {
+                self.breach("it completed a call twice, or after it was over");
+            }
+        }
+    }
+}
+
+/// A call, as the host holds it; it is over when this is dropped.
+pub(crate) struct Call {
+    pub(crate) who: Arc<Who>,
+    at: At,
+    _taken: Taken,
+    over: Cell<bool>,
+}
+
+impl Call {
+    pub(crate) fn new(who: Arc<Who>, task: Task) -> Call {
+        let taken = Taken::take();
+        let place = taken.place;
+        let number = {
+            let mut desk = place.desk();
+            desk.number = taken.next(desk.number);
+            desk.open = true;
+            if !desk
+                .who
+                .as_ref()
+                .is_some_and(|last| Arc::ptr_eq(last, &who))
+            {
+                desk.who = Some(who.clone());
+            }
+            desk.task = task;
+            desk.completed = None;
+            desk.error = None;
+            desk.breach = None;
+            desk.number
+        };
+        Call {
+            who,
+            at: At { number, place },
+            _taken: taken,
+            over: Cell::new(false),
+        }
     }
 
-    /// Waits until the plugin completes a call that it left pending; `cancel` is called once when the run is being stopped.
-    pub(crate) fn wait(&self, cancel: impl Fn()) -> Status {
+    /// A call that makes no rows.
+    pub(crate) fn setup(who: Arc<Who>) -> Call {
+        Call::new(who, Task::Setup)
+    }
+
+    /// Waits until the plugin completes a call that it left pending, but no longer than `timeout`: then `None`. `cancel` is called
+    /// once when the run is being stopped.
+    pub(crate) fn wait(&self, timeout: Duration, cancel: impl Fn()) -> Option<Status> {
+        const GLANCE: Duration = Duration::from_millis(50);
+        let until = Instant::now() + timeout;
         let mut cancelled = false;
-        let mut desk = self.desk();
+        let mut desk = self.at.place.desk();
         loop {
             if let Some(said) = desk.completed {
-                return said;
+                return Some(said);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
             }
             if !cancelled && self.who.stop.level() > 0 {
                 cancelled = true;
                 drop(desk);
                 cancel();
-                desk = self.desk();
+                desk = self.at.place.desk();
                 continue;
             }
-            let (back, _) = self
-                .over
-                .wait_timeout(desk, Duration::from_millis(50))
-                .unwrap_or_else(PoisonError::into_inner);
-            desk = back;
+            let waited = self.at.place.over.wait_timeout(desk, left.min(GLANCE));
+            (desk, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Ends the call with what the plugin returned: what it handed on, or what was wrong.
-    pub(crate) fn end(&self, said: Status) -> Result<Vec<Told>, CallError> {
-        let mut desk = self.desk();
-        desk.closed = true;
-        if let Some(breach) = desk.breach.take() {
+    /// Ends a call that the plugin did not complete in time. It may go on for ever, so what it was given stays where it is.
+    pub(crate) fn give_up(&self, timeout: Duration) -> CallError {
+        let mut desk = self.at.place.desk();
+        desk.open = false;
+        self.over.set(true);
+        let task = std::mem::take(&mut desk.task);
+        drop(desk);
+        task.leak();
+        CallError {
+            status: status::FAIL,
+            said: Said {
+                what: format!(
+                    "{} left a call pending and did not complete it within {timeout:?} [E0523]",
+                    self.who.plugin
+                ),
+                param: String::new(),
+                help: "give the stage a longer `run.timeout`, if it needs it; else this is a fault of the plugin".into(),
+            },
+        }
+    }
+
+    /// Ends the call with what the plugin returned: its task with what it did, or what was wrong.
+    pub(crate) fn end(&self, said: Status) -> Result<Task, CallError> {
+        self.end_of(said, false)
+    }
+
+    /// The same of a call that the plugin left pending, with what it completed it with.
+    pub(crate) fn end_completed(&self, said: Status) -> Result<Task, CallError> {
+        self.end_of(said, true)
+    }
+
+    fn end_of(&self, said: Status, pending: bool) -> Result<Task, CallError> {
+        let mut desk = self.at.place.desk();
+        desk.open = false;
+        self.over.set(true);
+        let task = std::mem::take(&mut desk.task);
+        let (mut breach, error) = (desk.breach.take(), desk.error.take());
+        let completed = desk.completed.is_some();
+        drop(desk);
+        if completed && !pending && breach.is_none() {
+            let what = "it completed a call and did not return WEIR_PENDING";
+            self.log(Level::Error, what);
+            breach = Some(what.into());
+        }
+        if let Some(breach) = breach {
             return Err(CallError {
                 status: status::USE,
                 said: Said {
                     what: format!("{} broke the contract [E0520]: {breach}", self.who.plugin),
                     param: String::new(),
-                    help: "this is a fault of the plugin: please report it to its author".into(),
+                    help: FAULT.into(),
                 },
             });
         }
-        if said == status::OK {
-            return Ok(std::mem::take(&mut desk.told));
+        match said {
+            status::OK => Ok(task),
+            said => Err(self.error(said, error)),
         }
-        let error = desk.error.take();
-        drop(desk);
-        Err(self.error(said, error))
     }
 
     /// Ends a call that failed.
@@ -260,8 +397,7 @@ impl Call {
                 let what = if unsaid { "no words" } else { &told.what };
                 told.what = format!("{plugin} panicked [E0522]: {what}");
                 if told.help.is_empty() {
-                    told.help =
-                        "this is a fault of the plugin: please report it to its author".into();
+                    told.help = FAULT.into();
                 }
             }
             GONE if !unsaid => {}
@@ -282,7 +418,7 @@ impl Call {
                 told.what = format!(
                     "{plugin} broke the contract [E0520]: it returned {other}, which is no status of that call"
                 );
-                told.help = "this is a fault of the plugin: please report it to its author".into();
+                told.help = FAULT.into();
             }
         }
         CallError {
@@ -291,6 +427,25 @@ impl Call {
         }
     }
 }
+
+impl Deref for Call {
+    type Target = At;
+    fn deref(&self) -> &At {
+        &self.at
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Its `who` stays, so that a plugin that names it too late is still known.
+        if !self.over.get() {
+            self.at.place.desk().open = false;
+        }
+    }
+}
+
+/// What to do about a plugin that breaks the contract.
+pub(crate) const FAULT: &str = "this is a fault of the plugin: please report it to its author";
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Columns as bodies: which columns each kind of output has, how long they are, and what may stand in them.
 
-use crate::batch::HostBatch;
-use crate::call::{Place, Task, Told};
 use crate::reduce::About;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -9,7 +7,7 @@ use weir_abi::Str;
 use weir_abi::column::{CPU, Column, Device, Dtype, WRITABLE};
 use weir_pipeline::Kind;
 use weir_record::{
-    Attention, Bag, BagFlags, Body, Feature, Prediction, Scores, State, Table, TileBuf, TileId,
+    Attention, Bag, BagFlags, Body, Feature, Prediction, Scores, State, Table, TileBuf,
 };
 
 /// An output port, as the plan agreed on it.
@@ -87,31 +85,22 @@ pub(crate) fn made(output: &Output) -> Result<Vec<Form>, String> {
 pub(crate) struct Part {
     name: &'static str,
     dtype: Dtype,
-    rows: Vec<*mut c_void>,
+    pub rows: Vec<*mut c_void>,
     shape: Vec<i64>,
     pub lengths: Vec<u64>,
-    pitch: i64,
     writable: bool,
 }
 
 impl Part {
     pub fn new(name: &'static str, dtype: Dtype, shape: Vec<i64>, rows: Vec<*mut c_void>) -> Part {
-        let pitch = pitch(&rows);
         Part {
             name,
             dtype,
             rows,
             shape,
             lengths: Vec::new(),
-            pitch,
             writable: false,
         }
-    }
-
-    /// The same, with how long each row is along its open dimension.
-    pub fn of_lengths(mut self, lengths: Vec<u64>) -> Part {
-        self.lengths = lengths;
-        self
     }
 
     pub fn writable(mut self) -> Part {
@@ -130,13 +119,53 @@ impl Part {
                 true => std::ptr::null(),
                 false => self.lengths.as_ptr(),
             },
-            pitch: self.pitch,
+            pitch: pitch(&self.rows),
             device: Device { kind: CPU, id: 0 },
             dtype: self.dtype,
             ndim: self.shape.len() as i32,
             flags: if self.writable { WRITABLE } else { 0 },
             reserved: 0,
         }
+    }
+}
+
+/// Columns of a batch, filled again and again: their vectors keep their room.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    all: Vec<Part>,
+    used: usize,
+}
+
+impl Parts {
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// The next column, without rows.
+    pub fn next(&mut self, name: &'static str, dtype: Dtype, shape: &[i64]) -> &mut Part {
+        if self.used == self.all.len() {
+            self.all
+                .push(Part::new(name, dtype, Vec::new(), Vec::new()));
+        }
+        let part = &mut self.all[self.used];
+        self.used += 1;
+        (part.name, part.dtype, part.writable) = (name, dtype, false);
+        part.rows.clear();
+        part.lengths.clear();
+        part.shape.clear();
+        part.shape.extend(shape);
+        part
+    }
+
+    pub fn used(&self) -> &[Part] {
+        &self.all[..self.used]
+    }
+}
+
+impl From<Vec<Part>> for Parts {
+    fn from(all: Vec<Part>) -> Parts {
+        let used = all.len();
+        Parts { all, used }
     }
 }
 
@@ -388,35 +417,7 @@ fn body(output: &Output, columns: &[Storage], row: usize, about: &About) -> Resu
 }
 
 /// A row of a table port.
-pub(crate) fn table(task: &Task, port: usize, source: u32, bytes: &[u8]) -> Result<Told, String> {
-    let (outputs, place) = match task {
-        Task::Setup => return Err("it gave a table in a call that makes no rows".into()),
-        Task::Rows { input, outputs, .. } => {
-            if source >= input.rows() {
-                return Err(format!(
-                    "it made a table of row {source} of a batch of {}",
-                    input.rows()
-                ));
-            }
-            (outputs, Place::Input(source))
-        }
-        Task::Slides { outputs, slides } => {
-            if source != u32::MAX {
-                return Err("a table of a reduce is the slide's: its source is UINT32_MAX".into());
-            }
-            let slides = slides
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let slide = slides
-                .speaks_of()
-                .ok_or("it gave a table in a call that speaks of no slide")?;
-            let tile = TileId::SLIDE.word();
-            (outputs, Place::Tile { slide, tile })
-        }
-    };
-    let output = outputs
-        .get(port)
-        .ok_or_else(|| format!("it has no output number {port}"))?;
+pub(crate) fn table(output: &Output, bytes: &[u8]) -> Result<Body, String> {
     if output.kind != Kind::Table {
         return Err(format!(
             "output `{}` carries {}, not tables",
@@ -424,42 +425,28 @@ pub(crate) fn table(task: &Task, port: usize, source: u32, bytes: &[u8]) -> Resu
             output.kind.name()
         ));
     }
-    Ok(Told::Made {
-        port,
-        place,
-        body: Body::Ext(Arc::new(Table {
-            format: output.format.clone(),
-            bytes: bytes.to_vec(),
-        })),
-    })
+    Ok(Body::Ext(Arc::new(Table {
+        format: output.format.clone(),
+        bytes: bytes.to_vec(),
+    })))
 }
 
-/// Whether a body is what flows through ports of this kind.
-pub(crate) fn is(kind: Kind, body: &Body) -> bool {
-    matches!(
-        (kind, body),
-        (Kind::Pixels, Body::Pixels(_))
-            | (Kind::Scores, Body::Score(_))
-            | (Kind::Picks, Body::Picked { .. })
-            | (Kind::Features, Body::Feature(_))
-            | (Kind::Attention, Body::Attention(_))
-            | (Kind::Bag, Body::Bag(_))
-            | (Kind::Predictions, Body::Prediction(_))
-            | (Kind::Table, Body::Ext(_))
-    )
-}
-
-/// Whether a batch could be passed through the port: its rows are of the kind and the shape.
-pub(crate) fn fits(output: &Output, input: &HostBatch, row: u32) -> bool {
-    input.body(row).is_some_and(|body| {
-        is(output.kind, body)
-            && match body {
-                Body::Pixels(tile) => {
-                    output.shape.first() == Some(&u64::from(tile.height()))
-                        && output.shape.get(1) == Some(&u64::from(tile.width()))
-                }
-                Body::Feature(feature) => output.shape.first() == Some(&(feature.len() as u64)),
-                _ => true,
-            }
-    })
+/// Whether a body may flow through an output as it is: it is of the kind and of the shape.
+#[inline]
+pub(crate) fn fits(output: &Output, body: &Body) -> bool {
+    let is = |at: usize, n: usize| output.shape.get(at) == Some(&(n as u64));
+    match (output.kind, body) {
+        (Kind::Pixels, Body::Pixels(tile)) => {
+            is(0, tile.height() as usize) && is(1, tile.width() as usize)
+        }
+        (Kind::Scores, Body::Score(scores)) => is(2, scores.probabilities.len()),
+        (Kind::Features, Body::Feature(feature)) => is(0, feature.len()),
+        // Of an empty bag there is no vector.
+        (Kind::Bag, Body::Bag(bag)) => bag.pooled.is_empty() || is(0, bag.pooled.len()),
+        (Kind::Predictions, Body::Prediction(prediction)) => is(0, prediction.classes.len()),
+        (Kind::Picks, Body::Picked { .. })
+        | (Kind::Attention, Body::Attention(_))
+        | (Kind::Table, Body::Ext(_)) => true,
+        _ => false,
+    }
 }

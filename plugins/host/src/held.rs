@@ -16,7 +16,16 @@ pub(crate) struct Held {
     /// Revisions of the tiles that have a value.
     revs: BTreeMap<TileId, u32>,
     waiting: Waiting,
-    most: usize,
+    taken: Taken,
+}
+
+/// What an input takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// Pixels are handed over one by one: a stage that gathers them would hold bytes that others wait for.
+    pub pixels: bool,
+    /// Numbers of a row, where the values may have none.
+    pub width: usize,
 }
 
 /// What a plugin is told next: first what holds no more, then what does.
@@ -25,15 +34,15 @@ pub(crate) struct Waiting {
     removed: Vec<Key>,
     values: Vec<(Key, Body, Arc<SlideInfo>)>,
     info: Option<Arc<SlideInfo>>,
+    width: usize,
 }
 
 impl Held {
-    /// Pixels are handed over one by one: a stage that gathers them would hold bytes that others wait for.
-    pub fn new(pixels: bool) -> Held {
+    pub fn new(taken: Taken) -> Held {
         Held {
             revs: BTreeMap::new(),
             waiting: Waiting::default(),
-            most: if pixels { 1 } else { FULL },
+            taken,
         }
     }
 
@@ -63,13 +72,15 @@ impl Held {
         }
         if let Some(body) = body {
             self.waiting.values.push((key, body, info.clone()));
+            self.waiting.width = self.taken.width;
         }
         first
     }
 
     /// Whether enough waits.
     pub fn is_full(&self) -> bool {
-        self.waiting.values.len() >= self.most || self.waiting.removed.len() >= FULL
+        let most = if self.taken.pixels { 1 } else { FULL };
+        self.waiting.values.len() >= most || self.waiting.removed.len() >= FULL
     }
 
     pub fn take(&mut self) -> Waiting {
@@ -90,7 +101,7 @@ impl Waiting {
             })?;
         }
         if !self.values.is_empty() {
-            process(pool, holder, port, self.values)?;
+            process(pool, holder, port, self.values, self.width)?;
         }
         Ok(())
     }

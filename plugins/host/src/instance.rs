@@ -1,9 +1,10 @@
 //! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
 
-use crate::call::{Call, CallError, GONE, Said, Task, Told, Who};
+use crate::call::{Call, CallError, GONE, Said, Task, Who};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
+use crate::log::Level;
 use crate::manifest::Concurrency;
 use crate::offer::HOST;
 use crate::parameters::Parameters;
@@ -124,6 +125,8 @@ pub(crate) struct Pool {
     parameters: Parameters,
     /// Of a stage whose calls may overlap, always the same one.
     overlapping: bool,
+    /// Slides live on in it from call to call, so that no other can take its place while it works.
+    stateful: bool,
     /// How long a call may take before its instance is given up.
     timeout: Duration,
     shelf: Mutex<Shelf>,
@@ -138,6 +141,17 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 pub(crate) struct Holder(AtomicU64);
 
+impl Holder {
+    /// Whether it is this instance. The first that is asked of becomes it.
+    fn is_of(&self, instance: &Instance) -> bool {
+        let number = instance.number;
+        let known = self
+            .0
+            .compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+        known.map_or_else(|known| known == number, |_| true)
+    }
+}
+
 struct Shelf {
     free: Vec<Arc<Instance>>,
     /// Those that a call has, and since when.
@@ -151,17 +165,20 @@ struct Shelf {
 }
 
 impl Pool {
-    /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so. An isolated stage
-    /// whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so; `None` for a stage
+    /// to which what is told of a slide and what is asked of it must go to the same instance, whichever thread it is. An isolated
+    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
     pub fn new(
         runner: Runner,
         who: Arc<Who>,
         parameters: Parameters,
         concurrency: Concurrency,
-        threads: usize,
+        threads: Option<usize>,
         timeout: Duration,
     ) -> Result<Pool, CallError> {
         let isolated = matches!(runner, Runner::Child(_));
+        let stateful = threads.is_none();
+        let threads = threads.unwrap_or(1);
         let count = match concurrency {
             Concurrency::PerWorker => threads.max(1),
             Concurrency::Parallel if isolated => threads.max(1),
@@ -178,6 +195,7 @@ impl Pool {
             runner,
             parameters,
             overlapping: concurrency == Concurrency::Parallel && !isolated,
+            stateful,
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
             shelf: Mutex::new(Shelf {
@@ -255,6 +273,18 @@ impl Pool {
             let left = oldest.map_or(self.timeout, |since| {
                 (since + self.timeout).saturating_duration_since(Instant::now())
             });
+            if left.is_zero() && self.stateful && !self.keeps_time() {
+                // It may be slow and well; if it hangs, nothing can be done about it in this process.
+                for (_, since) in &mut shelf.out {
+                    *since = Instant::now();
+                }
+                let line = format!(
+                    "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
+                    self.who.plugin, self.timeout
+                );
+                self.who.log.line(Level::Warn, &self.who.stage, &line);
+                continue;
+            }
             if left.is_zero() {
                 drop(shelf);
                 let fresh = self.fresh();
@@ -288,6 +318,9 @@ impl Pool {
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
     fn give_back(&self, one: Arc<Instance>) {
+        if self.overlapping && !one.is_over() {
+            return;
+        }
         let fresh = one.is_over().then(|| self.fresh()).flatten();
         if fresh.is_some() {
             self.replaced.fetch_add(1, Ordering::SeqCst);
@@ -332,13 +365,14 @@ impl Pool {
         Err(if isolated { GONE } else { status::PANIC })
     }
 
-    /// A call: `enter` calls the plugin's function. A call that it leaves pending is waited for, with its instance free for others.
+    /// A call: `enter` calls the plugin's function; what comes back is the task with what the plugin did. A call that it leaves pending
+    /// is waited for, with its instance free for others.
     pub fn call(
         &self,
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
-    ) -> Result<Vec<Told>, CallError> {
-        self.call_for(&Holder::default(), task, enter)
+    ) -> Result<Task, CallError> {
+        self.call_of(None, task, enter)
     }
 
     /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
@@ -347,15 +381,26 @@ impl Pool {
         holder: &Holder,
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
-    ) -> Result<Vec<Told>, CallError> {
+    ) -> Result<Task, CallError> {
+        self.call_of(Some(holder), task, enter)
+    }
+
+    fn call_of(
+        &self,
+        holder: Option<&Holder>,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        // Only process() may return before it is done.
+        let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
         let call = Call::new(self.who.clone(), task);
         let instance = match self.usable(&call) {
             Ok(instance) => instance,
             Err(said) => return call.end(said),
         };
-        let known = holder.0.swap(instance.number, Ordering::SeqCst);
-        if known != 0 && known != instance.number {
-            holder.0.store(known, Ordering::SeqCst);
+        if let Some(holder) = holder
+            && !holder.is_of(&instance)
+        {
             self.give_back(instance);
             call.fail(Said {
                 what: format!(
@@ -371,22 +416,26 @@ impl Pool {
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
+        if said != status::PENDING || !may_wait {
+            self.give_back(instance);
+            return call.end(said);
+        }
+        // Others may use it meanwhile.
         self.give_back(instance.clone());
-        if said != status::PENDING && call.is_completed() {
-            call.breach("it completed a call and did not return WEIR_PENDING");
-        }
-        if said == status::PENDING {
-            said = call.wait(|| {
-                if let Some(cancel) = self.stage.cancel {
-                    // SAFETY: the instance lives, and `cancel` may be called from any thread.
-                    unsafe { cancel(instance.me) }
-                }
-            });
-            if said == status::PANIC {
-                instance.spoiled.store(true, Ordering::SeqCst);
+        let waited = call.wait(self.timeout, || {
+            if let Some(cancel) = self.stage.cancel {
+                // SAFETY: the instance lives, and `cancel` may be called from any thread.
+                unsafe { cancel(instance.me) }
             }
+        });
+        match waited {
+            Some(completed) => said = completed,
+            None => return Err(call.give_up(self.timeout)),
         }
-        call.end(said)
+        if said == status::PANIC {
+            instance.spoiled.store(true, Ordering::SeqCst);
+        }
+        call.end_completed(said)
     }
 
     /// A call that answers with nothing and cannot fail.

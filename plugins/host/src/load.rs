@@ -57,14 +57,8 @@ impl Loaded {
         ));
         let loaded = Loaded::entered(admitted, |entry| {
             called = true;
-            let call = Call::setup(who);
-            let mut out: *const Plugin = std::ptr::null();
             // SAFETY: host and call live through the call, and `out` is a place for a pointer.
-            let said = unsafe { entry(&HOST, call.as_ptr(), &mut out) };
-            match said == status::OK && !out.is_null() {
-                true => Ok(out),
-                false => Err(call.close(said)),
-            }
+            enter(who, |call, out| unsafe { entry(&HOST, call, out) })
         });
         let loaded = loaded.map(|loaded| &*Box::leak(Box::new(loaded)));
         // What kept it from being loaded at all, as too few open files, may have passed by the next time.
@@ -104,10 +98,7 @@ impl Loaded {
     /// When the plugin describes no files, or not this one: why, in its words.
     pub fn describe(&self, file: &std::path::Path) -> Result<Vec<String>, Refusal> {
         let refuse = |what: String, help: &str| Refusal::new("E0510", what, help).of(&self.path);
-        // SAFETY: the id is a C string.
-        let found = self
-            .extension
-            .map(|extension| unsafe { extension(DESCRIBE.as_ptr()) });
+        let found = self.extension(DESCRIBE);
         // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
         let table = found.and_then(|found| unsafe { found.cast::<DescribeV1>().as_ref() });
         let Some(describe) = table.and_then(|table| table.describe) else {
@@ -139,6 +130,20 @@ impl Loaded {
         Ok(lines.clone())
     }
 
+    /// What the plugin has under the name of an extension; `None` where it has no extensions at all.
+    pub(crate) fn extension(&self, id: &CStr) -> Option<*const c_void> {
+        // SAFETY: the id is a C string.
+        self.extension
+            .map(|extension| unsafe { extension(id.as_ptr()) })
+    }
+
+    /// The same with another table for the stage type of this id, for the rest of the process: for who stands between a plugin and
+    /// its host.
+    pub(crate) fn with_stage(mut self, id: &str, table: stage::Stage) -> &'static Loaded {
+        self.stages.insert(id.to_owned(), table);
+        Box::leak(Box::new(self))
+    }
+
     /// The table of the stage type of this id.
     pub(crate) fn stage(&self, id: &str) -> Option<&stage::Stage> {
         self.stages.get(id)
@@ -148,6 +153,36 @@ impl Loaded {
     pub fn reader(&self, id: &str) -> Option<&reader::Reader> {
         self.readers.get(id)
     }
+}
+
+/// The table that a plugin's entry gives.
+pub(crate) fn enter(
+    who: Arc<Who>,
+    entry: impl FnOnce(*mut weir_abi::Call, *mut *const Plugin) -> status::Status,
+) -> Result<*const Plugin, Said> {
+    let call = Call::setup(who);
+    let mut out: *const Plugin = std::ptr::null();
+    let said = entry(call.as_ptr(), &mut out);
+    match said == status::OK && !out.is_null() {
+        true => Ok(out),
+        false => Err(call.close(said)),
+    }
+}
+
+/// The library of a sealed file, with every symbol that it names resolved. Whoever has it must forget it: a plugin is never
+/// unloaded.
+pub(crate) fn linked(sealed: &std::fs::File) -> Result<Library, Refusal> {
+    let address = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+    // SAFETY: the library's constructors run here: that is what its user asked for by naming it in a pipeline, and the bytes
+    // are those that were hashed and whose segments were checked.
+    let library = unsafe { Library::open(Some(&address), RTLD_NOW | RTLD_LOCAL) };
+    library.map_err(|error| {
+        // The loader's own words lie behind "dlopen failed".
+        let words = std::error::Error::source(&error)
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        let help = hint(&words);
+        Refusal::new("E0509", format!("it cannot be loaded: {words}"), help)
+    })
 }
 
 fn load(
@@ -162,15 +197,7 @@ fn load(
             "raise the limit of open files",
         )
     })?;
-    let address = format!("/proc/self/fd/{}", sealed.as_raw_fd());
-    // SAFETY: the library's constructors run here: that is what its user asked for by naming it in a pipeline, and the bytes
-    // are those that were hashed and whose segments were checked.
-    let library = unsafe { Library::open(Some(&address), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| {
-        let words = error.to_string();
-        let help = hint(&words);
-        Refusal::new("E0509", format!("it cannot be loaded: {words}"), help)
-    })?;
+    let library = linked(&sealed)?;
     // SAFETY: the header says what type the symbol of this name has.
     let entry: Result<Symbol<Entry>, _> = unsafe { library.get(ENTRY.as_bytes()) };
     let entry = entry.map(|entry| *entry).map_err(|error| {

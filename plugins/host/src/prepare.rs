@@ -2,6 +2,7 @@
 
 use crate::call::Who;
 use crate::columns::Output;
+use crate::held::Taken;
 use crate::instance::{Pool, Runner};
 use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
@@ -102,9 +103,8 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let outputs: Arc<[Output]> = outputs(node, about);
     let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let threads = match schema.rows {
-        Rows::Map | Rows::Filter => cx.run().helpers,
-        // What is told of a slide and what is asked of it must reach the same instance, whichever thread it is.
-        Rows::Source | Rows::Reduce | Rows::Sink => 1,
+        Rows::Map | Rows::Filter => Some(cx.run().helpers),
+        Rows::Source | Rows::Reduce | Rows::Sink => None,
     };
     let runner = match code {
         Code::Here(table) => Runner::Here(table),
@@ -127,18 +127,23 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     .map_err(|error| refused(error.said))?;
     let name: Arc<str> = node.name.as_str().into();
     let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
-    let pixels = |port: usize| schema.ins[port].kind == Kind::Pixels;
+    let taken = |port: usize| Taken {
+        pixels: schema.ins[port].kind == Kind::Pixels,
+        width: width(cx.plan, node, port),
+    };
     let ports = 0..schema.ins.len();
     Ok(match schema.rows {
         Rows::Map | Rows::Filter => Prepared::Work(Arc::new(PluginWork {
             pool,
             rows: schema.rows,
             outputs,
+            width: width(cx.plan, node, 0),
             name,
+            frames: Mutex::default(),
         })),
         Rows::Reduce => {
             let pool = Arc::new(pool);
-            let inputs: Vec<(bool, bool)> = ports.map(|port| (fed(port), pixels(port))).collect();
+            let inputs: Vec<(bool, Taken)> = ports.map(|port| (fed(port), taken(port))).collect();
             let selects = selecting_stage(cx.plan, node);
             Prepared::Reduce(Arc::new(move || {
                 Box::new(PluginReduce {
@@ -154,7 +159,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         }
         Rows::Sink => {
             let pool = Arc::new(pool);
-            let inputs: Vec<bool> = ports.map(pixels).collect();
+            let inputs: Vec<Taken> = ports.map(taken).collect();
             let unfinished = Arc::new(AtomicUsize::new(0));
             Prepared::Sink(Arc::new(move || {
                 unfinished.fetch_add(1, Ordering::SeqCst);
@@ -202,6 +207,18 @@ fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
             format: format!("{}/1", about.id),
         })
         .collect()
+}
+
+/// As the plan agreed on it, the numbers of a bag's vector or a prediction's classes at an input.
+fn width(plan: &Plan, node: &Node, port: usize) -> usize {
+    let edge = node.inputs.iter().find(|edge| edge.port == port);
+    let shape = edge.map(|edge| plan.nodes[edge.node].shapes[edge.output].as_slice());
+    match node.schema.ins.get(port).map(|port| port.kind) {
+        Some(Kind::Bag | Kind::Predictions) => {
+            shape.and_then(<[u64]>::first).map_or(0, |&n| n as usize)
+        }
+        _ => 0,
+    }
 }
 
 /// The nearest reduce that a stage's rows come from: what it counted is what a prediction stands on.

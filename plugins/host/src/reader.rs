@@ -78,25 +78,23 @@ impl Opener for PluginReader {
     }
 
     fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
-        match (self.table.sniff, path.to_str()) {
-            // SAFETY: as the header says; path and head live through the call.
-            (Some(sniff), Some(path)) => unsafe {
-                sniff(Str::new(path), head.as_ptr(), head.len())
-            },
-            _ => 0,
-        }
+        sniff(self.table, path, head)
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
-        let handles = Arc::new(PluginSlide {
-            table: self.table,
-            who: self.who.clone(),
-            shown: path.display().to_string(),
-            path: absolute(path)?,
-        });
+        let handles = Arc::new(PluginSlide::new(self.table, self.who.clone(), path)?);
         Ok(Arc::new(LeveledSlide::open(
             &self.id, path, options, handles,
         )?))
+    }
+}
+
+/// How surely the file is the reader's, by its name and first bytes.
+pub(crate) fn sniff(table: &Reader, path: &Path, head: &[u8]) -> i32 {
+    match (table.sniff, path.to_str()) {
+        // SAFETY: as the header says; path and head live through the call.
+        (Some(sniff), Some(path)) => unsafe { sniff(Str::new(path), head.as_ptr(), head.len()) },
+        _ => 0,
     }
 }
 
@@ -118,7 +116,7 @@ fn absolute(path: &Path) -> Result<String, SlideError> {
 
 /// A slide of a plugin's reader.
 #[derive(Clone)]
-struct PluginSlide {
+pub(crate) struct PluginSlide {
     table: &'static Reader,
     who: Arc<Who>,
     /// As the user named it.
@@ -127,6 +125,34 @@ struct PluginSlide {
 }
 
 impl PluginSlide {
+    /// A slide, not open yet.
+    pub fn new(
+        table: &'static Reader,
+        who: Arc<Who>,
+        path: &Path,
+    ) -> Result<PluginSlide, SlideError> {
+        Ok(PluginSlide {
+            table,
+            who,
+            shown: path.display().to_string(),
+            path: absolute(path)?,
+        })
+    }
+
+    /// Opens it once more.
+    pub fn handle(&self) -> Result<PluginHandle, SlideError> {
+        let Some(open) = self.table.open else {
+            return Err(self.broken("its reader has no function `open`"));
+        };
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: as the header says; host, path and the place for the handle live through the call.
+        self.call(|call| unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) })?;
+        Ok(PluginHandle {
+            of: self.clone(),
+            raw,
+        })
+    }
+
     /// One call into the plugin.
     fn call(
         &self,
@@ -165,16 +191,7 @@ impl PluginSlide {
 
 impl Handles for PluginSlide {
     fn open(&self) -> Result<Arc<dyn Handle>, SlideError> {
-        let Some(open) = self.table.open else {
-            return Err(self.broken("its reader has no function `open`"));
-        };
-        let mut raw = std::ptr::null_mut();
-        // SAFETY: as the header says; host, path and the place for the handle live through the call.
-        self.call(|call| unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) })?;
-        Ok(Arc::new(PluginHandle {
-            of: self.clone(),
-            raw,
-        }))
+        Ok(Arc::new(self.handle()?))
     }
 
     fn parallel(&self) -> bool {
@@ -187,7 +204,7 @@ impl Handles for PluginSlide {
 }
 
 /// A slide that the plugin has open.
-struct PluginHandle {
+pub(crate) struct PluginHandle {
     of: PluginSlide,
     raw: *mut c_void,
 }
@@ -198,8 +215,9 @@ unsafe impl Send for PluginHandle {}
 // `Handles::parallel` and gives a handle to one caller at a time otherwise.
 unsafe impl Sync for PluginHandle {}
 
-impl Handle for PluginHandle {
-    fn found(&self) -> Result<Found, SlideError> {
+impl PluginHandle {
+    /// What the reader says of the slide; what it points to lives as long as this.
+    pub fn facts(&self) -> Result<Facts, SlideError> {
         let Some(info) = self.of.table.info else {
             return Err(self.of.broken("its reader has no function `info`"));
         };
@@ -208,9 +226,51 @@ impl Handle for PluginHandle {
             // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
             unsafe { info(self.raw, call, &mut out) }
         })?;
+        // SAFETY: what info() gave lives as long as the handle.
+        unsafe { tables::facts(out) }.map_err(|Broken(what)| self.of.broken(what))
+    }
+
+    /// Keys of the slide's properties, in the reader's order.
+    pub fn keys(&self) -> Result<Vec<String>, SlideError> {
+        let facts = self.facts()?;
+        // SAFETY: what info() gave lives as long as the handle.
+        let properties: &[Property] =
+            unsafe { list(facts.properties, facts.n_properties, "properties") }
+                .map_err(|Broken(what)| self.of.broken(what))?;
+        let keys = properties.iter().map(|property| {
+            // SAFETY: as above.
+            String::from_utf8_lossy(unsafe { property.key.bytes() }).into_owned()
+        });
+        Ok(keys.collect())
+    }
+
+    /// Fills `into`, rows `pitch` bytes apart, with `size` px of `level` from `corner` on, wherever that lies.
+    ///
+    /// # Safety
+    /// `into` has the rows.
+    pub unsafe fn region(
+        &self,
+        level: u32,
+        (x, y): (i64, i64),
+        (width, height): (u32, u32),
+        into: *mut u8,
+        pitch: usize,
+    ) -> Result<(), SlideError> {
+        let Some(read) = self.of.table.read_region else {
+            return Err(self.of.broken("its reader has no function `read_region`"));
+        };
+        self.of.call(|call| {
+            // SAFETY: the caller's; as the header says.
+            unsafe { read(self.raw, call, level, x, y, width, height, into, pitch) }
+        })
+    }
+}
+
+impl Handle for PluginHandle {
+    fn found(&self) -> Result<Found, SlideError> {
+        let facts = self.facts()?;
         // SAFETY: what info() gave lives as long as the handle and is copied here.
-        unsafe { tables::facts(out).and_then(|facts| found(&facts)) }
-            .map_err(|Broken(what)| self.of.broken(what))
+        unsafe { found(&facts) }.map_err(|Broken(what)| self.of.broken(what))
     }
 
     fn read_region(
@@ -224,25 +284,9 @@ impl Handle for PluginHandle {
         let row = width as usize * 3;
         let room = (height as usize).saturating_sub(1) * pitch + row;
         assert!(pitch >= row && into.len() >= room, "room for the region");
-        let Some(read) = self.of.table.read_region else {
-            return Err(self.of.broken("its reader has no function `read_region`"));
-        };
-        self.of.call(|call| {
-            // SAFETY: as the header says; `into` has `height` rows of `width` px, `pitch` bytes apart.
-            unsafe {
-                read(
-                    self.raw,
-                    call,
-                    level,
-                    x.into(),
-                    y.into(),
-                    width,
-                    height,
-                    into.as_mut_ptr(),
-                    pitch,
-                )
-            }
-        })
+        let corner = (x.into(), y.into());
+        // SAFETY: `into` has `height` rows of `width` px, `pitch` bytes apart.
+        unsafe { self.region(level, corner, (width, height), into.as_mut_ptr(), pitch) }
     }
 
     fn picture(

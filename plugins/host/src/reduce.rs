@@ -4,9 +4,9 @@
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
 use crate::batch::{HostBatch, place, slide};
-use crate::call::{Place, Task, Told};
+use crate::call::{FAULT, OfSlide, Slides, Task};
 use crate::columns::Output;
-use crate::held::Held;
+use crate::held::{Held, Taken};
 use crate::instance::{Holder, Pool};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,7 @@ pub(crate) struct Known {
     speaks_of: Option<u64>,
 }
 
+/// A slide that is open.
 struct Slide {
     id: SlideId,
     info: Arc<SlideInfo>,
@@ -54,10 +55,6 @@ struct Slide {
 }
 
 impl Known {
-    pub fn speaks_of(&self) -> Option<u64> {
-        self.speaks_of
-    }
-
     /// The slide, when the call speaks of it.
     pub fn info(&self, number: u64) -> Option<Arc<SlideInfo>> {
         let slide = self.slides.get(&number)?;
@@ -130,8 +127,8 @@ pub(crate) struct PluginReduce {
     pub pool: Arc<Pool>,
     pub name: Arc<str>,
     pub outputs: Arc<[Output]>,
-    /// Inputs that something feeds, and whether they carry pixels.
-    pub inputs: Vec<(bool, bool)>,
+    /// Inputs, and whether something feeds them.
+    pub inputs: Vec<(bool, Taken)>,
     /// The stage that selects what comes: its tally is the source's.
     pub selects: Option<String>,
     pub known: Arc<Mutex<Known>>,
@@ -230,15 +227,7 @@ impl PluginReduce {
         };
         slide.revision += 1;
         let mut sent: Vec<BTreeSet<TileId>> = vec![BTreeSet::new(); self.outputs.len()];
-        for told in told {
-            let Told::Made {
-                port,
-                place: Place::Tile { tile, .. },
-                body,
-            } = told
-            else {
-                continue;
-            };
+        for OfSlide { port, tile, body } in told {
             let tile = TileId::from_word(tile);
             if sent[port].insert(tile) {
                 cx.version(port, slide.id, tile, body);
@@ -260,40 +249,34 @@ impl PluginReduce {
         holder: &Holder,
         through: u32,
         end: Option<End>,
-    ) -> Result<Vec<Told>, StageError> {
-        let task = Task::Slides {
+    ) -> Result<Vec<OfSlide>, StageError> {
+        let task = Task::Slides(Slides {
             outputs: self.outputs.clone(),
             slides: self.known.clone(),
-        };
+            made: Vec::new(),
+        });
         let about = slide(info, number);
-        let told =
+        let done =
             self.pool
                 .call_for(holder, task, |stage, me, call| match stage.complete_slide {
                     // SAFETY: as the header says: the slide and its strings live through the call.
                     Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
                     None => status::UNSUPPORTED,
                 })?;
+        let Task::Slides(Slides { made, .. }) = done else {
+            return Ok(Vec::new());
+        };
         let mut seen = BTreeSet::new();
-        for told in &told {
-            if let Told::Made {
-                port,
-                place: Place::Tile { tile, .. },
-                ..
-            } = told
-                && !seen.insert((*port, *tile))
-            {
-                let what = format!(
-                    "{} broke the contract [E0520]: it gave a tile two rows on one output",
-                    self.pool.who.plugin
-                );
-                return Err(StageError::new(what, FAULT));
-            }
+        if !made.iter().all(|row| seen.insert((row.port, row.tile))) {
+            let what = format!(
+                "{} broke the contract [E0520]: it gave a tile two rows on one output",
+                self.pool.who.plugin
+            );
+            return Err(StageError::new(what, FAULT));
         }
-        Ok(told)
+        Ok(made)
     }
 }
-
-const FAULT: &str = "this is a fault of the plugin: please report it to its author";
 
 /// The header's number of an end.
 pub(crate) fn code(end: Option<End>) -> u32 {
@@ -314,7 +297,7 @@ impl Reduce for PluginReduce {
             held: self
                 .inputs
                 .iter()
-                .map(|(_, pixels)| Held::new(*pixels))
+                .map(|(_, taken)| Held::new(*taken))
                 .collect(),
             done: vec![None; ports],
             sent: vec![BTreeSet::new(); self.outputs.len()],
@@ -424,14 +407,19 @@ pub(crate) fn process(
     holder: &Holder,
     port: u32,
     values: Vec<(Key, Body, Arc<SlideInfo>)>,
+    width: usize,
 ) -> Result<(), StageError> {
+    let rows = values.iter().map(|(key, body, info)| (*key, body, info));
     let input = Arc::new(
-        HostBatch::input(values)
+        // SAFETY: the values live until the call is over.
+        unsafe { HostBatch::input(rows, width) }
             .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?,
     );
-    pool.call_for(holder, Task::Setup, |stage, me, call| match stage.process {
+    let batch = input.as_ptr();
+    let task = Task::Take(input);
+    pool.call_for(holder, task, |stage, me, call| match stage.process {
         // SAFETY: as the header says: the batch lives at least as long as the call.
-        Some(process) => unsafe { process(me, call, port, input.as_ptr()) },
+        Some(process) => unsafe { process(me, call, port, batch) },
         None => status::UNSUPPORTED,
     })?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Bodies as columns: what a plugin is shown of an input, without a copy.
 
-use crate::columns::Part;
+use crate::columns::{Part, Parts};
 use std::ffi::c_void;
 use weir_abi::column::Dtype;
 use weir_record::Body;
@@ -10,6 +10,7 @@ use weir_record::Body;
 pub(crate) struct Beside {
     classes: Vec<i32>,
     flags: Vec<u32>,
+    scores: Vec<f32>,
     zeros: Vec<f32>,
 }
 
@@ -17,138 +18,159 @@ fn to<T>(of: &T) -> *mut c_void {
     std::ptr::from_ref(of).cast_mut().cast()
 }
 
-/// The columns of an input: the bodies' own memory. `bodies` and what comes back must stay where they are while anybody reads.
-pub(crate) fn of_bodies(bodies: &[Body]) -> Result<(Vec<Part>, Beside), String> {
-    let mut beside = Beside::default();
-    let mixed = || "rows of different kinds came together".to_owned();
-    macro_rules! each {
-        ($variant:pat => $out:expr) => {
-            bodies
-                .iter()
-                .map(|body| match body {
-                    $variant => Ok($out),
-                    _ => Err(mixed()),
-                })
-                .collect::<Result<Vec<_>, String>>()?
+fn list<T>(of: &[T]) -> *mut c_void {
+    of.as_ptr().cast_mut().cast()
+}
+
+fn mixed() -> String {
+    "rows of different kinds came together".to_owned()
+}
+
+/// A column whose rows lie where `of` says; an error where a body is of another kind.
+fn each<'a>(
+    part: &mut Part,
+    bodies: impl Iterator<Item = &'a Body>,
+    of: impl Fn(&Body) -> Option<*mut c_void>,
+) -> Result<(), String> {
+    for body in bodies {
+        part.rows.push(of(body).ok_or_else(mixed)?);
+    }
+    Ok(())
+}
+
+/// A vector of each body, or zeros where it has none.
+fn or_zeros(of: &[f32], zeros: &[f32]) -> Option<*mut c_void> {
+    match of.len() {
+        n if n == zeros.len() => Some(list(of)),
+        0 => Some(list(zeros)),
+        _ => None,
+    }
+}
+
+/// The columns of an input: memory that the bodies share, and `beside` for numbers that they have to themselves. All of it must stay
+/// while anybody reads. `width`: how many numbers a row of the port has, for bodies that have none.
+pub(crate) fn of_bodies<'a>(
+    bodies: impl Iterator<Item = &'a Body> + Clone,
+    width: usize,
+    parts: &mut Parts,
+    beside: &mut Beside,
+) -> Result<(), String> {
+    macro_rules! column {
+        ($name:literal, $dtype:expr, $shape:expr, $variant:pat => $pointer:expr) => {
+            each(
+                parts.next($name, $dtype, $shape),
+                bodies.clone(),
+                |body| match body {
+                    $variant => $pointer,
+                    _ => None,
+                },
+            )?
         };
     }
-    let scalar = |name, rows| Part::new(name, Dtype::F32, Vec::new(), rows);
-    let parts = match bodies.first() {
-        None => Vec::new(),
+    const F32: Dtype = Dtype::F32;
+    parts.clear();
+    match bodies.clone().next() {
+        None => {}
         Some(Body::Pixels(first)) => {
-            let shape = [first.height(), first.width()];
-            let rows = each!(Body::Pixels(tile) => {
-                if [tile.height(), tile.width()] != shape {
+            let (height, width) = (first.height(), first.width());
+            let part = parts.next("pixels", Dtype::U8, &[height.into(), width.into(), 3]);
+            for body in bodies {
+                let Body::Pixels(tile) = body else {
+                    return Err(mixed());
+                };
+                if (tile.height(), tile.width()) != (height, width) {
                     return Err(format!(
-                        "a tile of {} x {} px came together with one of {} x {}",
-                        tile.width(), tile.height(), shape[1], shape[0]
+                        "a tile of {} x {} px came together with one of {width} x {height}",
+                        tile.width(),
+                        tile.height()
                     ));
                 }
-                to(&tile.pixels()[0])
-            });
-            let shape = vec![shape[0].into(), shape[1].into(), 3];
-            vec![Part::new("pixels", Dtype::U8, shape, rows)]
+                part.rows.push(list(tile.pixels()));
+            }
         }
         Some(Body::Score(first)) => {
             let classes = first.probabilities.len();
-            let probabilities = each!(Body::Score(scores) => {
-                if scores.probabilities.len() != classes {
-                    return Err(mixed());
-                }
-                scores.probabilities.as_ptr().cast_mut().cast()
+            column!("score", F32, &[], Body::Score(it) => Some(to(&it.score)));
+            column!("probabilities", F32, &[classes as i64], Body::Score(it) => {
+                (it.probabilities.len() == classes).then(|| list(&it.probabilities))
             });
-            let shape = vec![classes as i64];
-            vec![
-                scalar("score", each!(Body::Score(scores) => to(&scores.score))),
-                Part::new("probabilities", Dtype::F32, shape, probabilities),
-            ]
         }
         Some(Body::Picked { .. }) => {
-            vec![scalar(
-                "score",
-                each!(Body::Picked { score, .. } => to(score)),
-            )]
+            beside.scores.clear();
+            for body in bodies {
+                let Body::Picked { score, .. } = body else {
+                    return Err(mixed());
+                };
+                beside.scores.push(*score);
+            }
+            let part = parts.next("score", F32, &[]);
+            part.rows.extend(beside.scores.iter().map(to));
         }
         Some(Body::Feature(first)) => {
             let d = first.len();
-            let rows = each!(Body::Feature(feature) => {
-                if feature.len() != d {
-                    return Err(mixed());
-                }
-                feature.as_ptr().cast_mut().cast()
+            column!("features", F32, &[d as i64], Body::Feature(it) => {
+                (it.len() == d).then(|| list(it))
             });
-            vec![Part::new("features", Dtype::F32, vec![d as i64], rows)]
         }
-        Some(Body::Attention(_)) => vec![
-            scalar("logit", each!(Body::Attention(a) => to(&a.logit))),
-            scalar("weight", each!(Body::Attention(a) => to(&a.weight))),
-            scalar(
-                "contribution",
-                each!(Body::Attention(a) => to(&a.contribution)),
-            ),
-            scalar("without", each!(Body::Attention(a) => to(&a.leave_one_out))),
-        ],
+        Some(Body::Attention(_)) => {
+            column!("logit", F32, &[], Body::Attention(it) => Some(to(&it.logit)));
+            column!("weight", F32, &[], Body::Attention(it) => Some(to(&it.weight)));
+            column!("contribution", F32, &[], Body::Attention(it) => Some(to(&it.contribution)));
+            column!("without", F32, &[], Body::Attention(it) => Some(to(&it.leave_one_out)));
+        }
         Some(Body::Bag(_)) => {
-            beside.flags = each!(Body::Bag(bag) => u32::from(bag.flags.0));
-            let widths = each!(Body::Bag(bag) => bag.pooled.len());
-            let d = widths.into_iter().max().unwrap_or(0);
+            beside.flags.clear();
+            let mut d = width;
+            for body in bodies.clone() {
+                let Body::Bag(bag) = body else {
+                    return Err(mixed());
+                };
+                beside.flags.push(u32::from(bag.flags.0));
+                d = d.max(bag.pooled.len());
+            }
             // An empty bag has no vector; a plugin is shown zeros, and the flag.
-            beside.zeros = vec![0.0; d];
-            let pooled = each!(Body::Bag(bag) => match bag.pooled.len() {
-                n if n == d => bag.pooled.as_ptr().cast_mut().cast(),
-                0 => beside.zeros.as_ptr().cast_mut().cast(),
-                _ => return Err(mixed()),
-            });
-            vec![
-                Part::new("pooled", Dtype::F32, vec![d as i64], pooled),
-                scalar("effective", each!(Body::Bag(bag) => to(&bag.effective))),
-                scalar("entropy", each!(Body::Bag(bag) => to(&bag.entropy))),
-                Part::new(
-                    "members",
-                    Dtype::U64,
-                    Vec::new(),
-                    each!(Body::Bag(bag) => to(&bag.n)),
-                ),
-                Part::new(
-                    "flags",
-                    Dtype::U32,
-                    Vec::new(),
-                    beside.flags.iter().map(to).collect(),
-                ),
-            ]
+            beside.zeros.clear();
+            beside.zeros.resize(d, 0.0);
+            let zeros = &beside.zeros;
+            column!("pooled", F32, &[d as i64], Body::Bag(it) => or_zeros(&it.pooled, zeros));
+            column!("effective", F32, &[], Body::Bag(it) => Some(to(&it.effective)));
+            column!("entropy", F32, &[], Body::Bag(it) => Some(to(&it.entropy)));
+            column!("members", Dtype::U64, &[], Body::Bag(it) => Some(to(&it.n)));
+            let flags = parts.next("flags", Dtype::U32, &[]);
+            flags.rows.extend(beside.flags.iter().map(to));
         }
         Some(Body::Prediction(_)) => {
-            beside.classes =
-                each!(Body::Prediction(it) => it.class.map_or(-1, |class| class as i32));
-            let widths = each!(Body::Prediction(it) => it.classes.len());
-            let classes = widths.into_iter().max().unwrap_or(0);
-            beside.zeros = vec![0.0; classes];
-            let row = |numbers: &Vec<f32>, zeros: &Vec<f32>| match numbers.len() {
-                n if n == classes => Ok(numbers.as_ptr().cast_mut().cast()),
-                0 => Ok(zeros.as_ptr().cast_mut().cast()),
-                _ => Err(mixed()),
-            };
-            let logits = each!(Body::Prediction(it) => row(&it.logits, &beside.zeros)?);
-            let probabilities =
-                each!(Body::Prediction(it) => row(&it.probabilities, &beside.zeros)?);
-            let shape = vec![classes as i64];
-            vec![
-                Part::new("logits", Dtype::F32, shape.clone(), logits),
-                Part::new("probabilities", Dtype::F32, shape, probabilities),
-                Part::new(
-                    "class",
-                    Dtype::I32,
-                    Vec::new(),
-                    beside.classes.iter().map(to).collect(),
-                ),
-            ]
+            beside.classes.clear();
+            let mut classes = width;
+            for body in bodies.clone() {
+                let Body::Prediction(it) = body else {
+                    return Err(mixed());
+                };
+                let class = it.class.map_or(-1, |class| class as i32);
+                beside.classes.push(class);
+                classes = classes.max(it.classes.len());
+            }
+            beside.zeros.clear();
+            beside.zeros.resize(classes, 0.0);
+            let (zeros, shape) = (&beside.zeros, [classes as i64]);
+            column!("logits", F32, &shape, Body::Prediction(it) => or_zeros(&it.logits, zeros));
+            column!("probabilities", F32, &shape, Body::Prediction(it) => {
+                or_zeros(&it.probabilities, zeros)
+            });
+            let class = parts.next("class", Dtype::I32, &[]);
+            class.rows.extend(beside.classes.iter().map(to));
         }
         Some(Body::Ext(_)) => {
-            let rows = each!(Body::Ext(table) => table.bytes.as_ptr().cast_mut().cast());
-            let lengths = each!(Body::Ext(table) => table.bytes.len() as u64);
-            vec![Part::new("bytes", Dtype::U8, vec![-1], rows).of_lengths(lengths)]
+            let part = parts.next("bytes", Dtype::U8, &[-1]);
+            for body in bodies {
+                let Body::Ext(table) = body else {
+                    return Err(mixed());
+                };
+                part.rows.push(list(&table.bytes));
+                part.lengths.push(table.bytes.len() as u64);
+            }
         }
         Some(_) => return Err("what came is no value".into()),
-    };
-    Ok((parts, beside))
+    }
+    Ok(())
 }

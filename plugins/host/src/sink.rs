@@ -2,7 +2,7 @@
 
 use crate::batch::slide;
 use crate::call::Task;
-use crate::held::Held;
+use crate::held::{Held, Taken};
 use crate::instance::{Holder, Pool};
 use crate::reduce::code;
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use weir_runtime::stage::{Completed, Sink, StageError};
 /// A sink, of one worker.
 pub(crate) struct PluginSink {
     pub pool: Arc<Pool>,
-    /// Inputs, and whether they carry pixels.
-    pub inputs: Vec<bool>,
+    /// Inputs.
+    pub inputs: Vec<Taken>,
     pub slides: HashMap<SlideId, Slide>,
     /// Sinks of this process that have not finished; the last one tells the plugin.
     pub unfinished: Arc<AtomicUsize>,
@@ -43,11 +43,7 @@ impl PluginSink {
 
 impl Sink for PluginSink {
     fn opened(&mut self, slide: SlideId, info: &Arc<SlideInfo>) -> Result<(), StageError> {
-        let held = self
-            .inputs
-            .iter()
-            .map(|&pixels| Held::new(pixels))
-            .collect();
+        let held = self.inputs.iter().map(|&taken| Held::new(taken)).collect();
         let info = info.clone();
         let holder = Holder::default();
         self.slides.insert(slide, Slide { info, held, holder });

@@ -1,50 +1,65 @@
 //! A plugin's map or filter as the runtime's [`Work`].
 
 use crate::batch::HostBatch;
-use crate::call::{Place, Task, Told};
+use crate::call::{FAULT, Rows, Said, Task};
 use crate::columns::Output;
 use crate::instance::Pool;
-use std::sync::{Arc, Mutex};
+use crate::outcomes::{Outcome, Outcomes};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weir_abi::status;
-use weir_pipeline::{Kind, Rows};
+use weir_pipeline::Kind;
 use weir_record::{Body, Class, Failure, Skip, SlideInfo, TileBuf, TileId};
 use weir_runtime::stage::{Batch, StageError, Work};
 
 /// A map or filter.
 pub(crate) struct PluginWork {
     pub pool: Pool,
-    pub rows: Rows,
+    pub rows: weir_pipeline::Rows,
     pub outputs: Arc<[Output]>,
+    /// Numbers of a row of the input, where the values may have none.
+    pub width: usize,
     /// The stage's name in the pipeline file.
     pub name: Arc<str>,
+    /// What calls that are over needed: the next ones take it, with its memory.
+    pub frames: Mutex<Vec<Box<Rows>>>,
 }
+
+/// So many frames are kept: a thread has one at a time.
+const FRAMES: usize = 64;
 
 impl Work for PluginWork {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let n = batch.len();
-        let values = (0..n)
-            .map(|i| (batch.key(i), batch.body(i).clone(), batch.info(i).clone()))
-            .collect();
-        let input = Arc::new(HostBatch::input(values).map_err(|what| {
+        let mut rows = self.frame();
+        let values = (0..n).map(|i| (batch.key(i), batch.body(i), batch.info(i)));
+        let filled = match Arc::get_mut(&mut rows.input) {
+            // SAFETY: the batch and its values stay as they are until the call is over.
+            Some(input) => unsafe { input.fill(values, self.width) },
+            None => Err("somebody else has the input of a call".into()),
+        };
+        filled.map_err(|what| {
             StageError::new(
                 what,
                 "this is a fault of the stage before: please report it",
             )
-        })?);
-        let task = Task::Rows {
-            input: input.clone(),
-            outputs: self.outputs.clone(),
-            leases: Mutex::new((0..n).map(|i| batch.take_lease(i)).collect()),
-        };
-        let told = self
+        })?;
+        rows.leases.extend((0..n).map(|i| batch.take_lease(i)));
+        let filter = self.rows == weir_pipeline::Rows::Filter;
+        rows.outcomes.reset(n, self.outputs.len(), filter);
+        let input = rows.input.as_ptr();
+        let done = self
             .pool
-            .call(task, |stage, me, call| match stage.process {
+            .call(Task::Rows(rows), |stage, me, call| match stage.process {
                 // SAFETY: as the header says: the batch lives at least as long as the call.
-                Some(process) => unsafe { process(me, call, 0, input.as_ptr()) },
+                Some(process) => unsafe { process(me, call, 0, input) },
                 None => status::UNSUPPORTED,
             })?;
-        self.settle(told, batch)
+        if let Task::Rows(mut rows) = done {
+            self.settle(&mut rows.outcomes, batch);
+            self.keep(rows);
+        }
+        Ok(())
     }
 
     fn keeps_time(&self) -> bool {
@@ -65,7 +80,7 @@ impl Work for PluginWork {
         let bytes: usize = self
             .outputs
             .iter()
-            .filter(|output| output.kind == Kind::Pixels && self.rows == Rows::Map)
+            .filter(|output| output.kind == Kind::Pixels && self.rows == weir_pipeline::Rows::Map)
             .map(|output| {
                 let side = |at| output.shape.get(at).copied().unwrap_or(0) as u32;
                 TileBuf::bytes(side(1), side(0))
@@ -76,89 +91,76 @@ impl Work for PluginWork {
 }
 
 impl PluginWork {
-    /// Every row has one outcome on every output, or the plugin broke the contract.
-    fn settle(&self, told: Vec<Told>, batch: &mut Batch) -> Result<(), StageError> {
-        let breach = |what: String| {
-            let plugin = &self.pool.who.plugin;
-            StageError::new(
-                format!("{plugin} broke the contract [E0520]: {what}"),
-                FAULT,
-            )
+    /// What a call needs: of one that is over, or new.
+    fn frame(&self) -> Box<Rows> {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.pop().unwrap_or_else(|| {
+            Box::new(Rows {
+                input: Arc::new(HostBatch::unfilled()),
+                outputs: self.outputs.clone(),
+                leases: Vec::new(),
+                outcomes: Outcomes::default(),
+            })
+        })
+    }
+
+    /// Keeps it for the next call, unless the plugin retained its input.
+    fn keep(&self, mut rows: Box<Rows>) {
+        let Some(input) = Arc::get_mut(&mut rows.input) else {
+            return;
         };
-        let twice = |row: u32| breach(format!("it gave row {row} two outcomes"));
-        let ports = self.outputs.len();
-        let mut outcomes: Vec<Option<Body>> = vec![None; batch.len() * ports];
-        for told in told {
-            match told {
-                Told::Made {
-                    port,
-                    place: Place::Input(row),
-                    body,
-                } => {
-                    let outcome = &mut outcomes[row as usize * ports + port];
-                    match outcome {
-                        None => *outcome = Some(body),
-                        // A row that failed on one output has failed, whichever came first.
-                        Some(Body::Fail(_)) => {}
-                        Some(_) => return Err(twice(row)),
-                    }
-                }
-                Told::Made { .. } => return Err(breach("it made a row of a slide".into())),
-                Told::Skipped { row, reason } => {
-                    if self.rows != Rows::Filter {
-                        return Err(breach(format!("a map left out row {row}")));
-                    }
-                    let own = &mut outcomes[row as usize * ports..][..ports];
-                    if own.iter().any(Option::is_some) {
-                        return Err(twice(row));
-                    }
-                    own.fill(Some(self.dropped(reason)));
-                }
-                Told::Failed { row, said } => {
-                    let what = match said.what.is_empty() {
-                        true => format!("{} failed without a word", self.pool.who.plugin),
-                        false => said.what,
-                    };
-                    let failure = self.failure(batch, row as usize, what, said.help);
-                    outcomes[row as usize * ports..][..ports].fill(Some(failure));
-                }
-            }
+        // Tiles are others' memory.
+        input.clear();
+        rows.leases.clear();
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        if frames.len() < FRAMES {
+            frames.push(rows);
         }
-        for (at, outcome) in outcomes.into_iter().enumerate() {
-            let (row, port) = (at / ports, at % ports);
-            let outcome = match (outcome, self.rows) {
-                (Some(outcome), _) => outcome,
-                (None, Rows::Filter) => self.dropped("".into()),
-                (None, _) => {
+    }
+
+    /// Every row has one outcome on every output, or the plugin broke the contract.
+    fn settle(&self, outcomes: &mut Outcomes, batch: &mut Batch) {
+        for (row, port, outcome) in outcomes.take() {
+            let body = match outcome {
+                Outcome::Made(body) => body,
+                Outcome::Passed => batch.body(row).clone(),
+                Outcome::Skipped(reason) => Body::Skip(Skip::Dropped {
+                    stage: self.name.clone(),
+                    reason,
+                }),
+                Outcome::Failed(said) => self.failure(batch, row, *said),
+                Outcome::None => {
                     let what = format!(
                         "{} lost it [E0520]: it neither made nor failed its row of output `{}`",
                         self.pool.who.plugin, self.outputs[port].name
                     );
-                    self.failure(batch, row, what, FAULT.into())
+                    let help = FAULT.to_owned();
+                    self.failure(
+                        batch,
+                        row,
+                        Said {
+                            what,
+                            help,
+                            ..Said::default()
+                        },
+                    )
                 }
             };
-            batch.set(row, port, outcome);
+            batch.set(row, port, body);
         }
-        Ok(())
     }
 
-    fn dropped(&self, reason: Arc<str>) -> Body {
-        Body::Skip(Skip::Dropped {
-            stage: self.name.clone(),
-            reason,
-        })
-    }
-
-    fn failure(&self, batch: &Batch, row: usize, what: String, help: String) -> Body {
+    fn failure(&self, batch: &Batch, row: usize, said: Said) -> Body {
         let tile = batch.key(row).tile;
         Body::Fail(Arc::new(Failure {
             stage: self.name.to_string(),
             slide: batch.info(row).id.clone(),
             tile: (tile != TileId::SLIDE).then(|| (tile.x(), tile.y())),
-            what,
-            help,
+            what: match said.what.is_empty() {
+                true => format!("{} failed without a word", self.pool.who.plugin),
+                false => said.what,
+            },
+            help: said.help,
         }))
     }
 }
-
-const FAULT: &str = "this is a fault of the plugin: please report it to its author";

@@ -67,7 +67,7 @@ impl<'c> Output<'c> {
         self.draft(raw)
     }
 
-    /// The input, to be changed in place: rows that nobody else holds are not copied. The output must be of the input's type.
+    /// A copy of the input, to be changed. The output must be of the input's type.
     ///
     /// # Errors
     /// When the host has no memory.

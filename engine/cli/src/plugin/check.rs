@@ -4,7 +4,6 @@ use crate::args::Format;
 use crate::message::{Done, Manner, Refusal};
 use serde_json::json;
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use weir_plugin_host::check::{self, Finding, Order, Verdict};
@@ -19,9 +18,12 @@ pub struct Check {
     /// Only tests whose name, as "stain.normalise: one-row", contains TEXT. May be repeated.
     #[arg(long = "only", value_name = "TEXT")]
     pub only: Vec<String>,
-    /// A parameter that a stage needs, as stain.normalise.reference=a.png. May be repeated.
+    /// A parameter that a stage needs, as stain.normalise.reference=a.png; a reader's slide as openslide.path=a.svs. May be repeated.
     #[arg(long = "set", value_name = "STAGE.NAME=VALUE")]
     pub set: Vec<String>,
+    /// A slide for readers and sources: without one, tests that need it are skipped.
+    #[arg(long, value_name = "FILE")]
+    pub slide: Option<std::path::PathBuf>,
     /// Seed of what is random; a new one each time, which is printed, when none is given.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -30,16 +32,10 @@ pub struct Check {
     pub timeout: u64,
 }
 
-/// One test, in the child.
+/// One test, in the child: what `check` says of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Trial {
-    #[arg(long)]
-    seed: u64,
-    #[arg(long = "set")]
-    set: Vec<String>,
-    file: std::path::PathBuf,
-    stage: String,
-    test: String,
+    errand: String,
 }
 
 /// Runs the tests.
@@ -50,6 +46,7 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
         timeout: Duration::from_secs(arguments.timeout),
         only: arguments.only.clone(),
         set: arguments.set.clone(),
+        slide: arguments.slide.clone(),
     };
     let tests = check::plan(&order).map_err(super::refused)?;
     if tests.is_empty() {
@@ -125,14 +122,6 @@ fn seed() -> u64 {
 
 /// One test, in the child: says what it found as the last line.
 pub fn trial(arguments: &Trial, out: &mut dyn Write) -> Done {
-    let Trial {
-        seed,
-        set,
-        file,
-        stage,
-        test,
-    } = arguments;
-    let finding = check::child(Path::new(file), stage, test, *seed, set);
-    writeln!(out, "{}", json!(finding))?;
+    writeln!(out, "{}", check::child(&arguments.errand))?;
     Ok(0)
 }

@@ -284,26 +284,31 @@ impl Batch {
     }
 
     /// Which version row `i` is.
+    #[inline]
     pub fn key(&self, i: usize) -> Key {
         self.rows[i].key
     }
 
     /// The value of row `i`.
+    #[inline]
     pub fn body(&self, i: usize) -> &Body {
         &self.rows[i].body
     }
 
     /// The slide of row `i`.
+    #[inline]
     pub fn info(&self, i: usize) -> &Arc<SlideInfo> {
         &self.rows[i].info
     }
 
     /// The lease on the output of row `i`, as [`Work::output_bytes`] asked; once.
+    #[inline]
     pub fn take_lease(&mut self, i: usize) -> Option<Lease> {
         self.rows[i].lease.take()
     }
 
     /// Sets the outcome of row `i` on output `port`: a value, Skip or Fail.
+    #[inline]
     pub fn set(&mut self, i: usize, port: usize, outcome: Body) {
         self.rows[i].out[port] = Some(outcome);
     }
@@ -410,6 +415,7 @@ impl<'a> Cx<'a> {
     }
 
     /// The slide.
+    #[inline]
     pub fn info(&self, slide: SlideId) -> Option<Arc<SlideInfo>> {
         self.emit.info(slide)
     }

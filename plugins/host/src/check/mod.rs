@@ -6,23 +6,32 @@
 //! | module | |
 //! |---|---|
 //! | `trials` | the tests |
-//! | `stand` | a stage without the engine: instances, rows, calls |
+//! | `stand` | a stage without the engine: made and called as a run does it |
+//! | `gather` | the same for what gathers a slide's rows |
+//! | `glass` | a slide reader without the engine |
+//! | `watch` | stands between stage and host, and sees what is done against the rules |
+//! | `fence` | memory whose end is the end of what anybody may touch |
 //! | `rows` | made-up rows of every kind |
 //! | `values` | parameters: defaults, what was set, random ones in range |
 
+mod fence;
+mod gather;
+mod glass;
 mod rows;
 mod stand;
 mod trials;
 mod values;
+mod watch;
 
-use crate::admit::{Admitted, Ask, Policy};
 use crate::describe::Described;
+use crate::ended::told;
+use crate::load::{self, Loaded};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is to be checked, and how.
@@ -36,8 +45,23 @@ pub struct Order {
     pub timeout: Duration,
     /// Only tests whose `STAGE: NAME` contains one of these; all when there is none.
     pub only: Vec<String>,
-    /// Parameters as `STAGE.NAME=VALUE`, for stages that need some.
+    /// Parameters as `STAGE.NAME=VALUE`, for stages that need some; a reader's slide as `READER.path=FILE`.
     pub set: Vec<String>,
+    /// A slide for readers and sources.
+    pub slide: Option<PathBuf>,
+}
+
+/// One test, as its process is told of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Errand {
+    file: PathBuf,
+    stage: String,
+    test: String,
+    seed: u64,
+    set: Vec<String>,
+    slide: Option<PathBuf>,
+    /// Where it may write; its parent takes it away.
+    folder: PathBuf,
 }
 
 /// How a test ended.
@@ -67,7 +91,7 @@ pub struct Finding {
     pub ms: u64,
 }
 
-/// The tests of a plugin, in order: (stage, test). What they will say is not known yet.
+/// The tests of a plugin, in order: (stage or reader, test). What they will say is not known yet.
 pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
     let described = Described::read(&order.file)?;
     let mut all: Vec<(String, &'static str)> = trials::OF_FILE
@@ -75,8 +99,12 @@ pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
         .map(|trial| (String::new(), trial.name))
         .collect();
     for stage in &described.manifest().stages {
-        let own = trials::OF_STAGE.iter();
+        let own = trials::of_rows(stage.rows);
         all.extend(own.map(|trial| (stage.id.clone(), trial.name)));
+    }
+    for reader in &described.manifest().readers {
+        let own = trials::OF_READER.iter();
+        all.extend(own.map(|trial| (reader.id.clone(), trial.name)));
     }
     let wanted = |(stage, test): &(String, &str)| {
         let name = format!("{stage}: {test}");
@@ -85,7 +113,29 @@ pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Runs one test in a child. `program` and `arguments` start what calls [`child`] with the two names that stand behind them.
+/// A folder for one test; it is taken away when this is dropped, however the test ended.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> std::io::Result<Folder> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("weir-plugin-check-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // Nobody else's: a folder that is there is an error.
+        std::fs::create_dir(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be taken away is in a folder for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs one test in a child. `program` starts what hands its last argument to [`child`] and prints what that says.
 pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: Command) -> Finding {
     let start = Instant::now();
     let finding = |verdict, what: String| Finding {
@@ -95,23 +145,36 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         what,
         ms: start.elapsed().as_millis() as u64,
     };
-    program.arg("--seed").arg(order.seed.to_string());
-    for set in &order.set {
-        program.arg("--set").arg(set);
-    }
-    program.arg(&order.file).arg(stage).arg(test);
+    let unmade = |what: String| {
+        finding(
+            Verdict::Failed,
+            format!("no process could be started: {what}"),
+        )
+    };
+    let folder = match Folder::new() {
+        Ok(folder) => folder,
+        Err(error) => return unmade(error.to_string()),
+    };
+    let errand = Errand {
+        file: order.file.clone(),
+        stage: stage.clone(),
+        test: (*test).to_owned(),
+        seed: order.seed,
+        set: order.set.clone(),
+        slide: order.slide.clone(),
+        folder: folder.0.clone(),
+    };
+    match serde_json::to_string(&errand) {
+        Ok(errand) => program.arg(errand),
+        Err(error) => return unmade(error.to_string()),
+    };
     program
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = match program.spawn() {
         Ok(child) => child,
-        Err(error) => {
-            return finding(
-                Verdict::Failed,
-                format!("no process could be started: {error}"),
-            );
-        }
+        Err(error) => return unmade(error.to_string()),
     };
     // Read on threads of their own: a child that says more than a pipe holds would wait for ever.
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
@@ -141,7 +204,11 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         },
         _ => {
             let last = err.lines().last().unwrap_or_default();
-            let what = format!("the process {} [E0521] {last}", how(status));
+            let hint = match *test {
+                "no-overrun" => ": rows and regions end where nobody may read or write",
+                _ => "",
+            };
+            let what = format!("the process {} [E0521]{hint} {last}", told(status));
             finding(Verdict::Failed, what.trim_end().to_owned())
         }
     }
@@ -162,66 +229,83 @@ fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> impl FnOnce() -> String {
     }
 }
 
-/// How a process ended, in words.
-fn how(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => {
-            let name = match signal {
-                libc::SIGABRT => " (aborted)",
-                libc::SIGSEGV => " (segmentation fault)",
-                libc::SIGBUS => " (bus error)",
-                libc::SIGILL => " (illegal instruction)",
-                libc::SIGFPE => " (arithmetic fault)",
-                libc::SIGKILL => " (killed)",
-                _ => "",
-            };
-            format!("was killed by signal {signal}{name}")
-        }
-        (None, Some(code)) => format!("ended with exit code {code}"),
-        (None, None) => "ended".into(),
-    }
-}
-
-/// The child's side: runs the test and says what it found, as one line of JSON.
-pub fn child(file: &Path, stage: &str, test: &str, seed: u64, set: &[String]) -> Finding {
+/// The child's side: runs the test that `errand` speaks of. What is found, as one line of JSON, to be printed last.
+pub fn child(errand: &str) -> String {
     let start = Instant::now();
-    let said = trial(file, stage, test, seed, set);
-    let (verdict, what) = match said {
-        Ok(figure) => (Verdict::Passed, figure),
-        Err(trials::No::Failed(what)) => (Verdict::Failed, what),
-        Err(trials::No::Skipped(what)) => (Verdict::Skipped, what),
+    let finding = match serde_json::from_str::<Errand>(errand) {
+        Ok(errand) => {
+            let (verdict, what) = match trial(&errand) {
+                Ok(figure) => (Verdict::Passed, figure),
+                Err(trials::No::Failed(what)) => (Verdict::Failed, what),
+                Err(trials::No::Skipped(what)) => (Verdict::Skipped, what),
+            };
+            Finding {
+                stage: errand.stage,
+                test: errand.test,
+                verdict,
+                what,
+                ms: start.elapsed().as_millis() as u64,
+            }
+        }
+        Err(error) => Finding {
+            stage: String::new(),
+            test: String::new(),
+            verdict: Verdict::Failed,
+            what: format!("this program is started by `weir plugin check`: {error}"),
+            ms: 0,
+        },
     };
-    Finding {
-        stage: stage.to_owned(),
-        test: test.to_owned(),
-        verdict,
-        what,
-        ms: start.elapsed().as_millis() as u64,
-    }
+    // A struct of texts and numbers has nothing that JSON could not say.
+    serde_json::to_string(&finding).unwrap_or_default()
 }
 
-fn trial(
-    file: &Path,
-    stage: &str,
-    test: &str,
-    seed: u64,
-    set: &[String],
-) -> Result<String, trials::No> {
-    let refused = |refusal: Refusal| trials::No::Failed(refusal.to_string());
-    if let Some(trial) = trials::OF_FILE.iter().find(|trial| trial.name == test) {
+fn trial(errand: &Errand) -> trials::Said {
+    let Errand {
+        file, stage, test, ..
+    } = errand;
+    if let Some(trial) = trials::OF_FILE.iter().find(|trial| trial.name == test)
+        && stage.is_empty()
+    {
         return (trial.run)(file);
     }
-    let described = Described::read(file).map_err(refused)?;
-    let ask = Ask {
-        name: described.manifest().name.clone(),
-        ..Ask::default()
+    let refused = |refusal: Refusal| trials::No::Failed(refusal.to_string());
+    let unknown = || trials::No::Failed(format!("there is no test `{stage}: {test}`"));
+    let schemas = Described::read(file).map_err(refused)?.schemas();
+    let admitted = trials::admitted(file).map_err(refused)?;
+    let given = stand::Given {
+        seed: errand.seed,
+        set: &errand.set,
+        slide: errand.slide.as_deref(),
+        folder: &errand.folder,
     };
-    let admitted = Admitted::new(described, &ask, Policy::Any).map_err(refused)?;
-    let loaded = crate::load::Loaded::new(&admitted).map_err(refused)?;
-    let trial = trials::OF_STAGE
-        .iter()
+    if let Some(trial) = trials::OF_READER.iter().find(|trial| trial.name == test)
+        && admitted
+            .manifest()
+            .readers
+            .iter()
+            .any(|reader| reader.id == *stage)
+    {
+        let loaded = Loaded::new(&admitted).map_err(refused)?;
+        return (trial.run)(&glass::Glass::new(loaded, stage, &given)?);
+    }
+    let mut stages = admitted.manifest().stages.iter();
+    let about = stages
+        .find(|about| about.id == *stage)
+        .ok_or_else(unknown)?;
+    let trial = trials::of_rows(about.rows)
         .find(|trial| trial.name == test)
-        .ok_or_else(|| trials::No::Failed(format!("there is no test `{test}`")))?;
-    let stand = stand::Stand::new(loaded, stage, seed, set)?;
-    (trial.run)(&stand)
+        .ok_or_else(unknown)?;
+    let loaded = Loaded::entered(&admitted, |entry| {
+        load::enter(trials::who(&admitted), |call, out| {
+            watch::entered(entry, call, out)
+        })
+    })
+    .map_err(refused)?;
+    let stand = stand::Stand::new(loaded, schemas, stage, &given)?;
+    let said = (trial.run)(&stand);
+    // Whatever a test looked for, a rule that was broken meanwhile is a rule that was broken.
+    match watch::wrongs().into_iter().next() {
+        Some(wrong) => Err(trials::No::Failed(wrong)),
+        None => said,
+    }
 }

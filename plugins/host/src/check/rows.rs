@@ -1,8 +1,9 @@
-//! Made-up rows of every kind, by seed.
+//! Made-up rows of every kind, by seed; and rows as few would make them up.
 
 use super::values::{by_seed, noise};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use weir_pipeline::Kind;
 use weir_record::{
@@ -60,6 +61,97 @@ pub(super) fn of(kind: Kind, shape: &[u64], n: usize, seed: u64) -> Vec<Value> {
             (key, body(kind, shape, &mut random), slides[at].clone())
         })
         .collect()
+}
+
+/// Rows that the port allows and that nobody expects: the least sizes that its open dimensions leave, and numbers at the ends.
+/// Each with what is odd about it.
+pub(super) fn odd(kind: Kind, shape: &[u64], open: &[bool]) -> Vec<(&'static str, Vec<Value>)> {
+    let least: Vec<u64> = shape
+        .iter()
+        .zip(open)
+        .map(|(&side, &open)| if open { 1 } else { side })
+        .collect();
+    let mut all = Vec::new();
+    if least != shape {
+        all.push(("the least size", of(kind, &least, 1, 1)));
+    }
+    let mut with = |what, change: &dyn Fn(&mut Body)| {
+        let mut rows = of(kind, shape, 2, 1);
+        for (_, body, _) in &mut rows {
+            change(body);
+        }
+        all.push((what, rows));
+    };
+    match kind {
+        Kind::Pixels => {
+            for (what, shade) in [("black tiles", 0), ("white tiles", 255)] {
+                with(what, &|body| {
+                    if let Body::Pixels(tile) = body {
+                        let (width, height) = (tile.width(), tile.height());
+                        let pixels = vec![shade; TileBuf::bytes(width, height)];
+                        if let Some(tile) = TileBuf::new(width, height, pixels.into(), None) {
+                            *body = Body::Pixels(Arc::new(tile));
+                        }
+                    }
+                });
+            }
+        }
+        Kind::Features => {
+            for (what, number) in [
+                ("vectors of zeros", 0.0),
+                ("vectors of the greatest numbers", f32::MAX),
+                ("vectors of the least numbers", f32::MIN_POSITIVE / 2.0),
+            ] {
+                with(what, &|body| {
+                    if let Body::Feature(feature) = body {
+                        *body = Body::Feature(Arc::new(Feature::new(
+                            vec![number; feature.len()],
+                            None,
+                        )));
+                    }
+                });
+            }
+        }
+        Kind::Bag => with("bags of nothing", &|body| {
+            if let Body::Bag(bag) = body {
+                let none = Bag {
+                    n: 0,
+                    pooled: Vec::new(),
+                    effective: 0.0,
+                    entropy: 0.0,
+                    state: State::NoTissue,
+                    ..(**bag).clone()
+                };
+                *body = Body::Bag(Arc::new(none));
+            }
+        }),
+        Kind::Predictions => with("predictions without a class", &|body| {
+            if let Body::Prediction(prediction) = body {
+                let none = Prediction {
+                    state: State::NoTissue,
+                    class: None,
+                    logits: Vec::new(),
+                    probabilities: Vec::new(),
+                    ..(**prediction).clone()
+                };
+                *body = Body::Prediction(Arc::new(none));
+            }
+        }),
+        Kind::Table => with("empty tables", &|body| {
+            *body = Body::Ext(Arc::new(Table {
+                format: "made-up/1".into(),
+                bytes: Vec::new(),
+            }));
+        }),
+        Kind::Scores | Kind::Picks | Kind::Attention => {}
+    }
+    all
+}
+
+/// Of bytes, in hexadecimal.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn body(kind: Kind, shape: &[u64], random: &mut ChaCha8Rng) -> Body {

@@ -1,78 +1,155 @@
-//! A stage without the engine: instances, rows, calls.
+//! A stage without the engine: made as a run makes it, called as a run calls it.
 
 use super::rows::{self, Value};
 use super::trials::No;
-use super::values;
-use crate::batch::HostBatch;
-use crate::call::{CallError, Place, Task, Told, Who};
-use crate::columns::Output;
-use crate::instance::{Pool, Runner};
+use super::{values, watch};
 use crate::load::Loaded;
 use crate::manifest::{Dim, Stage};
-use crate::parameters::Parameters;
-use std::sync::{Arc, Mutex};
+use crate::prepare::{Plugins, stage_type};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use weir_abi::{stage, status};
-use weir_pipeline::{Rows, Values};
+use weir_abi::stage;
+use weir_pipeline::{Edge, Node, Plan, Rows, RunSettings, Schema, StageRun, Values};
+use weir_record::{Body, Budget, Failure, Skip, Slab};
+use weir_runtime::Stop;
+use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, Work};
 
 /// Sizes of what a manifest leaves open.
 const SIDE: u64 = 64;
 const WIDTH: u64 = 8;
 
+/// How long a call may take.
+const TIME: Duration = Duration::from_secs(60);
+
 /// A stage of a loaded plugin.
 pub(super) struct Stand {
     pub about: &'static Stage,
-    pub table: &'static stage::Stage,
+    /// The plugin's own table.
+    pub table: stage::Stage,
+    schema: &'static Schema,
     loaded: &'static Loaded,
     /// Parameters: the defaults and what was set.
     pub values: Values,
     pub seed: u64,
+    /// Where it may write.
+    pub folder: PathBuf,
+}
+
+/// What is given to a stage that is tried.
+pub(super) struct Given<'a> {
+    pub seed: u64,
+    /// As `STAGE.NAME=VALUE`.
+    pub set: &'a [String],
+    /// A slide, for what reads some.
+    pub slide: Option<&'a Path>,
+    pub folder: &'a Path,
+}
+
+/// A stage, made.
+pub(super) struct Made {
+    pub prepared: Prepared,
+    /// Asks for the end of the run.
+    pub stop: Stop,
 }
 
 impl Stand {
-    pub fn new(loaded: &'static Loaded, id: &str, seed: u64, set: &[String]) -> Result<Stand, No> {
+    pub fn new(
+        loaded: Loaded,
+        schemas: &'static [Schema],
+        id: &str,
+        given: &Given,
+    ) -> Result<Stand, No> {
+        let missing = || No::Failed(format!("it has no stage `{id}`"));
+        let table = *loaded.stage(id).ok_or_else(missing)?;
+        let loaded = loaded.with_stage(id, watch::stage(&table));
         let stages = &loaded.manifest().stages;
         let about = stages.iter().find(|stage| stage.id == id);
-        let (Some(about), Some(table)) = (about, loaded.stage(id)) else {
-            return Err(No::Failed(format!("it has no stage `{id}`")));
-        };
-        let (values, missing) = values::defaults(about, set).map_err(No::Failed)?;
+        let schema = schemas.iter().find(|schema| schema.name == id);
+        let (about, schema) = about.zip(schema).ok_or_else(missing)?;
+        let (values, missing) = values::of(about, given.set, given.slide).map_err(No::Failed)?;
         if let Some(name) = missing.first() {
+            let slide = match values::asks_for_slide(about, name) {
+                true => ", or --slide FILE",
+                false => "",
+            };
             return Err(No::Skipped(format!(
-                "it needs parameters that only you know: give --set {id}.{name}=VALUE"
+                "it needs parameters that only you know: give --set {id}.{name}=VALUE{slide}"
             )));
         }
         Ok(Stand {
             about,
             table,
+            schema,
             loaded,
             values,
-            seed,
+            seed: given.seed,
+            folder: given.folder.to_owned(),
         })
     }
 
-    /// An instance with these parameters.
-    pub fn pool(&self, values: &Values) -> Result<Pool, CallError> {
-        let manifest = self.loaded.manifest();
-        let who = Arc::new(Who {
-            stage: self.about.id.clone(),
-            folder: std::env::temp_dir(),
-            ..Who::plugin(&manifest.name, &manifest.version)
+    /// The stage with these parameters, for so many threads.
+    pub fn with(&self, values: &Values, threads: usize) -> Result<Made, StageError> {
+        let node = |inputs| Node {
+            name: self.about.id.clone(),
+            schema: self.schema,
+            values: values.clone(),
+            inputs,
+            run: StageRun {
+                timeout: Some(TIME),
+                ..StageRun::default()
+            },
+            shapes: self
+                .about
+                .outs
+                .iter()
+                .map(|port| self.shape(&port.shape))
+                .collect(),
+        };
+        // Something feeds every input: what it is does not matter here.
+        let fed = (0..self.about.ins.len()).map(|port| Edge {
+            port,
+            node: 0,
+            output: 0,
         });
-        Pool::new(
-            Runner::Here(self.table),
-            who,
-            Parameters::new(self.about, values),
-            self.about.concurrency,
-            1,
-            Duration::from_secs(60),
-        )
+        let plan = Plan {
+            name: "check".into(),
+            file: PathBuf::new(),
+            run: RunSettings {
+                out: self.folder.clone(),
+                helpers: threads,
+                ..RunSettings::default()
+            },
+            models: BTreeMap::new(),
+            plugins: Vec::new(),
+            nodes: vec![node(Vec::new())],
+            hash: String::new(),
+        };
+        let plugins = Plugins {
+            loaded: vec![self.loaded],
+            ..Plugins::default()
+        };
+        let stop = plugins.stop.clone();
+        let shared = Shared::default();
+        let budget = Budget::new(1 << 30);
+        shared.get_or_try("", || Ok::<_, StageError>(plugins))?;
+        let node = node(fed.collect());
+        let prepare = Prepare {
+            plan: &plan,
+            node: &node,
+            shared: &shared,
+            budget: &budget,
+            slab: &Slab::within(&budget),
+        };
+        let prepared = (stage_type(self.schema).prepare)(&prepare)?;
+        Ok(Made { prepared, stop })
     }
 
-    /// An instance with the parameters of the stand.
-    pub fn ready(&self) -> Result<Pool, No> {
-        self.pool(&self.values)
-            .map_err(|error| No::Failed(format!("it cannot be created: {}", error.said.what)))
+    /// The stage with the parameters of the stand.
+    pub fn ready(&self) -> Result<Made, No> {
+        self.with(&self.values, 1)
+            .map_err(|error| No::Failed(format!("it cannot be created: {}", error.what)))
     }
 
     fn size(&self, dim: &Dim) -> u64 {
@@ -89,7 +166,8 @@ impl Stand {
         }
     }
 
-    fn shape(&self, dims: &[Dim]) -> Vec<u64> {
+    /// A port's shape, with what it leaves open.
+    pub fn shape(&self, dims: &[Dim]) -> Vec<u64> {
         dims.iter().map(|dim| self.size(dim)).collect()
     }
 
@@ -99,95 +177,67 @@ impl Stand {
         rows::of(input.kind, &self.shape(&input.shape), n, self.seed)
     }
 
-    pub fn outputs(&self) -> Arc<[Output]> {
-        let outs = self.about.outs.iter();
-        outs.map(|port| Output {
-            name: port.name.clone(),
-            kind: port.kind,
-            shape: self.shape(&port.shape),
-            classes: Vec::new(),
-            format: format!("{}/1", self.about.id),
-        })
-        .collect()
-    }
-
     /// Whether it is a map or a filter.
     pub fn is_work(&self) -> bool {
         matches!(self.about.rows, Rows::Map | Rows::Filter)
     }
 
-    /// A call with these rows.
-    pub fn process(
-        &self,
-        pool: &Pool,
-        port: usize,
-        values: Vec<Value>,
-    ) -> Result<Vec<Told>, CallError> {
-        let n = values.len();
-        let input = match HostBatch::input(values) {
-            Ok(input) => Arc::new(input),
-            Err(what) => {
-                let said = crate::call::Said {
-                    what,
-                    ..Default::default()
-                };
-                let status = status::FAIL;
-                return Err(CallError { status, said });
-            }
-        };
-        let task = match self.is_work() {
-            true => Task::Rows {
-                input: input.clone(),
-                outputs: self.outputs(),
-                leases: Mutex::new((0..n).map(|_| None).collect()),
-            },
-            false => Task::Setup,
-        };
-        pool.call(task, |stage, me, call| match stage.process {
-            // SAFETY: as the header says: the batch lives at least as long as the call.
-            Some(process) => unsafe { process(me, call, port as u32, input.as_ptr()) },
-            None => status::UNSUPPORTED,
-        })
+    /// Whether it gathers what it is given until a slide ends.
+    pub fn is_of_slides(&self) -> bool {
+        matches!(self.about.rows, Rows::Reduce | Rows::Sink)
     }
+}
 
-    /// What became of each row of a map or a filter, on each output, as text; an error where a row has none, or two.
-    pub fn outcomes(&self, n: usize, told: &[Told]) -> Result<Vec<String>, String> {
-        let ports = self.about.outs.len();
-        let mut all: Vec<Option<String>> = vec![None; n * ports];
-        for told in told {
-            let (row, range, text) = match told {
-                Told::Made {
-                    port,
-                    place: Place::Input(row),
-                    body,
-                } => (*row, *port..*port + 1, format!("{body:?}")),
-                Told::Made { .. } => return Err("it made a row of a slide".into()),
-                Told::Skipped { row, reason } => {
-                    if self.about.rows == Rows::Map {
-                        return Err(format!("a map left out row {row}"));
-                    }
-                    (*row, 0..ports, format!("left out: {reason}"))
-                }
-                Told::Failed { row, said } => (*row, 0..ports, format!("failed: {}", said.what)),
-            };
-            for port in range {
-                let place = &mut all[row as usize * ports + port];
-                if place.replace(text.clone()).is_some() {
-                    return Err(format!("row {row} has two outcomes"));
-                }
-            }
+impl Made {
+    /// The map or filter that it is.
+    pub fn work(&self) -> Result<Arc<dyn Work>, No> {
+        match &self.prepared {
+            Prepared::Work(work) => Ok(work.clone()),
+            _ => Err(No::Skipped("it is neither a map nor a filter".into())),
         }
-        all.into_iter()
-            .enumerate()
-            .map(|(at, outcome)| match outcome {
-                Some(outcome) => Ok(outcome),
-                None if self.about.rows == Rows::Filter => Ok("left out".into()),
-                None => Err(format!(
-                    "row {} is lost on output `{}`: neither made nor failed",
-                    at / ports.max(1),
-                    self.about.outs[at % ports.max(1)].name
-                )),
-            })
-            .collect()
+    }
+}
+
+/// What became of each row of a batch, on each output in turn.
+pub(super) fn outcomes(
+    work: &dyn Work,
+    rows: &[Value],
+    outputs: usize,
+) -> Result<Vec<Body>, StageError> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(key, body, info)| (*key, body.clone(), info.clone(), None))
+        .collect();
+    let n = rows.len();
+    let mut batch = Batch::new(rows, outputs);
+    work.run(&mut batch)?;
+    let all = (0..n).flat_map(|row| (0..outputs).map(move |port| (row, port)));
+    // A row without an outcome is one that nobody spoke of: the runtime would fail it.
+    Ok(all
+        .map(|(row, port)| batch.outcome(row, port).cloned().unwrap_or(Body::Gone))
+        .collect())
+}
+
+/// The first row that failed.
+pub(super) fn failure(outcomes: &[Body]) -> Option<&Failure> {
+    outcomes.iter().find_map(|body| match body {
+        Body::Fail(failure) => Some(failure.as_ref()),
+        _ => None,
+    })
+}
+
+/// An outcome as text; the same text for the same bits.
+pub(super) fn shown(body: &Body) -> String {
+    match body {
+        Body::Pixels(tile) => {
+            let (width, height) = (tile.width(), tile.height());
+            format!("{width} x {height} px, {}", rows::digest(tile.pixels()))
+        }
+        Body::Feature(feature) => {
+            let bits: Vec<u32> = feature.iter().map(|number| number.to_bits()).collect();
+            format!("{bits:x?}")
+        }
+        Body::Skip(Skip::Dropped { reason, .. }) => format!("left out: {reason}"),
+        other => format!("{other:?}"),
     }
 }

@@ -3,11 +3,17 @@
 use crate::manifest::{Param, ParamKind, Stage};
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
+use std::path::Path;
 use std::time::Duration;
-use weir_pipeline::{Value, Values};
+use weir_pipeline::{Rows, Value, Values};
 
-/// The defaults, with what was set as `STAGE.NAME=VALUE`; of parameters that must be given and were not, their names.
-pub(super) fn defaults(stage: &Stage, set: &[String]) -> Result<(Values, Vec<String>), String> {
+/// The defaults, with what was set as `STAGE.NAME=VALUE`; of parameters that must be given and were not, their names. A source's
+/// slides are `slide` where nothing else is set.
+pub(super) fn of(
+    stage: &Stage,
+    set: &[String],
+    slide: Option<&Path>,
+) -> Result<(Values, Vec<String>), String> {
     let mut values = Values::default();
     let mut missing = Vec::new();
     for param in &stage.params {
@@ -16,7 +22,7 @@ pub(super) fn defaults(stage: &Stage, set: &[String]) -> Result<(Values, Vec<Str
         let value = match (given, &param.default) {
             (Some(given), _) => Some(parsed(param, given)?),
             (None, Some(default)) => Some(of_json(param, default)?),
-            (None, None) => None,
+            (None, None) => slide.and_then(|slide| read_from(stage, param, slide)),
         };
         match value {
             Some(value) => {
@@ -27,6 +33,24 @@ pub(super) fn defaults(stage: &Stage, set: &[String]) -> Result<(Values, Vec<Str
         }
     }
     Ok((values, missing))
+}
+
+/// Whether a stage asks for slides, or a file that may be one, in this parameter.
+pub(super) fn asks_for_slide(stage: &Stage, name: &str) -> bool {
+    let mut params = stage.params.iter();
+    let param = params.find(|param| param.name == name && param.required);
+    let kind = param.map(|param| param.kind);
+    stage.rows == Rows::Source && matches!(kind, Some(ParamKind::Slides | ParamKind::Path))
+}
+
+/// A slide as what a source asks for.
+fn read_from(stage: &Stage, param: &Param, slide: &Path) -> Option<Value> {
+    let asks = asks_for_slide(stage, &param.name);
+    match param.kind {
+        ParamKind::Slides if asks => Some(Value::Texts(vec![slide.to_str()?.to_owned()])),
+        ParamKind::Path if asks => Some(Value::Path(slide.to_owned())),
+        _ => None,
+    }
 }
 
 fn parsed(param: &Param, given: &str) -> Result<Value, String> {
@@ -108,6 +132,26 @@ pub(super) fn edges(param: &Param) -> Vec<Value> {
         ParamKind::Choice => param.values.iter().cloned().map(Value::Text).collect(),
         ParamKind::Duration => vec![Value::Duration(Duration::ZERO)],
         _ => Vec::new(),
+    }
+}
+
+/// Values of which a stage may well say that they are of no use to it; none that asks for memory.
+pub(super) fn odd(param: &Param, folder: &Path) -> Vec<Value> {
+    let missing = folder.join("missing").join("file");
+    match param.kind {
+        ParamKind::String => ["", "\u{1f52c}", "%s%n", "a\nb"]
+            .map(|text| Value::Text(text.into()))
+            .into(),
+        // One that must exist was looked for by whoever checked the pipeline.
+        ParamKind::Path if param.exists => vec![Value::Path(folder.to_owned())],
+        ParamKind::Path => vec![Value::Path(folder.to_owned()), Value::Path(missing)],
+        ParamKind::Slides => vec![Value::Texts(vec![missing.display().to_string()])],
+        ParamKind::Strings => vec![
+            Value::Texts(Vec::new()),
+            Value::Texts(vec![String::new()]),
+            Value::Texts(vec!["a".into(), "a".into()]),
+        ],
+        _ => edges(param),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::{Answer, Deed, Spot, row_bytes};
 use crate::isolate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
@@ -26,12 +26,55 @@ pub(super) struct World {
     pub outputs: Vec<Output>,
     pub folder: String,
     pub blocks: Arc<Blocks>,
+    /// Calls that a plugin may name.
+    pub open: Mutex<Vec<Arc<ChildCall>>>,
+}
+
+/// The world of this process, once there was a call.
+static WORLD: OnceLock<Arc<World>> = OnceLock::new();
+
+/// A call that a plugin names: by its number, so that one which is over is found out.
+pub(super) enum At {
+    Open(Arc<ChildCall>),
+    /// It is over, or never was.
+    Over(Arc<World>),
+}
+
+impl At {
+    /// `None` when there was no call yet.
+    pub fn find(of: *mut weir_abi::Call) -> Option<At> {
+        let world = WORLD.get()?;
+        let open = world.open();
+        let call = open.iter().find(|call| call.number == of.addr() as u64);
+        Some(match call {
+            Some(call) => At::Open(call.clone()),
+            None => At::Over(world.clone()),
+        })
+    }
 }
 
 impl World {
     pub fn send(&self, kind: u32, body: Writer) -> Result<(), Lost> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         sender.send(kind, body, &[], &mut Forever)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<ChildCall>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No plugin may name a call any more: the next one comes.
+    pub fn forget(&self) {
+        self.open().clear();
+    }
+
+    /// A line for the log, at once: nobody knows what comes of the call.
+    pub fn line(&self, level: i32, text: &str) {
+        let mut line = Writer::default();
+        line.i32(level);
+        line.text(text);
+        // Without a host there is no log.
+        let _ = self.send(LINE, line);
     }
 
     /// Whether the run is being stopped.
@@ -94,31 +137,25 @@ struct Desk {
 
 impl ChildCall {
     pub fn new(world: &Arc<World>, task: Task) -> Arc<ChildCall> {
-        Arc::new(ChildCall {
+        let call = Arc::new(ChildCall {
             number: crate::call::next_number(),
             world: world.clone(),
             task,
             desk: Mutex::default(),
             over: Condvar::new(),
-        })
+        });
+        WORLD.get_or_init(|| world.clone());
+        world.open().push(call.clone());
+        call
     }
 
     /// As the plugin knows it.
-    pub fn as_ptr(self: &Arc<ChildCall>) -> *mut weir_abi::Call {
-        Arc::as_ptr(self).cast_mut().cast()
+    pub fn as_ptr(&self) -> *mut weir_abi::Call {
+        std::ptr::without_provenance_mut(self.number as usize)
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A line for the log, at once: nobody knows what comes of the call.
-    pub fn line(&self, level: i32, text: &str) {
-        let mut line = Writer::default();
-        line.i32(level);
-        line.text(text);
-        // Without a host there is no log.
-        let _ = self.world.send(LINE, line);
     }
 
     /// The plugin broke a rule.
@@ -127,7 +164,7 @@ impl ChildCall {
         let mut desk = self.desk();
         if desk.closed {
             drop(desk);
-            self.line(LOG_ERROR, &what);
+            self.world.line(LOG_ERROR, &what);
         } else {
             desk.deeds.push(Deed::Breach(what));
         }
@@ -143,15 +180,14 @@ impl ChildCall {
     }
 
     /// Writes down what the plugin hands on.
-    pub fn tell(&self, deed: Deed, emitted: Option<Arc<Lot>>) -> Status {
+    pub fn tell(&self, deed: Deed, emitted: Option<Arc<Lot>>) -> Result<(), String> {
         let mut desk = self.desk();
         if desk.closed || desk.completed.is_some() {
-            drop(desk);
-            return self.breach("it handed rows on after its call was over");
+            return Err("it handed rows on after its call was over".into());
         }
         desk.deeds.push(deed);
         desk.emitted.extend(emitted);
-        status::OK
+        Ok(())
     }
 
     pub fn complete(&self, said: Status) {

@@ -88,6 +88,7 @@ fn start() -> Result<Never, Lost> {
         outputs: hello.outputs.clone(),
         folder: hello.folder.clone(),
         blocks: Arc::default(),
+        open: Mutex::default(),
     });
     let made = loaded(&hello, sealed, &world)
         .map_err(|refusal| Answer {
@@ -227,6 +228,7 @@ impl Server {
                 (frame, fd)
             };
             self.last = None;
+            self.world.forget();
             let mut body = Reader(&frame.body);
             match (frame.kind, fd) {
                 (INPUT, Some(memory)) => {

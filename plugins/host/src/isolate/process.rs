@@ -1,12 +1,13 @@
 //! The child process: its start, its end, and what is said of that.
 
+use crate::ended::told;
 use crate::isolate::channel::{Lost, Patience, Receiver, Sender, polled};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender as Door, channel};
@@ -229,35 +230,6 @@ fn timespec(until: Instant) -> Timespec {
         tv_sec: left.as_secs() as i64,
         // Rounded up to a millisecond, so that nobody spins before the time.
         tv_nsec: i64::from(left.subsec_nanos()).min(999_000_000) + 999_999,
-    }
-}
-
-/// As "was killed by signal 6 (Aborted)".
-fn told(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => match name(signal) {
-            "" => format!("was killed by signal {signal}"),
-            name => format!("was killed by signal {signal} ({name})"),
-        },
-        (None, Some(code)) => format!("ended with exit status {code}"),
-        (None, None) => "ended".into(),
-    }
-}
-
-fn name(signal: i32) -> &'static str {
-    match Signal::from_named_raw(signal) {
-        Some(Signal::ILL) => "Illegal instruction",
-        Some(Signal::TRAP) => "Trap",
-        Some(Signal::ABORT) => "Aborted",
-        Some(Signal::BUS) => "Bus error",
-        Some(Signal::FPE) => "Floating point exception",
-        Some(Signal::KILL) => "Killed",
-        Some(Signal::SEGV) => "Segmentation fault",
-        Some(Signal::PIPE) => "Broken pipe",
-        Some(Signal::ALARM) => "Alarm clock",
-        Some(Signal::TERM) => "Terminated",
-        Some(Signal::SYS) => "Bad system call",
-        _ => "",
     }
 }
 

@@ -1,6 +1,6 @@
 //! An instance of a plugin's stage in a child process, and the connection to it.
 
-use crate::call::{Call, GONE, Said, Who};
+use crate::call::{At, Call, GONE, Said, Who};
 use crate::isolate::channel::{ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MORE};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::memory::{Mapping, Memory};
@@ -98,7 +98,7 @@ impl Remote {
     /// the call knows why, and what comes back is the status to end it with.
     fn ask(
         &self,
-        call: &Arc<Call>,
+        call: &At,
         timeout: Duration,
         kind: u32,
         body: Writer,
@@ -110,7 +110,7 @@ impl Remote {
     fn ask_on<'a>(
         &'a self,
         mut line: MutexGuard<'a, Line>,
-        call: &Arc<Call>,
+        call: &At,
         timeout: Duration,
         kind: u32,
         body: Writer,
@@ -137,7 +137,7 @@ impl Remote {
     fn exchange(
         &self,
         line: &mut Line,
-        call: &Call,
+        call: &At,
         until: Instant,
         kind: u32,
         body: Writer,
@@ -182,7 +182,7 @@ impl Remote {
     fn lost(
         &self,
         line: &mut Line,
-        call: &Call,
+        call: &At,
         timeout: Duration,
         lost: Lost,
         place: &str,
@@ -225,7 +225,7 @@ impl Remote {
     /// Has the process load the plugin and make the instance: the status, and what it gave.
     pub fn greet(
         &self,
-        call: &Arc<Call>,
+        call: &At,
         timeout: Duration,
         hello: Writer,
         place: &dyn Fn() -> String,
@@ -243,7 +243,7 @@ impl Remote {
     /// A call without rows: its status, and what it gave.
     pub fn plain(
         &self,
-        call: &Arc<Call>,
+        call: &At,
         op: Op,
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
@@ -263,7 +263,7 @@ impl Remote {
 
     /// # Safety
     /// A batch of the host's.
-    pub unsafe fn process(&self, call: &Arc<Call>, port: u32, batch: &Batch) -> Status {
+    pub unsafe fn process(&self, call: &At, port: u32, batch: &Batch) -> Status {
         let mut line = self.line();
         // SAFETY: the caller's: lists are as long as they say.
         let (rows, columns, slides) = unsafe {
@@ -276,10 +276,7 @@ impl Remote {
         let mut body = Writer::default();
         body.u8(Op::Process as u8);
         body.u32(port);
-        body.u8(u8::from(matches!(
-            call.task,
-            crate::call::Task::Rows { .. }
-        )));
+        body.u8(u8::from(call.makes_rows()));
         body.list(rows, write_row);
         body.list(slides, |out, slide| {
             // SAFETY: the caller's: slides live as long as their batch.
@@ -407,7 +404,7 @@ fn give(bytes: u64, made: &mut Vec<Mapping>, all: &mut usize) -> Option<(usize, 
 }
 
 /// A status as it may leave a stand-in: it leaves no call pending.
-fn sound(call: &Call, said: Status) -> Status {
+fn sound(call: &At, said: Status) -> Status {
     if said == status::PENDING || said == GONE {
         return call.breach(format!("it ended a call with {said}, which ends none"));
     }

@@ -1,16 +1,16 @@
 //! What a plugin did in its process, done over again here with the functions that a plugin of this process would call.
 
-use crate::call::Call;
+use crate::call::At;
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{Deed, Spot, row_bytes};
 use crate::offer::HOST;
-use std::sync::Arc;
 use weir_abi::Str;
 use weir_abi::column::Batch;
+use weir_abi::desk::Desk;
 use weir_abi::status::Error;
 
 /// Does the deeds of a call in their order. What cannot be is noted with the call, which then fails (E0520).
-pub(crate) fn replay(call: &Arc<Call>, deeds: Vec<Deed>, memories: &[Mapping]) {
+pub(crate) fn replay(call: &At, deeds: Vec<Deed>, memories: &[Mapping]) {
     for deed in deeds {
         if one(call, deed, memories).is_none() {
             return;
@@ -19,7 +19,7 @@ pub(crate) fn replay(call: &Arc<Call>, deeds: Vec<Deed>, memories: &[Mapping]) {
 }
 
 /// A deed; `None` when the call is spoiled.
-fn one(call: &Arc<Call>, deed: Deed, memories: &[Mapping]) -> Option<()> {
+fn one(call: &At, deed: Deed, memories: &[Mapping]) -> Option<()> {
     let it = call.as_ptr();
     match deed {
         Deed::Rows {
@@ -80,7 +80,7 @@ fn one(call: &Arc<Call>, deed: Deed, memories: &[Mapping]) -> Option<()> {
             Some(())
         }
         Deed::Count { name, by } => {
-            call.who.counters.add(&call.who.stage, &name, by);
+            Desk::count(call, &name, by);
             Some(())
         }
     }
@@ -88,7 +88,7 @@ fn one(call: &Arc<Call>, deed: Deed, memories: &[Mapping]) -> Option<()> {
 
 /// Fills a batch of the host's with what the child wrote, and emits it.
 fn filled(
-    call: &Arc<Call>,
+    call: &At,
     port: u32,
     batch: *mut Batch,
     columns: &[Vec<Spot>],
@@ -137,17 +137,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::batch::HostBatch;
-    use crate::call::{Said, Task, Told, Who};
+    use crate::call::{Call, Rows, Said, Task, Who};
     use crate::columns::Output;
     use crate::isolate::memory::Memory;
+    use crate::outcomes::{Outcome, Outcomes};
     use proptest::prelude::*;
-    use std::sync::Mutex;
+    use std::sync::Arc;
     use weir_abi::status;
     use weir_pipeline::Kind;
     use weir_record::{Body, Feature, Key, SlideId, SlideInfo, SlideKey, TileId};
 
     /// A call with three rows of two numbers in, and two numbers a row out.
-    fn call() -> Arc<Call> {
+    fn call() -> Call {
         let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
         let info = Arc::new(info);
         let values = (0..3).map(|i| {
@@ -157,8 +158,10 @@ mod tests {
                 rev: 0,
             };
             let feature = Feature::new(vec![1.0, 2.0], None);
-            (key, Body::Feature(Arc::new(feature)), info.clone())
+            (key, Body::Feature(Arc::new(feature)))
         });
+        let values: &'static [_] = values.collect::<Vec<_>>().leak();
+        let values = values.iter().map(|(key, body)| (*key, body, &info));
         let output = Output {
             name: "features".into(),
             kind: Kind::Features,
@@ -166,11 +169,15 @@ mod tests {
             classes: Vec::new(),
             format: "probe.same/1".into(),
         };
-        let task = Task::Rows {
-            input: Arc::new(HostBatch::input(values.collect()).unwrap()),
+        let mut outcomes = Outcomes::default();
+        outcomes.reset(3, 1, false);
+        let task = Task::Rows(Box::new(Rows {
+            // SAFETY: the values are never freed.
+            input: Arc::new(unsafe { HostBatch::input(values, 0) }.unwrap()),
             outputs: [output].into(),
-            leases: Mutex::default(),
-        };
+            leases: Vec::new(),
+            outcomes,
+        }));
         let version = semver::Version::new(1, 0, 0);
         Call::new(Arc::new(Who::plugin("probe", &version)), task)
     }
@@ -196,9 +203,11 @@ mod tests {
             at: 4088,
         };
         replay(&well, vec![rows(vec![0, 1, 2], spot)], &memories());
-        let told = well.end(status::OK).unwrap();
-        assert_eq!(told.len(), 3);
-        assert!(told.iter().all(|told| matches!(told, Told::Made { .. })));
+        let Task::Rows(mut done) = well.end(status::OK).unwrap() else {
+            panic!("a call with rows");
+        };
+        let made = |outcome: &Outcome| matches!(outcome, Outcome::Made(_));
+        assert_eq!(done.outcomes.take().filter(|it| made(&it.2)).count(), 3);
         for spot in [
             Spot {
                 memory: 0,
@@ -212,7 +221,7 @@ mod tests {
         ] {
             let call = call();
             replay(&call, vec![rows(vec![0], spot)], &memories());
-            let said = call.end(status::OK).unwrap_err().said;
+            let said = call.end(status::OK).err().unwrap().said;
             assert!(said.what.contains("[E0520]"), "{said:?}");
         }
     }

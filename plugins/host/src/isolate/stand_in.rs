@@ -1,6 +1,6 @@
 //! The table of functions that stands in for an isolated plugin's.
 
-use crate::call::Call;
+use crate::call::{At, Call};
 use crate::isolate::message::{Op, OwnSlide, read_slide, write_row, write_slide};
 use crate::isolate::remote::{Remote, id};
 use crate::isolate::wire::{Garbage, Reader, Writer};
@@ -49,14 +49,11 @@ unsafe fn remote<'a>(me: *mut c_void) -> &'a Remote {
     unsafe { &*me.cast::<Remote>() }
 }
 
-/// # Safety
 /// A call of the host's that is open.
-unsafe fn call(of: *mut weir_abi::Call) -> Arc<Call> {
-    let of = of.cast::<Call>().cast_const();
-    // SAFETY: the caller's: whoever calls a stand-in holds its call.
-    unsafe {
-        Arc::increment_strong_count(of);
-        Arc::from_raw(of)
+fn call(of: *mut weir_abi::Call) -> At {
+    match At::find(of) {
+        Some(call) => call,
+        None => unreachable!("whoever calls a stand-in holds its call"),
     }
 }
 
@@ -137,7 +134,7 @@ unsafe extern "C" fn finish(me: *mut c_void, of: *mut weir_abi::Call) -> Status 
 }
 
 /// Hands a slide's description on; its texts live as long as what comes back.
-fn described(call: &Call, from: &mut Reader, out: &mut Slide) -> Option<OwnSlide> {
+fn described(call: &At, from: &mut Reader, out: &mut Slide) -> Option<OwnSlide> {
     match read_slide(from) {
         Ok(own) => {
             *out = own.slide;

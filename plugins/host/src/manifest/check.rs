@@ -103,6 +103,15 @@ impl Stage {
         )?;
         unique("input", self.ins.iter().map(|port| port.name.as_str()))?;
         unique("output", self.outs.iter().map(|port| port.name.as_str()))?;
+        // The budget leases what sources and maps make; a reduce could not wait for it without keeping others from theirs.
+        if self.rows == Rows::Reduce
+            && let Some(port) = self.outs.iter().find(|port| port.kind == Kind::Pixels)
+        {
+            return Err(format!(
+                "output `{}`: a reduce makes no pixels, as nothing would bound them: give a table, or picks for a `tile-fetch`",
+                port.name
+            ));
+        }
         for param in &self.params {
             param
                 .check()

@@ -65,7 +65,6 @@ pub(super) struct State {
     pub out: Vec<OutRow>,
     /// Input rows of which a batch was made, by port.
     pub made: BTreeSet<(u32, u32)>,
-    pub edited: bool,
     pub skipped: Vec<(usize, String)>,
     pub failed: Vec<(usize, Error)>,
     pub faults: Vec<String>,
@@ -107,18 +106,6 @@ impl CallBox {
     pub fn input(&self) -> Option<&HostBatch> {
         // SAFETY: the harness holds a reference until it has closed the call.
         (!self.input.is_null()).then(|| unsafe { HostBatch::of(self.input) })
-    }
-
-    /// Its state, when it is open; else the fault is noted.
-    pub fn open_state(&self, what: &str) -> Option<MutexGuard<'_, State>> {
-        let mut state = lock(&self.state);
-        if state.closed {
-            let fault = format!("it called {what}() after the call had ended");
-            state.faults.push(fault.clone());
-            lock(&self.shared.faults).push(fault);
-            return None;
-        }
-        Some(state)
     }
 
     /// Closes it with what the function returned, after waiting for `complete` where it is pending.

@@ -64,7 +64,7 @@ impl Library {
         let call = CallBox::plain(&Arc::new(Shared::default())).open();
         let mut plugin: *const Plugin = std::ptr::null();
         // SAFETY: as weir_plugin.h says.
-        let status = unsafe { entry(&HOST.0, call.raw(), &mut plugin) };
+        let status = unsafe { entry(&HOST, call.raw(), &mut plugin) };
         finish_plain(&call, status)?;
         // SAFETY: an entry that succeeded gave its table, which lives as long as the process.
         let plugin =
@@ -99,8 +99,7 @@ impl Library {
         let shared = Arc::new(Shared::default());
         let call = CallBox::plain(&shared).open();
         // SAFETY: as weir_plugin.h says: host, call and path live through the call.
-        let status =
-            unsafe { describe(&HOST.0, call.raw(), abi::Str::new(&path.to_string_lossy())) };
+        let status = unsafe { describe(&HOST, call.raw(), abi::Str::new(&path.to_string_lossy())) };
         finish_plain(&call, status)?;
         Ok(lock(&shared.log).clone())
     }

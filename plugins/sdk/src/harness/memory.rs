@@ -222,10 +222,6 @@ impl HostBatch {
         unsafe { &*raw.cast::<HostBatch>() }
     }
 
-    pub fn references(&self) -> u32 {
-        self.refs.load(Ordering::SeqCst)
-    }
-
     pub fn retain(&self) {
         self.refs.fetch_add(1, Ordering::SeqCst);
     }

@@ -5,7 +5,7 @@
 //!
 //! * of a map every row of the input comes out once on every output, or fails; of a filter it may be skipped;
 //! * nothing is handed on after the call, and a call that was kept is completed once;
-//! * input that was not asked for to be edited stays as it was; nothing is written beside a row;
+//! * input stays as it was; nothing is written beside a row;
 //! * numbers that come out are finite;
 //! * every batch that was kept is given back ([`Stage::end`]).
 //!

@@ -65,7 +65,7 @@ impl Reader {
         let call = CallBox::plain(&shared).open();
         let mut handle = std::ptr::null_mut();
         // SAFETY: as weir_plugin.h says.
-        let status = unsafe { open(&HOST.0, call.raw(), abi::Str::new(&path), &mut handle) };
+        let status = unsafe { open(&HOST, call.raw(), abi::Str::new(&path), &mut handle) };
         finish_plain(&call, status)?;
         Ok(Opened {
             table: self.table,

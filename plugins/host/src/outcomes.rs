@@ -1,0 +1,166 @@
+//! What becomes of each row of an input, on each output: made, left out or failed, and never two of them.
+
+use crate::call::Said;
+use std::sync::Arc;
+use weir_record::Body;
+
+/// What became of a row on an output.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Outcome {
+    /// The plugin has not spoken of it.
+    #[default]
+    None,
+    /// This value.
+    Made(Body),
+    /// The row's own value, as it came.
+    Passed,
+    /// It was left out on purpose.
+    Skipped(Arc<str>),
+    /// Nothing could be made of it.
+    Failed(Box<Said>),
+}
+
+/// What became of all rows.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes {
+    /// Row by row, the outputs side by side.
+    all: Vec<Outcome>,
+    ports: usize,
+    /// Only a filter leaves rows out.
+    filter: bool,
+}
+
+impl Outcomes {
+    /// Nothing is known of `rows` rows.
+    pub fn reset(&mut self, rows: usize, ports: usize, filter: bool) {
+        self.all.clear();
+        self.all.resize_with(rows * ports, Outcome::default);
+        (self.ports, self.filter) = (ports, filter);
+    }
+
+    /// A value. A row that failed on one output has failed, whichever came first.
+    pub fn made(&mut self, row: u32, port: usize, body: Body) -> Result<(), String> {
+        self.set(row, port, Outcome::Made(body))
+    }
+
+    /// Its own value, as it came.
+    #[inline]
+    pub fn passed(&mut self, row: u32, port: usize) -> Result<(), String> {
+        self.set(row, port, Outcome::Passed)
+    }
+
+    #[inline]
+    fn set(&mut self, row: u32, port: usize, to: Outcome) -> Result<(), String> {
+        match self.all.get_mut(row as usize * self.ports + port) {
+            Some(outcome @ Outcome::None) => {
+                *outcome = to;
+                Ok(())
+            }
+            Some(Outcome::Failed(_)) => Ok(()),
+            Some(_) => Err(twice(row)),
+            None => Err(format!("it spoke of row {row}, of which there is none")),
+        }
+    }
+
+    /// The row is left out, on every output.
+    pub fn skipped(&mut self, row: u32, reason: &str) -> Result<(), String> {
+        if !self.filter {
+            return Err(format!("a map left out row {row}"));
+        }
+        let own = self.of_mut(row)?;
+        if own.iter().any(|outcome| !matches!(outcome, Outcome::None)) {
+            return Err(twice(row));
+        }
+        own.fill(Outcome::Skipped(reason.into()));
+        Ok(())
+    }
+
+    /// The row has failed, on every output.
+    pub fn failed(&mut self, row: u32, said: Said) -> Result<(), String> {
+        self.of_mut(row)?.fill(Outcome::Failed(Box::new(said)));
+        Ok(())
+    }
+
+    fn of_mut(&mut self, row: u32) -> Result<&mut [Outcome], String> {
+        let (rows, at) = (self.all.len() / self.ports.max(1), row as usize);
+        self.all
+            .get_mut(at * self.ports..(at + 1) * self.ports)
+            .filter(|_| at < rows)
+            .ok_or_else(|| format!("it spoke of row {row} of a batch of {rows}"))
+    }
+
+    /// All of them, as (row, output, outcome); what is left is nothing. Of a row of a filter of which nothing was said it was left
+    /// out without a reason; of a map's, that it was lost: [`Outcome::None`].
+    pub fn take(&mut self) -> impl Iterator<Item = (usize, usize, Outcome)> + '_ {
+        let (ports, filter) = (self.ports.max(1), self.filter);
+        self.all.drain(..).enumerate().map(move |(at, outcome)| {
+            let outcome = match outcome {
+                Outcome::None if filter => Outcome::Skipped("".into()),
+                outcome => outcome,
+            };
+            (at / ports, at % ports, outcome)
+        })
+    }
+}
+
+fn twice(row: u32) -> String {
+    format!("it gave row {row} two outcomes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(filter: bool) -> Outcomes {
+        let mut all = Outcomes::default();
+        all.reset(3, 2, filter);
+        all
+    }
+
+    fn shown(outcome: &Outcome) -> String {
+        match outcome {
+            Outcome::None => "none".into(),
+            Outcome::Made(_) | Outcome::Passed => "made".into(),
+            Outcome::Skipped(reason) => reason.to_string(),
+            Outcome::Failed(_) => "failed".into(),
+        }
+    }
+
+    #[test]
+    fn a_row_has_one_outcome_on_each_output_and_a_failure_stands_over_all() {
+        let mut all = outcomes(true);
+        assert_eq!(all.made(0, 0, Body::Gone), Ok(()));
+        assert_eq!(all.passed(0, 1), Ok(()));
+        assert!(all.made(0, 1, Body::Gone).is_err());
+        assert!(all.skipped(0, "dark").is_err());
+        assert_eq!(all.skipped(1, "dark"), Ok(()));
+        assert!(all.made(1, 0, Body::Gone).is_err());
+        assert_eq!(all.failed(0, Said::default()), Ok(()));
+        assert_eq!(all.made(0, 0, Body::Gone), Ok(()));
+        let said: Vec<String> = all.take().map(|(.., it)| shown(&it)).collect();
+        let wanted = ["failed", "failed", "dark", "dark", "", ""];
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_map_leaves_no_row_out_and_what_it_did_not_speak_of_is_lost() {
+        let mut all = outcomes(false);
+        assert!(all.skipped(0, "dark").is_err());
+        assert_eq!(all.made(2, 1, Body::Gone), Ok(()));
+        let lost = all
+            .take()
+            .filter(|(.., it)| matches!(it, Outcome::None))
+            .count();
+        assert_eq!(lost, 5);
+    }
+
+    #[test]
+    fn rows_that_are_none_are_refused() {
+        let mut all = outcomes(true);
+        for row in [3, u32::MAX] {
+            assert!(all.made(row, 0, Body::Gone).is_err());
+            assert!(all.skipped(row, "").is_err());
+            assert!(all.failed(row, Said::default()).is_err());
+        }
+    }
+}

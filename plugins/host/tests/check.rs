@@ -1,0 +1,334 @@
+//! Each test of `weir plugin check` passes on a plugin that keeps its rule and fails, by name, on one that breaks it.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+use weir_plugin_host::check::{Finding, Order, Verdict, plan, run};
+
+/// The plugin of `bad.c`; with a symbol that nobody has where `undefined` says so.
+fn built(undefined: bool) -> &'static Path {
+    static BUILT: [OnceLock<(tempfile::TempDir, PathBuf)>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (_, path) = BUILT[usize::from(undefined)].get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let so = folder.path().join("libbad.so");
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let flags = "-std=gnu11 -Wall -Wextra -Werror -shared -fPIC -O1 -pthread";
+        let said = Command::new("gcc")
+            .args(flags.split(' '))
+            .args(undefined.then_some("-DUNDEFINED"))
+            .arg("-I")
+            .args([here.join("../abi"), PathBuf::from("-o"), so.clone()])
+            .arg(here.join("tests/check/bad.c"))
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.status.success(), "{words}");
+        (folder, so)
+    });
+    path
+}
+
+/// A slide for the plugin's reader: 300 x 200 px.
+fn slide() -> &'static Path {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.glass");
+        let mut bytes = b"BADGLASS".to_vec();
+        bytes.extend(300u32.to_le_bytes());
+        bytes.extend(200u32.to_le_bytes());
+        bytes.extend((0..300 * 200u32).map(|at| (at % 251) as u8));
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    });
+    path
+}
+
+/// What the tests named `only` say of the plugin that breaks this rule.
+fn findings(file: &Path, sin: &str, only: &str, slide: Option<&Path>) -> Vec<Finding> {
+    let order = Order {
+        file: file.to_owned(),
+        seed: 7,
+        timeout: Duration::from_secs(40),
+        only: vec![only.to_owned()],
+        set: Vec::new(),
+        slide: slide.map(Path::to_owned),
+    };
+    let tests = plan(&order).unwrap();
+    assert!(!tests.is_empty(), "{only}");
+    let runs = tests.iter().map(|test| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_plugin-host-child"));
+        program.env("WEIR_BAD", sin);
+        run(&order, test, program)
+    });
+    runs.collect()
+}
+
+/// That the one test fails with these words.
+#[track_caller]
+fn fails(sin: &str, test: &str, words: &str) {
+    let found = findings(built(false), sin, test, Some(slide()));
+    assert_eq!(found.len(), 1, "{test}");
+    assert_eq!(found[0].verdict, Verdict::Failed, "{sin}: {:?}", found[0]);
+    assert!(found[0].what.contains(words), "{sin}: {}", found[0].what);
+}
+
+#[test]
+fn a_plugin_that_keeps_the_rules_passes_every_test_that_speaks_of_it() {
+    for sin in ["", "pending", "edits", "entry-refuses"] {
+        let only = match sin {
+            "" => "",
+            "entry-refuses" => "entry",
+            _ => "bad.map",
+        };
+        let skips: Vec<String> = findings(built(false), sin, only, Some(slide()))
+            .into_iter()
+            .filter_map(|found| {
+                assert_ne!(found.verdict, Verdict::Failed, "{sin}: {found:?}");
+                let name = format!("{}: {}", found.stage, found.test);
+                (found.verdict == Verdict::Skipped).then(|| {
+                    assert!(!found.what.is_empty(), "{name}");
+                    name
+                })
+            })
+            .collect();
+        match sin {
+            "" => insta::assert_snapshot!(skips.join("\n")),
+            "pending" => assert!(!skips.iter().any(|name| name.contains("pending"))),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn without_a_slide_a_reader_is_skipped_with_what_to_give() {
+    let found = findings(built(false), "", "bad: ", None);
+    let skipped: Vec<_> = found
+        .iter()
+        .filter(|it| it.verdict == Verdict::Skipped)
+        .collect();
+    assert!(skipped.len() > 5, "{found:?}");
+    for found in skipped {
+        assert!(found.what.contains("--slide FILE"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_symbol_that_nobody_has_is_found_before_it_is_called() {
+    let found = findings(built(true), "", "rtld-now", None);
+    assert_eq!(found[0].verdict, Verdict::Failed);
+    assert!(
+        found[0].what.contains("nobody_has_this") && found[0].what.contains("-Wl,-z,defs"),
+        "{}",
+        found[0].what
+    );
+    assert_eq!(
+        findings(built(false), "", "rtld-now", None)[0].verdict,
+        Verdict::Passed
+    );
+}
+
+#[test]
+fn what_breaks_a_rule_of_the_file_is_named() {
+    fails("entry-dies", "entry-twice", "signal 6 (Aborted)");
+    fails("entry-other", "entry-twice", "gave another table");
+    fails("extension", "unknown-extension", "weir.nonsense/1");
+}
+
+#[test]
+fn what_breaks_a_rule_of_parameters_and_instances_is_named() {
+    fails("defaults", "bad.map: params-defaults", "five is too much");
+    fails(
+        "edge",
+        "bad.map: params-edge",
+        "which parameter is at fault",
+    );
+    fails("fuzz", "bad.map: params-fuzz-in-range", "seven is too much");
+    fails(
+        "instance-leak",
+        "bad.map: create-destroy-100",
+        "keeps memory",
+    );
+    fails("mute", "bad.map: error-has-message", "does not say why");
+    fails("mute-row", "bad.map: error-has-message", "black tiles");
+    fails("mute-call", "bad.map: error-has-message", "black tiles");
+    fails("blame", "bad.map: error-has-message", "`nonsense`");
+    fails(
+        "mute-read",
+        "bad.tiles: error-has-message",
+        "does not say why",
+    );
+}
+
+#[test]
+fn what_breaks_a_rule_of_rows_is_named() {
+    fails("empty-read", "bad.map: empty-batch", "signal 11");
+    fails("empty-fail", "bad.map: empty-batch", "there is nothing");
+    fails("no-rows", "bad.map: empty-batch", "a batch that has none");
+    fails("gather-empty", "bad.weigh: empty-batch", "there is nothing");
+    fails("one-fail", "bad.map: one-row", "one is too little");
+    fails("many-fail", "bad.map: max-rows", "that is too much");
+    fails("lost", "bad.score: one-row", "neither made nor failed");
+    fails("touch", "bad.map: input-untouched", "wrote to its input");
+    fails(
+        "range",
+        "bad.score: output-matches-port-type",
+        "a probability of 7",
+    );
+    fails(
+        "weight",
+        "bad.weigh: output-matches-port-type",
+        "a weight of 2",
+    );
+    fails("overread", "bad.map: no-overrun", "signal 11");
+    fails("overwrite", "bad.map: no-overrun", "signal 11");
+    fails("underwrite", "bad.map: no-overrun", "signal 11");
+    fails("small-overwrite", "bad.score: no-overrun", "signal 11");
+    fails(
+        "small-underwrite",
+        "bad.score: no-overrun",
+        "beside a row that it made",
+    );
+    fails("dies", "bad.map: panic-contained", "signal 6 (Aborted)");
+    fails(
+        "stays-broken",
+        "bad.map: panic-contained",
+        "after black tiles",
+    );
+    fails("thread", "bad.map: thread-hop", "another thread");
+    fails("race", "bad.map: parallel-stress", "calls at once");
+    fails("order", "bad.map: determinism", "gave other bits");
+}
+
+#[test]
+fn a_panic_that_the_plugin_catches_is_contained() {
+    let found = findings(built(false), "panics", "bad.map: panic-contained", None);
+    assert_eq!(found[0].verdict, Verdict::Passed, "{}", found[0].what);
+    assert!(found[0].what.starts_with("1 of 2"), "{}", found[0].what);
+}
+
+#[test]
+fn what_breaks_a_rule_of_batches_is_named() {
+    fails(
+        "keeps",
+        "bad.map: batches-given-back",
+        "it still has 20 batches",
+    );
+    fails(
+        "unmade",
+        "bad.map: batches-given-back",
+        "it still has 20 batches",
+    );
+    fails(
+        "releases",
+        "bad.map: one-row",
+        "released a batch that it did not have",
+    );
+    fails(
+        "emits-twice",
+        "bad.map: one-row",
+        "emitted a batch that it did not have",
+    );
+    fails(
+        "memory",
+        "bad.map: 10k-batches-steady-memory",
+        "keeps memory",
+    );
+    fails(
+        "slide-leak",
+        "bad.weigh: 10k-batches-steady-memory",
+        "keeps memory",
+    );
+}
+
+#[test]
+fn what_breaks_a_rule_of_pending_calls_is_named() {
+    let once = "bad.map: pending-completes-once";
+    fails("never", once, "[E0523]");
+    fails("twice", once, "it completed a call");
+    // The memory of a call that is over may be another one by then.
+    fails("late", once, "it completed a call");
+    fails("early", once, "did not return WEIR_PENDING");
+    fails("deaf", "bad.map: cancel-while-pending", "within 5s");
+}
+
+#[test]
+fn what_breaks_a_rule_of_slides_is_named() {
+    fails(
+        "needs-rows",
+        "bad.weigh: flush-order",
+        "a slide without tiles",
+    );
+    fails("needs-all", "bad.weigh: flush-order", "not all tiles came");
+    fails(
+        "remove-fails",
+        "bad.weigh: flush-order",
+        "failed without a word",
+    );
+    fails("aborted", "bad.write: flush-order", "the slide failed");
+    fails("finish", "bad.write: flush-order", "there was no slide");
+    fails(
+        "adds-up",
+        "bad.weigh: remove-undoes",
+        "another row after some",
+    );
+    fails("counts", "bad.weigh: remove-undoes", "nothing had changed");
+}
+
+#[test]
+fn what_breaks_a_rule_of_sources_is_named() {
+    fails("relists", "bad.tiles: slides-listed", "other slides");
+    fails("pathless", "bad.tiles: slides-listed", "no path");
+    fails(
+        "outside",
+        "bad.tiles: steps-in-order",
+        "(1000, 0) lies outside",
+    );
+    fails(
+        "count",
+        "bad.tiles: steps-in-order",
+        "sends 7 tiles, and sent 6",
+    );
+    fails(
+        "restarts",
+        "bad.tiles: steps-in-order",
+        "WEIR_END is for ever",
+    );
+    fails("mute-step", "bad.tiles: steps-in-order", "without a reason");
+    fails(
+        "short",
+        "bad.tiles: read-fills-all",
+        "left bytes as they were",
+    );
+    fails("source-over", "bad.tiles: read-fills-all", "signal 11");
+    fails("source-race", "bad.tiles: reads-at-once", "reads at once");
+    fails("other-bits", "bad.tiles: same-tiles-twice", "other bits");
+    fails("source-files", "bad.tiles: open-close-50", "files open");
+}
+
+#[test]
+fn what_breaks_a_rule_of_readers_is_named() {
+    fails("knows-all", "bad: sniff-noise", "0 is not mine");
+    fails("too-sure", "bad: sniff-noise", "it is 0 to 100");
+    fails("sniff-over", "bad: sniff-noise", "signal 11");
+    fails("sniff-reads", "bad: sniff-noise", "it reads nothing else");
+    fails("opens-noise", "bad: open-refuses", "as a slide");
+    fails("mute-open", "bad: open-refuses", "does not say why");
+    fails("open-files", "bad: open-refuses", "open");
+    fails("invents", "bad: open-refuses", "damage is an error");
+    fails("levels", "bad: facts-coherent", "level 1");
+    fails("level-size", "bad: facts-coherent", "level 1");
+    fails("keys", "bad: facts-coherent", "sorted by key");
+    fails("format", "bad: facts-coherent", "which format");
+    fails("mpp", "bad: facts-coherent", "-1 x 0.5 um");
+    fails("shift", "bad: regions-agree", "exactly its pixels");
+    fails("unfilled", "bad: regions-agree", "exactly its pixels");
+    fails("pitch", "bad: no-overrun", "between the rows");
+    fails("spill", "bad: no-overrun", "signal 11");
+    fails("black", "bad: outside-white", "not white");
+    fails("picture", "bad: pictures", "not filled whole");
+    fails("reader-race", "bad: reads-at-once", "several threads");
+    fails("handle-files", "bad: open-close-50", "files open");
+}

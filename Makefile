@@ -9,7 +9,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0 python3-h5py
+# libc6-dbg: Valgrind needs the names in the loader.
+PACKAGES := cmake nasm g++ python3 python3-pip python3-venv unzip libopenslide0 python3-h5py valgrind libc6-dbg
 ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
 OPENSLIDE_VERSION := 4.0.1.2

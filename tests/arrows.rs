@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("kernels", &[]),
+    ("libraries", &[]),
     ("abi", &[]),
     ("plugin", &["abi", "plugin-derive"]),
     ("plugin-derive", &[]),
-    ("plugin-openslide", &["plugin"]),
+    ("plugin-openslide", &["plugin", "libraries"]),
     (
         "plugin-host",
         &["abi", "record", "slide", "pipeline", "runtime"],
     ),
     ("plugin-stain", &["plugin"]),
     ("plugin-features", &["plugin"]),
-    ("plugin-onnx", &["plugin"]),
+    ("plugin-onnx", &["plugin", "libraries"]),
     ("bench-kernels", &["kernels"]),
     ("slide", &["record"]),
     ("pipeline", &["record"]),
-    ("model", &["record", "kernels", "pipeline"]),
+    ("model", &["record", "kernels", "pipeline", "libraries"]),
     ("runtime", &["record", "pipeline"]),
     ("views", &["record", "pipeline", "runtime"]),
     (
@@ -75,6 +76,7 @@ fn folder(name: &str) -> String {
         "plugin-stain" => "plugins/stain".into(),
         "plugin-features" => "plugins/features".into(),
         "plugin-onnx" => "plugins/onnx".into(),
+        "libraries" => "libraries".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

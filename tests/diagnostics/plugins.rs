@@ -56,6 +56,13 @@ fn folders() -> &'static [PathBuf; 2] {
         build(first, "garbled", Some(&garbled), "weir_plugin_v1");
         let newer = manifest("newer").replace("\"1.0\"", "\"1.2\"");
         build(first, "newer", Some(&newer), "weir_plugin_v1");
+        for name in ["glass", "lens"] {
+            let readers = format!(
+                r#"{{ "weir-abi": "1.0", "name": "{name}", "version": "0.3.1", "summary": "For tests",
+                  "readers": [ {{ "id": "mirax", "summary": "Reads slides", "extensions": ["mrxs"] }} ] }}"#
+            );
+            build(first, name, Some(&readers), "weir_plugin_v1");
+        }
         let foreign = sound(first, "foreign");
         let mut bytes = std::fs::read(&foreign).unwrap();
         bytes[18..20].copy_from_slice(&243u16.to_le_bytes());

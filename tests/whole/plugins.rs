@@ -191,6 +191,30 @@ fn a_plugin_is_known_in_full_without_being_run() {
 }
 
 #[test]
+fn two_files_of_one_plugin_are_refused_with_both_where_one_was_meant() {
+    let stand = Stand::new();
+    let first = stand.plugins().join("libprobe.so");
+    let other = stand.library(
+        "other",
+        Some(&MANIFEST.replace("0.3.1", "0.3.2")),
+        "weir_plugin_v1",
+    );
+    let (first, other) = (first.to_str().unwrap(), other.to_str().unwrap());
+    for command in ["stages", "schema"] {
+        let said = stand.weir(None, &[command, "--plugin", first, "--plugin", other]);
+        let said = said.exits(2).err;
+        for part in ["[E0524]", "`probe.same`", first, other] {
+            assert!(said.contains(part), "{part} in\n{said}");
+        }
+        // The same bytes twice are one plugin.
+        stand
+            .weir(None, &[command, "--plugin", first, "--plugin", "probe"])
+            .exits(0);
+    }
+    stand.nothing_ran();
+}
+
+#[test]
 fn the_list_names_what_cannot_be_used_and_why() {
     let stand = Stand::new();
     stand.library("plain", None, "other_entry");

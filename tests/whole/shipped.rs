@@ -79,6 +79,127 @@ fn feature_files_of_one_layout_become_those_of_another() {
     assert_eq!(made, ["features/slide-8913.h5"]);
 }
 
+/// weir finds the files for the plugin: a folder is searched for the plugin's endings, a manifest says who they are.
+#[test]
+fn what_a_manifest_says_of_slides_reaches_a_plugins_source() {
+    shipped("libweir_features");
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = root().join("plugins/features/tests/fixtures");
+    let list = folder.path().join("list.csv");
+    let file = fixtures.join("stamp/slide-8913.h5");
+    let line = format!(
+        "slide,path,label,patient,mpp\nfirst,{},tumour,p1,0.5\n",
+        file.display()
+    );
+    std::fs::write(&list, line).unwrap();
+    let (written, record) = run("features", &[&format!("slides={}", list.display())]);
+    assert!(
+        written.contains_key("features/first.h5"),
+        "{:?}",
+        written.keys()
+    );
+    let slide = &record["slides"]["first"];
+    assert_eq!(
+        (&slide["label"], &slide["patient"]),
+        (&"tumour".into(), &"p1".into()),
+        "{slide}"
+    );
+    // The same in a process of its own.
+    let apart = format!("slides={}", list.display());
+    let (_, apart) = run(
+        "features",
+        &[&apart, "--set", "plugin.features.isolate=true"],
+    );
+    assert_eq!(apart["slides"]["first"]["label"], "tumour");
+
+    let (written, _) = run(
+        "features",
+        &[&format!("slides={}", fixtures.join("trident").display())],
+    );
+    assert!(
+        written.contains_key("features/slide-8913.h5"),
+        "{:?}",
+        written.keys()
+    );
+
+    let refused = |slides: &str| {
+        let file = root().join("pipelines/features.weir.toml");
+        let out = folder.path().join("none");
+        let slides = format!("slides={slides}");
+        let arguments = [
+            file.to_str().unwrap(),
+            &slides,
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        weir([&["run"], &arguments[..]].concat()).exits(1).err
+    };
+    let pattern = format!("{}/trident/*.npy", fixtures.display());
+    let said = refused(&pattern);
+    assert!(
+        said.contains("matches no file") && said.contains("`slides`"),
+        "{said}"
+    );
+    let both = format!("[\"{0}/trident\", \"{0}/stamp\"]", fixtures.display());
+    let said = refused(&both);
+    assert!(
+        said.contains("two slides have the id `slide-8913`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn another_model_file_under_the_same_name_is_computed_again() {
+    shipped("libweir_onnx");
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (folder.path().join("it.onnx"), folder.path().join("out"));
+    let file = root().join("pipelines/onnx.weir.toml");
+    let set = format!("stage.score.model={model:?}");
+    let arguments = [
+        "run",
+        file.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--set",
+        &set,
+    ];
+    let mut bytes = std::fs::read(root().join("pipelines/models/demo/a/scorer.onnx")).unwrap();
+    std::fs::write(&model, &bytes).unwrap();
+    weir(arguments).exits(0);
+    assert_eq!(record(&out)["counts"]["skipped"], 0);
+    weir(arguments).exits(0);
+    assert_eq!(record(&out)["counts"]["skipped"], 1);
+    // Field 6 of a model is a text about it: the network is the same, the file is not.
+    bytes.extend([0x32, 1, b'x']);
+    std::fs::write(&model, &bytes).unwrap();
+    weir(arguments).exits(0);
+    assert_eq!(record(&out)["counts"]["skipped"], 0);
+
+    // A folder is all that is in it, as an ONNX file with weights of its own beside it.
+    let (whole, out) = (
+        folder.path().join("model"),
+        folder.path().join("out of a folder"),
+    );
+    std::fs::create_dir(&whole).unwrap();
+    std::fs::rename(&model, whole.join("it.onnx")).unwrap();
+    std::fs::write(whole.join("it.data"), "1").unwrap();
+    let set = format!("stage.score.model={whole:?}");
+    let arguments = [
+        "run",
+        file.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--set",
+        &set,
+    ];
+    weir(arguments).exits(0);
+    weir(arguments).exits(0);
+    assert_eq!(record(&out)["counts"]["skipped"], 1);
+    std::fs::write(whole.join("it.data"), "2").unwrap();
+    weir(arguments).exits(0);
+    assert_eq!(record(&out)["counts"]["skipped"], 0);
+}
+
 #[test]
 fn the_demos_networks_answer_alike_as_onnx_files() {
     shipped("libweir_onnx");

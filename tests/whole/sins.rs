@@ -426,7 +426,6 @@ fn a_call_that_is_never_completed_fails_its_tile_when_its_time_is_over() {
 }
 
 #[test]
-#[ignore = "in process the runtime gives the row up, and knows neither the code nor whose call it was"]
 fn a_call_that_is_never_completed_in_process_is_named_as_its_plugins() {
     let left = run("never", "map", "", 3);
     let told = failures(&left, "a").join("\n");
@@ -437,7 +436,6 @@ fn a_call_that_is_never_completed_in_process_is_named_as_its_plugins() {
 }
 
 #[test]
-#[ignore = "a call that is over is memory that may be anybody's, until calls are known by handles"]
 fn a_call_that_is_completed_after_it_returned_is_told_of_and_harms_nobody() {
     let good = run("none", "map", "", 0);
     let left = run("late-complete", "map", "", 0);

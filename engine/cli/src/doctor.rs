@@ -11,6 +11,7 @@ use crate::shown;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use weir_libraries::Place;
 use weir_model::executor::onnxruntime;
 use weir_runtime::exit;
 
@@ -239,21 +240,43 @@ fn library(names: &[&str]) -> Option<PathBuf> {
 
 fn openslide() -> Finding {
     const NAME: &str = "openslide";
-    match library(&["libopenslide.so.1", "libopenslide.so.0"]) {
-        Some(path) => good(
-            NAME,
-            format!(
-                "{}; the tests compare the native reader with it",
-                path.display()
-            ),
-        ),
-        None => finding(
+    let found = weir_libraries::openslide()
+        .into_iter()
+        .find_map(|place| match place {
+            Place::Named(path) => Some(path),
+            Place::Here(path) => Some(path),
+            Place::System(name) => library(&[name]),
+        });
+    let Some(path) = found else {
+        return finding(
             NAME,
             Judgement::Note,
-            "not found; no run needs it, the tests compare the native reader with it".into(),
-            "apt-get install libopenslide0",
-        ),
+            "not found; only the plugin `openslide` needs it, for formats that weir does not read itself".into(),
+            "`make openslide` takes it out of the PyPI wheel `openslide-bin`, or set WEIR_OPENSLIDE to the file",
+        );
+    };
+    if !path.is_file() {
+        return finding(
+            NAME,
+            Judgement::Note,
+            format!(
+                "WEIR_OPENSLIDE names {}, and there is no such file",
+                path.display()
+            ),
+            "correct it, or leave it unset",
+        );
     }
+    let name = path.file_name().unwrap_or_default();
+    let old = name == weir_libraries::OPENSLIDE[1];
+    let version = if old { " (3.4: no DICOM, no CZI)" } else { "" };
+    good(
+        NAME,
+        format!(
+            "{}{version}, for the plugin `openslide`{}",
+            path.display(),
+            plugins::cache_of("openslide")
+        ),
+    )
 }
 
 fn disk(folder: &Path) -> Finding {

@@ -2,21 +2,28 @@
 
 use crate::args::{self, Drawing};
 use crate::message::{Done, Manner, Refusal};
-use crate::pipeline;
+use crate::pipeline::{self, Loaded};
+use crate::plugin;
 use crate::shown;
 use serde_json::{Value, json};
 use std::io::Write;
 use weir_pipeline::{Node, Plan, Rows, memory};
+use weir_plugin_host::Catalogue;
 use weir_record::{Budget, Failure, Slab, SlideInfo};
-use weir_runtime::exit;
 use weir_runtime::stage::{Prepare, Prepared, Shared};
+use weir_runtime::{Stop, exit};
 use weir_stages::done::Again;
 
 /// Prints a graph; with `--slides`, what a run would read.
 pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> Done {
     let overrides = pipeline::overrides(&arguments.file)?;
-    let plan = pipeline::load(&arguments.file.file, &overrides, manner)?.plan;
-    let dry = arguments.slides.then(|| dry_run(&plan)).transpose()?;
+    let catalogue = plugin::catalogue(false)?;
+    let loaded = pipeline::load_with(&arguments.file.file, &overrides, &catalogue, manner)?;
+    let dry = arguments
+        .slides
+        .then(|| dry_run(&loaded, &catalogue, manner))
+        .transpose()?;
+    let plan = loaded.plan;
     let (beyond, (fixed, slope)) = (Beyond::of(&plan), kept(&plan));
     match arguments.drawing {
         Drawing::Text => {
@@ -30,7 +37,8 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             )?;
             writeln!(
                 out,
-                "  of a slide    {} + {} a tile kept while it is open; at most {}",
+                "{}  of a slide    {} + {} a tile kept while it is open; at most {}",
+                caches(&plan),
                 shown::bytes(fixed),
                 shown::bytes(slope),
                 shown::counted(plan.run.open_slides as u64, "open slide")
@@ -55,6 +63,7 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             let mut graph = weir_pipeline::graph::json(&plan);
             graph["memory"] = json!({
                 "budget_bytes": plan.run.memory,
+                "cache_bytes": plan.caches(),
                 "slide_bytes": fixed,
                 "slide_bytes_a_tile": slope,
                 "beyond_bytes": beyond.bytes(),
@@ -85,6 +94,19 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
         }
     }
     Ok(if failed { exit::PARTLY } else { exit::DONE })
+}
+
+/// A line for each plugin whose readers keep something of all slides.
+fn caches(plan: &Plan) -> String {
+    let kept = plan.plugins.iter().filter(|plugin| plugin.cache > 0);
+    kept.map(|plugin| {
+        let bytes = shown::bytes(plugin.cache);
+        format!(
+            "  of plugins    {bytes} of it for what plugin `{}` keeps of all slides\n",
+            plugin.name
+        )
+    })
+    .collect()
 }
 
 /// By which kernels each pool runs: what the plan says, whatever machine runs it.
@@ -194,16 +216,32 @@ struct Slide {
 }
 
 /// Opens every slide of every source, one after the other, as a run would; nothing is computed or written.
-fn dry_run(plan: &Plan) -> Result<Vec<Slide>, Refusal> {
+///
+/// Of the plugins, only those with slide readers and with sources are loaded.
+fn dry_run(
+    Loaded { plan, checked }: &Loaded,
+    catalogue: &Catalogue,
+    manner: &Manner,
+) -> Result<Vec<Slide>, Refusal> {
     pipeline::slides(plan)?;
-    let budget = Budget::new(plan.run.memory as usize);
+    let opens = |plugin: &weir_pipeline::Plugin| {
+        let mut nodes = plan.nodes.iter();
+        let own = |node: &Node| plugin.schemas.iter().any(|it| it.name == node.schema.name);
+        !plugin.readers.is_empty()
+            || nodes.any(|node| node.schema.rows == Rows::Source && own(node))
+    };
+    let stop = Stop::default();
+    let (plugins, types) = plugin::load_some(plan, checked, catalogue, &stop, manner, opens)?;
+    let budget = Budget::new(plan.run.memory.saturating_sub(plan.caches()) as usize);
     let slab = Slab::within(&budget);
     let shared = Shared::default();
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(Again(true)));
+    let openers = weir_plugin_host::openers(&plugins);
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(openers));
+    let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(plugins));
     let mut slides = Vec::new();
     for (stage, node) in plan.nodes.iter().enumerate() {
-        // What a plugin's source reads only its code knows, and that is not run for a picture.
-        if node.schema.rows != Rows::Source || node.schema.name.contains('.') {
+        if node.schema.rows != Rows::Source {
             continue;
         }
         let cx = Prepare {
@@ -213,7 +251,7 @@ fn dry_run(plan: &Plan) -> Result<Vec<Slide>, Refusal> {
             budget: &budget,
             slab: &slab,
         };
-        let code = weir_stages::types()
+        let code = types
             .iter()
             .find(|code| code.schema.name == node.schema.name);
         let code = code.ok_or_else(|| {

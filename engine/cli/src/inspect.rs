@@ -2,12 +2,15 @@
 
 use crate::args::Format;
 use crate::message::{Done, Manner, Refusal};
+use crate::plugin;
 use crate::shown;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use weir_plugin_host::manifest::Cache;
 use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program, catalogue};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
@@ -28,17 +31,19 @@ pub fn inspect(slide: &Path, mpp: Option<f64>, manner: &Manner, out: &mut dyn Wr
             error.help,
         )
     };
+    let mut caches = BTreeMap::new();
     let (reader, choice) = match weir_slide::open_and_tell(slide, &options) {
         Err(error) if error.declines() && slide.is_file() => {
-            with_plugins(slide, options, manner, error).map_err(refused)?
+            with_plugins(slide, options, manner, error, &mut caches).map_err(refused)?
         }
         other => other.map_err(refused)?,
     };
+    let cache = caches.get(&choice.reader);
     let facts = reader.facts();
     let problems = problems(reader.as_ref());
     match manner.format {
-        Format::Json => writeln!(out, "{}", json(facts, &choice, &problems))?,
-        _ => out.write_all(text(facts, &choice, &problems).as_bytes())?,
+        Format::Json => writeln!(out, "{}", json(facts, &choice, cache, &problems))?,
+        _ => out.write_all(text(facts, &choice, cache, &problems).as_bytes())?,
     }
     Ok(if problems.is_empty() {
         exit::DONE
@@ -48,12 +53,13 @@ pub fn inspect(slide: &Path, mpp: Option<f64>, manner: &Manner, out: &mut dyn Wr
 }
 
 /// Asks the readers of the plugins in the folders. A pipeline names its plugins; here none is named, so every one that has a
-/// reader, by its manifest, is loaded.
+/// reader, by its manifest, is loaded. `caches` gets what each reader keeps of all slides, where it keeps anything.
 fn with_plugins(
     slide: &Path,
     options: OpenOptions,
     manner: &Manner,
     declined: SlideError,
+    caches: &mut BTreeMap<String, Cache>,
 ) -> Result<(Arc<dyn SlideReader>, Choice), SlideError> {
     let Ok(catalogue) = crate::plugin::catalogue(false) else {
         // What the machine's owner allows cannot be read: nothing is run.
@@ -67,6 +73,8 @@ fn with_plugins(
         return Err(declined);
     }
     let mut plugins = Plugins::default();
+    // Which file has a reader of that id.
+    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
     for listed in catalogue::list(catalogue.folders()).into_iter().flatten() {
         let (Ok(admitted), None) = (listed.plugin, listed.shadowed_by) else {
             continue;
@@ -74,6 +82,26 @@ fn with_plugins(
         if admitted.manifest().readers.is_empty() {
             continue;
         }
+        let readers = &admitted.manifest().readers;
+        let known = readers.iter().find_map(|reader| {
+            let other = files.get(&reader.id)?;
+            Some((&reader.id, other.as_path()))
+        });
+        if let Some((id, other)) = known {
+            let what = format!(
+                "[E0524] {}: it has a slide reader `{id}`, and {} has one too",
+                listed.path.display(),
+                other.display()
+            );
+            manner.warning(&what, "this one is not asked");
+            continue;
+        }
+        let kept = readers
+            .iter()
+            .filter_map(|reader| Some((reader.id.clone(), reader.cache.clone()?)));
+        caches.extend(kept);
+        let ids = readers.iter().map(|reader| reader.id.clone());
+        files.extend(ids.map(|id| (id, listed.path.clone())));
         let loaded = match catalogue.rules().isolate {
             true => Isolated::new(Arc::new(admitted), Program::default()).and_then(|isolated| {
                 isolated.loaded()?;
@@ -173,7 +201,7 @@ pub fn origin(origin: MppOrigin) -> &'static str {
     }
 }
 
-fn text(facts: &Facts, choice: &Choice, problems: &[String]) -> String {
+fn text(facts: &Facts, choice: &Choice, cache: Option<&Cache>, problems: &[String]) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
@@ -185,6 +213,9 @@ fn text(facts: &Facts, choice: &Choice, problems: &[String]) -> String {
         format!("{}, made by {}", facts.reader, facts.vendor),
     );
     line("chosen", why(choice));
+    if let Some(cache) = cache {
+        line("cache", plugin::cache(cache));
+    }
     let (width, height) = (facts.width(), facts.height());
     match facts.mpp {
         Some((Mpp(mpp), who)) => {
@@ -255,7 +286,7 @@ fn one_line(value: &str) -> String {
     }
 }
 
-fn json(facts: &Facts, choice: &Choice, problems: &[String]) -> Value {
+fn json(facts: &Facts, choice: &Choice, cache: Option<&Cache>, problems: &[String]) -> Value {
     json!({
         "slide": facts.path,
         "reader": facts.reader,
@@ -268,6 +299,7 @@ fn json(facts: &Facts, choice: &Choice, problems: &[String]) -> Value {
                 "declined": asked.declined.as_ref().map(SlideError::what_and_where),
             })).collect::<Vec<_>>(),
         },
+        "cache_bytes": cache.and_then(|cache| cache.size().ok()),
         "vendor": facts.vendor,
         "width": facts.width(),
         "height": facts.height(),

@@ -88,7 +88,7 @@ pub fn slides(plan: &Plan) -> Result<Vec<(String, Vec<SlideEntry>)>, Refusal> {
     let plugins = plan.plugins.iter();
     let endings: Vec<String> = plugins.flat_map(|it| it.extensions.clone()).collect();
     for node in &plan.nodes {
-        // What a plugin's source reads it says itself.
+        // What a plugin's source reads is found when it is made ready, by the endings that its manifest names.
         if node.schema.name.contains('.') {
             continue;
         }

@@ -5,19 +5,50 @@ use crate::message::{Done, Manner, Refusal};
 use crate::pipeline;
 use crate::plugin;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use weir_pipeline::{Registry, reference};
+use weir_plugin_host::Described;
 use weir_runtime::exit;
 
 /// The built-in stage types and those of the plugins that are named.
 fn registry(plugins: &[PathBuf]) -> Result<Registry, Refusal> {
     let catalogue = plugin::catalogue(false)?;
     let mut schemas: Vec<_> = weir_stages::registry().iter().collect();
+    let mut looked: Vec<Described> = Vec::new();
     for named in plugins {
         let described = catalogue.look(named).map_err(plugin::refused)?;
+        if looked
+            .iter()
+            .any(|known| known.file().sha256() == described.file().sha256())
+        {
+            continue;
+        }
+        if let Some((id, other)) = twice(&looked, &described) {
+            return Err(plugin::refused(
+                weir_plugin_host::Refusal::new(
+                    "E0524",
+                    format!(
+                        "it has a stage type `{id}`, and {} has one too",
+                        other.display()
+                    ),
+                    "name one of the two",
+                )
+                .of(described.file().path()),
+            ));
+        }
         schemas.extend(described.schemas());
+        looked.push(described);
     }
     Ok(Registry::new(schemas))
+}
+
+/// A stage type that one of `looked` has as well, and that one's file.
+fn twice<'a>(looked: &'a [Described], described: &Described) -> Option<(&'static str, &'a Path)> {
+    described.schemas().iter().find_map(|schema| {
+        let has = |known: &&Described| known.schemas().iter().any(|it| it.name == schema.name);
+        let known = looked.iter().find(has)?;
+        Some((schema.name, known.file().path()))
+    })
 }
 
 /// `weir stages [NAME]`.

@@ -2,12 +2,13 @@
 
 use crate::args::{self, Format};
 use crate::message::{Done, Manner, Refusal};
+use crate::plugin;
 use crate::run::signals;
 use crate::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
-use weir_learn::{At, Ended, Options, Progress, TrainError};
+use weir_learn::{At, Ended, Options, Progress, Recipe, TrainError};
 use weir_model::Choice;
 use weir_runtime::{Stop, exit};
 
@@ -22,6 +23,8 @@ pub fn train(arguments: &args::Train, manner: &Manner, out: &mut dyn Write) -> D
     signals::watch(stop.clone(), *manner)
         .map_err(|error| Refusal::internal(format!("no thread to watch signals: {error}")))?;
     let device = arguments.device.parse();
+    let recipe = Recipe::load(&arguments.recipe).map_err(refused)?;
+    let plugins = plugin::readers(&recipe, &stop, manner)?;
     let options = Options {
         recipe: arguments.recipe.clone(),
         data: arguments.data.clone(),
@@ -29,6 +32,12 @@ pub fn train(arguments: &args::Train, manner: &Manner, out: &mut dyn Write) -> D
         resume: arguments.resume,
         choice: Choice::default(),
         device: device.map_err(|what: String| Refusal::usage(what, ""))?,
+        openers: weir_plugin_host::openers(&plugins),
+        plugins: plugins
+            .loaded
+            .iter()
+            .map(|loaded| (loaded.manifest().name.clone(), loaded.sha256().to_owned()))
+            .collect(),
     };
     let since = Instant::now();
     let mut teller = Teller::new(stop, manner);
@@ -54,10 +63,16 @@ pub fn train(arguments: &args::Train, manner: &Manner, out: &mut dyn Write) -> D
             what: "interrupted; every epoch that ended is on disk".into(),
             help: "give the same command with --resume to go on".into(),
         }),
-        Err(
-            error @ (TrainError::Recipe { .. } | TrainError::Data { .. } | TrainError::Manifest(_)),
-        ) => Err(Refusal::usage(error, "")),
-        Err(error) => Err(Refusal::failed(error, "")),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: TrainError) -> Refusal {
+    match error {
+        TrainError::Recipe { .. } | TrainError::Data { .. } | TrainError::Manifest(_) => {
+            Refusal::usage(error, "")
+        }
+        error => Refusal::failed(error, ""),
     }
 }
 

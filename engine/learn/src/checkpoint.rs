@@ -62,15 +62,19 @@ pub struct Ground {
     pub bags: String,
     /// Executor, version, device that scores tiles.
     pub executor: String,
+    /// Name and SHA-256 of each plugin whose readers were there.
+    #[serde(default)]
+    pub plugins: Vec<(String, String)>,
 }
 
 impl Ground {
     /// Of a run.
-    pub fn new(recipe: &Recipe, bags: &str, executor: &str) -> Self {
+    pub fn new(recipe: &Recipe, bags: &str, executor: &str, plugins: &[(String, String)]) -> Self {
         Ground {
             recipe: sha256(recipe.text.as_bytes()),
             bags: bags.to_string(),
             executor: executor.to_string(),
+            plugins: plugins.to_vec(),
         }
     }
 }
@@ -180,6 +184,7 @@ impl Checkpoints {
                 ("the recipe", state.ground.recipe != ground.recipe),
                 ("the list of bags", state.ground.bags != ground.bags),
                 ("the executor", state.ground.executor != ground.executor),
+                ("a plugin", state.ground.plugins != ground.plugins),
             ];
             let differs: Vec<&str> = differs.iter().filter(|d| d.1).map(|d| d.0).collect();
             return Err(TrainError::Run {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_model::{Input, sha256};
 use weir_record::TileId;
-use weir_slide::{Edge, OpenOptions, SlideEntry, SlideReader, Tiling, TissueMask, open};
+use weir_slide::input::Files;
+use weir_slide::{Edge, OpenOptions, Openers, SlideEntry, SlideReader, Tiling, TissueMask, open};
 
 /// A slide that is open.
 pub struct Slide {
@@ -23,9 +24,10 @@ pub struct Slide {
 
 impl Slide {
     /// Opens a slide for tiles of the recipe's size and resolution.
-    fn open(entry: &SlideEntry, recipe: &Recipe) -> Result<Slide, TrainError> {
+    fn open(entry: &SlideEntry, recipe: &Recipe, openers: &Openers) -> Result<Slide, TrainError> {
         let options = OpenOptions {
             mpp: entry.mpp,
+            openers: openers.clone(),
             ..OpenOptions::default()
         };
         let reader = open(&entry.path, &options)?;
@@ -76,25 +78,29 @@ pub struct Data {
     ranges: Vec<Range<usize>>,
     /// Pixels of all tiles where they fit.
     held: Option<Vec<u8>>,
+    /// Readers of what the native one declines.
+    openers: Openers,
     input: Input,
     /// SHA-256 of the list of bags.
     pub sha256: String,
 }
 
 impl Data {
-    /// Opens `folder`, which holds `manifest.csv`, the slides, and `bags.csv`; without the last, a bag is a whole slide.
-    pub fn load(folder: &Path, recipe: &Recipe) -> Result<Data, TrainError> {
-        let entries = entries(folder)?;
+    /// Opens `folder`, which holds `manifest.csv`, the slides, and `bags.csv`; without the last, a bag is a whole slide. What the
+    /// native reader declines is read by one of `openers`.
+    pub fn load(folder: &Path, recipe: &Recipe, openers: &Openers) -> Result<Data, TrainError> {
+        let entries = entries(folder, openers)?;
         let table = folder.join("bags.csv");
         let mut slides: Vec<Option<Slide>> = entries.iter().map(|_| None).collect();
         let list = if table.is_file() {
             bags::read(&table, &entries, recipe.classes())?
         } else {
-            whole_slides(folder, &entries, &mut slides, recipe)?
+            whole_slides(folder, &entries, &mut slides, recipe, openers)?
         };
         for bag in &list {
             if slides[bag.slide].is_none() {
-                slides[bag.slide] = Some(Slide::open(&entries[bag.slide], recipe)?);
+                let slide = Slide::open(&entries[bag.slide], recipe, openers)?;
+                slides[bag.slide] = Some(slide);
             }
         }
         let (mut tiles, mut ranges) = (Vec::new(), Vec::new());
@@ -117,6 +123,7 @@ impl Data {
             tiles,
             ranges,
             held: None,
+            openers: openers.clone(),
             input,
         };
         data.sha256 = sha256(data.bags_csv(recipe.classes()).as_bytes());
@@ -201,12 +208,12 @@ impl Data {
 
     /// Opens any slide of the manifest, for evaluation.
     pub fn open(&self, slide: usize, recipe: &Recipe) -> Result<Slide, TrainError> {
-        Slide::open(&self.entries[slide], recipe)
+        Slide::open(&self.entries[slide], recipe, &self.openers)
     }
 }
 
 /// The slides of the folder's manifest.
-fn entries(folder: &Path) -> Result<Vec<SlideEntry>, TrainError> {
+fn entries(folder: &Path, openers: &Openers) -> Result<Vec<SlideEntry>, TrainError> {
     let manifest = folder.join("manifest.csv");
     if !manifest.is_file() {
         return Err(TrainError::Data {
@@ -215,7 +222,9 @@ fn entries(folder: &Path) -> Result<Vec<SlideEntry>, TrainError> {
             help: "write one: slide,label,split,patient,mpp; pipelines/models/demo/slides.py makes the demo's".into(),
         });
     }
-    weir_slide::input::slides(&["manifest.csv".to_string()], folder).map_err(TrainError::Manifest)
+    let files = Files::SLIDES.and(&openers.extensions());
+    weir_slide::input::files(&["manifest.csv".to_string()], folder, &files)
+        .map_err(TrainError::Manifest)
 }
 
 /// A bag for each slide of split train or val: its tissue.
@@ -224,6 +233,7 @@ fn whole_slides(
     entries: &[SlideEntry],
     slides: &mut [Option<Slide>],
     recipe: &Recipe,
+    openers: &Openers,
 ) -> Result<Vec<Bag>, TrainError> {
     let manifest = folder.join("manifest.csv");
     let mut list = Vec::new();
@@ -237,7 +247,7 @@ fn whole_slides(
             what: format!("slide `{}` has the label `{label}`", entry.id),
             help: format!("it is one of {:?}", recipe.classes()),
         })?;
-        let slide = Slide::open(entry, recipe)?;
+        let slide = Slide::open(entry, recipe, openers)?;
         let mask = TissueMask::of(slide.reader.as_ref())?;
         let mut tiles = mask.keep(&slide.tiling, recipe.file.data.tissue_min);
         tiles.sort();

@@ -40,4 +40,5 @@ pub mod surrogate;
 
 pub use error::TrainError;
 pub use progress::{At, Progress};
+pub use recipe::Recipe;
 pub use run::{Ended, Options, Trained, train};

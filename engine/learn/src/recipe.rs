@@ -2,6 +2,7 @@
 
 use crate::TrainError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use weir_model::network::Network;
@@ -46,6 +47,21 @@ pub struct RecipeFile {
     /// How the trained models are measured.
     #[serde(default)]
     pub evaluate: EvaluateRecipe,
+    /// `[plugin.NAME]`: plugins whose slide readers are asked for what weir does not read itself.
+    #[serde(default)]
+    pub plugin: BTreeMap<String, Spanned<PluginRecipe>>,
+}
+
+/// `[plugin.NAME]`, as in a pipeline.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginRecipe {
+    /// The file, relative to the recipe; without it the plugin is looked for by its name.
+    pub path: Option<PathBuf>,
+    /// A requirement on its version.
+    pub version: Option<String>,
+    /// SHA-256 of the file.
+    pub sha256: Option<String>,
 }
 
 /// `[model]`.
@@ -272,12 +288,7 @@ impl Recipe {
 
     /// As [`Recipe::load`], from its text.
     pub fn parse(path: &Path, text: &str) -> Result<Recipe, TrainError> {
-        let place = |at: usize| {
-            let before = &text[..at.min(text.len())];
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            format!("{}:{line}:{column}", path.display())
-        };
+        let place = |at: usize| place(path, text, at);
         let wrong = |at: usize, what: String, help: &str| TrainError::Recipe {
             place: place(at),
             what,
@@ -378,6 +389,11 @@ impl Recipe {
         })
     }
 
+    /// File, line and column of a byte of the recipe.
+    pub fn place(&self, at: usize) -> String {
+        place(&self.path, &self.text, at)
+    }
+
     /// The classes' names.
     pub fn classes(&self) -> &[String] {
         self.file.model.classes.get_ref()
@@ -397,6 +413,13 @@ impl Recipe {
     pub fn beside(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
+}
+
+fn place(path: &Path, text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("{}:{line}:{column}", path.display())
 }
 
 #[cfg(test)]

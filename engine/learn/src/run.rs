@@ -17,6 +17,7 @@ use std::sync::Arc;
 use weir_kernels::auto::Kernel;
 use weir_kernels::{Auto, Kernels};
 use weir_model::{Choice, Weights, file, head, kernels};
+use weir_slide::Openers;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -33,6 +34,10 @@ pub struct Options {
     pub choice: Choice,
     /// Whose kernels pool a bag and give the pool's gradient; the same bits on each, so a training may go on elsewhere.
     pub device: weir_model::Device,
+    /// Readers of the plugins that the recipe names ([`RecipeFile::plugin`](crate::recipe::RecipeFile::plugin)).
+    pub openers: Openers,
+    /// Name and SHA-256 of each of those plugins: other readers may give other pixels, so a run goes on only with the same ones.
+    pub plugins: Vec<(String, String)>,
 }
 
 /// How a run ended.
@@ -70,7 +75,7 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
     // Before the data, which take longer to read than a missing device to be found missing.
     let kernels = kernels::open(options.device, 0, false).map_err(TrainError::Device)?;
     let kernels = Arc::new(kernels.kernels);
-    let data = Data::load(&options.data, &recipe)?;
+    let data = Data::load(&options.data, &recipe, &options.openers)?;
     let device = Device::flex().autodiff();
     write(&out.join("recipe.toml"), recipe.text.as_bytes())?;
     write(
@@ -92,7 +97,7 @@ pub fn train(options: &Options, progress: &mut dyn Progress) -> Result<Ended<Tra
 
     let beginning = scorer_start(&recipe)?;
     let executor = Scoring::new(&recipe, &beginning, &options.choice)?.key();
-    let ground = Ground::new(&recipe, &data.sha256, &executor);
+    let ground = Ground::new(&recipe, &data.sha256, &executor, &options.plugins);
     let run = Run {
         recipe: &recipe,
         data: &data,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use weir_learn::{At, Ended, Options, Progress, TrainError, train};
 use weir_model::{BagModel, Choice, Network, Pooling, Scorer, Weights, Which};
 use weir_pipeline::model::ModelHeader;
+use weir_slide::Openers;
 
 const RECIPE: &str = r#"
 weir-recipe = 1
@@ -115,6 +116,8 @@ fn options(data: &Path, out: &Path, resume: bool) -> Options {
             ..Choice::default()
         },
         device: weir_model::Device::Cpu,
+        openers: Openers::default(),
+        plugins: Vec::new(),
     }
 }
 

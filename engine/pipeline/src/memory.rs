@@ -10,7 +10,7 @@ pub struct Part {
     pub what: String,
     /// How many.
     pub bytes: u64,
-    /// Whether a stage keeps them of every open slide; else they are pixels on their way.
+    /// Whether they are kept, of every open slide or of all; else they are pixels on their way.
     pub kept: bool,
 }
 
@@ -52,6 +52,13 @@ pub fn tile(node: &Node) -> Option<u64> {
 /// The least that must be there for one slide with one tile: what stages keep, and a batch of every stream of pixels.
 pub(crate) fn least(plan: &Plan) -> Vec<Part> {
     let mut parts = Vec::new();
+    for plugin in plan.plugins.iter().filter(|plugin| plugin.cache > 0) {
+        parts.push(Part {
+            what: format!("decoded tiles, kept by plugin `{}`", plugin.name),
+            bytes: plugin.cache,
+            kept: true,
+        });
+    }
     for (index, node) in plan.nodes.iter().enumerate() {
         let bytes = state(plan, index, 1);
         if bytes > 0 {
@@ -92,5 +99,5 @@ pub(crate) fn needed(parts: &[Part]) -> u64 {
             .map(|part| part.bytes)
             .sum::<u64>()
     };
-    sum(true) + sum(false).saturating_mul(32).div_ceil(21)
+    sum(true).saturating_add(sum(false).saturating_mul(32).div_ceil(21))
 }

@@ -75,6 +75,12 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// Bytes that the slide readers of its plugins keep of all slides together: part of `run.memory` that nothing else has.
+    pub fn caches(&self) -> u64 {
+        let caches = self.plugins.iter().map(|plugin| plugin.cache);
+        caches.fold(0, u64::saturating_add)
+    }
+
     /// Of a slide of `tiles` tiles, how many can stand at what `node` sends. A stage that gives picks lets through as many as its
     /// parameters `highest` and `lowest` say; others let through what reaches them.
     pub fn sends_at_most(&self, node: usize, tiles: u64) -> u64 {

@@ -40,6 +40,8 @@ pub struct Plugin {
     pub readers: Vec<String>,
     /// Endings of the files that those take from folders, without the dot.
     pub extensions: Vec<String>,
+    /// Bytes that its slide readers keep of all slides of a process together: part of `run.memory`.
+    pub cache: u64,
     /// Files of the same name in later folders, which are not used.
     pub shadowed: Vec<PathBuf>,
 }

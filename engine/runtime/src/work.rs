@@ -296,14 +296,8 @@ impl WorkLogic {
             } in job.rows
             {
                 if alone {
-                    let what = format!("no answer within {:?}", self.shape.timeout);
-                    let failure = failure(
-                        &self.name,
-                        &info,
-                        key,
-                        what,
-                        "raise run.timeout of the stage if it is only slow",
-                    );
+                    let late = self.work.late(self.shape.timeout);
+                    let failure = failure(&self.name, &info, key, late.what, &late.help);
                     self.send(key, vec![failure; self.outputs], out);
                 } else {
                     self.waiting.push_front(Value {

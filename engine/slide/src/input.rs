@@ -89,6 +89,17 @@ impl Files {
         begins: |_| true,
     };
 
+    /// Files of a source that takes those with these endings, without the dot; what they begin with is its affair.
+    pub fn ending_in(endings: &[String]) -> Files {
+        Files {
+            name: "file",
+            endings: &[],
+            more: endings.to_vec(),
+            beside: &[],
+            begins: |_| true,
+        }
+    }
+
     /// The same, and files that end in one of `endings` (without the dot), which further readers take.
     #[must_use]
     pub fn and(mut self, endings: &[String]) -> Files {

@@ -1,6 +1,7 @@
 //! Readers of further formats: they are asked where the native reader declines.
 
 use crate::{Fault, OpenOptions, SlideError, SlideReader};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -28,6 +29,12 @@ pub trait Opener: Send + Sync {
 /// The readers of a run beside the native one, none by default.
 #[derive(Clone, Default)]
 pub struct Openers(Arc<[Arc<dyn Opener>]>);
+
+impl fmt::Debug for Openers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(Opener::id)).finish()
+    }
+}
 
 /// What a further reader said of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +138,7 @@ impl Openers {
 /// The native reader's error, with what the others said.
 fn nobody(mut native: SlideError, asked: &[Asked]) -> SlideError {
     if asked.is_empty() {
-        let add = "further readers come as plugins: `[plugin.openslide]` in the pipeline adds what OpenSlide reads";
+        let add = "further readers come as plugins: `[plugin.openslide]` in the pipeline, or in a training's recipe, adds what OpenSlide reads";
         native.help = match native.help.is_empty() {
             true => add.into(),
             false => format!("{}; {add}", native.help),

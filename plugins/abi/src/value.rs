@@ -12,8 +12,11 @@ pub const INT: u32 = 2;
 pub const FLOAT: u32 = 3;
 /// `s`.
 pub const STRING: u32 = 4;
-/// `n` items.
+/// `n` items. Of a parameter `slides` each is a [`STRING`] with items of its own: the file's path in `s`, um/px or 0 in `f`, and
+/// [`SLIDE_ITEMS`] texts.
 pub const LIST: u32 = 5;
+/// Texts of a slide in a list of slides: id, patient, label, split.
+pub const SLIDE_ITEMS: u32 = 4;
 
 /// `weir_value`.
 #[repr(C)]

@@ -8,7 +8,6 @@
 
 pub mod corners;
 pub mod file;
-pub mod inputs;
 pub mod layout;
 pub mod output;
 pub mod reader;

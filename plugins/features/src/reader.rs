@@ -3,14 +3,13 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use weir_plugin::param::Slides;
+use weir_plugin::param::{SlideFile, Slides};
 use weir_plugin::{
     Buffer, Call, Choice, Error, Result, Row, SlideInfo, Source, SourceSlide, Step, Tile, Waker,
 };
 
 use crate::corners::Corners;
 use crate::file::FeatureFile;
-use crate::inputs::{Entry, entries};
 use crate::layout::Layout;
 
 /// Whose files they are, or what each file shows of itself.
@@ -70,7 +69,7 @@ features = 1536
 #[output(features: features["$features"], doc = "The feature vector of each row")]
 pub struct Reader {
     /// Feature files: files, folders, patterns with `*`, or manifests (CSV with the columns slide, path, label, split, patient, mpp)
-    #[param]
+    #[param(extensions = ["h5", "hdf5"])]
     slides: Slides,
     /// Numbers of a feature vector; a file of another width fails its slide
     #[param(min = 1, max = 65536)]
@@ -84,25 +83,18 @@ pub struct Reader {
     /// Size of a level-0 px where neither the manifest nor the file says it, um/px
     #[param(min = 0.05, max = 20.0)]
     mpp: Option<f64>,
-    /// The files, found when the stage starts.
-    entries: Vec<Entry>,
 }
 
 impl Source for Reader {
     type Slide = OpenSlide;
 
-    fn start(&mut self, _: &Call) -> Result<()> {
-        self.entries = entries(&self.slides.0).map_err(|error| error_of_slides(&error))?;
-        Ok(())
-    }
-
     fn slide(&self, i: u64, _: &Call) -> Result<Option<SlideInfo>> {
-        let entry = usize::try_from(i).ok().and_then(|i| self.entries.get(i));
+        let entry = usize::try_from(i).ok().and_then(|i| self.slides.0.get(i));
         Ok(entry.map(about))
     }
 
     fn open(&self, i: u64, _: Waker, call: &Call) -> Result<(SlideInfo, OpenSlide)> {
-        let entry = usize::try_from(i).ok().and_then(|i| self.entries.get(i));
+        let entry = usize::try_from(i).ok().and_then(|i| self.slides.0.get(i));
         let entry = entry.ok_or_else(|| Error::new(format!("there is no slide {i}")))?;
         let (info, slide, note) = self.open_entry(entry).map_err(|error| {
             Error::new(format!("{}: {}", entry.path.display(), error.message()))
@@ -115,12 +107,7 @@ impl Source for Reader {
     }
 }
 
-/// Marks the parameter.
-fn error_of_slides(error: &Error) -> Error {
-    Error::param("slides", error.message()).help(error.what_to_do())
-}
-
-fn about(entry: &Entry) -> SlideInfo {
+fn about(entry: &SlideFile) -> SlideInfo {
     SlideInfo {
         id: entry.id.clone(),
         path: entry.path.display().to_string(),
@@ -133,7 +120,7 @@ fn about(entry: &Entry) -> SlideInfo {
 }
 
 impl Reader {
-    fn open_entry(&self, entry: &Entry) -> Result<(SlideInfo, OpenSlide, Option<String>)> {
+    fn open_entry(&self, entry: &SlideFile) -> Result<(SlideInfo, OpenSlide, Option<String>)> {
         let file = FeatureFile::open(&entry.path, self.layout.layout())?;
         if file.width != self.features as usize {
             return Err(Error::new(format!(

@@ -126,6 +126,17 @@ impl Plugins for Catalogue {
         let admitted =
             Admitted::new(described, &ask, Policy::Any).map_err(|refusal| told(refusal, &path))?;
         let manifest = admitted.manifest();
+        let mut cache = 0_u64;
+        for reader in manifest.readers.iter().flat_map(|reader| &reader.cache) {
+            let bytes = reader.size().map_err(|what| PluginRefusal {
+                code: "E0309",
+                about: About::Table,
+                file: None,
+                what,
+                help: vec!["write it as \"64MiB\", or leave the variable unset".into()],
+            })?;
+            cache = cache.saturating_add(bytes);
+        }
         let plugin = Plugin {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
@@ -143,6 +154,7 @@ impl Plugins for Catalogue {
                 .iter()
                 .flat_map(|reader| reader.extensions.clone())
                 .collect(),
+            cache,
             shadowed,
         };
         let mut known = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);

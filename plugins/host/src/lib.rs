@@ -61,6 +61,7 @@ pub mod rules;
 mod schema;
 mod shown;
 mod sink;
+mod slides;
 mod source;
 mod tables;
 mod work;

@@ -6,7 +6,7 @@
 use crate::admit::Admitted;
 use crate::call::{Call, Said, Who};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
 use crate::refusal::Refusal;
 use crate::tables::{self, Fault};
@@ -29,35 +29,43 @@ pub struct Loaded {
     stages: BTreeMap<String, stage::Stage>,
     readers: BTreeMap<String, reader::Reader>,
     extension: Option<unsafe extern "C" fn(id: *const c_char) -> *const c_void>,
-    /// Stays open: the loader knows a library by the name under which it was opened, which has this descriptor's number, and would
-    /// give it again for another file of that number.
-    _sealed: std::fs::File,
 }
 
 /// The name of the extension that describes files.
 const DESCRIBE: &CStr = c"weir.describe/1";
 
-/// All that were loaded, by their hash: the same bytes are loaded once.
-static LOADED: Mutex<BTreeMap<String, &'static Loaded>> = Mutex::new(BTreeMap::new());
+/// What came of every entry that was called, by the files' hashes: the header promises an entry that it is called once a process,
+/// so what was refused after it was called is refused again by the same words.
+static ENTERED: Mutex<BTreeMap<String, Result<&'static Loaded, Refusal>>> =
+    Mutex::new(BTreeMap::new());
 
 impl Loaded {
-    /// Loads the library, runs its entry, and holds its tables against its manifest.
+    /// Loads the library, runs its entry, and holds its tables against its manifest. The same bytes are loaded once: whoever asks
+    /// again gets what came of them then, also a refusal.
     pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
-        let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(admitted.file().sha256()) {
-            return Ok(known);
+        let mut all = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = admitted.file();
+        if let Some(known) = all.get(file.sha256()) {
+            return known
+                .clone()
+                .map_err(|refusal| refusal.of(file.path().to_owned()));
         }
+        let mut called = false;
         let who = Arc::new(Who::plugin(
             &admitted.manifest().name,
             &admitted.manifest().version,
         ));
         let loaded = Loaded::entered(admitted, |entry| {
+            called = true;
             // SAFETY: host and call live through the call, and `out` is a place for a pointer.
             enter(who, |call, out| unsafe { entry(&HOST, call, out) })
-        })?;
-        let loaded: &'static Loaded = Box::leak(Box::new(loaded));
-        all.insert(loaded.sha256.clone(), loaded);
-        Ok(loaded)
+        });
+        let loaded = loaded.map(|loaded| &*Box::leak(Box::new(loaded)));
+        // What kept it from being loaded at all, as too few open files, may have passed by the next time.
+        if called {
+            all.insert(file.sha256().to_owned(), loaded.clone());
+        }
+        loaded
     }
 
     /// Loads the library; `enter` calls its entry.
@@ -200,6 +208,9 @@ fn load(
         )
     });
     std::mem::forget(library);
+    // Stays open, whatever is found now: the loader knows a library by the name under which it was opened, which has this
+    // descriptor's number, and would give it again for another file of that number.
+    std::mem::forget(sealed);
     let entry = entry?;
     let out = enter(entry).map_err(|error| {
         Refusal::new(
@@ -240,6 +251,15 @@ fn load(
                 stage.rows.name()
             )));
         }
+        let parallel = table.flags & stage::PARALLEL != 0;
+        if parallel != (stage.concurrency == Concurrency::Parallel) {
+            return Err(differs(format!(
+                "stage `{}` has `concurrency` {} in the manifest, and its table {} WEIR_STAGE_PARALLEL",
+                stage.id,
+                stage.concurrency.name(),
+                if parallel { "says" } else { "does not say" },
+            )));
+        }
     }
     // SAFETY: as above.
     let readers = unsafe { tables::readers(&plugin) }.map_err(|Fault(what)| differs(what))?;
@@ -266,7 +286,6 @@ fn load(
         stages,
         readers,
         extension: plugin.extension,
-        _sealed: sealed,
     })
 }
 

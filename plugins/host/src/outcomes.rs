@@ -64,10 +64,11 @@ impl Outcomes {
 
     /// The row is left out, on every output.
     pub fn skipped(&mut self, row: u32, reason: &str) -> Result<(), String> {
-        if !self.filter {
+        let filter = self.filter;
+        let own = self.of_mut(row)?;
+        if !filter {
             return Err(format!("a map left out row {row}"));
         }
-        let own = self.of_mut(row)?;
         if own.iter().any(|outcome| !matches!(outcome, Outcome::None)) {
             return Err(twice(row));
         }

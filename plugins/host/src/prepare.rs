@@ -12,6 +12,7 @@ use crate::manifest::Manifest;
 use crate::parameters::Parameters;
 use crate::reduce::{Known, PluginReduce};
 use crate::sink::PluginSink;
+use crate::slides;
 use crate::source::{Of, PluginSource};
 use crate::work::PluginWork;
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use weir_pipeline::{Dim, Kind, Node, Plan, Rows, Schema};
 use weir_runtime::Stop;
 use weir_runtime::stage::{BatchShape, Prepare, Prepared, StageError, StageType};
+use weir_slide::Openers;
 
 /// The plugins of a run, for `Shared`.
 #[derive(Clone, Default)]
@@ -48,20 +50,29 @@ enum Code<'a> {
 }
 
 impl Plugins {
+    /// The plugin that has the stage type, and where its code is.
     fn code(&self, id: &str) -> Result<(&Manifest, Code<'_>), StageError> {
-        let here = self.loaded.iter().find_map(|loaded| {
+        let here = self.loaded.iter().filter_map(|loaded| {
             let table = loaded.stage(id)?;
-            Some((loaded.manifest(), Code::Here(table)))
+            Some((loaded.manifest(), loaded.sha256(), Code::Here(table)))
         });
-        let child = || {
-            let has = |isolated: &&Isolated| {
-                let mut stages = isolated.manifest().stages.iter();
-                stages.any(|stage| stage.id == id)
-            };
-            let isolated = self.isolated.iter().find(has)?;
-            Some((isolated.manifest(), Code::Child(isolated)))
-        };
-        here.or_else(child).ok_or_else(|| unknown(id))
+        let child = self.isolated.iter().filter_map(|isolated| {
+            let manifest = isolated.manifest();
+            let has = manifest.stages.iter().any(|stage| stage.id == id);
+            has.then(|| (manifest, isolated.sha256(), Code::Child(isolated)))
+        });
+        let mut found = here.chain(child);
+        let (manifest, sha256, code) = found.next().ok_or_else(|| unknown(id))?;
+        if let Some((other, its, _)) = found.next() {
+            return Err(StageError::new(
+                format!(
+                    "two plugins have `{id}` [E0524]: {} {} (SHA-256 {sha256}) and {} {} (SHA-256 {its})",
+                    manifest.name, manifest.version, other.name, other.version
+                ),
+                "run with one of the two",
+            ));
+        }
+        Ok((manifest, code))
     }
 }
 
@@ -88,6 +99,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         slab: Some(cx.slab.clone()),
         ..Who::plugin(&manifest.name, &manifest.version)
     });
+    let slides = slides::find(about, cx.values(), &cx.shared.get::<Openers>())?;
     let outputs: Arc<[Output]> = outputs(node, about);
     let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let threads = match schema.rows {
@@ -108,7 +120,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let pool = Pool::new(
         runner,
         who,
-        Parameters::new(about, cx.values()),
+        Parameters::new(about, cx.values(), &slides),
         about.concurrency,
         threads,
         timeout,

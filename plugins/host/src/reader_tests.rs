@@ -188,6 +188,7 @@ fn reader(flags: u32) -> Openers {
         id: "probe".into(),
         summary: String::new(),
         extensions: vec!["probe".into()],
+        cache: None,
     };
     let who = Arc::new(Who::plugin("probe", &semver::Version::new(1, 2, 3)));
     Openers::new([Arc::new(PluginReader::new(table, &about, who)) as Arc<dyn Opener>])

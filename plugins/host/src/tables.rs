@@ -120,8 +120,11 @@ unsafe fn by_id<T: Growing>(
             return Err(Fault(format!("{what} {at} has no id")));
         }
         // SAFETY: a C string that lives as long as the process, the header says.
-        let id = unsafe { CStr::from_ptr(id) };
-        all.insert(id.to_string_lossy().into_owned(), table);
+        let id = unsafe { CStr::from_ptr(id) }.to_string_lossy().into_owned();
+        if all.contains_key(&id) {
+            return Err(Fault(format!("two {what}s have the id `{id}`")));
+        }
+        all.insert(id, table);
     }
     Ok(all)
 }

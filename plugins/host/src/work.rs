@@ -6,6 +6,7 @@ use crate::columns::Output;
 use crate::instance::Pool;
 use crate::outcomes::{Outcome, Outcomes};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use weir_abi::status;
 use weir_pipeline::Kind;
 use weir_record::{Body, Class, Failure, Skip, SlideInfo, TileBuf, TileId};
@@ -63,6 +64,16 @@ impl Work for PluginWork {
 
     fn keeps_time(&self) -> bool {
         self.pool.keeps_time()
+    }
+
+    fn late(&self, after: Duration) -> StageError {
+        StageError::new(
+            format!(
+                "{} did not answer within {after:?} [E0523]",
+                self.pool.who.plugin
+            ),
+            "raise run.timeout of the stage if it is only slow; `isolate = true` ends a call that takes too long, with its process",
+        )
     }
 
     fn output_bytes(&self, _: &Body, _: &SlideInfo) -> Option<(Class, usize)> {

@@ -6,12 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use weir_plugin::Error;
 
-/// What the library file is called.
-const FILE: &str = "libonnxruntime.so";
-
-/// The variables that name the file, in this order.
-const NAMED_BY: [&str; 2] = ["WEIR_ONNXRUNTIME", "ORT_DYLIB_PATH"];
-
 /// ONNX Runtime's library, loaded; there is at most one in a process.
 pub struct Library {
     /// The file.
@@ -79,40 +73,12 @@ pub fn library() -> Result<&'static Library, Missing> {
 }
 
 fn find() -> Result<PathBuf, Missing> {
-    let said = NAMED_BY
-        .iter()
-        .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()));
-    if let Some(path) = said.map(PathBuf::from) {
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(Missing {
-                tried: vec![path],
-                what: Some("there is no such file".to_owned()),
-            })
-        };
-    }
-    let mut tried = Vec::new();
-    if let Ok(program) = std::env::current_exe() {
-        // Beside the program, and in the checkout that it was built in (target/release/weir, target/release/deps/test): never
-        // in a folder that is only above it or worked in, where anybody may have put a library.
-        let built_in = |folder: &&Path| folder.join("Cargo.lock").is_file();
-        let above = || program.ancestors().skip(1);
-        let folders = above()
-            .next()
-            .into_iter()
-            .chain(above().take(4).find(built_in));
-        tried.extend(folders.map(|folder| folder.join(".onnxruntime").join(FILE)));
-    }
-    if let Some(folders) = std::env::var_os("LD_LIBRARY_PATH") {
-        tried.extend(std::env::split_paths(&folders).map(|folder| folder.join(FILE)));
-    }
-    let system = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib"];
-    tried.extend(system.iter().map(|folder| Path::new(folder).join(FILE)));
-    match tried.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(Missing { tried, what: None }),
-    }
+    weir_libraries::onnxruntime(None)
+        .map(|found| found.path)
+        .map_err(|missing| Missing {
+            tried: missing.tried,
+            what: missing.named.then(|| "there is no such file".to_owned()),
+        })
 }
 
 fn load(path: &Path) -> Result<Library, Missing> {

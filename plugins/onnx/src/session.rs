@@ -17,7 +17,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::sys::ONNXTensorElementDataType as Type;
 use std::ffi::CString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 use weir_plugin::{Error, Result};
@@ -58,12 +58,46 @@ pub struct Given {
     pub numbers: Vec<f32>,
 }
 
+/// The ONNX file that a path means: itself, or the one in the folder, which then holds the weights as well. Of a folder the whole is
+/// part of the plan; of a file, what lies beside it is not.
+fn file_of(model: &Path) -> Result<PathBuf> {
+    if !model.is_dir() {
+        return Ok(model.to_owned());
+    }
+    let unreadable = |error: std::io::Error| {
+        Error::param(
+            "model",
+            format!("{} cannot be read: {error}", model.display()),
+        )
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(model).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|ending| ending == "onnx") {
+            files.push(path);
+        }
+    }
+    match &files[..] {
+        [one] => Ok(one.clone()),
+        several => Err(Error::param(
+            "model",
+            format!(
+                "the folder {} holds {} files that end in .onnx",
+                model.display(),
+                several.len()
+            ),
+        )
+        .help("name the file itself, or a folder with one of them and its weights")),
+    }
+}
+
 impl Session {
     /// Opens the model: one thread a pass, deterministic kernels, no TF32.
     ///
     /// # Errors
     /// Without ONNX Runtime; of `device`, where the runtime cannot run it there; of `model`, where it does not take the file.
     pub fn open(model: &Path, place: Place) -> Result<Session> {
+        let model = &file_of(model)?;
         let library = runtime::library()?;
         let options = || -> ort::Result<SessionBuilder> {
             Ok(ort::session::Session::builder(&library.environment)?

@@ -121,7 +121,7 @@ macro_rules! stage_of_a_model {
     ($(#[$head:meta])* pub struct $name:ident { $($own:tt)* }) => {
         $(#[$head])*
         pub struct $name {
-            /// The ONNX file. Weights that it keeps in files of their own stand beside it
+            /// The ONNX file, or a folder that holds one with its weights: where a model keeps them in files of their own, only a folder makes them part of the plan
             #[param(exists)]
             model: std::path::PathBuf,
             $($own)*

@@ -9,15 +9,31 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use weir_libraries::Place;
+use weir_plugin::param::Bytes;
+use weir_plugin::{Error, Result};
 
-/// The environment variable that names the library's file.
-pub const NAMED: &str = "WEIR_OPENSLIDE";
+/// Bytes of decoded tiles that all slides of the process have in common where nobody says another size (OpenSlide 4; 3.4 keeps
+/// 32 MiB a slide). The manifest says the same.
+const CACHE: Bytes = Bytes(128 << 20);
 
-/// Names under which the system has it, best first: OpenSlide 4, OpenSlide 3.4.
-const SYSTEM: [&str; 2] = ["libopenslide.so.1", "libopenslide.so.0"];
+/// The environment variable that says another size, as `64MiB`; weir reads it as well, to count the cache as part of `run.memory`.
+pub const CACHE_SAID_BY: &str = "WEIR_OPENSLIDE_CACHE";
 
-/// Bytes of decoded tiles that all slides of the process have in common (OpenSlide 4; 3.4 keeps 32 MiB a slide).
-const CACHE: usize = 128 << 20;
+/// Bytes of the cache.
+///
+/// # Errors
+/// What stands in the variable and is no size.
+pub fn cache_bytes() -> Result<usize> {
+    let said = std::env::var(CACHE_SAID_BY).unwrap_or_default();
+    let bytes = match said.as_str() {
+        "" => CACHE,
+        said => said.parse().map_err(|error: Error| {
+            Error::new(format!("{CACHE_SAID_BY}: {}", error.message())).help(error.what_to_do())
+        })?,
+    };
+    Ok(usize::try_from(bytes.0).unwrap_or(usize::MAX))
+}
 
 /// `openslide_t *`.
 pub(crate) type Raw = *mut c_void;
@@ -83,7 +99,7 @@ impl fmt::Display for Missing {
 pub const REMEDY: &str = "`make openslide` takes it out of the PyPI wheel `openslide-bin`; or install the package libopenslide0 (3.4: no DICOM, no CZI), or set WEIR_OPENSLIDE to the file";
 
 /// The library, opened when it is asked for first; it stays for the process.
-pub fn library() -> Result<&'static Library, Missing> {
+pub fn library() -> std::result::Result<&'static Library, Missing> {
     static LOADED: OnceLock<Library> = OnceLock::new();
     static LOADING: Mutex<()> = Mutex::new(());
     // What it guards has no state to spoil.
@@ -91,53 +107,30 @@ pub fn library() -> Result<&'static Library, Missing> {
     if let Some(library) = LOADED.get() {
         return Ok(library);
     }
-    let named = std::env::var_os(NAMED).filter(|value| !value.is_empty());
-    let library = find(named.map(PathBuf::from), std::env::current_exe().ok())?;
+    let library = find(weir_libraries::openslide())?;
     Ok(LOADED.get_or_init(|| library))
 }
 
-/// `named` alone where it is given; else the checkout's or the program's `.openslide/`, then the system's.
-fn find(named: Option<PathBuf>, program: Option<PathBuf>) -> Result<Library, Missing> {
+/// The first of these places where it is and opens.
+fn find(places: Vec<Place>) -> std::result::Result<Library, Missing> {
     let mut tried = Vec::new();
-    let mut attempt = |path: &Path| match Library::open(path) {
-        Ok(library) => Some(library),
-        Err(why) => {
-            tried.push(format!("{} ({why})", path.display()));
-            None
-        }
-    };
-    if let Some(named) = named {
-        return match std::path::absolute(&named)
-            .ok()
-            .as_deref()
-            .and_then(&mut attempt)
-        {
-            Some(library) => Ok(library),
-            None => Err(Missing { tried }),
+    for place in places {
+        let path = match place {
+            // A relative path would be looked for among the system's.
+            Place::Named(path) => std::path::absolute(&path).unwrap_or(path),
+            Place::Here(path) => path,
+            Place::System(name) => PathBuf::from(name),
         };
-    }
-    if let Some(program) = program {
-        // Beside the program, and in the checkout that it was built in (target/release/weir, target/release/deps/test): never
-        // in a folder that is only above it, where anybody may have put a library.
-        let above = || program.ancestors().skip(1);
-        let built_in = above()
-            .take(5)
-            .find(|folder| folder.join("Cargo.lock").is_file());
-        for folder in above().next().into_iter().chain(built_in) {
-            let file = folder.join(".openslide").join(SYSTEM[0]);
-            if let Some(library) = file.is_file().then(|| attempt(&file)).flatten() {
-                return Ok(library);
-            }
+        match Library::open(&path) {
+            Ok(library) => return Ok(library),
+            Err(why) => tried.push(format!("{} ({why})", path.display())),
         }
     }
-    match SYSTEM.iter().find_map(|name| attempt(Path::new(name))) {
-        Some(library) => Ok(library),
-        None => Err(Missing { tried }),
-    }
+    Err(Missing { tried })
 }
 
 impl Library {
-    fn open(path: &Path) -> Result<Library, String> {
+    fn open(path: &Path) -> std::result::Result<Library, String> {
         // SAFETY: the initialisers of a library that the user, the checkout or the system names as OpenSlide.
         let shared = unsafe { Shared::new(path) }.map_err(|error| one_line(&error))?;
         macro_rules! function {
@@ -167,7 +160,8 @@ impl Library {
         };
         // SAFETY: it returns a constant text.
         let version = text(unsafe { get_version() }).unwrap_or_else(|| "unknown".into());
-        let cache = Cache::new(&shared);
+        // A text that is no size is told when a slide is opened.
+        let cache = Cache::new(&shared, cache_bytes().unwrap_or(CACHE.0 as usize));
         Ok(Library {
             path: path.to_owned(),
             version,
@@ -219,7 +213,7 @@ impl Library {
 
 impl Cache {
     /// OpenSlide 4's; 3.4 has none to set.
-    fn new(shared: &Shared) -> Option<Cache> {
+    fn new(shared: &Shared, bytes: usize) -> Option<Cache> {
         // SAFETY: openslide_cache_t *openslide_cache_create(size_t), void openslide_set_cache(openslide_t *,
         // openslide_cache_t *) of openslide.h 4.0.
         let (create, set) = unsafe {
@@ -230,7 +224,7 @@ impl Cache {
             (create, set)
         };
         // SAFETY: a size in bytes is all it takes.
-        let cache = unsafe { create(CACHE) };
+        let cache = unsafe { create(bytes) };
         (!cache.is_null()).then_some(Cache { cache, set })
     }
 }
@@ -415,7 +409,7 @@ mod tests {
     #[test]
     fn a_library_that_is_not_there_is_one_message_that_says_where_it_was_looked_for() {
         let named = PathBuf::from("/nowhere/libopenslide.so.1");
-        let Err(missing) = find(Some(named), None) else {
+        let Err(missing) = find(vec![Place::Named(named)]) else {
             panic!("it was found")
         };
         let text = missing.to_string();
@@ -425,12 +419,26 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(REMEDY.contains("make openslide") && REMEDY.contains(NAMED));
+        assert!(
+            REMEDY.contains("make openslide")
+                && REMEDY.contains(weir_libraries::OPENSLIDE_NAMED_BY)
+        );
+    }
+
+    #[test]
+    fn the_manifest_says_the_caches_size_and_its_variable() {
+        let said: String =
+            <crate::slide::Slide as weir_plugin::export::DeclaredReader>::MANIFEST.concat();
+        let cache = format!(
+            "\"cache\":{{\"bytes\":{},\"variable\":\"{CACHE_SAID_BY}\"}}",
+            CACHE.0
+        );
+        assert!(said.contains(&cache), "{said}");
     }
 
     #[test]
     fn a_file_that_is_another_library_is_not_taken_for_openslide() {
-        let Err(missing) = find(Some("libc.so.6".into()), None) else {
+        let Err(missing) = find(vec![Place::System("libc.so.6")]) else {
             panic!("it was found")
         };
         assert!(missing.tried[0].contains("libc.so.6"), "{missing}");

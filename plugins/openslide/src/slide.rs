@@ -1,6 +1,6 @@
 //! A slide that OpenSlide has open: what was found in it, exact regions of its levels, its pictures.
 
-use crate::library::{Library, Missing, Open, REMEDY, library};
+use crate::library::{Library, Missing, Open, REMEDY, cache_bytes, library};
 use crate::pixels::{Absent, Placed, absent, to_rgb};
 use crate::sniff::sniff;
 use std::cell::RefCell;
@@ -22,6 +22,7 @@ impl From<Missing> for Error {
 #[reader(
     id = "openslide",
     extensions = ["bif", "czi", "mrxs", "ndpi", "scn", "svs", "svslide", "vms", "vmu"],
+    cache(134217728, "WEIR_OPENSLIDE_CACHE"),
     parallel,
     spoils
 )]
@@ -56,6 +57,7 @@ impl Reader for Slide {
     }
 
     fn open(path: &Path, _: &Call) -> Result<Slide> {
+        cache_bytes()?;
         Slide::with(library()?, path)
     }
 

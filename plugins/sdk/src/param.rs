@@ -10,7 +10,7 @@
 //! | [`Bytes`] | a size, `"64MiB"` |
 //! | [`Duration`] | a time, `"20ms"` |
 //! | [`PathBuf`] | a path, absolute when it arrives |
-//! | [`Slides`] | slides: paths, folders, globs, manifests |
+//! | [`Slides`] | slides: files, folders, patterns, manifests; files when they arrive |
 //! | `Vec<String>` | a list of texts |
 //! | `Option` of any of these | the same, or nothing |
 
@@ -230,6 +230,38 @@ impl Param for Duration {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
+impl std::str::FromStr for Bytes {
+    type Err = Error;
+
+    /// `64MiB`, `1.5GiB`: a number and a unit, as in a pipeline file.
+    fn from_str(text: &str) -> Result<Bytes> {
+        const UNITS: [(&str, u64); 9] = [
+            ("B", 1),
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("TiB", 1 << 40),
+            ("kB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("TB", 1_000_000_000_000),
+        ];
+        let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let bytes = || {
+            let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+            let whole = whole.parse::<u64>().ok()?.checked_mul(scale)?;
+            let digits = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+            let part = u128::from(fraction.parse::<u64>().ok()?) * u128::from(scale) / digits;
+            whole.checked_add(u64::try_from(part).ok()?)
+        };
+        bytes()
+            .map(Bytes)
+            .ok_or_else(|| Error::new(format!("`{text}` is no size")).help("write it as 64MiB"))
+    }
+}
+
 impl Param for Bytes {
     const KIND: &'static str = "bytes";
     type Literal = &'static str;
@@ -242,16 +274,63 @@ impl Param for Bytes {
     }
 }
 
-/// Slides as the user named them: paths, folders, globs, manifests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slides(pub Vec<String>);
+/// The files that the user named as slides, sorted by id. weir has found them: whoever asks gets files, whether folders, patterns or
+/// manifests were written. `#[param(extensions = ["h5"])]` says which files of a folder are meant; without it, those of slides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slides(pub Vec<SlideFile>);
+
+/// A file that was named as a slide, and what a manifest says of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlideFile {
+    /// Unique in a list: a manifest's name, else the file's stem.
+    pub id: String,
+    /// Relative to the working folder, or absolute.
+    pub path: PathBuf,
+    /// Empty where nobody says it, as the next two.
+    pub patient: String,
+    /// True class.
+    pub label: String,
+    /// train, val, test.
+    pub split: String,
+    /// um/px of level 0.
+    pub mpp: Option<f64>,
+}
+
+impl SlideFile {
+    fn of(value: Value<'_>) -> std::result::Result<SlideFile, String> {
+        let path = PathBuf::from(value.text()?);
+        // SAFETY: the value has `n` items, which live as long as it does.
+        let items = unsafe { slice(value.0.items, value.0.n) };
+        let text = |at: usize| match items.get(at) {
+            Some(item) => Value(item).text().map(str::to_owned),
+            None => Ok(String::new()),
+        };
+        let stem = || {
+            let stem = path.file_stem().unwrap_or_default();
+            stem.to_string_lossy().into_owned()
+        };
+        let mpp = value.0.f;
+        Ok(SlideFile {
+            id: match text(0)? {
+                none if none.is_empty() => stem(),
+                id => id,
+            },
+            patient: text(1)?,
+            label: text(2)?,
+            split: text(3)?,
+            mpp: (mpp.is_finite() && mpp > 0.0).then_some(mpp),
+            path,
+        })
+    }
+}
 
 impl Param for Slides {
     const KIND: &'static str = "slides";
     type Literal = &'static [&'static str];
     type Bound = NoBound;
     fn from_value(value: Value<'_>) -> std::result::Result<Self, String> {
-        Vec::from_value(value).map(Slides)
+        let files = value.items()?.map(SlideFile::of);
+        files.collect::<std::result::Result<_, _>>().map(Slides)
     }
 }
 
@@ -308,4 +387,34 @@ pub const fn is_value(values: &str, default: &str) -> bool {
 #[doc(hidden)]
 pub const fn is_path(kind: &str) -> bool {
     matches!(kind.as_bytes(), b"path")
+}
+
+/// Whether `kind` is that of slides.
+#[doc(hidden)]
+pub const fn is_slides(kind: &str) -> bool {
+    matches!(kind.as_bytes(), b"slides")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_as_in_a_pipeline_file() {
+        for (text, bytes) in [
+            ("0B", Some(0)),
+            ("64MiB", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("2kB", Some(2000)),
+            ("64", None),
+            ("64 MiB", None),
+            (".5MiB", None),
+            ("99999999999TiB", None),
+            ("", None),
+        ] {
+            let read = text.parse::<Bytes>().ok();
+            assert_eq!(read, bytes.map(Bytes), "{text}");
+        }
+    }
 }

@@ -28,3 +28,19 @@ pub fn finding() -> Finding {
         }
     }
 }
+
+/// What the reader of the plugin of this name keeps, in words that go on a line; nothing where the plugin is not found.
+pub fn cache_of(name: &str) -> String {
+    let Ok(catalogue) = Catalogue::here(false) else {
+        return String::new();
+    };
+    let Ok(described) = catalogue.look(std::path::Path::new(name)) else {
+        return String::new();
+    };
+    let mut readers = described.manifest().readers.iter();
+    readers
+        .find_map(|reader| reader.cache.as_ref())
+        .map_or_else(String::new, |cache| {
+            format!("; its cache: {}", plugin::cache(cache))
+        })
+}

@@ -81,6 +81,9 @@ fn text(described: &Described) -> String {
         if !endings.is_empty() {
             let _ = writeln!(text, "  files {}", endings.join(", "));
         }
+        if let Some(cache) = &reader.cache {
+            let _ = writeln!(text, "  cache {}", super::cache(cache));
+        }
     }
     for schema in described.schemas() {
         let _ = write!(text, "\n{}", reference::text(schema));

@@ -4,7 +4,7 @@ use crate::message::{Manner, Refusal};
 use crate::pipeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use weir_pipeline::{About, Checked, Diagnostic, Plan, PluginRefusal};
+use weir_pipeline::{About, Checked, Diagnostic, Plan, Plugin, PluginRefusal};
 use weir_plugin_host::{Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type};
 use weir_runtime::stage::{StageError, StageType};
 use weir_runtime::{Stop, exit};
@@ -20,6 +20,18 @@ pub fn load(
     stop: &Stop,
     manner: &Manner,
 ) -> Result<(Plugins, Vec<StageType>), Refusal> {
+    load_some(plan, checked, catalogue, stop, manner, |_| true)
+}
+
+/// The same of those that are `wanted`; the code of the others is not run.
+pub fn load_some(
+    plan: &Plan,
+    checked: &Checked,
+    catalogue: &Catalogue,
+    stop: &Stop,
+    manner: &Manner,
+    wanted: impl Fn(&Plugin) -> bool,
+) -> Result<(Plugins, Vec<StageType>), Refusal> {
     let mut plugins = Plugins {
         log: log(*manner),
         stop: stop.clone(),
@@ -29,13 +41,17 @@ pub fn load(
     let mut refused = Vec::new();
     // Processes are started first and load their plugins beside each other.
     let mut apart = BTreeMap::new();
-    for plugin in plan.plugins.iter().filter(|plugin| plugin.isolate) {
+    for plugin in plan
+        .plugins
+        .iter()
+        .filter(|plugin| plugin.isolate && wanted(plugin))
+    {
         if let Some(admitted) = catalogue.admitted(plugin) {
             let isolated = Isolated::new(admitted, Program::default());
             apart.insert(&plugin.name, isolated);
         }
     }
-    for plugin in &plan.plugins {
+    for plugin in plan.plugins.iter().filter(|plugin| wanted(plugin)) {
         let Some(admitted) = catalogue.admitted(plugin) else {
             return Err(Refusal::internal(format!(
                 "plugin `{}` was checked and is not there",
@@ -81,7 +97,7 @@ pub fn not_ready(checked: &Checked, stage: &str, error: &StageError) -> Diagnost
 }
 
 /// Lines of plugins, on standard error.
-fn log(manner: Manner) -> Log {
+pub(super) fn log(manner: Manner) -> Log {
     let counts: Mutex<BTreeMap<(String, &'static str), usize>> = Mutex::default();
     Log::to(move |level, stage, text| {
         if level == Level::Debug || (level == Level::Info && manner.quiet) {

@@ -6,16 +6,20 @@ mod list;
 mod load;
 mod new;
 mod pin;
+mod readers;
 
 pub use check::{Check, Trial};
 pub use list::summary;
-pub use load::{load, not_ready};
+pub use load::{load, load_some, not_ready};
 pub use new::New;
+pub use readers::readers;
 
 use crate::args;
 use crate::message::{Done, Manner, Refusal};
+use crate::shown;
 use std::io::Write;
 use weir_plugin_host::Catalogue;
+use weir_plugin_host::manifest::Cache;
 
 /// Does what was asked for.
 pub fn plugin(what: &args::Plugin, manner: &Manner, out: &mut dyn Write) -> Done {
@@ -41,6 +45,18 @@ pub fn catalogue(locked: bool) -> Result<Catalogue, Refusal> {
             "no plugins are used, and nothing is run, as long as nobody knows what the file forbids",
         )
     })
+}
+
+/// What a reader keeps of all slides, in words.
+pub fn cache(cache: &Cache) -> String {
+    let size = match cache.size() {
+        Ok(bytes) => shown::bytes(bytes),
+        Err(what) => what,
+    };
+    match cache.variable.as_str() {
+        "" => format!("{size} for all slides of a process"),
+        variable => format!("{size} for all slides of a process; {variable} says another size"),
+    }
 }
 
 /// A plugin that was named on the command line and cannot be used.

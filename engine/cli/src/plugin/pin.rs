@@ -141,6 +141,7 @@ mod tests {
             schemas: &[],
             readers: Vec::new(),
             extensions: Vec::new(),
+            cache: 0,
             shadowed: Vec::new(),
         }
     }

@@ -22,9 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use weir_kernels::cuda::stream::Stream;
 
-/// What the library file is called.
-const FILE: &str = "libonnxruntime.so";
-
 /// ONNX Runtime's library, loaded; there is at most one in a process.
 pub struct Library {
     /// The file.
@@ -93,48 +90,13 @@ pub fn library(named: Option<&Path>) -> Result<&'static Library, ExecutorError> 
 }
 
 fn find(named: Option<&Path>) -> Result<(PathBuf, bool), Missing> {
-    let said = named.map(Path::to_path_buf).or_else(|| {
-        ["WEIR_ONNXRUNTIME", "ORT_DYLIB_PATH"]
-            .iter()
-            .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
-            .map(PathBuf::from)
-    });
-    if let Some(path) = said {
-        return if path.is_file() {
-            Ok((path, true))
-        } else {
-            Err(Missing {
-                tried: vec![path],
-                what: Some("there is no such file".to_string()),
-                named: true,
-            })
-        };
-    }
-    let mut tried = Vec::new();
-    if let Ok(program) = std::env::current_exe() {
-        // Beside the program, and in the checkout that it was built in (target/release/weir, target/release/deps/test): never
-        // in a folder that is only above it or worked in, where anybody may have put a library.
-        let built_in = |folder: &&Path| folder.join("Cargo.lock").is_file();
-        let above = || program.ancestors().skip(1);
-        let folders = above()
-            .next()
-            .into_iter()
-            .chain(above().take(4).find(built_in));
-        tried.extend(folders.map(|folder| folder.join(".onnxruntime").join(FILE)));
-    }
-    if let Some(folders) = std::env::var_os("LD_LIBRARY_PATH") {
-        tried.extend(std::env::split_paths(&folders).map(|folder| folder.join(FILE)));
-    }
-    let system = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib"];
-    tried.extend(system.iter().map(|folder| Path::new(folder).join(FILE)));
-    match tried.iter().find(|path| path.is_file()) {
-        Some(path) => Ok((path.clone(), false)),
-        None => Err(Missing {
-            tried,
-            what: None,
-            named: false,
-        }),
-    }
+    weir_libraries::onnxruntime(named)
+        .map(|found| (found.path, found.named))
+        .map_err(|missing| Missing {
+            tried: missing.tried,
+            what: missing.named.then(|| "there is no such file".to_string()),
+            named: missing.named,
+        })
 }
 
 fn load(path: &Path, named: bool) -> Result<Library, Missing> {

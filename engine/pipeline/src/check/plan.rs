@@ -69,9 +69,36 @@ pub(crate) fn make(
         nodes,
         hash: String::new(),
     };
-    plan.hash = hash::of(&plan);
+    match hash::of(&plan) {
+        Ok(hash) => plan.hash = hash,
+        Err(unread) => unreadable(cx, drafts, &unread),
+    }
     memory(cx, root, &plan);
     Some(plan)
+}
+
+/// Reports a file that belongs to the plan and cannot be read, at the parameter that names it.
+fn unreadable(cx: &mut Cx, drafts: &[Draft], unread: &hash::Unread) {
+    let title = format!(
+        "`{}` cannot be read: {}",
+        unread.path.display(),
+        unread.what
+    );
+    let help = "its bytes belong to the plan, so that a run with others is another run: see to it that they can be read";
+    let draft = drafts.iter().find(|draft| draft.name == unread.stage);
+    let item = draft.and_then(|draft| draft.given.get(&unread.param));
+    match (item, draft) {
+        (Some(item), _) => {
+            let found = Diagnostic::new(&codes::E0308, item.span, title, "this path");
+            super::convert::push(cx, item, found.help(help));
+        }
+        (None, Some(draft)) => {
+            let label = format!("the default of its `{}`", unread.param);
+            let found = Diagnostic::new(&codes::E0308, draft.key, title, label);
+            cx.found.push(found.help(help));
+        }
+        (None, None) => {}
+    }
 }
 
 /// A number that is not known before the run is 0.

@@ -43,7 +43,9 @@ pub(crate) fn declare(cx: &mut Cx, root: &Table, plugins: &dyn Plugins) {
             match plugins.plugin(&ask) {
                 Ok(plugin) => {
                     shadowed(cx, &declared, &plugin);
-                    declared.plugin = Some(plugin);
+                    if !named_twice(cx, &declared, &plugin) {
+                        declared.plugin = Some(plugin);
+                    }
                 }
                 Err(refusal) => refused(cx, name, &declared, &ask, refusal),
             }
@@ -155,6 +157,37 @@ pub(crate) fn refused_later(
     };
     let span = item_of(&declared, refusal.about).map_or(key, |item| item.span);
     diagnostic(name, span, refusal)
+}
+
+/// Whether a plugin that was declared before has a stage type or a slide reader of the same id, which is reported: one of the two
+/// would silently do the other's work.
+fn named_twice(cx: &mut Cx, declared: &Declared, plugin: &Plugin) -> bool {
+    let mut found = Vec::new();
+    for (name, earlier) in &cx.plugins {
+        let Some(other) = &earlier.plugin else {
+            continue;
+        };
+        let stages = plugin.schemas.iter().map(|schema| schema.name);
+        let stages = stages.filter(|id| other.schemas.iter().any(|schema| schema.name == *id));
+        let readers = plugin.readers.iter().map(String::as_str);
+        let readers = readers.filter(|id| other.readers.iter().any(|reader| reader == id));
+        let both = stages.map(|id| ("stage type", id));
+        let both: Vec<_> = both.chain(readers.map(|id| ("slide reader", id))).collect();
+        if let Some((what, id)) = both.first() {
+            let title = format!(
+                "the plugins `{name}` and `{}` both have a {what} `{id}`",
+                plugin.name
+            );
+            let label = format!("it is {}", plugin.file.display());
+            let diagnostic = Diagnostic::new(&codes::E0524, declared.key, title, label)
+                .with(earlier.key, format!("it is {}", other.file.display()))
+                .help("remove one of the two tables: nothing says which one is meant");
+            found.push(diagnostic);
+        }
+    }
+    let twice = !found.is_empty();
+    cx.found.extend(found);
+    twice
 }
 
 /// Says which files of the same name are not used.

@@ -29,8 +29,8 @@ from the type's example that you should think about before you keep it."
 "Two keys of a table say the same thing in two ways, and only one of them can hold. In the `feed` of a test, one of `colour`, `tiles`, `slides` and `script`
 says what the source is fed with. Remove the other."
 
-    E0308 Error "a path does not exist"
-"A file or folder that the pipeline reads is not there. Paths in the file are relative to the file's folder; paths on the command line and in
+    E0308 Error "a path cannot be read"
+"A file or folder that the pipeline reads is not there, or may not be read: the bytes of what a stage reads are part of the plan, so they are read before anything runs. Paths in the file are relative to the file's folder; paths on the command line and in
 `WEIR_VAR_X` are relative to the folder that you are in. weir shows the nearest name that it found."
 
     E0309 Error "not a size or a duration"

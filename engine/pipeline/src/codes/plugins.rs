@@ -75,4 +75,8 @@ more. Please report the message to the plugin's author."
     E0523 Error "a plugin hung"
 "A call into the plugin did not end within `timeout` (`run = { timeout = \"60s\" }` of the stage), even after it was asked to stop. A thread that runs foreign code cannot be ended safely, so it is left alone and its instance is used no more;
 with `isolate = true` its process is ended and started again. Tiles of that call have failed. Give more time where the work needs it."
+
+    E0524 Error "two plugins have the same name for something"
+"Stage types and slide readers are asked for by their ids, and two plugins of this run have one in common: whichever came first would silently do the other's work. The ids of stage types begin with the
+plugin's own name, so those meet only where two files of one plugin are named; the ids of slide readers are free words. Remove one of the two, or have its author give the reader another id."
 }

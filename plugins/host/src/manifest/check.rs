@@ -177,6 +177,9 @@ impl Param {
         if self.exists && self.kind != ParamKind::Path {
             return Err("`exists` is for a path".into());
         }
+        if self.kind != ParamKind::Slides && !self.extensions.is_empty() {
+            return Err("`extensions` are for slides".into());
+        }
         match &self.default {
             Some(_) if self.required => Err("it is required and has a default".into()),
             Some(default) => self.check_default(default),

@@ -91,6 +91,17 @@ pub enum Concurrency {
     PerWorker,
 }
 
+impl Concurrency {
+    /// As it stands in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Concurrency::Serial => "serial",
+            Concurrency::Parallel => "parallel",
+            Concurrency::PerWorker => "per-worker",
+        }
+    }
+}
+
 /// Bytes that a stage keeps of an open slide: `slide + tiles * (tile + feature * d)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -132,6 +143,9 @@ pub struct Param {
     /// Of a `path`: whether it must exist when the file is checked.
     #[serde(default)]
     pub exists: bool,
+    /// Of `slides`: endings of the files that folders are searched for, without the dot; those of slides where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
 
 /// What a parameter takes.
@@ -207,6 +221,39 @@ pub struct Reader {
     /// Endings of files that folders are searched for, as `mrxs`.
     #[serde(default)]
     pub extensions: Vec<String>,
+    /// What it keeps of all slides of a process together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// What a reader keeps of all slides of a process together, as decoded tiles. It counts as part of `run.memory`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cache {
+    /// Bytes, where nobody says another size.
+    pub bytes: u64,
+    /// The environment variable that says another size, as `64MiB`; none when it is empty.
+    #[serde(default)]
+    pub variable: String,
+}
+
+impl Cache {
+    /// Bytes, as the environment says or by default.
+    ///
+    /// # Errors
+    /// What stands in the variable and is no size.
+    pub fn size(&self) -> Result<u64, String> {
+        if self.variable.is_empty() {
+            return Ok(self.bytes);
+        }
+        match std::env::var(&self.variable) {
+            Err(std::env::VarError::NotPresent) => Ok(self.bytes),
+            Ok(text) if text.is_empty() => Ok(self.bytes),
+            Ok(text) => weir_pipeline::units::bytes(&text)
+                .ok_or_else(|| format!("{} is `{text}`, which is no size", self.variable)),
+            Err(error) => Err(format!("{}: {error}", self.variable)),
+        }
+    }
 }
 
 impl Manifest {

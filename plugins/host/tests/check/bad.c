@@ -374,12 +374,12 @@ static void close_glass(void *handle) {
 
 /* ------------------------------------------------------------------------------------------------------------- plugin -- */
 
-#define EVERY(name) .struct_size = sizeof(weir_stage), .flags = WEIR_STAGE_DETERMINISTIC, .id = name, .create = create, .destroy = destroy
-static const weir_stage MAP = {EVERY("bad.map"), .process = map, .cancel = cancel};
-static const weir_stage SCORE = {EVERY("bad.score"), .process = score};
-static const weir_stage WEIGH = {EVERY("bad.weigh"), .process = add, .remove = take, .complete_slide = weigh, .close_slide = forget};
-static const weir_stage WRITE = {EVERY("bad.write"), .process = add, .remove = take, .complete_slide = wrote, .close_slide = forget, .finish = finish};
-static const weir_stage SOURCE = {EVERY("bad.tiles"), .slide = listed, .open = opens, .next = next, .read = reads, .close = shut};
+#define EVERY(name, more) .struct_size = sizeof(weir_stage), .flags = WEIR_STAGE_DETERMINISTIC | (more), .id = name, .create = create, .destroy = destroy
+static const weir_stage MAP = {EVERY("bad.map", WEIR_STAGE_PARALLEL), .process = map, .cancel = cancel};
+static const weir_stage SCORE = {EVERY("bad.score", 0), .process = score};
+static const weir_stage WEIGH = {EVERY("bad.weigh", 0), .process = add, .remove = take, .complete_slide = weigh, .close_slide = forget};
+static const weir_stage WRITE = {EVERY("bad.write", 0), .process = add, .remove = take, .complete_slide = wrote, .close_slide = forget, .finish = finish};
+static const weir_stage SOURCE = {EVERY("bad.tiles", 0), .slide = listed, .open = opens, .next = next, .read = reads, .close = shut};
 static const weir_stage *const STAGES[] = {&MAP, &SCORE, &WEIGH, &WRITE, &SOURCE};
 static const weir_reader READER = {.struct_size = sizeof READER, .flags = WEIR_READER_PARALLEL, .id = "bad", .sniff = sniff, .open = open_glass, .info = info, .read_region = region, .picture = picture, .close = close_glass};
 static const weir_reader *const READERS[] = {&READER};

@@ -342,7 +342,7 @@ static const weir_reader reader = { sizeof reader, WEIR_READER_PARALLEL, "sins",
 static const weir_reader *const readers[] = { &reader };
 
 #define EVERY sizeof(weir_stage), 0
-static const weir_stage pass_stage = { EVERY, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage pass_stage = { sizeof(weir_stage), WEIR_STAGE_PARALLEL, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage invert_stage = { EVERY, "sins.invert", create, destroy, NULL, NULL, invert, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage mean_stage = { EVERY, "sins.mean", create, destroy, NULL, NULL, mean, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL, NULL, add, take, sums, forget, NULL, NULL, NULL, NULL, NULL, NULL };

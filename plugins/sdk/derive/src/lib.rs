@@ -46,7 +46,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// `attention`, `bag`, `predictions` or `table`; a DIM is a number, a name that means the same number on all ports of the stage, or
 /// `"$param"`, a parameter's value. Then `doc = "..."`, `mpp = DIM` (pixels), `many`, `optional` (inputs).
 ///
-/// `#[param(..)]`: `default = LITERAL`, `min`, `max`, `exists` (a path that must exist), `name = "other-name"`. The type of the field
+/// `#[param(..)]`: `default = LITERAL`, `min`, `max`, `exists` (a path that must exist; its bytes are part of the plan), `extensions = ["h5"]` (of slides: files that folders are searched for), `name = "other-name"`. The type of the field
 /// says what is taken (`weir_plugin::param::Param`). Without a default it is required, unless it is an `Option`.
 #[proc_macro_derive(Stage, attributes(stage, input, output, param))]
 pub fn stage(input: TokenStream) -> TokenStream {
@@ -65,6 +65,8 @@ pub fn stage(input: TokenStream) -> TokenStream {
 /// struct Raw { .. }
 /// ```
 ///
+/// `cache(BYTES, "VARIABLE")`: what it keeps of all slides of a process together, and the environment variable that says another
+/// size; weir counts it as part of `run.memory`.
 /// `parallel`: regions of one slide may be read on several threads at once. `spoils`: after an error the slide is opened again.
 #[proc_macro_derive(Reader, attributes(reader))]
 pub fn reader(input: TokenStream) -> TokenStream {

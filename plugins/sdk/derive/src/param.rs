@@ -5,6 +5,7 @@ use crate::json::{Json, quoted};
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Error, Field, Ident, Lit, LitStr, Meta, Result, Token, Type, bracketed};
 
@@ -19,6 +20,7 @@ pub struct Param {
     min: Option<Literal>,
     max: Option<Literal>,
     exists: bool,
+    extensions: Vec<LitStr>,
 }
 
 /// A literal: as it stands, as JSON, and as a number.
@@ -116,6 +118,7 @@ impl Param {
             min: None,
             max: None,
             exists: false,
+            extensions: Vec::new(),
         };
         param.read(attribute)?;
         if RESERVED.contains(&param.name.as_str()) {
@@ -146,6 +149,13 @@ impl Param {
                 "min" => self.min = Some(number(meta.value()?)?),
                 "max" => self.max = Some(number(meta.value()?)?),
                 "exists" => self.exists = true,
+                "extensions" => {
+                    let list;
+                    let value = meta.value()?;
+                    bracketed!(list in value);
+                    let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?;
+                    self.extensions = list.into_iter().collect();
+                }
                 "name" => {
                     let name: LitStr = meta.value()?.parse()?;
                     check_name(&name.value(), &name)?;
@@ -153,7 +163,7 @@ impl Param {
                 }
                 _ => {
                     return Err(meta.error(
-                        "no such thing of a parameter: it takes default, min, max, exists, name",
+                        "no such thing of a parameter: it takes default, min, max, exists, extensions, name",
                     ));
                 }
             }
@@ -212,6 +222,14 @@ impl Param {
         if self.exists {
             json.raw(",\"exists\":true");
         }
+        if !self.extensions.is_empty() {
+            let list: Vec<String> = self
+                .extensions
+                .iter()
+                .map(|it| quoted(&it.value()))
+                .collect();
+            json.raw(&format!(",\"extensions\":[{}]", list.join(",")));
+        }
         json.raw("}");
     }
 
@@ -237,6 +255,15 @@ impl Param {
         }
         for bound in [&self.min, &self.max].into_iter().flatten() {
             checks.extend(literal(bound, "Bound"));
+        }
+        if let Some(first) = self.extensions.first() {
+            let span = first.span();
+            checks.extend(quote_spanned! {span=>
+                const _: () = assert!(
+                    ::weir_plugin::param::is_slides(<#ty as ::weir_plugin::param::Param>::KIND),
+                    "`extensions` are for slides"
+                );
+            });
         }
         if self.exists {
             let span = ty.span();

@@ -6,7 +6,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
 use std::ffi::CString;
 use syn::punctuated::Punctuated;
-use syn::{DeriveInput, Error, LitStr, Result, Token, bracketed};
+use syn::{DeriveInput, Error, LitInt, LitStr, Result, Token, bracketed, parenthesized};
 
 pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
@@ -24,6 +24,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })?;
     let (mut id, mut extensions): (Option<LitStr>, Vec<LitStr>) = (None, Vec::new());
     let (mut parallel, mut spoils) = (false, false);
+    let mut cache = String::new();
     attribute.parse_nested_meta(|meta| {
         if meta.path.is_ident("id") {
             id = Some(meta.value()?.parse()?);
@@ -34,14 +35,25 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
             extensions = Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?
                 .into_iter()
                 .collect();
+        } else if meta.path.is_ident("cache") {
+            let list;
+            parenthesized!(list in meta.input);
+            let bytes: LitInt = list.parse()?;
+            list.parse::<Token![,]>()?;
+            let variable: LitStr = list.parse()?;
+            cache = format!(
+                ",\"cache\":{{\"bytes\":{},\"variable\":{}}}",
+                bytes.base10_parse::<u64>()?,
+                quoted(&variable.value())
+            );
         } else if meta.path.is_ident("parallel") {
             parallel = true;
         } else if meta.path.is_ident("spoils") {
             spoils = true;
         } else {
-            return Err(
-                meta.error("no such thing of a reader: it takes id, extensions, parallel, spoils")
-            );
+            return Err(meta.error(
+                "no such thing of a reader: it takes id, extensions, cache, parallel, spoils",
+            ));
         }
         Ok(())
     })?;
@@ -68,7 +80,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     json.raw("{\"id\":")
         .text(&id.value())
         .member("summary", &doc.summary)
-        .raw(&format!(",\"extensions\":[{}]}}", list.join(",")));
+        .raw(&format!(",\"extensions\":[{}]{cache}}}", list.join(",")));
     let manifest = json.into_pieces();
     let c_id =
         CString::new(id.value()).map_err(|_| Error::new(id.span(), "an id has no NUL in it"))?;

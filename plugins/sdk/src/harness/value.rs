@@ -52,6 +52,41 @@ impl Given {
             .map_or(abi::Str::EMPTY, |it| abi::Str::new(it))
     }
 
+    fn string(&mut self, text: &str) -> abi::value::Value {
+        let mut value = abi::value::Value::UNSET;
+        value.kind = STRING;
+        value.s = self.text(text);
+        value
+    }
+
+    fn list(&mut self, list: Vec<abi::value::Value>) -> (u32, *const abi::value::Value) {
+        let of = (list.len() as u32, list.as_ptr());
+        self._lists.push(list);
+        of
+    }
+
+    /// A slide's file with what a manifest says of it, as the host hands it over: `path`, and `id`, `patient`, `label`, `split`,
+    /// `mpp` where they are said.
+    fn slide(
+        &mut self,
+        said: &serde_json::Map<String, Json>,
+    ) -> std::result::Result<abi::value::Value, String> {
+        const KEYS: [&str; 4] = ["id", "patient", "label", "split"];
+        if let Some(other) = said
+            .keys()
+            .find(|key| !KEYS.contains(&key.as_str()) && !matches!(key.as_str(), "path" | "mpp"))
+        {
+            return Err(format!("a slide has no `{other}`"));
+        }
+        let text = |key: &str| said.get(key).and_then(Json::as_str);
+        let path = text("path").ok_or("a slide has no `path`")?;
+        let items = KEYS.map(|key| self.string(text(key).unwrap_or_default()));
+        let mut value = self.string(path);
+        value.f = said.get("mpp").and_then(Json::as_f64).unwrap_or(0.0);
+        (value.n, value.items) = self.list(items.to_vec());
+        Ok(value)
+    }
+
     fn value(
         &mut self,
         param: &Json,
@@ -116,16 +151,15 @@ impl Given {
                 };
                 let mut list = Vec::new();
                 for item in &items {
-                    let text = item.as_str().ok_or_else(|| format!("{item} is no text"))?;
-                    let mut value = abi::value::Value::UNSET;
-                    value.kind = STRING;
-                    value.s = self.text(text);
-                    list.push(value);
+                    list.push(match (kind, item) {
+                        ("slides", Json::Object(said)) => self.slide(said)?,
+                        _ => {
+                            self.string(item.as_str().ok_or_else(|| format!("{item} is no text"))?)
+                        }
+                    });
                 }
                 out.kind = LIST;
-                out.n = list.len() as u32;
-                out.items = list.as_ptr();
-                self._lists.push(list);
+                (out.n, out.items) = self.list(list);
             }
             other => return Err(format!("the manifest has an unknown type `{other}`")),
         }

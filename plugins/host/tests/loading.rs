@@ -1,0 +1,256 @@
+//! What a loaded plugin hands over is held against its manifest, and its entry is called once whatever comes of it.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use weir_pipeline::{Node, Plan, RunSettings, StageRun, Value, Values};
+use weir_plugin_host::{Admitted, Ask, Described, Loaded, Plugins, Policy, Refusal, stage_type};
+use weir_record::{Budget, Slab};
+use weir_runtime::stage::{Prepare, Shared, StageError};
+
+/// A filter; what differs from plugin to plugin.
+struct Source<'a> {
+    /// Of its manifest.
+    version: &'a str,
+    /// Of its manifest.
+    concurrency: &'a str,
+    /// Of its table.
+    flags: &'a str,
+    /// Its tables.
+    stages: &'a str,
+    /// Where its entry leaves a byte each time that it is called.
+    mark: &'a Path,
+}
+
+impl Source<'_> {
+    fn build(&self, so: &Path) -> PathBuf {
+        let manifest = format!(
+            r#"{{ "weir-abi": "1.0", "name": "probe", "version": "{}", "summary": "For tests", "stages": [
+              {{ "id": "probe.same", "summary": "Hands tiles on", "rows": "filter", "concurrency": "{}",
+                "in": [ {{ "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" }} ],
+                "out": [ {{ "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" }} ] }} ] }}"#,
+            self.version, self.concurrency
+        );
+        let text = format!(
+            r#"#include <fcntl.h>
+#include <unistd.h>
+#include "weir_plugin.h"
+WEIR_MANIFEST({manifest:?});
+static weir_status create(const weir_host *h, weir_call *c, const weir_value *v, uint32_t n, void **self) {{
+  (void)h; (void)c; (void)v; (void)n; *self = 0; return WEIR_OK;
+}}
+static void destroy(void *self) {{ (void)self; }}
+static weir_status process(void *self, weir_call *c, uint32_t port, const weir_batch *in) {{
+  (void)self; (void)c; (void)port; (void)in; return WEIR_OK;
+}}
+static const weir_stage same = {{ .struct_size = sizeof same, .flags = {}, .id = "probe.same", .create = create, .destroy = destroy, .process = process }};
+static const weir_stage *const stages[] = {{ {} }};
+static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest,
+                                    .stages = stages, .n_stages = sizeof stages / sizeof *stages }};
+WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {{
+  int mark = open({:?}, O_CREAT | O_WRONLY | O_APPEND, 0644);
+  (void)host; (void)call;
+  if (write(mark, "x", 1) != 1) return WEIR_E_FAIL;
+  close(mark);
+  *out = &plugin;
+  return WEIR_OK;
+}}
+"#,
+            self.flags, self.stages, self.mark
+        );
+        let c = so.with_extension("c");
+        std::fs::write(&c, text).unwrap();
+        let abi = Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi");
+        let built = Command::new("gcc")
+            .args([
+                "-std=gnu11",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-shared",
+                "-fPIC",
+            ])
+            .arg("-I")
+            .args([abi.as_path(), Path::new("-o"), so, c.as_path()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "{said}");
+        so.to_owned()
+    }
+}
+
+fn admitted(path: &Path) -> Admitted {
+    let ask = Ask {
+        name: "probe".into(),
+        ..Ask::default()
+    };
+    Admitted::new(Described::read(path).unwrap(), &ask, Policy::Any).unwrap()
+}
+
+fn loaded(path: &Path) -> Result<&'static Loaded, Refusal> {
+    Loaded::new(&admitted(path))
+}
+
+#[test]
+fn the_flags_of_a_stage_say_what_its_manifest_says() {
+    let folder = tempfile::tempdir().unwrap();
+    for (n, (concurrency, flags, said)) in [
+        ("serial", "0", None),
+        ("per-worker", "0", None),
+        ("parallel", "WEIR_STAGE_PARALLEL", None),
+        ("parallel", "WEIR_STAGE_PARALLEL | WEIR_STAGE_DETERMINISTIC", None),
+        (
+            "serial",
+            "WEIR_STAGE_PARALLEL",
+            Some("stage `probe.same` has `concurrency` serial in the manifest, and its table says WEIR_STAGE_PARALLEL"),
+        ),
+        (
+            "per-worker",
+            "WEIR_STAGE_PARALLEL",
+            Some("`concurrency` per-worker in the manifest, and its table says WEIR_STAGE_PARALLEL"),
+        ),
+        (
+            "parallel",
+            "WEIR_STAGE_DETERMINISTIC",
+            Some("`concurrency` parallel in the manifest, and its table does not say WEIR_STAGE_PARALLEL"),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let source = Source {
+            version: "0.1.0",
+            concurrency,
+            flags,
+            stages: "&same",
+            mark: &folder.path().join("mark"),
+        };
+        let found = loaded(&source.build(&folder.path().join(format!("lib{n}.so"))));
+        match said {
+            None => assert!(found.is_ok(), "{found:?}"),
+            Some(said) => {
+                let refusal = found.unwrap_err();
+                assert_eq!(refusal.code, "E0513");
+                assert!(refusal.what.contains(said), "{refusal}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_tables_of_one_id_are_refused_and_the_entry_is_not_called_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = Source {
+        version: "0.1.0",
+        concurrency: "serial",
+        flags: "0",
+        stages: "&same, &same",
+        mark: &mark,
+    };
+    let file = source.build(&folder.path().join("libprobe.so"));
+    let first = loaded(&file).unwrap_err();
+    assert_eq!(first.code, "E0513");
+    assert!(
+        first.what.contains("two stages have the id `probe.same`"),
+        "{first}"
+    );
+    let copy = folder.path().join("copy.so");
+    std::fs::copy(&file, &copy).unwrap();
+    for path in [&file, &copy] {
+        let again = loaded(path).unwrap_err();
+        assert_eq!((again.code, &again.what), (first.code, &first.what));
+        assert_eq!(again.path.as_deref(), Some(path.as_path()));
+    }
+    assert_eq!(std::fs::read(&mark).unwrap(), b"x");
+}
+
+/// The system's loader knows a library by its file's name, which here is that of a descriptor, and gives it again for that name.
+#[test]
+fn a_plugin_that_comes_after_a_refused_one_is_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..20 {
+        let mark = folder.path().join(format!("mark{n}"));
+        let source = Source {
+            version: &format!("0.4.{n}"),
+            concurrency: "serial",
+            flags: "0",
+            stages: if n % 2 == 0 { "&same, &same" } else { "&same" },
+            mark: &mark,
+        };
+        let found = loaded(&source.build(&folder.path().join(format!("lib{n}.so"))));
+        assert_eq!(found.is_ok(), n % 2 == 1, "{n}: {found:?}");
+        assert_eq!(std::fs::read(&mark).unwrap(), b"x", "{n}");
+    }
+}
+
+#[test]
+fn what_was_loaded_is_not_entered_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = Source {
+        version: "0.1.1",
+        concurrency: "serial",
+        flags: "0",
+        stages: "&same",
+        mark: &mark,
+    };
+    let file = source.build(&folder.path().join("libprobe.so"));
+    assert!(std::ptr::eq(loaded(&file).unwrap(), loaded(&file).unwrap()));
+    assert_eq!(std::fs::read(&mark).unwrap(), b"x");
+}
+
+#[test]
+fn two_plugins_of_a_run_with_one_stage_type_are_refused_with_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plugins = Plugins::default();
+    let mut schema = None;
+    for version in ["0.2.0", "0.3.0"] {
+        let source = Source {
+            version,
+            concurrency: "serial",
+            flags: "0",
+            stages: "&same",
+            mark: &folder.path().join("mark"),
+        };
+        let file = source.build(&folder.path().join(format!("lib{version}.so")));
+        schema = Some(&Described::read(&file).unwrap().schemas()[0]);
+        plugins.loaded.push(loaded(&file).unwrap());
+    }
+    let schema = schema.unwrap();
+    let node = Node {
+        name: "own".into(),
+        schema,
+        values: Values(BTreeMap::<String, Value>::new()),
+        inputs: Vec::new(),
+        run: StageRun::default(),
+        shapes: vec![vec![8, 8, 3]],
+    };
+    let plan = Plan {
+        name: "test".into(),
+        file: PathBuf::new(),
+        run: RunSettings::default(),
+        models: BTreeMap::new(),
+        plugins: Vec::new(),
+        nodes: Vec::new(),
+        hash: String::new(),
+    };
+    let shared = Shared::default();
+    shared
+        .get_or_try("", || Ok::<_, StageError>(plugins))
+        .unwrap();
+    let budget = Budget::new(1 << 20);
+    let prepare = Prepare {
+        plan: &plan,
+        node: &node,
+        shared: &shared,
+        budget: &budget,
+        slab: &Slab::within(&budget),
+    };
+    let error = (stage_type(schema).prepare)(&prepare).err().unwrap();
+    for part in ["[E0524]", "probe 0.2.0 (SHA-256 ", "probe 0.3.0 (SHA-256 "] {
+        assert!(error.what.contains(part), "{error}");
+    }
+}

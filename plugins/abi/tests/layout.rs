@@ -116,31 +116,26 @@ fn of_rust() -> String {
     text
 }
 
-/// What a C compiler says of the same names.
-fn of_c(compiler: &str, standard: &str, extension: &str) -> String {
+/// What a C compiler says of the names of a listing, with the header in that folder.
+fn of_c(listing: &str, header: &Path, compiler: &str, standard: &str, extension: &str) -> String {
     let mut lines = String::new();
-    for it in structs() {
-        let name = it.name;
-        writeln!(
-            lines,
-            r#"printf("{name} %zu %zu\n", sizeof({name}), ALIGN({name}));"#
-        )
-        .unwrap();
-        for (member, ..) in it.members {
-            writeln!(
-                lines,
-                r#"printf("  {member} %zu %zu\n", offsetof({name}, {member}), sizeof((({name} *)0)->{member}));"#
-            )
-            .unwrap();
-        }
-    }
-    for (name, _) in constants() {
-        let format = if name == "WEIR_TILE_SLIDE" {
-            "%llu\\n\", (unsigned long long)"
-        } else {
-            "%lld\\n\", (long long)"
+    let mut of = "";
+    for line in listing.lines() {
+        let name = line.split_whitespace().next().unwrap();
+        let line = match (line.starts_with(' '), line.split_whitespace().count()) {
+            (true, _) => format!(
+                r#"printf("  {name} %zu %zu\n", offsetof({of}, {name}), sizeof((({of} *)0)->{name}));"#
+            ),
+            (false, 3) => {
+                of = name;
+                format!(r#"printf("{name} %zu %zu\n", sizeof({name}), ALIGN({name}));"#)
+            }
+            _ if name == "WEIR_TILE_SLIDE" => {
+                format!(r#"printf("{name} %llu\n", (unsigned long long){name});"#)
+            }
+            _ => format!(r#"printf("{name} %lld\n", (long long){name});"#),
         };
-        writeln!(lines, r#"printf("{name} {format}{name});"#).unwrap();
+        writeln!(lines, "{line}").unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("layout").with_extension(extension);
@@ -153,7 +148,7 @@ fn of_c(compiler: &str, standard: &str, extension: &str) -> String {
     let built = Command::new(compiler)
         .arg(format!("-std={standard}"))
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
-        .arg(env!("CARGO_MANIFEST_DIR"))
+        .arg(header)
         .arg("-o")
         .args([&program, &source])
         .output()
@@ -166,11 +161,54 @@ fn of_c(compiler: &str, standard: &str, extension: &str) -> String {
     String::from_utf8(Command::new(program).output().unwrap().stdout).unwrap()
 }
 
+/// The folder of the crate, where the header is.
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 #[test]
 fn c_cpp_and_rust_agree_on_every_offset_size_and_constant() {
     let rust = of_rust();
-    assert_eq!(of_c("gcc", "c11", "c"), rust);
-    assert_eq!(of_c("g++", "c++17", "cpp"), rust);
+    assert_eq!(of_c(&rust, here(), "gcc", "c11", "c"), rust);
+    assert_eq!(of_c(&rust, here(), "g++", "c++17", "cpp"), rust);
+}
+
+/// Lines of a listing, those of members with the name of their struct before them.
+fn named(listing: &str) -> Vec<(String, String)> {
+    let mut of = "";
+    let lines = listing.lines().map(|line| {
+        let (name, rest) = line.trim().split_once(' ').unwrap();
+        if !line.starts_with(' ') {
+            of = name;
+            return (name.to_owned(), rest.to_owned());
+        }
+        (format!("{of}.{name}"), rest.to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn every_name_of_the_released_header_1_0_is_where_it_was() {
+    let released = here().join("../../tests/abi/v1.0");
+    let then = std::fs::read_to_string(released.join("layout.txt")).unwrap();
+    assert_eq!(
+        of_c(&then, &released, "gcc", "c11", "c"),
+        then,
+        "the released header changed"
+    );
+    let now: std::collections::HashMap<String, String> = named(&of_rust()).into_iter().collect();
+    let then = named(&then);
+    let grows = |name: &str| {
+        let size = format!("{name}.struct_size");
+        then.iter().any(|(known, _)| *known == size)
+    };
+    for (name, was) in &then {
+        let is = now.get(name);
+        assert!(is.is_some(), "{name} is gone");
+        if !grows(name) && name != "WEIR_ABI_MINOR" {
+            assert_eq!(is, Some(was), "{name}");
+        }
+    }
 }
 
 #[test]

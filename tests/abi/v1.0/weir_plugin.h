@@ -142,6 +142,9 @@ typedef struct {
 #define WEIR_FLOAT  3u   /* f                                                                                              */
 #define WEIR_STRING 4u   /* s; also of paths, which are absolute                                                           */
 #define WEIR_LIST   5u   /* n items                                                                                        */
+/* Of type "slides" comes a list of what the host found for what the user named (files, folders, patterns, manifests), sorted by
+ * id. Each item is a WEIR_STRING: s is the file's path, f um/px of its level 0 as a manifest says it, else 0; its items are the
+ * slide's id, patient, label and split, each a WEIR_STRING, empty where nobody says it.                                     */
 typedef struct weir_value {
   uint32_t kind, n;
   int64_t i;

@@ -122,7 +122,7 @@ typedef struct {
   int32_t ndim;             /* without the rows                                                                            */
   uint32_t flags;
   uint32_t reserved;
-} weir_column;
+} weir_column; /* hosts of 1.0 give dense rows in the CPU's memory: strides is NULL, device is 1, 0                       */
 
 /* Rows of one port; they mix slides. Immutable once emitted. */
 typedef struct {
@@ -155,7 +155,8 @@ typedef struct weir_value {
 
 /* -------------------------------------------------------------------------------------------------------------- host -- */
 
-typedef struct weir_call weir_call; /* the host's: one call into a plugin, until it returns or is completed                */
+/* One call into a plugin, until it returns or is completed: a name, not an address, and no later call has it again. */
+typedef struct weir_call weir_call;
 
 #define WEIR_LOG_ERROR 1
 #define WEIR_LOG_WARN  2
@@ -186,7 +187,8 @@ typedef struct weir_host {
   /* The input as a batch of an output port of the same type, to be changed: pixels only. The rows are copies, since a call
    * that fails is made again, row by row. NULL on failure. The caller has one reference.                     [any-thread] */
   weir_batch *(*batch_edit)(weir_call *, uint32_t port);
-  /* Keeps a batch beyond the call in which it was handed over; every retain has its release.                 [any-thread] */
+  /* Keeps a batch beyond the call in which it was handed over; every retain has its release. An input is lent: it is released
+   * or emitted by nobody who has not retained it.                                                            [any-thread] */
   void (*batch_retain)(const weir_batch *);
   void (*batch_release)(const weir_batch *);
 
@@ -204,8 +206,9 @@ typedef struct weir_host {
   weir_status (*fail_row)(weir_call *, uint32_t row, const weir_error *);
 
   /* Ends a call that returned WEIR_PENDING or is about to, exactly once; the call is gone afterwards. A call that is not ended
-   * within the stage's `run.timeout` fails, and what it was lent stays valid. Whoever names a call that is gone, here or in any
-   * other function, is told WEIR_E_USE and does no harm.                                                    [any-thread] */
+   * within the stage's `run.timeout` fails: cancel() is called, what it was lent stays valid, and its instance is used no more
+   * and not destroyed. Whoever names a call that is gone, here or in any other function, does no harm: it gets WEIR_E_USE, NULL,
+   * an empty string or, of cancelled(), 1, and the log is told where it is known whose call it was.         [any-thread] */
   void (*complete)(weir_call *, weir_status);
   /* Reserved: next() of this slide has something again. Hosts of 1.0 ask again by themselves; this does nothing, and the key
    * that open() is given is NULL.                                                                            [any-thread] */

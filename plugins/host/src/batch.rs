@@ -5,6 +5,7 @@ use crate::columns::{self, Draft, Output, Part, Parts};
 use crate::outcomes::Outcomes;
 use crate::reduce::{About, Known};
 use crate::shown::{self, Beside};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::Str;
 use weir_abi::column::{Batch, Column};
@@ -25,8 +26,10 @@ pub(crate) struct HostBatch {
     parts: Parts,
     beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
-    /// Number of the call that made it; 0 of an input.
-    call: u64,
+    /// Number of the call that made it, or whose input it is.
+    call: AtomicU64,
+    /// References that are the plugin's to give up: none of an input that it was lent.
+    held: AtomicU32,
     of: Of,
 }
 
@@ -95,15 +98,28 @@ impl HostBatch {
         Arc::as_ptr(self).cast()
     }
 
-    /// The same, made in this call: its rows are those of that call's input, so it can be emitted in no other.
-    pub fn of_call(mut self, number: u64) -> HostBatch {
-        self.call = number;
-        self
+    /// Notes whose it is. Rows that are made are those of that call's input, so they can be emitted in no other.
+    pub fn belongs_to(&self, call: u64) {
+        self.call.store(call, Ordering::Relaxed);
     }
 
-    /// Number of the call that made it.
+    /// Number of the call that made it, or whose input it is.
     pub fn call(&self) -> u64 {
-        self.call
+        self.call.load(Ordering::Relaxed)
+    }
+
+    /// A reference more is the plugin's.
+    pub fn hand(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A reference of the plugin's ends; false when it has none.
+    pub fn hand_back(&self) -> bool {
+        let less = |held: u32| held.checked_sub(1);
+        let held = self
+            .held
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        held.is_ok()
     }
 
     /// Number of rows.
@@ -149,7 +165,8 @@ impl HostBatch {
             parts: Parts::default(),
             beside: Beside::default(),
             infos: Vec::new(),
-            call: 0,
+            call: AtomicU64::new(0),
+            held: AtomicU32::new(0),
             of,
         }
     }
@@ -254,9 +271,11 @@ impl HostBatch {
             input,
             outputs,
             leases,
+            made,
             ..
         } = of;
         input.check(source)?;
+        made.note(port, input.rows(), source)?;
         let (draft, parts) = match output.kind {
             Kind::Pixels => {
                 let last = is_last_of_pixels(outputs, port);
@@ -282,6 +301,7 @@ impl HostBatch {
             input,
             outputs,
             leases,
+            made,
             ..
         } = of;
         if output.kind != Kind::Pixels {
@@ -293,6 +313,7 @@ impl HostBatch {
         }
         // The row itself stays as it was, whoever holds it: a batch that fails is tried again row by row.
         let source: Vec<u32> = (0..input.rows()).collect();
+        made.note(port, input.rows(), &source)?;
         let last = is_last_of_pixels(outputs, port);
         let mut tiles = Vec::with_capacity(source.len());
         for &row in &source {
@@ -404,16 +425,12 @@ impl HostBatch {
         format!("it spoke of row {row} of a batch of {}", self.rows.len())
     }
 
-    /// That the rows are the input's, each at most once.
+    /// That the rows are the input's.
     fn check(&self, source: &[u32]) -> Result<(), String> {
-        let mut seen = vec![false; self.rows.len()];
-        for &row in source {
-            let seen = seen.get_mut(row as usize);
-            if std::mem::replace(seen.ok_or_else(|| self.no_row(row))?, true) {
-                return Err(format!("it made two rows of row {row} on one output"));
-            }
+        match source.iter().find(|&&row| row >= self.rows()) {
+            None => Ok(()),
+            Some(&row) => Err(self.no_row(row)),
         }
-        Ok(())
     }
 
     /// Rows of the input, handed on as they are.

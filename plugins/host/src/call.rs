@@ -5,7 +5,7 @@
 use crate::batch::HostBatch;
 use crate::columns::Output;
 use crate::log::{Level, Log};
-use crate::outcomes::Outcomes;
+use crate::outcomes::{Asked, Outcomes};
 use crate::places::{Place, Taken, named};
 use std::cell::Cell;
 use std::ops::Deref;
@@ -71,6 +71,8 @@ pub(crate) struct Rows {
     pub outputs: Arc<[Output]>,
     /// Leases on what is made of each row; empty where none were asked for.
     pub leases: Vec<Option<Lease>>,
+    /// Of which rows a batch was made, on which output.
+    pub made: Asked,
     pub outcomes: Outcomes,
 }
 
@@ -265,6 +267,11 @@ impl Call {
             let mut desk = place.desk();
             desk.number = taken.next(desk.number);
             desk.open = true;
+            match &task {
+                Task::Take(input) => input.belongs_to(desk.number),
+                Task::Rows(rows) => rows.input.belongs_to(desk.number),
+                Task::Setup | Task::Slides(_) => {}
+            }
             if !std::ptr::eq(desk.who.as_ptr(), Arc::as_ptr(&who)) {
                 desk.who = Arc::downgrade(&who);
             }
@@ -280,6 +287,12 @@ impl Call {
             _taken: taken,
             over: Cell::new(false),
         }
+    }
+
+    /// As the host's functions know it.
+    #[cfg(test)]
+    pub(crate) fn at(&self) -> At {
+        self.at
     }
 
     /// A call that makes no rows.

@@ -47,8 +47,10 @@ pub(crate) struct Instance {
     remote: Option<Arc<Remote>>,
     /// Which of the stage's instances it is: the first is 1.
     number: u64,
-    /// It panicked: its state may be anything, so it is used no more, and not destroyed either.
+    /// It panicked, or has a call that it does not end: it is used no more, and not destroyed either.
     spoiled: AtomicBool,
+    /// What it was told lives as long as this, so it goes after `destroy`.
+    _who: Arc<Who>,
 }
 
 // SAFETY: the header lets every function be called on any thread; `Pool` sees to how many at once.
@@ -77,6 +79,7 @@ impl Instance {
             remote,
             number,
             spoiled: AtomicBool::new(false),
+            _who: who.clone(),
         })
     }
 
@@ -335,16 +338,17 @@ impl Pool {
         if self.overlapping && !one.is_over() {
             return;
         }
-        let fresh = one.is_over().then(|| self.fresh()).flatten();
-        if fresh.is_some() {
-            self.replaced.fetch_add(1, Ordering::SeqCst);
-        }
+        // One that finds no place is destroyed when the shelf is free again: that is the plugin's code.
+        let mut fresh = one.is_over().then(|| self.fresh()).flatten();
+        let made = fresh.is_some();
         let mut shelf = self.shelf();
         if self.overlapping {
-            if let Some(fresh) = fresh
-                && let Some(place) = shelf.free.iter_mut().find(|at| Arc::ptr_eq(at, &one))
+            let mut places = shelf.free.iter_mut();
+            if let Some(place) = places.find(|at| Arc::ptr_eq(at, &one))
+                && let Some(fresh) = fresh.take()
             {
                 *place = fresh;
+                self.replaced.fetch_add(1, Ordering::SeqCst);
             }
             return;
         }
@@ -352,7 +356,8 @@ impl Pool {
         // One that was given up already has its successor.
         if let Some(known) = known {
             shelf.out.swap_remove(known);
-            shelf.free.push(fresh.unwrap_or(one));
+            shelf.free.push(fresh.take().unwrap_or(one));
+            self.replaced.fetch_add(made.into(), Ordering::SeqCst);
             self.back.notify_one();
         }
     }
@@ -436,15 +441,20 @@ impl Pool {
         }
         // Others may use it meanwhile.
         self.give_back(instance.clone());
-        let waited = call.wait(self.timeout, || {
+        let cancel = || {
             if let Some(cancel) = self.stage.cancel {
                 // SAFETY: the instance lives, and `cancel` may be called from any thread.
                 unsafe { cancel(instance.me) }
             }
-        });
-        match waited {
+        };
+        match call.wait(self.timeout, cancel) {
             Some(completed) => said = completed,
-            None => return Err(call.give_up(self.timeout)),
+            None => {
+                cancel();
+                // A thread of the plugin's may be at it for ever.
+                instance.spoiled.store(true, Ordering::SeqCst);
+                return Err(call.give_up(self.timeout));
+            }
         }
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);

@@ -34,10 +34,16 @@ fn no_input(function: &str) -> String {
     format!("it called {function}() in a call that has no input")
 }
 
+/// What a plugin is told that emits what it does not have.
+pub(crate) const LENT: &str =
+    "it emitted its input, or a batch that it no longer had: pass() hands rows on as they are";
+
 impl At {
     /// A fresh batch's address, with one reference for the plugin.
     fn handed(&self, batch: HostBatch) -> *mut Batch {
-        HostBatch::into_ptr(Arc::new(batch.of_call(self.number)))
+        batch.belongs_to(self.number);
+        batch.hand();
+        HostBatch::into_ptr(Arc::new(batch))
     }
 }
 
@@ -125,18 +131,33 @@ impl Desk for At {
         // first time is lent, and its call is open.
         unsafe {
             (*batch).keep();
+            (*batch).hand();
             Arc::increment_strong_count(batch);
         }
     }
 
     unsafe fn release(batch: *const Batch) {
-        // SAFETY: as above, and the reference that ends here is the caller's.
-        unsafe { Arc::decrement_strong_count(HostBatch::of(batch)) }
+        let batch = HostBatch::of(batch);
+        // SAFETY: as above, and the reference that ends here is the plugin's: one that was only lent to it is the host's.
+        unsafe {
+            if (*batch).hand_back() {
+                Arc::decrement_strong_count(batch);
+            } else if let Some(call) =
+                At::find(std::ptr::without_provenance_mut((*batch).call() as usize))
+            {
+                call.breach("it released a batch that it did not have");
+            }
+        }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        // SAFETY: the caller gives up one reference, also when this fails.
-        let batch = unsafe { Arc::from_raw(HostBatch::of(batch)) };
+        let batch = HostBatch::of(batch);
+        // SAFETY: every batch that a plugin knows is a `HostBatch` that somebody holds.
+        if !unsafe { (*batch).hand_back() } {
+            return Err(LENT.into());
+        }
+        // SAFETY: the plugin gives up one reference, also when this fails.
+        let batch = unsafe { Arc::from_raw(batch) };
         if batch.call() != self.number {
             return Err("it emitted a batch that it made in another call".into());
         }
@@ -206,5 +227,135 @@ impl Desk for At {
 
     fn complete(&self, said: Status) {
         At::complete(self, said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::call::{Call, Rows, Who};
+    use crate::outcomes::{Outcome, Outcomes};
+    use std::ffi::c_void;
+    use weir_abi::status;
+    use weir_pipeline::Kind;
+    use weir_record::{Body, Key, SlideId, SlideInfo, SlideKey, TileBuf};
+
+    /// A map of tiles of 4 px: a call with two of them, and where their pixels lie.
+    fn call() -> (Call, *const Batch, Vec<*const u8>) {
+        let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
+        let info: &'static Arc<SlideInfo> = Box::leak(Box::new(Arc::new(info)));
+        let values = (0..2).map(|i| {
+            let pixels = vec![i as u8; TileBuf::bytes(4, 4)];
+            let tile = TileBuf::new(4, 4, pixels.into(), None).unwrap();
+            let key = Key {
+                slide: SlideId::new(0, 0),
+                tile: TileId::new(0, 0, i, 0).unwrap(),
+                rev: 0,
+            };
+            (key, Body::Pixels(Arc::new(tile)))
+        });
+        let values: &'static [_] = values.collect::<Vec<_>>().leak();
+        let lie = values.iter().map(|(_, body)| match body {
+            Body::Pixels(tile) => tile.pixels().as_ptr(),
+            _ => std::ptr::null(),
+        });
+        let output = Output {
+            name: "tiles".into(),
+            kind: Kind::Pixels,
+            shape: vec![4, 4, 3],
+            classes: Vec::new(),
+            format: "probe.same/1".into(),
+        };
+        let mut outcomes = Outcomes::default();
+        outcomes.reset(2, 1, false);
+        let rows = values.iter().map(|(key, body)| (*key, body, info));
+        // SAFETY: the values are never freed.
+        let input = Arc::new(unsafe { HostBatch::input(rows, 0) }.unwrap());
+        let batch = input.as_ptr();
+        let rows = Rows {
+            input,
+            outputs: [output].into(),
+            leases: Vec::new(),
+            made: Default::default(),
+            outcomes,
+        };
+        let who = Arc::new(Who::plugin("probe", &semver::Version::new(1, 0, 0)));
+        (
+            Call::new(who, Task::Rows(Box::new(rows))),
+            batch,
+            lie.collect(),
+        )
+    }
+
+    /// Where the rows of a batch's first column lie.
+    fn rows(batch: *const Batch) -> Vec<*const u8> {
+        // SAFETY: a batch of the host's, which lives.
+        let (column, n) = unsafe { (&*(*batch).columns, (*batch).n_rows as usize) };
+        // SAFETY: the column has a pointer a row.
+        let rows: &[*mut c_void] = unsafe { std::slice::from_raw_parts(column.rows, n) };
+        rows.iter()
+            .map(|row| row.cast::<u8>().cast_const())
+            .collect()
+    }
+
+    fn made(call: &Call) -> Vec<*const u8> {
+        let Ok(Task::Rows(mut rows)) = call.end(status::OK) else {
+            panic!("the call failed");
+        };
+        let all = rows.outcomes.take().map(|(.., outcome)| match outcome {
+            Outcome::Made(Body::Pixels(tile)) => tile.pixels().as_ptr(),
+            _ => std::ptr::null(),
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn tiles_cross_the_border_both_ways_without_a_copy() {
+        let (call, input, lie) = call();
+        assert_eq!(rows(input), lie);
+        let batch = call.batch_new(0, &[0, 1]).unwrap();
+        let written = rows(batch);
+        // SAFETY: the batch is the plugin's to give up.
+        unsafe { Desk::emit(&*call, 0, batch) }.unwrap();
+        assert_eq!(made(&call), written);
+    }
+
+    #[test]
+    fn a_batch_that_was_only_lent_is_neither_emitted_nor_released() {
+        let (call, input, lie) = call();
+        // SAFETY: a batch of the host's, which lives.
+        unsafe {
+            assert_eq!(Desk::emit(&*call, 0, input.cast_mut()), Err(LENT.into()));
+            At::release(input);
+        }
+        assert_eq!(rows(input), lie);
+        let said = call.close(status::OK);
+        assert!(said.what.contains("released a batch"), "{said:?}");
+        // One that was retained is released once.
+        let (call, input, _) = self::call();
+        // SAFETY: as above.
+        unsafe {
+            At::retain(input);
+            At::release(input);
+        }
+        call.pass(0, &[0, 1]).unwrap();
+        assert!(call.end(status::OK).is_ok());
+    }
+
+    #[test]
+    fn a_row_is_asked_for_once_and_a_call_that_is_over_gives_nothing() {
+        let (call, ..) = call();
+        let batch = call.batch_new(0, &[1]).unwrap();
+        assert!(call.batch_new(0, &[0, 1]).is_err());
+        // SAFETY: the batch is the plugin's to give up.
+        unsafe { At::release(batch) };
+        let late = call.at();
+        drop(call);
+        assert!(late.batch_new(0, &[0]).is_err());
+        assert!(late.pass(0, &[0]).is_err());
+        assert!(late.cancelled());
+        late.complete(status::OK);
+        late.fail(Said::default());
     }
 }

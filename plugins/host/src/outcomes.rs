@@ -20,6 +20,30 @@ pub(crate) enum Outcome {
     Failed(Box<Said>),
 }
 
+/// Of which rows a batch was asked for, on which outputs: once each, as the memory of one is leased.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(Vec<bool>);
+
+impl Asked {
+    /// Notes rows of an input of `n` for output `port`; all are less than `n`.
+    pub fn note(&mut self, port: usize, n: u32, rows: &[u32]) -> Result<(), String> {
+        let (n, start) = (n as usize, port * n as usize);
+        if self.0.len() < start + n {
+            self.0.resize(start + n, false);
+        }
+        for &row in rows {
+            if std::mem::replace(&mut self.0[start + row as usize], true) {
+                return Err(format!("it made two rows of row {row} on one output"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// What became of all rows.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
@@ -68,6 +92,9 @@ impl Outcomes {
         let own = self.of_mut(row)?;
         if !filter {
             return Err(format!("a map left out row {row}"));
+        }
+        if own.iter().all(|it| matches!(it, Outcome::Failed(_))) && !own.is_empty() {
+            return Ok(());
         }
         if own.iter().any(|outcome| !matches!(outcome, Outcome::None)) {
             return Err(twice(row));
@@ -138,6 +165,7 @@ mod tests {
         assert!(all.made(1, 0, Body::Gone).is_err());
         assert_eq!(all.failed(0, Said::default()), Ok(()));
         assert_eq!(all.made(0, 0, Body::Gone), Ok(()));
+        assert_eq!(all.skipped(0, "dark"), Ok(()));
         let said: Vec<String> = all.take().map(|(.., it)| shown(&it)).collect();
         let wanted = ["failed", "failed", "dark", "dark", "", ""];
         assert_eq!(said, wanted);

@@ -33,7 +33,7 @@ const BLOCKS: usize = (1 << BITS) / BLOCK;
 static PLACES: [OnceLock<Box<[Place]>>; BLOCKS] = [const { OnceLock::new() }; BLOCKS];
 
 /// Places that no thread has for its own, and how many there are.
-static SPARE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+static SPARE: Mutex<(VecDeque<usize>, usize)> = Mutex::new((VecDeque::new(), 0));
 
 /// A thread's places that no call has. The one that was used longest ago is taken first: a call that is named too late is then known
 /// for what it was as long as can be.
@@ -82,7 +82,7 @@ impl Drop for Taken {
         if kept.is_err() {
             // The thread is ending.
             let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-            spare.0.push(self.at);
+            spare.0.push_back(self.at);
         }
     }
 }
@@ -90,7 +90,7 @@ impl Drop for Taken {
 /// A place that no thread has.
 fn fresh() -> usize {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    spare.0.pop().unwrap_or_else(|| {
+    spare.0.pop_front().unwrap_or_else(|| {
         spare.1 += 1;
         // A process has far fewer calls open at once.
         assert!(spare.1 <= BLOCKS * BLOCK, "too many calls are open");
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn no_two_calls_have_one_number_and_a_place_comes_back_late() {
         let mut seen = std::collections::HashSet::new();
-        let mut last = 0;
+        let mut last = None;
         for _ in 0..100 {
             let taken = Taken::take();
             let number = taken.next(taken.place.desk().number());
@@ -124,12 +124,9 @@ mod tests {
             assert!(seen.insert(number));
             assert_ne!(number, 0);
             assert!(named(number).is_some_and(|place| std::ptr::eq(place, taken.place)));
-            assert_ne!(
-                number & 0xF_FFFF,
-                last & 0xF_FFFF,
-                "the place that was used last"
-            );
-            last = number;
+            let place = number & 0xF_FFFF;
+            assert_ne!(Some(place), last, "the place that was used last");
+            last = Some(place);
         }
     }
 

@@ -349,7 +349,15 @@ impl Script for PluginScript {
             Some(next) => unsafe { next(self.handle.handle, call.as_ptr(), &mut step) },
             None => status::UNSUPPORTED,
         };
-        match self.handle.heard(said) {
+        let said = self.handle.heard(said);
+        let done = matches!(said, status::IDLE | status::END | status::OK);
+        if done
+            && step.kind != STEP_FAIL
+            && let Err(error) = call.end(status::OK)
+        {
+            return self.broken(error.said);
+        }
+        match said {
             status::IDLE => return Step::Wait(IDLE),
             status::END => return self.end(End::Complete),
             status::OK => {}

@@ -4,7 +4,7 @@ use crate::batch::HostBatch;
 use crate::call::{FAULT, Rows, Said, Task};
 use crate::columns::Output;
 use crate::instance::Pool;
-use crate::outcomes::{Outcome, Outcomes};
+use crate::outcomes::{Asked, Outcome, Outcomes};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weir_abi::status;
@@ -99,6 +99,7 @@ impl PluginWork {
                 input: Arc::new(HostBatch::unfilled()),
                 outputs: self.outputs.clone(),
                 leases: Vec::new(),
+                made: Asked::default(),
                 outcomes: Outcomes::default(),
             })
         })
@@ -112,6 +113,7 @@ impl PluginWork {
         // Tiles are others' memory.
         input.clear();
         rows.leases.clear();
+        rows.made.clear();
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         if frames.len() < FRAMES {
             frames.push(rows);

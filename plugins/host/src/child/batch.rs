@@ -8,7 +8,7 @@ use crate::isolate::message::{
     Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide, row_bytes,
 };
 use crate::isolate::wire::{Garbage, Reader};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
@@ -66,8 +66,10 @@ pub(super) struct Lot {
     columns: Vec<Column>,
     _parts: Vec<Part>,
     slides: Arc<Slides>,
-    /// Number of the call that made it; 0 of an input.
+    /// Number of the call that made it, or whose input it is.
     call: AtomicU64,
+    /// References that are the plugin's to give up: none of an input that it was lent.
+    held: AtomicU32,
     of: Of,
 }
 
@@ -118,9 +120,28 @@ impl Lot {
         self.call.store(call, Ordering::Relaxed);
     }
 
+    /// That call, as a plugin names it.
+    pub fn call(&self) -> *mut weir_abi::Call {
+        std::ptr::without_provenance_mut(self.call.load(Ordering::Relaxed) as usize)
+    }
+
     /// Whether that call made it: it can be emitted in no other.
     pub fn is_of(&self, call: u64) -> bool {
         self.call.load(Ordering::Relaxed) == call
+    }
+
+    /// A reference more is the plugin's.
+    pub fn hand(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A reference of the plugin's ends; false when it has none.
+    pub fn hand_back(&self) -> bool {
+        let less = |held: u32| held.checked_sub(1);
+        let held = self
+            .held
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        held.is_ok()
     }
 
     /// Its address, for a plugin, with one reference.
@@ -162,6 +183,7 @@ impl Lot {
             _parts: parts,
             slides,
             call: AtomicU64::new(0),
+            held: AtomicU32::new(0),
             of,
         }
     }

@@ -7,7 +7,7 @@ use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
 use crate::isolate::answer::Deed;
 use crate::isolate::message::row_bytes;
-use crate::offer::VERSION;
+use crate::offer::{LENT, VERSION};
 use std::ffi::CStr;
 use std::sync::Arc;
 use weir_abi::Str;
@@ -135,6 +135,7 @@ impl At {
 /// A fresh batch's address, with one reference for the plugin.
 fn handed(call: &ChildCall, lot: Arc<Lot>) -> *mut Batch {
     lot.belongs_to(call.number);
+    lot.hand();
     Lot::into_ptr(lot)
 }
 
@@ -197,18 +198,34 @@ impl Desk for At {
     }
 
     unsafe fn retain(batch: *const Batch) {
+        let lot = Lot::of(batch);
         // SAFETY: every batch that a plugin knows here is a `Lot` of which somebody holds a reference.
-        unsafe { Arc::increment_strong_count(Lot::of(batch)) }
+        unsafe {
+            (*lot).hand();
+            Arc::increment_strong_count(lot);
+        }
     }
 
     unsafe fn release(batch: *const Batch) {
-        // SAFETY: as above, and the reference that ends here is the caller's.
-        unsafe { Arc::decrement_strong_count(Lot::of(batch)) }
+        let lot = Lot::of(batch);
+        // SAFETY: as above, and the reference that ends here is the plugin's: one that was only lent to it is the host's.
+        unsafe {
+            if (*lot).hand_back() {
+                Arc::decrement_strong_count(lot);
+            } else if let Some(call) = At::find((*lot).call()) {
+                Desk::breach(&call, "it released a batch that it did not have".into());
+            }
+        }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        // SAFETY: the caller gives up one reference, also when this fails.
-        let lot = unsafe { Arc::from_raw(Lot::of(batch)) };
+        let lot = Lot::of(batch);
+        // SAFETY: every batch that a plugin knows here is a `Lot` that somebody holds.
+        if !unsafe { (*lot).hand_back() } {
+            return Err(LENT.into());
+        }
+        // SAFETY: the plugin gives up one reference, also when this fails.
+        let lot = unsafe { Arc::from_raw(lot) };
         let call = self.call()?;
         if !lot.is_of(call.number) {
             return Err("it emitted a batch that it made in another call".into());

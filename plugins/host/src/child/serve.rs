@@ -201,6 +201,7 @@ impl Server {
             false => Task::Setup,
         };
         let call = ChildCall::new(&self.world, task);
+        input.belongs_to(call.number);
         let mut said = match self.stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
             Some(process) => unsafe { process(self.me, call.as_ptr(), port, input.as_ptr()) },

@@ -177,6 +177,7 @@ mod tests {
             input: Arc::new(unsafe { HostBatch::input(values, 0) }.unwrap()),
             outputs: [output].into(),
             leases: Vec::new(),
+            made: Default::default(),
             outcomes,
         }));
         let version = semver::Version::new(1, 0, 0);

@@ -4,7 +4,8 @@
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
 # make bench-kernels  the kernels on the processor, and beside PyTorch, numpy and ONNX Runtime
-# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers, burn, sanitizer, profiles; under 10 minutes
+# make bench-gpu      the kernels on the first GPU: bits, errors, times, peers, sanitizer, profiles; under 10 minutes once built
+# make bench-gpu BURN=1  builds weir with burn's CUDA back end too, and runs the demo's networks by it
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -116,9 +117,14 @@ bench-kernels:
 	benches/peers/kernels $(KERNELS) figures | tee benches/results/kernels-peers.md
 	benches/peers/kernels $(KERNELS) grid | tee benches/results/kernels-grid.md
 
-bench-gpu:
-	[ -x $(KERNELS) ] || cargo build --release -p weir-bench-kernels
-	benches/peers/gpu.sh $(KERNELS)
+# A machine without cargo takes the small program as it lies there. burn's back end needs another version of CUDA's driver interface
+# (.cargo/config.toml), so its weir has a build folder of its own.
+BURN_WEIR := $(TARGET)/cuda/release/weir
+bench-gpu: $(if $(BURN),packages)
+	@if command -v cargo >/dev/null; then cargo build --release -p weir-bench-kernels; \
+	  else echo "cargo is missing: $(KERNELS) is taken as it is" >&2; fi
+	$(if $(BURN),CUDARC_CUDA_VERSION=13000 CARGO_TARGET_DIR=$(TARGET)/cuda cargo build --release -p weir --features cuda)
+	$(if $(BURN),WEIR_BURN=$(BURN_WEIR)) benches/peers/gpu.sh $(KERNELS)
 
 # About half an hour on two cores. A stopped run goes on with the same command; `make clean` forgets it.
 DEMO := pipelines/models/demo

@@ -11,9 +11,11 @@ ratio of the least rounds' medians stands beside it. Where the two lie on differ
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 
 arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 arguments.add_argument("bench")
@@ -52,6 +54,17 @@ def measure(threads, folder):
     with open(ours) as lines:
         machine = next(r for r in map(json.loads, lines) if r["record"] == "machine")
     return machine, cases(ours), cases(theirs)
+
+
+def versions():
+    """Of what the peers are."""
+    said = [f"Python {platform.python_version()}"]
+    for package, name in (("torch", "PyTorch"), ("numpy", "numpy"), ("onnxruntime", "ONNX Runtime")):
+        try:
+            said.append(f"{name} {version(package)}")
+        except PackageNotFoundError:
+            said.append(f"no {name}")
+    return ", ".join(said)
 
 
 def ms(seconds):
@@ -109,7 +122,8 @@ for threads in map(int, options.threads.split(",")):
 
 head = ["figure", "threads", "weir", "other", "ratio", "of medians", "must be", ""]
 print(f"{machine['name']}, {machine['cores']} cores, load {machine['load']}, weir {machine['version']}")
-print(f"({machine['program']}), {machine['date']}; 20,000 x 1,024 f32, L 256, {options.rounds} rounds in turns\n")
+print(f"(program hash {machine['program']}), {machine['date']}; 20,000 x 1,024 f32, L 256, {options.rounds} rounds in turns")
+print(f"`benches/peers/kernels PROGRAM figures`; {versions()}\n")
 text = [head] + [[str(cell) for cell in row] for row in rows]
 widths = [max(len(row[c]) for row in text) for c in range(len(head))]
 for number, row in enumerate(text):

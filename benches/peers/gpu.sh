@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # One run on a GPU: bits, errors against f64, the bench, the peers where PyTorch is, the sanitizer and profiles where NVIDIA's tools
-# are, and the demo's networks by burn's CUDA back end where the program has it. Its limits add up to 9.5 minutes.
+# are, and the demo's networks by burn's CUDA back end where there is a program that has it. Its limits add up to 590 s.
 #   benches/peers/gpu.sh PROGRAM [FOLDER]
-# PROGRAM is a built `weir` or `weir-bench-kernels`; the machine needs nothing but a driver. For burn: a `weir` that was built with
-# `--features cuda`, in its checkout. What is found goes to FOLDER ($OUT where it is set, else benches/results/gpu): kernels.md
-# (tables), *.jsonl, roofline.png, trace.json, log.
+# PROGRAM is a built `weir` or `weir-bench-kernels`; the machine needs nothing but a driver. WEIR_BURN names a `weir` that was built
+# with `--features cuda` (`make bench-gpu BURN=1` builds one); without it burn is tried where PROGRAM itself is such a `weir`. Either
+# runs the demo of this checkout. What is found goes to FOLDER ($OUT where it is set, else benches/results/gpu): kernels.md (tables),
+# *.jsonl, roofline.png, trace.json, log.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 program=$(realpath "${1:?name the program: a built weir or weir-bench-kernels}")
@@ -39,29 +40,40 @@ step "Bits and errors over small shapes" 60 "${command[@]}" --check --json "$fol
 step "Bench" 130 "${command[@]}" --budget 80 --json "$folder/bench.jsonl" --plot "$folder/roofline.png" --trace "$folder/trace.json"
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   # The stated shapes come first in the bench, so the peers take those.
-  timeout 100 python3 "$here/pool.py" "$folder/bench.jsonl" --device cuda --most 15 --seconds 0.5 \
+  timeout 90 python3 "$here/pool.py" "$folder/bench.jsonl" --device cuda --most 15 --seconds 0.5 \
     >"$folder/peers.jsonl" 2>>"$folder/log" || echo "peers: cut off or failed, see log" | tee -a "$folder/log"
-  step "Beside PyTorch" 40 "${command[@]}" --budget 15 --peers "$folder/peers.jsonl"
+  step "Beside PyTorch" 55 "${command[@]}" --budget 35 --peers "$folder/peers.jsonl"
 else
   echo "peers: no PyTorch that sees this GPU" | tee -a "$folder/log"
 fi
 
 # The engine's networks by burn on the card, beside the same on the processor: the pages say that they agree to some digits, and
 # which digits is what this shows. burn ends the process where a device fails, so a failure here is a line in the log.
-if [[ $(basename "$program") == weir ]] && "$program" doctor 2>/dev/null | grep -q "this build has burn's CUDA back end"; then
+burn=${WEIR_BURN:-}
+if [[ -z $burn && $(basename "$program") == weir ]]; then
+  # doctor's exit status is of the whole machine.
+  said=$(timeout 15 "$program" doctor 2>/dev/null) || true
+  [[ $said == *"this build has burn's CUDA back end"* ]] && burn=$program
+fi
+if [[ -n $burn && ! -x $burn ]]; then
+  echo "burn: not tried, as WEIR_BURN ($burn) is no program" | tee -a "$folder/log"
+  wrong=1
+elif [[ -n $burn ]]; then
+  burn=$(realpath "$burn")
   by_burn() {
     local where
     cd "$here/../.." || return
     for where in cpu "$device"; do
-      "$program" run pipelines/demo.weir.toml --executor burn --device "$where" --again --out "$folder/burn-${where%%:*}" || return
+      "$burn" run pipelines/demo.weir.toml --executor burn --device "$where" --again --out "$folder/burn-${where%%:*}" || return
     done
     head "$folder"/burn-*/predictions.csv
   }
   export -f by_burn
-  export here program device folder
+  export here burn device folder
   step "The demo's networks by burn" 60 bash -c by_burn
 else
-  echo "burn: not tried, as this program is without burn's CUDA back end: cargo build --release -p weir --features cuda" | tee -a "$folder/log"
+  echo "burn: not tried, as WEIR_BURN names no weir with burn's CUDA back end: make bench-gpu BURN=1, or" \
+    "CUDARC_CUDA_VERSION=13000 cargo build --release -p weir --features cuda" | tee -a "$folder/log"
 fi
 
 # Out of bounds and misaligned addresses, then shared memory that is read before it is written by all, over (a) to (e).

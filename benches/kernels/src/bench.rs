@@ -4,8 +4,9 @@ use crate::cards::CARDS;
 use crate::case::Case;
 use crate::ceilings::Processor;
 use crate::compare::Verdict;
+use crate::cost::Ceilings;
 use crate::cost::cost;
-use crate::device::Card;
+use crate::device::{Card, UNKNOWN};
 use crate::grid::{Axes, cases, ends_of_axes, full_card, whole_slide};
 use crate::machine::Machine;
 use crate::measure::Bench;
@@ -57,6 +58,7 @@ pub fn run(
     }
     let mut sink = Sink::new(options.json.as_deref())?;
     sink.write(&Record::Machine(Box::new(machine.clone())))?;
+    let mut products_measured = true;
     let ceilings = if options.check {
         None
     } else {
@@ -65,6 +67,7 @@ pub fn run(
             None => processor.ceilings()?.0,
             Some(card) => {
                 let (ceilings, why) = card.ceilings()?;
+                products_measured = why.is_none();
                 if let Some(why) = why {
                     progress(&format!("{why}: the card's known figure stands in for it"));
                 }
@@ -113,13 +116,7 @@ pub fn run(
         machine.command
     )?;
     if let Some(c) = &ceilings {
-        writeln!(
-            out,
-            "Ceilings measured: plain read {:.1} GB/s, copy {:.1} GB/s (read and written), f32 product {:.1} GFLOP/s",
-            c.read / 1e9,
-            c.copy / 1e9,
-            c.product / 1e9
-        )?;
+        writeln!(out, "{}", said(c, card.is_some(), products_measured))?;
     }
     writeln!(out)?;
     table::print(&measured, ceilings.is_some(), out)?;
@@ -157,6 +154,30 @@ pub fn run(
     })
 }
 
+/// The ceilings in one line, and what of them was not measured.
+fn said(c: &Ceilings, card: bool, products_measured: bool) -> String {
+    let (read, copy) = (c.read / 1e9, c.copy / 1e9);
+    if !card {
+        return format!(
+            "Ceilings measured: plain read {read:.1} GB/s, copy {copy:.1} GB/s (read and written), f32 product {:.1} GFLOP/s",
+            c.product / 1e9
+        );
+    }
+    let product = |rate: f64| match (products_measured, rate < UNKNOWN) {
+        (true, _) => format!("{:.1} TFLOP/s", rate / 1e12),
+        (false, true) => format!(
+            "{:.1} TFLOP/s (the card's known figure, not measured)",
+            rate / 1e12
+        ),
+        (false, false) => "not known".into(),
+    };
+    format!(
+        "Ceilings measured: copy {copy:.1} GB/s (read and written); plain read {read:.1} GB/s (the copy's, not measured), f32 product {}, bf16 product {}",
+        product(c.product),
+        product(c.product_half)
+    )
+}
+
 fn verdict(
     measured: &[Measured],
     wrong: usize,
@@ -185,8 +206,8 @@ fn winners(measured: &[Measured], chosen: &[Case], out: &mut dyn Write) -> Resul
     }
     writeln!(
         out,
-        "\nWhere the processor wins: measured here, against what the limits of {} allow (from its data sheet, with assumed efficiency, start-up time and bus: predict.rs, cards.rs; no card was measured):\n",
-        card.full
+        "\nWhere the processor wins: measured here, against what the limits of {} allow ({}; with assumed efficiency, start-up time and bus: predict.rs, cards.rs; the kernels were measured on no card):\n",
+        card.full, card.source
     )?;
     table.print(out)
 }

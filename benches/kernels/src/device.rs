@@ -46,7 +46,7 @@ macro_rules! owned {
 }
 
 /// A rate that bounds nothing, for a card of which none is known; JSON has no infinity.
-const UNKNOWN: f64 = 1e18;
+pub(crate) const UNKNOWN: f64 = 1e18;
 
 /// An array that lies on the device.
 pub struct Held {

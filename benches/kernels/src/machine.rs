@@ -82,7 +82,10 @@ impl Machine {
             words.push(format!("clocks {clocks}"));
         }
         words.push(format!("load {}", self.load));
-        words.push(format!("weir {} ({})", self.version, self.program));
+        words.push(format!(
+            "weir {} (program hash {})",
+            self.version, self.program
+        ));
         words.push(self.date.clone());
         words.join(", ")
     }

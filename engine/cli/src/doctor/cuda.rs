@@ -239,7 +239,7 @@ fn burn(report: &Report) -> Finding {
             NAME,
             Judgement::Note,
             what,
-            "networks run on the device by ONNX Runtime's CUDA provider, or build with --features cuda",
+            "networks run on the device by ONNX Runtime's CUDA provider, or build with CUDARC_CUDA_VERSION=13000 cargo build --release -p weir --features cuda",
         ),
     }
 }

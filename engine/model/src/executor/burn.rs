@@ -124,7 +124,7 @@ fn open(device: Device) -> Result<::burn::tensor::Device, ExecutorError> {
             device: device.to_string(),
             executor: "burn",
             what: "this build is without burn's CUDA back end".to_string(),
-            help: "use the executor `onnxruntime` with a library that has its CUDA provider, or build with `--features cuda`",
+            help: "use the executor `onnxruntime` with a library that has its CUDA provider, or build with `CUDARC_CUDA_VERSION=13000 cargo build --release -p weir --features cuda`",
         }),
     }
 }

@@ -102,10 +102,6 @@ pub fn later(checked: &Checked, of: &str, rest: &str) -> Diagnostic {
             "its manifest has the stage `probe.settle`, and the loaded plugin does not hand it over",
             "",
         ),
-        "E0519" => (
-            "its plugin runs in a process of its own, and its device is cuda:0",
-            "remove `isolate`, or give it `run = { device = \"cpu\" }`",
-        ),
         "E0520" => (
             "plugin `probe` 0.3.1 lost 2 of 64 tiles at slide `a`, tile (512, 0)",
             "",

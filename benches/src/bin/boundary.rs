@@ -1,5 +1,7 @@
 //! The plugin boundary: what a call costs over a built-in stage's, and what a pass-through plugin costs a run, in process and in a
-//! process of its own.
+//! process of its own. Beside a run without the stage stands one with a built-in stage that does the same, since handing rows from
+//! stage to stage is not the boundary's; and beside the run of one slide, which takes milliseconds, one of twenty, where what is
+//! done once a run shows as what it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,16 +10,20 @@ use std::time::{Duration, Instant};
 use weir_benches::clock::{machine, process_cpu};
 use weir_benches::{Result, free};
 use weir_pipeline::check::{Overrides, check_text};
-use weir_pipeline::{Plan, Registry, Rows};
+use weir_pipeline::{Deliver, Dim, Kind, Place, Plan, Port, Registry, Rows, Schema, StateBytes};
 use weir_plugin_host::{Catalogue, Isolated, Loaded, Plugins, Program, stage_type};
 use weir_record::{Body, Budget, Grid, Key, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
 use weir_runtime::Options;
-use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, StageType, Work};
+use weir_runtime::stage::{
+    Batch, BatchShape, Prepare, Prepared, Shared, StageError, StageType, Work,
+};
 
 /// Runs of each kind, in turns.
 const REPEATS: usize = 20;
 /// The argument with which this program is the child of an isolated plugin.
 const CHILD: &str = "plugin-host";
+/// The argument with which it is one run.
+const ONCE: &str = "once";
 /// Rows of a batch.
 const BATCH: usize = 64;
 
@@ -32,7 +38,44 @@ impl Work for Pass {
         }
         Ok(())
     }
+
+    fn shape(&self) -> BatchShape {
+        BatchShape {
+            rows: BATCH,
+            ..BatchShape::default()
+        }
+    }
 }
+
+/// A port of tiles, as the plugin's manifest has it.
+const TILES: Port = Port {
+    name: "tiles",
+    kind: Kind::Pixels,
+    shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
+    mpp: Some(Dim::Same("mpp")),
+    many: false,
+    optional: false,
+    doc: "Pixels",
+};
+
+/// The built-in counterpart as a stage type.
+const PASS: StageType = StageType {
+    schema: &Schema {
+        name: "pass-built-in",
+        summary: "Hands tiles on",
+        doc: "For benches.",
+        rows: Rows::Map,
+        deliver: Deliver::Arrival,
+        place: Place::Home,
+        params: &[],
+        ins: &[TILES],
+        outs: &[TILES],
+        batch_only: false,
+        state_bytes: StateBytes::Nothing,
+        example: "",
+    },
+    prepare: |_| Ok(Prepared::Work(Arc::new(Pass))),
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -40,11 +83,15 @@ fn root() -> PathBuf {
         .map_or_else(PathBuf::new, Path::to_owned)
 }
 
+/// The plugin's file.
+fn plugin() -> PathBuf {
+    weir_benches::generated::folder().join("libpass.so")
+}
+
 /// Builds the plugin.
-fn plugin() -> Result<PathBuf> {
-    let folder = weir_benches::generated::folder();
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join("libpass.so");
+fn built() -> Result<PathBuf> {
+    let file = plugin();
+    std::fs::create_dir_all(weir_benches::generated::folder())?;
     let said = Command::new("gcc")
         .args(["-std=c11", "-O2", "-shared", "-fPIC", "-I"])
         .arg(root().join("plugins/abi"))
@@ -58,26 +105,48 @@ fn plugin() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// tile-reader at 256 px steps, the plugin or nothing, a free scorer.
-fn text(plugin: &Path, table: &str, through: bool) -> String {
+/// The slide under `n` names.
+fn slides(n: usize) -> Result<Vec<PathBuf>> {
+    let folder = weir_benches::generated::folder().join(format!("boundary-{n}"));
+    std::fs::create_dir_all(&folder)?;
     let slide = root().join("tests/fixtures/slide-14082.tiff");
+    let link = |i: usize| {
+        let name = folder.join(format!("slide-{i:02}.tiff"));
+        if !name.exists() {
+            std::os::unix::fs::symlink(&slide, &name)?;
+        }
+        Ok(name)
+    };
+    (0..n).map(link).collect()
+}
+
+/// tile-reader at 256 px steps, the stage `through` or nothing, a free scorer.
+fn text(plugin: &Path, table: &str, through: Option<&str>, slides: &[PathBuf]) -> String {
     let (stage, from) = match through {
-        true => (
-            "[stage.pass]\nuse = \"pass.map\"\nin = \"tiles\"\nrun = { batch = 64 }\n",
+        Some(through) => (
+            format!(
+                "[stage.pass]\nuse = {through:?}\nin = \"tiles\"\nrun = {{ batch = {BATCH} }}\n"
+            ),
             "pass",
         ),
-        false => ("", "tiles"),
+        None => (String::new(), "tiles"),
     };
+    let slides: Vec<String> = slides
+        .iter()
+        .map(|slide| slide.display().to_string())
+        .collect();
     format!(
-        "weir = 1\n[run]\nout = \"out\"\nworkers = 1\n[plugin.pass]\npath = {plugin:?}\n{table}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = 256\nmpp = 4.0\ntissue = \"none\"\n{stage}[stage.score]\nuse = \"free-scorer\"\nin = \"{from}\"\n[stage.top]\nuse = \"top-k\"\nin = \"score\"\nhighest = 8\nlowest = 8\n[stage.chosen]\nuse = \"tile-fetch\"\nin = \"top\"\n[stage.end]\nuse = \"null-sink\"\nin = \"chosen\"\n",
-        slide.display().to_string()
+        "weir = 1\n[run]\nout = \"out\"\nworkers = 1\n[plugin.pass]\npath = {plugin:?}\n{table}\n[stage.tiles]\nuse = \"tile-reader\"\nslides = {slides:?}\nsize = 256\nmpp = 4.0\ntissue = \"none\"\n{stage}[stage.score]\nuse = \"free-scorer\"\nin = \"{from}\"\n[stage.top]\nuse = \"top-k\"\nin = \"score\"\nhighest = 8\nlowest = 8\n[stage.chosen]\nuse = \"tile-fetch\"\nin = \"top\"\n[stage.end]\nuse = \"null-sink\"\nin = \"chosen\"\n"
     )
 }
 
 /// A checked plan, its stage types, and its plugins.
 fn checked(text: &str) -> Result<(Plan, Vec<StageType>, Plugins)> {
     let catalogue = Catalogue::here(false).map_err(|error| error.to_string())?;
-    let built_in = weir_stages::types().iter().copied().chain([free::TYPE]);
+    let built_in = weir_stages::types()
+        .iter()
+        .copied()
+        .chain([free::TYPE, PASS]);
     let mut types: Vec<StageType> = built_in.collect();
     let registry = Registry::new(types.iter().map(|kind| kind.schema));
     let file = weir_benches::generated::folder().join("bench.weir.toml");
@@ -97,8 +166,13 @@ fn checked(text: &str) -> Result<(Plan, Vec<StageType>, Plugins)> {
     for plugin in &plan.plugins {
         let admitted = catalogue.admitted(plugin).ok_or("the plugin is gone")?;
         let loaded = match plugin.isolate {
-            true => Isolated::new(admitted, Program::new("/proc/self/exe", [CHILD]))
-                .map(|isolated| plugins.isolated.push(isolated)),
+            true => Isolated::new(admitted, Program::new("/proc/self/exe", [CHILD])).and_then(
+                |isolated| {
+                    isolated.loaded()?;
+                    plugins.isolated.push(isolated);
+                    Ok(())
+                },
+            ),
             false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
         };
         loaded.map_err(|refusal| refusal.to_string())?;
@@ -203,9 +277,15 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some(CHILD) {
         return Err(weir_plugin_host::child::main().into());
     }
+    if let [_, once_, kind, n] = &std::env::args().collect::<Vec<_>>()[..]
+        && once_ == ONCE
+    {
+        return once(kind, n);
+    }
     println!("Plugin boundary: {}\n", machine());
-    let plugin = plugin()?;
-    let through = text(&plugin, "", true);
+    let plugin = built()?;
+    let one = slides(1)?;
+    let through = text(&plugin, "", Some("pass.map"), &one);
     let own = work(&through)?;
     println!("| call | built in | plugin in process | over it | a tile | wanted |");
     println!("|---|---|---|---|---|---|");
@@ -220,30 +300,88 @@ fn main() -> Result<()> {
             over / rows as f64
         );
     }
-    let without = text(&plugin, "", false);
-    let apart = text(&plugin, "isolate = true", true);
-    let kinds = [
-        ("without", without),
-        ("plugin in process", through),
-        ("plugin in its own process", apart),
-    ];
-    let mut wall: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
+    drop(own);
+    started(&text(&plugin, "isolate = true", Some("pass.map"), &one))?;
+    for n in [1, 20] {
+        runs(n)?;
+    }
+    Ok(())
+}
+
+/// What is done before a run: the plugin's process is started and loads it.
+fn started(text: &str) -> Result<()> {
+    let mut took = Vec::new();
     for _ in 0..REPEATS {
-        for (kind, took) in kinds.iter().zip(&mut wall) {
-            took.push(run(&kind.1)?.1);
-        }
+        let start = Instant::now();
+        let plugins = checked(text)?;
+        took.push(start.elapsed().as_secs_f64());
+        drop(plugins);
     }
     println!(
-        "\ntile-reader and a free scorer, slide-14082, tiles of 256 px, {REPEATS} runs in turns:\n"
+        "\nBefore a run with an isolated plugin: {:.2} ms to check the file, start the process and have it load the plugin (median of {REPEATS}).",
+        median(took) * 1e3
     );
-    println!("| run | median | over without | wanted |");
-    println!("|---|---|---|---|");
-    let medians: Vec<f64> = wall.into_iter().map(median).collect();
-    for (((name, _), took), wanted) in kinds.iter().zip(&medians).zip(["", "< 2 %", "< 10 %"]) {
+    Ok(())
+}
+
+/// Kinds of runs: a name, what stands in the plugin's table, the stage between tiles and scorer.
+const KINDS: [(&str, &str, Option<&str>); 4] = [
+    ("without", "", None),
+    ("a built-in stage", "", Some("pass-built-in")),
+    ("plugin in process", "", Some("pass.map")),
+    (
+        "plugin in its own process",
+        "isolate = true",
+        Some("pass.map"),
+    ),
+];
+
+/// One run of a kind, for [`runs`]: prints how long it took, s.
+fn once(kind: &str, n: &str) -> Result<()> {
+    let (_, table, stage) = KINDS[kind.parse::<usize>()?];
+    let text = text(&plugin(), table, stage, &slides(n.parse()?)?);
+    println!("{}", run(&text)?.1);
+    Ok(())
+}
+
+/// Runs of `n` slides, in turns, each in a process of its own as runs are: in a process that had one before, memory is there that
+/// a run otherwise has to ask for.
+fn runs(n: usize) -> Result<()> {
+    let mut took = vec![(Vec::new(), Vec::new()); KINDS.len()];
+    for _ in 0..REPEATS {
+        for (kind, took) in took.iter_mut().enumerate() {
+            let start = Instant::now();
+            let said = Command::new("/proc/self/exe")
+                .args([ONCE, &kind.to_string(), &n.to_string()])
+                .output()?;
+            took.1.push(start.elapsed().as_secs_f64());
+            if !said.status.success() {
+                return Err(String::from_utf8_lossy(&said.stderr).into());
+            }
+            took.0
+                .push(String::from_utf8_lossy(&said.stdout).trim().parse()?);
+        }
+    }
+    let names = if n == 1 { "one name" } else { "twenty names" };
+    println!(
+        "\ntile-reader and a free scorer, slide-14082 under {names}, tiles of 256 px, {REPEATS} runs in turns, medians:\n"
+    );
+    println!(
+        "| run | it | over without | over a built-in stage | wanted | with its process's start and end |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let medians: Vec<(f64, f64)> = took
+        .into_iter()
+        .map(|(run, whole)| (median(run), median(whole)))
+        .collect();
+    let wanted = ["", "", "< 2 %", "< 10 %"];
+    for (((name, ..), (run, whole)), wanted) in KINDS.iter().zip(&medians).zip(wanted) {
         println!(
-            "| {name} | {:.2} ms | {:+.1} % | {wanted} |",
-            took * 1e3,
-            (took / medians[0] - 1.0) * 100.0
+            "| {name} | {:.2} ms | {:+.1} % | {:+.1} % | {wanted} | {:.2} ms |",
+            run * 1e3,
+            (run / medians[0].0 - 1.0) * 100.0,
+            (run / medians[1].0 - 1.0) * 100.0,
+            whole * 1e3,
         );
     }
     Ok(())

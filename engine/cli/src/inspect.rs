@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use weir_plugin_host::manifest::{Cache, Reader};
-use weir_plugin_host::{Loaded, Plugins, Policy, catalogue};
+use weir_plugin_host::manifest::Cache;
+use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program, catalogue};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
 use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
@@ -73,6 +73,8 @@ fn with_plugins(
         return Err(declined);
     }
     let mut plugins = Plugins::default();
+    // Ids of readers, and whose they are.
+    let mut asked: BTreeMap<String, PathBuf> = BTreeMap::new();
     for listed in catalogue::list(catalogue.folders()).into_iter().flatten() {
         let (Ok(admitted), None) = (listed.plugin, listed.shadowed_by) else {
             continue;
@@ -80,8 +82,9 @@ fn with_plugins(
         if admitted.manifest().readers.is_empty() {
             continue;
         }
-        let readers = &admitted.manifest().readers;
-        if let Some((id, other)) = twice(&plugins, readers) {
+        let readers = admitted.manifest().readers.clone();
+        let mut ids = readers.iter().map(|reader| &reader.id);
+        if let Some((id, other)) = ids.find_map(|id| Some((id, asked.get(id)?))) {
             let what = format!(
                 "[E0524] {}: it has a slide reader `{id}`, and {} has one too",
                 listed.path.display(),
@@ -90,12 +93,21 @@ fn with_plugins(
             manner.warning(&what, "this one is not asked");
             continue;
         }
-        let kept = readers
-            .iter()
-            .filter_map(|reader| Some((reader.id.clone(), reader.cache.clone()?)));
-        caches.extend(kept);
-        match Loaded::new(&admitted) {
-            Ok(loaded) => plugins.loaded.push(loaded),
+        let loaded = match catalogue.rules().isolate {
+            true => Isolated::new(Arc::new(admitted), Program::default()).and_then(|isolated| {
+                isolated.loaded()?;
+                plugins.isolated.push(isolated);
+                Ok(())
+            }),
+            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        };
+        match loaded {
+            Ok(()) => {
+                for reader in readers {
+                    caches.extend(reader.cache.map(|cache| (reader.id.clone(), cache)));
+                    asked.insert(reader.id, listed.path.clone());
+                }
+            }
             Err(refusal) => manner.warning(&refusal.to_string(), ""),
         }
     }
@@ -104,15 +116,6 @@ fn with_plugins(
         ..options
     };
     weir_slide::open_and_tell(slide, &options)
-}
-
-/// A reader that a plugin before has as well, and that one's file.
-fn twice<'a>(plugins: &Plugins, readers: &'a [Reader]) -> Option<(&'a str, &'static Path)> {
-    readers.iter().find_map(|reader| {
-        let mut loaded = plugins.loaded.iter();
-        let other = loaded.find(|other| other.reader(&reader.id).is_some())?;
-        Some((reader.id.as_str(), other.path()))
-    })
 }
 
 /// Which reader took the slide, and why, in a line.

@@ -108,6 +108,19 @@ impl Budget {
         })
     }
 
+    /// A lease of what is needed at once and cannot wait, as what a plugin's process makes: granted whatever the share. What it
+    /// takes is missing for all others until it ends.
+    pub fn lease_at_once(&self, bytes: usize) -> Lease {
+        let mut account = self.lock();
+        account.leased += bytes;
+        account.note_peak();
+        Lease {
+            budget: self.clone(),
+            bytes,
+            of: Of::Stage(None, Class::Fetch, Count::One),
+        }
+    }
+
     /// A share for a cache of what can be computed again: a quarter of the budget, set apart from all leases while any such
     /// share is open. Apart, because a source takes every byte that it can get and would leave a cache nothing; and because
     /// what a cache holds must never keep a lease from being granted.
@@ -359,6 +372,19 @@ mod tests {
         assert!(budget.try_lease(Class::Fetch, 1).is_none());
         drop((scan, fetch));
         assert_eq!((budget.leased(), budget.peak()), (0, 800));
+    }
+
+    #[test]
+    fn what_cannot_wait_is_counted_and_keeps_others_out() {
+        let budget = Budget::new(100);
+        let own = budget.lease_at_once(80);
+        let held = budget.try_lease_for(0, Class::Fetch, 20).unwrap();
+        assert!(budget.try_lease_for(0, Class::Fetch, 1).is_none());
+        let more = budget.lease_at_once(80);
+        assert_eq!((budget.leased(), budget.rest()), (180, 0));
+        drop((own, more));
+        assert!(budget.try_lease_for(0, Class::Fetch, 80).is_some());
+        drop(held);
     }
 
     #[test]

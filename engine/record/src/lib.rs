@@ -16,10 +16,11 @@
 //! | [`event`] | news that is not counted |
 //! | [`ledger`] | when a slide is complete and when it is final |
 //! | [`generation`] | how a source numbers what it sends |
-//! | [`budget`], [`slab`], [`tile_buf`] | bytes: leases, recycled buffers, pixels |
+//! | [`budget`], [`slab`], [`arena`], [`tile_buf`] | bytes: leases, recycled buffers, their memory for other processes, pixels |
 //!
 //! No I/O, no threads of its own, no dataflow library: this crate is the ground that the others stand on.
 
+pub mod arena;
 pub mod budget;
 pub mod event;
 pub mod exact;
@@ -34,6 +35,7 @@ pub mod slide_info;
 pub mod tile_buf;
 pub mod unit;
 
+pub use arena::Arena;
 pub use budget::{Budget, CacheShare, Class, Lease, Reservation};
 pub use event::Event;
 pub use exact::{EXACT_CONTRACT, ExactMember, ExactPool};

@@ -1,6 +1,7 @@
 //! Recycled byte buffers: allocating on one thread and freeing on another makes the allocator's arenas grow without bound.
 
 use crate::Budget;
+use crate::arena::{Arena, Piece};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,31 @@ pub struct Slab(Arc<Shelves>);
 #[derive(Debug)]
 struct Shelves {
     room: Room,
+    /// Where buffers lie that another process may read.
+    arena: Option<Arena>,
     free: Mutex<Free>,
+}
+
+/// Shorter buffers are no arena's: each takes whole pages there.
+const SHORT: usize = 4 << 10;
+
+/// Places of an arena for each byte of the budget: buffers of other lengths need other places.
+const SPREAD: usize = 4;
+
+/// The least size of an arena.
+const LEAST: usize = 1 << 30;
+
+impl Drop for Shelves {
+    fn drop(&mut self) {
+        if let Some(arena) = self.arena.take() {
+            let free = self.free.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let free = std::mem::take(&mut free.by_length).into_values().flatten();
+            arena.keep(free.filter_map(|data| match data {
+                Data::Shared(piece) => Some(piece),
+                Data::Own(_) => None,
+            }));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -34,25 +59,70 @@ impl Room {
 #[derive(Debug, Default)]
 struct Free {
     bytes: usize,
-    by_length: HashMap<usize, Vec<Vec<u8>>>,
+    by_length: HashMap<usize, Vec<Data>>,
+}
+
+/// A buffer's memory.
+#[derive(Debug)]
+enum Data {
+    Own(Vec<u8>),
+    Shared(Piece),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data::Own(Vec::new())
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Data::Own(bytes) => bytes,
+            Data::Shared(piece) => piece,
+        }
+    }
+}
+
+impl DerefMut for Data {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Data::Own(bytes) => bytes,
+            Data::Shared(piece) => piece,
+        }
+    }
 }
 
 impl Slab {
     /// A slab that keeps at most `cap` free bytes.
     pub fn new(cap: usize) -> Self {
-        Self::with(Room::Bytes(cap))
+        Self::with(Room::Bytes(cap), None)
     }
 
     /// A slab that keeps at most what is left of `budget`.
     pub fn within(budget: &Budget) -> Self {
-        Self::with(Room::Rest(budget.clone()))
+        Self::with(Room::Rest(budget.clone()), None)
     }
 
-    fn with(room: Room) -> Self {
+    /// The same, with buffers that other processes may read where they lie ([`Slab::arena`]). Where the system has no such memory,
+    /// and once its places are used up, buffers are this process's own, as those of less than a page always are.
+    pub fn shared_within(budget: &Budget) -> Self {
+        let size = budget.cap().saturating_mul(SPREAD).max(LEAST);
+        Self::with(Room::Rest(budget.clone()), Arena::kept_or_new(size).ok())
+    }
+
+    fn with(room: Room, arena: Option<Arena>) -> Self {
         Slab(Arc::new(Shelves {
             room,
+            arena,
             free: Mutex::default(),
         }))
+    }
+
+    /// The memory that other processes may read.
+    pub fn arena(&self) -> Option<&Arena> {
+        self.0.arena.as_ref()
     }
 
     /// A buffer of `len` bytes. Its content is whatever it was: the taker writes all of it.
@@ -68,8 +138,15 @@ impl Slab {
             }
             found
         };
+        let fresh = || {
+            let arena = self.0.arena.as_ref().filter(|_| len >= SHORT);
+            match arena.and_then(|arena| arena.piece(len)) {
+                Some(piece) => Data::Shared(piece),
+                None => Data::Own(vec![0; len]),
+            }
+        };
         SlabBuf {
-            data: recycled.unwrap_or_else(|| vec![0; len]),
+            data: recycled.unwrap_or_else(fresh),
             home: Some(self.0.clone()),
         }
     }
@@ -87,14 +164,17 @@ impl Slab {
 /// A buffer that returns to its slab when it is dropped.
 #[derive(Debug, Default)]
 pub struct SlabBuf {
-    data: Vec<u8>,
+    data: Data,
     home: Option<Arc<Shelves>>,
 }
 
 impl From<Vec<u8>> for SlabBuf {
     /// A buffer of no slab.
     fn from(data: Vec<u8>) -> Self {
-        SlabBuf { data, home: None }
+        SlabBuf {
+            data: Data::Own(data),
+            home: None,
+        }
     }
 }
 
@@ -148,6 +228,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{Class, TileBuf};
+
+    #[test]
+    fn buffers_of_a_shared_slab_lie_in_its_arena_and_take_no_more_than_the_budget_has() {
+        let _turn = crate::arena::TURN.lock().unwrap();
+        let budget = Budget::new(3 << 20);
+        let slab = Slab::shared_within(&budget);
+        let arena = slab.arena().unwrap();
+        let mut buffer = slab.take(1 << 20);
+        buffer.fill(3);
+        assert!(arena.offset(&buffer).is_some());
+        assert_eq!(arena.offset(&slab.take(16)), None);
+        drop(buffer);
+        assert_eq!(slab.free_bytes(), (1 << 20) + 16);
+        let lease = budget.try_lease(Class::Fetch, 3 << 20).unwrap();
+        // Another length: what lies free goes.
+        let other = slab.take(2 << 20);
+        assert!(arena.offset(&other).is_some());
+        assert_eq!(slab.free_bytes(), 0);
+        drop(lease);
+    }
 
     #[test]
     fn free_buffers_and_leases_share_the_budget_and_a_full_one_still_recycles() {

@@ -132,7 +132,11 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
             .clone()
             .unwrap_or_else(|| Arc::new(counters(&plan))),
         abort: abort.clone(),
-        slab: Slab::within(&budget),
+        // A plugin's process reads tiles where they lie.
+        slab: match plan.plugins.iter().any(|plugin| plugin.isolate) {
+            true => Slab::shared_within(&budget),
+            false => Slab::within(&budget),
+        },
         budget,
         plan: plan.clone(),
     };

@@ -10,7 +10,7 @@ use crate::places::{Place, Taken, named};
 use std::cell::Cell;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 pub(crate) use weir_abi::desk::Said;
 use weir_abi::status::{self, Status};
@@ -121,7 +121,8 @@ pub(crate) struct Desk {
     /// The call's; of the last one when none is open.
     number: u64,
     open: bool,
-    who: Option<Arc<Who>>,
+    /// Whose call it is, or was: a stage that is gone is not held on to, nor the run's memory with it.
+    who: Weak<Who>,
     pub task: Task,
     completed: Option<Status>,
     error: Option<Said>,
@@ -144,8 +145,8 @@ impl Desk {
         }
     }
 
-    pub fn who(&self) -> Option<&Arc<Who>> {
-        self.who.as_ref()
+    pub fn who(&self) -> Option<Arc<Who>> {
+        self.who.upgrade()
     }
 }
 
@@ -203,7 +204,7 @@ impl At {
         if desk.number != self.number {
             return status::USE;
         }
-        let who = desk.who.clone();
+        let who = desk.who();
         if desk.open {
             desk.breach.get_or_insert_with(|| what.clone());
         }
@@ -224,7 +225,7 @@ impl At {
     pub fn log(&self, level: Level, text: &str) {
         let who = {
             let desk = self.place.desk();
-            desk.who.clone().filter(|_| desk.number == self.number)
+            desk.who().filter(|_| desk.number == self.number)
         };
         if let Some(who) = who {
             who.log.line(level, &who.stage, text);
@@ -264,12 +265,8 @@ impl Call {
             let mut desk = place.desk();
             desk.number = taken.next(desk.number);
             desk.open = true;
-            if !desk
-                .who
-                .as_ref()
-                .is_some_and(|last| Arc::ptr_eq(last, &who))
-            {
-                desk.who = Some(who.clone());
+            if !std::ptr::eq(desk.who.as_ptr(), Arc::as_ptr(&who)) {
+                desk.who = Arc::downgrade(&who);
             }
             desk.task = task;
             desk.completed = None;

@@ -18,6 +18,9 @@ use weir_abi::status::{self, Status};
 /// How long ending a process may take.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long a call waits for a process before a further one is started: as long as starting one may take.
+const FURTHER: Duration = Duration::from_millis(20);
+
 /// Where a stage's code runs.
 pub(crate) enum Runner {
     /// In this process: the plugin's own table.
@@ -249,6 +252,7 @@ impl Pool {
     /// takes that one's place.
     fn take(&self) -> Arc<Instance> {
         let mut shelf = self.shelf();
+        let since = Instant::now();
         loop {
             if self.overlapping
                 && let Some(one) = shelf.free.last()
@@ -259,7 +263,11 @@ impl Pool {
                 shelf.out.push((one.clone(), Instant::now()));
                 return one;
             }
-            if shelf.spare > 0 {
+            let soon = match shelf.spare > 0 && !shelf.out.is_empty() {
+                true => FURTHER.saturating_sub(since.elapsed()),
+                false => Duration::ZERO,
+            };
+            if shelf.spare > 0 && soon.is_zero() {
                 shelf.spare -= 1;
                 drop(shelf);
                 let fresh = self.fresh();
@@ -309,7 +317,13 @@ impl Pool {
             }
             let (back, _) = self
                 .back
-                .wait_timeout(shelf, left.max(Duration::from_millis(10)))
+                .wait_timeout(
+                    shelf,
+                    match soon.is_zero() {
+                        true => left.max(Duration::from_millis(10)),
+                        false => soon,
+                    },
+                )
                 .unwrap_or_else(PoisonError::into_inner);
             shelf = back;
         }

@@ -67,27 +67,25 @@ impl Desk for At {
     }
 
     fn count(&self, name: &str, by: u64) {
-        let who = self.desk().ok().and_then(|desk| desk.who().cloned());
+        let who = self.desk().ok().and_then(|desk| desk.who());
         if let Some(who) = who {
             who.counters.add(&who.stage, name, by);
         }
     }
 
     fn folder(&self) -> Str {
-        let folder = |desk: &crate::call::Desk| {
-            let folder = desk.who()?.folder.to_str()?;
-            // It is the instance's, which outlives its calls.
-            Some(Str::new(folder))
-        };
-        self.desk()
-            .ok()
-            .and_then(|desk| folder(&desk))
-            .unwrap_or(Str::EMPTY)
+        let who = self.desk().ok().and_then(|desk| desk.who());
+        let folder = who.as_ref().and_then(|who| who.folder.to_str());
+        // The text is the stage's, whose instances have it as long as they live.
+        folder.map_or(Str::EMPTY, |folder| Str {
+            ptr: folder.as_ptr().cast(),
+            len: folder.len(),
+        })
     }
 
     fn batch_new(&self, port: u32, source: &[u32]) -> Result<*mut Batch, String> {
         let mut desk = self.desk()?;
-        let who = desk.who().cloned();
+        let who = desk.who();
         let Task::Rows(rows) = &mut desk.task else {
             return Err(no_input("batch_new"));
         };
@@ -110,7 +108,7 @@ impl Desk for At {
 
     fn batch_edit(&self, port: u32) -> Result<*mut Batch, String> {
         let mut desk = self.desk()?;
-        let who = desk.who().cloned();
+        let who = desk.who();
         let Task::Rows(rows) = &mut desk.task else {
             return Err(no_input("batch_edit"));
         };

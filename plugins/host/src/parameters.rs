@@ -22,11 +22,6 @@ unsafe impl Send for Parameters {}
 unsafe impl Sync for Parameters {}
 
 impl Parameters {
-    /// Values whose `slides` stand as they were written: of checks, which have no run.
-    pub fn new(stage: &Stage, values: &Values) -> Parameters {
-        Parameters::with(stage, values, &Found::new())
-    }
-
     /// Values of a run; `slides` are the files that its parameters of that type name.
     pub fn with(stage: &Stage, values: &Values, slides: &Found) -> Parameters {
         let (mut texts, mut lists) = (Vec::new(), Vec::new());

@@ -114,6 +114,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             &outputs,
             &who.folder,
             timeout,
+            cx.budget,
         ))),
     };
     let pool = Pool::new(
@@ -212,11 +213,11 @@ fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
 /// As the plan agreed on it, the numbers of a bag's vector or a prediction's classes at an input.
 fn width(plan: &Plan, node: &Node, port: usize) -> usize {
     let edge = node.inputs.iter().find(|edge| edge.port == port);
-    let shape = edge.map(|edge| plan.nodes[edge.node].shapes[edge.output].as_slice());
+    let shape = edge.and_then(|edge| plan.nodes.get(edge.node)?.shapes.get(edge.output));
     match node.schema.ins.get(port).map(|port| port.kind) {
-        Some(Kind::Bag | Kind::Predictions) => {
-            shape.and_then(<[u64]>::first).map_or(0, |&n| n as usize)
-        }
+        Some(Kind::Bag | Kind::Predictions) => shape
+            .and_then(|shape| shape.first())
+            .map_or(0, |&n| n as usize),
         _ => 0,
     }
 }

@@ -1,11 +1,13 @@
 //! A plugin's slide readers behind the engine's door: [`Openers`] of what was loaded.
 //!
 //! The plugin gives levels and their pixels; [`LeveledSlide`] makes the whole reader of them. Here its tables become safe values: what
-//! it says of a slide is copied and checked, what it returns becomes a [`SlideError`], and its handles are closed once.
+//! it says of a slide is copied and checked, what it returns becomes a [`SlideError`], and its handles are closed once, but for those
+//! in which it panicked: these are used no more, and not closed either. Readers of an isolated plugin are in
+//! [`isolate`](crate::isolate).
 
-use crate::call::{Call, CallError, Who};
-use crate::load::Loaded;
-use crate::manifest;
+use crate::call::{Call, CallError, Said as Told, Who};
+use crate::isolate::reader::IsolatedReader;
+use crate::manifest::{self, Manifest};
 use crate::offer::HOST;
 use crate::prepare::Plugins;
 use crate::tables::{self, Fault as Broken};
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use weir_abi::reader::{
     Facts, Level, MPP_OBJECTIVE, MPP_RESOLUTION, MPP_VENDOR, PARALLEL, Picture, Property, Reader,
     SPOILS,
@@ -24,29 +27,34 @@ use weir_slide::{Associated, Fault, OpenOptions, Opener, Openers, SlideError, Sl
 /// More of anything than a slide has: a count that is larger is none.
 const MOST: u32 = 1 << 20;
 
-/// The readers of all plugins that were loaded for a run.
+/// The readers of all plugins of a run, in this process and in their own.
 pub fn openers(plugins: &Plugins) -> Openers {
-    Openers::new(plugins.loaded.iter().flat_map(|loaded| {
-        readers(loaded, plugins)
-            .into_iter()
-            .map(|reader| Arc::new(reader) as Arc<dyn Opener>)
-    }))
+    let mut all: Vec<Arc<dyn Opener>> = Vec::new();
+    for &loaded in &plugins.loaded {
+        for about in &loaded.manifest().readers {
+            if let Some(table) = loaded.reader(&about.id) {
+                let who = who(loaded.manifest(), about, plugins);
+                all.push(Arc::new(PluginReader::new(table, about, who)));
+            }
+        }
+    }
+    for isolated in &plugins.isolated {
+        for about in &isolated.manifest().readers {
+            let who = who(isolated.manifest(), about, plugins);
+            all.push(Arc::new(IsolatedReader::new(isolated, about, who)));
+        }
+    }
+    Openers::new(all)
 }
 
-fn readers(loaded: &'static Loaded, plugins: &Plugins) -> Vec<PluginReader> {
-    let manifest = loaded.manifest();
-    let who = Arc::new(Who {
+fn who(manifest: &Manifest, about: &manifest::Reader, plugins: &Plugins) -> Arc<Who> {
+    Arc::new(Who {
+        stage: about.id.clone(),
         log: plugins.log.clone(),
         counters: plugins.counters.clone(),
         stop: plugins.stop.clone(),
         ..Who::plugin(&manifest.name, &manifest.version)
-    });
-    let all = manifest.readers.iter();
-    all.filter_map(|about| {
-        let table = loaded.reader(&about.id)?;
-        Some(PluginReader::new(table, about, who.clone()))
     })
-    .collect()
 }
 
 /// A reader of a plugin.
@@ -99,7 +107,7 @@ pub(crate) fn sniff(table: &Reader, path: &Path, head: &[u8]) -> i32 {
 }
 
 /// The path as the header wants it: absolute, UTF-8.
-fn absolute(path: &Path) -> Result<String, SlideError> {
+pub(crate) fn absolute(path: &Path) -> Result<String, SlideError> {
     let refused = |what: &str| {
         SlideError::new(
             Fault::Unsupported,
@@ -114,6 +122,26 @@ fn absolute(path: &Path) -> Result<String, SlideError> {
     absolute.map_err(|_| refused("its path is not UTF-8, which plugins need"))
 }
 
+/// A call into a reader that failed, as an error of the slide that `shown` names.
+pub(crate) fn error(shown: &str, error: CallError) -> SlideError {
+    let fault = match error.status {
+        status::UNSUPPORTED => Fault::Unsupported,
+        status::RETRY | status::MEMORY | status::CANCELLED => Fault::Io,
+        _ => Fault::Damaged,
+    };
+    SlideError::new(fault, shown, error.said.what, error.said.help)
+}
+
+/// The plugin said what cannot be.
+pub(crate) fn broken(who: &Who, shown: &str, what: &str) -> SlideError {
+    SlideError::new(
+        Fault::Damaged,
+        shown,
+        format!("{} broke the contract [E0520]: {what}", who.plugin),
+        "this is a fault of the plugin: please report it to its author",
+    )
+}
+
 /// A slide of a plugin's reader.
 #[derive(Clone)]
 pub(crate) struct PluginSlide {
@@ -122,6 +150,8 @@ pub(crate) struct PluginSlide {
     /// As the user named it.
     shown: String,
     path: String,
+    /// Whether a handle of it panicked.
+    panics: Arc<AtomicBool>,
 }
 
 impl PluginSlide {
@@ -136,6 +166,7 @@ impl PluginSlide {
             who,
             shown: path.display().to_string(),
             path: absolute(path)?,
+            panics: Arc::default(),
         })
     }
 
@@ -145,12 +176,20 @@ impl PluginSlide {
             return Err(self.broken("its reader has no function `open`"));
         };
         let mut raw = std::ptr::null_mut();
-        // SAFETY: as the header says; host, path and the place for the handle live through the call.
-        self.call(|call| unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) })?;
-        Ok(PluginHandle {
-            of: self.clone(),
-            raw,
-        })
+        let mut opened = None;
+        let done = self.call(|call| {
+            // SAFETY: as the header says; host, path and the place for the handle live through the call.
+            let said = unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) };
+            // Also where the call broke a rule: then this closes it.
+            opened = (said == status::OK).then(|| PluginHandle {
+                of: self.clone(),
+                raw,
+                panicked: AtomicBool::new(false),
+            });
+            said
+        });
+        done?;
+        opened.ok_or_else(|| self.broken("it opened nothing"))
     }
 
     /// One call into the plugin.
@@ -162,30 +201,11 @@ impl PluginSlide {
         let said = body(call.as_ptr());
         call.end(said)
             .map(|_| ())
-            .map_err(|error| self.error(error))
+            .map_err(|said| error(&self.shown, said))
     }
 
-    fn error(&self, error: CallError) -> SlideError {
-        let fault = match error.status {
-            status::UNSUPPORTED => Fault::Unsupported,
-            status::RETRY | status::MEMORY | status::CANCELLED => Fault::Io,
-            _ => Fault::Damaged,
-        };
-        SlideError::new(fault, &self.shown, error.said.what, error.said.help)
-    }
-
-    /// The plugin said what cannot be.
-    fn broken(&self, what: impl Into<String>) -> SlideError {
-        SlideError::new(
-            Fault::Damaged,
-            &self.shown,
-            format!(
-                "{} broke the contract [E0520]: {}",
-                self.who.plugin,
-                what.into()
-            ),
-            "this is a fault of the plugin: please report it to its author",
-        )
+    fn broken(&self, what: impl AsRef<str>) -> SlideError {
+        broken(&self.who, &self.shown, what.as_ref())
     }
 }
 
@@ -199,7 +219,8 @@ impl Handles for PluginSlide {
     }
 
     fn spoils(&self) -> bool {
-        self.table.flags & SPOILS != 0
+        // A handle that panicked is of no use either.
+        self.table.flags & SPOILS != 0 || self.panics.load(Ordering::SeqCst)
     }
 }
 
@@ -207,6 +228,8 @@ impl Handles for PluginSlide {
 pub(crate) struct PluginHandle {
     of: PluginSlide,
     raw: *mut c_void,
+    /// A function of it did, so its state may be anything.
+    panicked: AtomicBool,
 }
 
 // SAFETY: the header lets every function of a handle be called from any thread.
@@ -216,13 +239,40 @@ unsafe impl Send for PluginHandle {}
 unsafe impl Sync for PluginHandle {}
 
 impl PluginHandle {
+    /// One call of the handle; none once it has panicked.
+    fn call(
+        &self,
+        body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
+    ) -> Result<(), SlideError> {
+        if self.panicked.load(Ordering::SeqCst) {
+            let said = Told {
+                what: format!(
+                    "{} panicked before [E0522], and this handle is used no more",
+                    self.of.who.plugin
+                ),
+                help: "this is a fault of the plugin: please report it to its author".into(),
+                ..Told::default()
+            };
+            let status = status::PANIC;
+            return Err(error(&self.of.shown, CallError { status, said }));
+        }
+        self.of.call(|call| {
+            let said = body(call);
+            if said == status::PANIC {
+                self.panicked.store(true, Ordering::SeqCst);
+                self.of.panics.store(true, Ordering::SeqCst);
+            }
+            said
+        })
+    }
+
     /// What the reader says of the slide; what it points to lives as long as this.
     pub fn facts(&self) -> Result<Facts, SlideError> {
         let Some(info) = self.of.table.info else {
             return Err(self.of.broken("its reader has no function `info`"));
         };
         let mut out: *const Facts = std::ptr::null();
-        self.of.call(|call| {
+        self.call(|call| {
             // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
             unsafe { info(self.raw, call, &mut out) }
         })?;
@@ -259,7 +309,7 @@ impl PluginHandle {
         let Some(read) = self.of.table.read_region else {
             return Err(self.of.broken("its reader has no function `read_region`"));
         };
-        self.of.call(|call| {
+        self.call(|call| {
             // SAFETY: the caller's; as the header says.
             unsafe { read(self.raw, call, level, x, y, width, height, into, pitch) }
         })
@@ -305,7 +355,7 @@ impl Handle for PluginHandle {
                 .of
                 .broken("its reader lists pictures and has no function `picture`"));
         };
-        self.of.call(|call| {
+        self.call(|call| {
             // SAFETY: as the header says; `into` holds the whole picture of the size that info() said.
             unsafe { picture(self.raw, call, index as u32, into.as_mut_ptr(), pitch) }
         })
@@ -314,7 +364,8 @@ impl Handle for PluginHandle {
 
 impl Drop for PluginHandle {
     fn drop(&mut self) {
-        if let Some(close) = self.of.table.close {
+        let usable = !self.panicked.load(Ordering::SeqCst);
+        if let Some(close) = self.of.table.close.filter(|_| usable) {
             // SAFETY: nobody else has the handle, and it is not used again.
             unsafe { close(self.raw) };
         }
@@ -325,7 +376,7 @@ impl Drop for PluginHandle {
 ///
 /// # Safety
 /// Texts and lists of `facts` are readable.
-unsafe fn found(facts: &Facts) -> Result<Found, Broken> {
+pub(crate) unsafe fn found(facts: &Facts) -> Result<Found, Broken> {
     // SAFETY: the caller's.
     let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
     // SAFETY: the caller's.

@@ -2,11 +2,13 @@
 
 use crate::call::{Call, Said, Task, Who};
 use crate::instance::Pool;
+use crate::listed::{self, Listed, empty};
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_abi::stage::{STEP_CLOSE, STEP_FAIL, STEP_GONE, STEP_TILE, Stage};
-use weir_abi::{Str, row, stage, status};
+use weir_abi::{row, stage, status};
 use weir_record::{Body, End, Failure, Generations, Grid, Mpp, MppOrigin, SlideInfo, TileId};
 use weir_runtime::stage::{
     OpenedSlide, ReadError, Script, SlideRef, Source, StageError, Step, TileReader,
@@ -35,90 +37,10 @@ pub(crate) enum Of {
     Features { width: u32 },
 }
 
-/// A slide's texts, copied.
-#[derive(Clone, Debug, Default)]
-struct Listed {
-    id: String,
-    path: String,
-    patient: Option<String>,
-    label: Option<String>,
-    split: Option<String>,
-    width: i64,
-    height: i64,
-    mpp: f64,
-    tiles: u64,
-    footprint: f64,
-    tile_mpp: f64,
-    tile_px: u32,
-}
-
-impl Listed {
-    /// # Safety
-    /// The texts are readable.
-    unsafe fn of(slide: &row::Slide) -> Listed {
-        // SAFETY: the caller's.
-        let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
-        let optional = |of: Str| Some(text(of)).filter(|text| !text.is_empty());
-        Listed {
-            id: text(slide.id),
-            path: text(slide.path),
-            patient: optional(slide.patient),
-            label: optional(slide.label),
-            split: optional(slide.split),
-            width: slide.width,
-            height: slide.height,
-            mpp: slide.mpp_x,
-            tiles: slide.tiles,
-            footprint: slide.tile_footprint,
-            tile_mpp: slide.tile_mpp,
-            tile_px: slide.tile_px,
-        }
-    }
-}
-
-fn empty() -> row::Slide {
-    row::Slide {
-        struct_size: size_of::<row::Slide>() as u32,
-        ..row::Slide::default()
-    }
-}
-
 impl PluginSource {
     /// Asks the plugin for its slides.
     pub fn new(pool: Arc<Pool>, name: Arc<str>, of: Of) -> Result<PluginSource, StageError> {
-        let mut found = Vec::new();
-        for number in 0.. {
-            let mut out = empty();
-            let mut ended = false;
-            pool.call(Task::Setup, |stage, me, call| {
-                let said = match stage.slide {
-                    // SAFETY: as the header says; `out` is a place for a slide.
-                    Some(slide) => unsafe { slide(me, call, number, &mut out) },
-                    None => status::UNSUPPORTED,
-                };
-                ended = said == status::END;
-                if ended { status::OK } else { said }
-            })?;
-            if ended {
-                break;
-            }
-            // SAFETY: the plugin's texts live until its next call, and the instance is not called meanwhile.
-            let listed = unsafe { Listed::of(&out) };
-            if listed.id.is_empty() {
-                return Err(StageError::new(
-                    format!("{}: slide {number} has no id", pool.who.plugin),
-                    "this is a fault of the plugin: please report it to its author",
-                ));
-            }
-            found.push((number, listed));
-        }
-        found.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
-        if let Some(pair) = found.windows(2).find(|pair| pair[0].1.id == pair[1].1.id) {
-            return Err(StageError::new(
-                format!("two slides have the id `{}`", pair[0].1.id),
-                "ids are unique in a run: rename one of the inputs",
-            ));
-        }
+        let found = listed::all(&pool)?;
         let slides = found
             .iter()
             .map(|(_, listed)| SlideRef {
@@ -160,10 +82,11 @@ impl Source for PluginSource {
         };
         let mut out = empty();
         let mut handle = std::ptr::null_mut();
-        self.pool
-            .call(Task::Setup, |stage, me, call| match stage.open {
+        let mut said = status::UNSUPPORTED;
+        let done = self.pool.call(Task::Setup, |stage, me, call| {
+            if let Some(open) = stage.open {
                 // SAFETY: as the header says; both places are this call's.
-                Some(open) => unsafe {
+                said = unsafe {
                     open(
                         me,
                         call,
@@ -172,17 +95,26 @@ impl Source for PluginSource {
                         &mut out,
                         &mut handle,
                     )
-                },
-                None => status::UNSUPPORTED,
-            })
-            .map_err(|error| self.failure(slide, error.into()))?;
-        let handle = Arc::new(Handle {
-            _pool: self.pool.clone(),
-            stage: self.pool.stage,
-            who: self.pool.who.clone(),
-            handle,
-            info: std::sync::OnceLock::new(),
+                };
+            }
+            said
         });
+        // Also where the call broke a rule: then this closes it.
+        let handle = (said == status::OK).then(|| {
+            Arc::new(Handle {
+                _pool: self.pool.clone(),
+                stage: self.pool.stage,
+                who: self.pool.who.clone(),
+                handle,
+                panicked: AtomicBool::new(false),
+                info: std::sync::OnceLock::new(),
+            })
+        });
+        done.map_err(|error| self.failure(slide, error.into()))?;
+        let Some(handle) = handle else {
+            let error = StageError::new("the plugin opened nothing", "");
+            return Err(self.failure(slide, error));
+        };
         // SAFETY: the texts live until the slide's next call, which is not made before this is done.
         let opened = unsafe { Listed::of(&out) };
         let mpp = if opened.mpp > 0.0 {
@@ -255,6 +187,8 @@ struct Handle {
     stage: &'static Stage,
     who: Arc<Who>,
     handle: *mut c_void,
+    /// A function of it did, so its state may be anything: it is used no more, and not closed either.
+    panicked: AtomicBool,
     info: std::sync::OnceLock<Arc<SlideInfo>>,
 }
 
@@ -265,7 +199,9 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(close) = self.stage.close {
+        // In a process of its own nothing is called: what stands in for it ends.
+        let usable = self._pool.keeps_time() || !self.panicked();
+        if let Some(close) = self.stage.close.filter(|_| usable) {
             // SAFETY: every call of the slide holds a reference.
             unsafe { close(self.handle) }
         }
@@ -273,7 +209,34 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    fn panicked(&self) -> bool {
+        self.panicked.load(Ordering::SeqCst)
+    }
+
+    /// Why nothing more comes of it.
+    fn panicked_before(&self) -> Said {
+        Said {
+            what: format!(
+                "{} panicked before [E0522], and this slide is asked for no more",
+                self.who.plugin
+            ),
+            help: "this is a fault of the plugin: please report it to its author".into(),
+            ..Said::default()
+        }
+    }
+
+    /// Notes a status that its functions return.
+    fn heard(&self, said: status::Status) -> status::Status {
+        if said == status::PANIC {
+            self.panicked.store(true, Ordering::SeqCst);
+        }
+        said
+    }
+
     fn fill(&self, tile: TileId, rev: u32, into: *mut u8, len: usize) -> Result<(), ReadError> {
+        if self.panicked() {
+            return Err(ReadError::Damaged(self.panicked_before().what));
+        }
         let call = Call::setup(self.who.clone());
         let mut about = match self.info.get() {
             Some(info) => crate::batch::place(tile, info, 0),
@@ -286,7 +249,7 @@ impl Handle {
             Some(read) => unsafe { read(self.handle, call.as_ptr(), &about, into.cast(), len) },
             None => status::UNSUPPORTED,
         };
-        call.end(said)
+        call.end(self.heard(said))
             .map(drop)
             .map_err(|error| ReadError::Damaged(error.said.what))
     }
@@ -372,6 +335,10 @@ impl Script for PluginScript {
         if self.over {
             return Step::Done;
         }
+        if self.handle.panicked() {
+            // In a read: what is left of the slide cannot be had.
+            return self.broken(self.handle.panicked_before());
+        }
         let call = Call::setup(self.handle.who.clone());
         let mut step = stage::Step {
             struct_size: size_of::<stage::Step>() as u32,
@@ -382,7 +349,7 @@ impl Script for PluginScript {
             Some(next) => unsafe { next(self.handle.handle, call.as_ptr(), &mut step) },
             None => status::UNSUPPORTED,
         };
-        match said {
+        match self.handle.heard(said) {
             status::IDLE => return Step::Wait(IDLE),
             status::END => return self.end(End::Complete),
             status::OK => {}

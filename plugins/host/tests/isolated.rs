@@ -3,11 +3,13 @@
 
 mod sins;
 
-use sins::{Way, batch, built, made, outcomes, print, printed, tile, tiles, way};
+use sins::{Way, batch, built, made, outcomes, print, printed, tile, tiles, tiles_in, way};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weir_plugin_host::Program;
+use weir_plugin_host::{Isolated, Program};
+use weir_record::Slab;
 
 #[test]
 fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
@@ -129,6 +131,95 @@ fn a_process_that_sends_junk_or_hangs_up_fails_its_row_and_nothing_else() {
     }
 }
 
+/// The sin writes an answer to an earlier call, which says that all is well, before the call is answered.
+#[test]
+fn an_answer_to_an_earlier_call_is_never_taken_for_a_later_one() {
+    let well = printed("sins.pass", "", &way(false));
+    let made = made("sins.pass", "late", &way(true)).unwrap();
+    let outcomes = outcomes(made.work(), &tiles());
+    for (row, outcome) in outcomes.iter().enumerate() {
+        match row {
+            5 => assert_eq!(
+                outcome.as_ref().unwrap_err(),
+                "plugin `sins` 0.1.0 broke the contract [E0520]: its process sent an answer to another call at slide `a`, tile (40, 0)"
+            ),
+            _ => assert_eq!(print(outcome), well[row], "{row}"),
+        }
+    }
+}
+
+/// Tiles that are so large that they lie in the arena of the run.
+fn large() -> Way {
+    Way {
+        side: 64,
+        ..way(true)
+    }
+}
+
+#[test]
+fn tiles_that_lie_in_shared_memory_are_read_where_they_lie_and_can_only_be_read() {
+    let held = |made: &sins::Made| made.budget.leased();
+    let here = Way {
+        isolated: false,
+        ..large()
+    };
+    let here = made("sins.mean", "", &here).unwrap();
+    let wanted: Vec<_> = outcomes(here.work(), &tiles_in(&here.slab, 64))
+        .iter()
+        .map(print)
+        .collect();
+    let there = made("sins.mean", "", &large()).unwrap();
+    let got: Vec<_> = outcomes(there.work(), &tiles_in(&there.slab, 64))
+        .iter()
+        .map(print)
+        .collect();
+    assert_eq!(got, wanted);
+    let shared = held(&there);
+    // What is copied is leased as well.
+    outcomes(there.work(), &tiles_in(&Slab::new(1 << 20), 64));
+    assert_eq!(held(&there), shared + (1 << 20));
+    drop(there.prepared);
+    assert_eq!(there.budget.leased(), 0, "all of it ends with the stage");
+
+    let writes = made("sins.pass", "input", &large()).unwrap();
+    let rows = tiles_in(&writes.slab, 64);
+    let outcomes = outcomes(writes.work(), &rows);
+    for (row, outcome) in outcomes.iter().enumerate() {
+        match row {
+            5 => assert!(
+                outcome
+                    .as_ref()
+                    .unwrap_err()
+                    .contains("signal 11 (Segmentation fault)")
+            ),
+            _ => assert!(outcome.is_ok(), "{row}"),
+        }
+    }
+}
+
+/// The sin ends its process when a batch that it kept is no more what it was.
+#[test]
+fn a_batch_that_a_plugin_keeps_stays_as_it_is_until_it_lets_go() {
+    let made = made("sins.invert", "retain", &large()).unwrap();
+    for round in 0..20u8 {
+        // Dropped after the call, so that its buffers would be used for the next one.
+        let mut rows = tiles_in(&made.slab, 64);
+        rows.rotate_left(usize::from(round) % 16);
+        made.work().run(&mut batch(&rows)).unwrap();
+    }
+    // Two are held: what it keeps, and what it let go of in the last call or is still to say so.
+    let bytes = 64 * 64 * 3;
+    assert!(made.slab.free_bytes() >= 16 * bytes);
+}
+
+#[test]
+fn what_a_plugin_allocates_itself_has_an_end() {
+    let made = made("sins.pass", "heap", &way(true)).unwrap();
+    let outcomes = outcomes(made.work(), &tiles());
+    let failed: Vec<_> = outcomes.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert_eq!(failed, ["plugin `sins` 0.1.0 ran out of memory"]);
+}
+
 #[test]
 fn a_call_that_is_ended_against_the_rules_fails_and_the_process_goes_on() {
     for how in ["gone", "pending"] {
@@ -195,6 +286,16 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
     };
     let unstarted = made("sins.pass", "", &none).err().unwrap();
     assert!(unstarted.what.contains("cannot be started"), "{unstarted}");
+    let program = Program::new("/bin/false", []);
+    let early = Isolated::new(Arc::new(sins::admitted()), program).unwrap();
+    let refused = early.loaded().unwrap_err();
+    assert_eq!(
+        (refused.code, refused.what.as_str()),
+        (
+            "E0521",
+            "its process ended with exit status 1 while it was loaded"
+        )
+    );
     let deaf = Way {
         program: Program::new("/bin/false", []),
         ..way(true)

@@ -172,6 +172,53 @@ fn sourced(how: &str, isolated: bool) -> Vec<String> {
 }
 
 #[test]
+fn a_list_of_slides_without_end_is_refused() {
+    let error = made("sins.source", "endless", &way(false)).err().unwrap();
+    assert!(
+        error.what.contains("its list of slides does not end"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_slide_that_was_opened_against_the_rules_is_closed() {
+    for isolated in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let way = Way {
+            out: folder.path().to_owned(),
+            ..way(isolated)
+        };
+        let made = made("sins.source", "breach", &way).unwrap();
+        let Prepared::Source(source) = &made.prepared else {
+            panic!("no source");
+        };
+        let slides = source.slides();
+        let closed = folder.path().join("closed");
+        assert!(source.open(&slides[0]).is_ok() && !closed.exists());
+        let refused = source.open(&slides[1]).err().unwrap();
+        assert!(refused.what.contains("[E0520]"), "{}", refused.what);
+        assert!(closed.exists(), "isolated: {isolated}");
+    }
+}
+
+/// The plugin ends the process when a slide that panicked is used or closed.
+#[test]
+fn a_slide_whose_read_panicked_fails_and_is_touched_no_more() {
+    for isolated in [false, true] {
+        let (well, said) = (sourced("", false), sourced("panic", isolated));
+        assert_eq!(said[..6], well[..6]);
+        assert_eq!(said[said.len() - 6..], well[well.len() - 6..]);
+        let of_second = said[6..said.len() - 6].join("\n");
+        assert!(of_second.contains("panicked [E0522]"), "{of_second}");
+        assert!(of_second.contains("SlideFailed"), "{of_second}");
+        assert!(
+            of_second.contains("panicked before [E0522], and this slide is asked for no more"),
+            "{of_second}"
+        );
+    }
+}
+
+#[test]
 fn a_source_gives_the_same_and_a_slide_whose_process_dies_fails() {
     assert_eq!(sourced("", true), sourced("", false));
     let (well, said) = (sourced("", true), sourced("abort", true));

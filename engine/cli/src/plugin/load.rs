@@ -39,17 +39,29 @@ pub fn load_some(
     };
     let mut types = weir_stages::types().to_vec();
     let mut refused = Vec::new();
-    for plugin in plan.plugins.iter().filter(|plugin| wanted(plugin)) {
+    let all = plan.plugins.iter().filter(|plugin| wanted(plugin));
+    // Processes are started first and load their plugins beside each other.
+    let mut apart = BTreeMap::new();
+    for plugin in all.clone().filter(|plugin| plugin.isolate) {
+        if let Some(admitted) = catalogue.admitted(plugin) {
+            let isolated = Isolated::new(admitted, Program::default());
+            apart.insert(&plugin.name, isolated);
+        }
+    }
+    for plugin in all {
         let Some(admitted) = catalogue.admitted(plugin) else {
             return Err(Refusal::internal(format!(
                 "plugin `{}` was checked and is not there",
                 plugin.name
             )));
         };
-        let loaded = match plugin.isolate {
-            true => Isolated::new(admitted, Program::default())
-                .map(|isolated| plugins.isolated.push(isolated)),
-            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        let loaded = match apart.remove(&plugin.name) {
+            Some(isolated) => isolated.and_then(|isolated| {
+                isolated.loaded()?;
+                plugins.isolated.push(isolated);
+                Ok(())
+            }),
+            None => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
         };
         match loaded {
             Ok(()) => {}

@@ -329,7 +329,7 @@ impl Checked {
         plugins::refused_later(name, place.map(|(key, given)| (*key, given)), refusal)
     }
 
-    /// A stage of a plugin went wrong while it ran (E0519 to E0523): the message at the stage's place.
+    /// A stage of a plugin went wrong while it ran (E0520 to E0523): the message at the stage's place.
     pub fn stage_failed(
         &self,
         code: &'static Code,

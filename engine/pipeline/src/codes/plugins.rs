@@ -60,11 +60,6 @@ that one, and `\">=1.2, <1.5\"` is a range. Change the requirement, or take anot
 "The stages and readers that the loaded plugin hands over are not those of its manifest, in number, name or what they can do. What was checked would not be what runs, so it is used no further. Its author must mend it;
 `weir plugin check FILE` shows the difference."
 
-    E0519 Error "an isolated plugin cannot have a GPU, or slide readers"
-"With `isolate = true` a plugin runs in a process of its own, and batches reach it through shared memory of the processor. Columns on a CUDA device cannot be handed over that way. Remove
-`isolate`, which makes the plugin as trusted as weir itself, or give the stage `run = { device = \"cpu\" }`. Where the machine's policy says `isolate = \"always\"`, only the latter is left. Slide readers run in weir's own process, since
-the stages there ask them for pixels: build the plugin's stages as a plugin of their own to isolate them."
-
     E0520 Error "a plugin broke its contract"
 "A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, completed a
 call twice, or wrote beside its buffer. The message says what. Tiles of that batch have failed; nothing was invented in their place. `weir plugin check FILE` helps its author to find it."

@@ -2,13 +2,14 @@
 
 use super::blocks::Block;
 use crate::columns::Part;
+use crate::isolate::answer::Spot;
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{
-    OwnSlide, ROW, SLIDE, Spot, read_column, read_row, read_slide, row_bytes,
+    Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide, row_bytes,
 };
 use crate::isolate::wire::{Garbage, Reader};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
 
@@ -38,6 +39,24 @@ impl Slides {
     }
 }
 
+/// What inputs lie in.
+#[derive(Debug, Default)]
+pub(super) struct Memories {
+    /// To which inputs are copied.
+    pub copied: Option<Arc<Mapping>>,
+    /// Where the host's tiles lie.
+    pub shown: Option<Arc<Mapping>>,
+    /// Calls whose inputs were kept, and are no more.
+    released: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Memories {
+    /// Numbers of the calls whose inputs the plugin has let go of since it was asked last.
+    pub fn released(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A batch. References are an `Arc`'s.
 #[repr(C)]
 pub(super) struct Lot {
@@ -59,7 +78,13 @@ unsafe impl Sync for Lot {}
 
 enum Of {
     Input {
-        _memory: Arc<Mapping>,
+        /// The memory that something of it was copied to.
+        copied: Option<Arc<Mapping>>,
+        _shown: Option<Arc<Mapping>>,
+        /// Of the call that it came with.
+        number: u64,
+        kept: AtomicBool,
+        released: Arc<Mutex<Vec<u64>>>,
     },
     Made {
         port: u32,
@@ -141,15 +166,17 @@ impl Lot {
         }
     }
 
-    /// An input: what the host wrote into `memory`.
-    pub fn read(from: &mut Reader, memory: &Arc<Mapping>) -> Result<Lot, Garbage> {
+    /// An input: what lies in the memories.
+    pub fn read(from: &mut Reader, memories: &Memories, number: u64) -> Result<Lot, Garbage> {
         let rows = from.list(ROW, read_row)?;
         let slides = from.list(SLIDE, read_slide)?;
         let columns = from.list(22, read_column)?;
         let n = rows.len();
         let mut parts = Vec::new();
+        let mut copied = false;
         for column in columns {
             let fixed = row_bytes(column.dtype, &column.shape);
+            copied |= column.rows.iter().any(|at| matches!(at, Lies::Copied(_)));
             if column.rows.len() != n || (fixed.is_none() && column.lengths.len() != n) {
                 return Err(Garbage("a column of another length than its batch"));
             }
@@ -160,7 +187,11 @@ impl Lot {
                         .ok()
                         .and_then(|n| n.checked_mul(column.dtype.bytes())),
                 };
-                let found = bytes.and_then(|bytes| memory.at(at, bytes));
+                let (memory, at) = match at {
+                    Lies::Copied(at) => (&memories.copied, at),
+                    Lies::Shown(at) => (&memories.shown, at),
+                };
+                let found = memory.as_ref().and_then(|memory| memory.at(at, bytes?));
                 found
                     .map(|pointer| pointer.cast())
                     .ok_or(Garbage("a row outside of the memory"))
@@ -171,9 +202,25 @@ impl Lot {
             parts.push(part);
         }
         let of = Of::Input {
-            _memory: memory.clone(),
+            copied: memories.copied.clone().filter(|_| copied),
+            _shown: memories.shown.clone(),
+            number,
+            kept: AtomicBool::new(false),
+            released: memories.released.clone(),
         };
         Ok(Lot::new(rows, Arc::new(Slides::new(slides)), parts, of))
+    }
+
+    /// Notes that the plugin keeps it beyond its call, so that the host is told when it does no more. Whether something of it was
+    /// copied.
+    pub fn keep(&self) -> bool {
+        match &self.of {
+            Of::Input { kept, copied, .. } => {
+                kept.store(true, Ordering::SeqCst);
+                copied.is_some()
+            }
+            Of::Made { .. } => false,
+        }
     }
 
     /// Fresh rows for an output.
@@ -237,5 +284,21 @@ impl Lot {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Of {
+    fn drop(&mut self) {
+        if let Of::Input {
+            number,
+            kept,
+            released,
+            ..
+        } = self
+            && kept.load(Ordering::SeqCst)
+        {
+            let mut released = released.lock().unwrap_or_else(PoisonError::into_inner);
+            released.push(*number);
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! A block ends at a page that nobody may touch, so a plugin that writes beyond what it was given dies there, and the host says of
 //! what. Blocks are used again when their batch is gone; a plugin that keeps a batch keeps its blocks.
 
+use crate::isolate::answer::Spot;
 use crate::isolate::memory::{Mapping, PAGE};
-use crate::isolate::message::Spot;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +67,14 @@ impl Drop for Block {
     }
 }
 
+/// Bytes of a block that can hold so many. Large ones are alike, an eighth apart, so that one is used again for another size; what
+/// is not asked for lies before what is, and takes no memory.
+fn shelf(bytes: usize) -> usize {
+    let whole = bytes.max(1).next_multiple_of(PAGE);
+    let step = (whole.checked_next_power_of_two().unwrap_or(whole) / 8).max(PAGE);
+    whole.checked_next_multiple_of(step).unwrap_or(whole)
+}
+
 impl Blocks {
     fn shelves(&self) -> MutexGuard<'_, Shelves> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,7 +87,7 @@ impl Blocks {
         n: usize,
         more: impl FnOnce(usize) -> Result<Mapping, String>,
     ) -> Result<Vec<Block>, String> {
-        let size = bytes.max(1).next_multiple_of(PAGE);
+        let size = shelf(bytes);
         let lacking = {
             let shelves = self.shelves();
             n.saturating_sub(shelves.free.get(&size).map_or(0, Vec::len))

@@ -3,9 +3,10 @@
 use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
 use crate::columns::{Output, Part, made};
+use crate::isolate::answer::{Answer, Deed, Spot};
 use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
-use crate::isolate::message::{Answer, Deed, Spot, row_bytes};
+use crate::isolate::message::{Make, row_bytes};
 use crate::isolate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,8 +24,8 @@ pub(super) struct World {
     pub receiver: Mutex<Receiver>,
     /// A page whose first word is not 0 when the run is being stopped.
     pub flag: Mapping,
-    pub outputs: Vec<Output>,
-    pub folder: String,
+    /// What the instance is of; not set before one is made, nor of a reader.
+    pub make: OnceLock<Make>,
     pub blocks: Arc<Blocks>,
     /// Calls that a plugin may name.
     pub open: Mutex<Vec<Arc<ChildCall>>>,
@@ -54,6 +55,11 @@ impl At {
 }
 
 impl World {
+    /// The folder of the run's outputs.
+    pub fn folder(&self) -> &str {
+        self.make.get().map_or("", |make| &make.folder)
+    }
+
     pub fn send(&self, kind: u32, body: Writer) -> Result<(), Lost> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         sender.send(kind, body, &[], &mut Forever)
@@ -231,9 +237,9 @@ impl ChildCall {
         desk.closed = true;
         Answer {
             status: said,
-            kept: false,
             deeds: std::mem::take(&mut desk.deeds),
             given: given.0,
+            ..Answer::default()
         }
     }
 
@@ -279,9 +285,8 @@ impl ChildCall {
     }
 
     pub fn output(&self, port: u32) -> Result<&Output, String> {
-        self.world
-            .outputs
-            .get(port as usize)
+        let make = self.world.make.get();
+        make.and_then(|make| make.outputs.get(port as usize))
             .ok_or_else(|| format!("it has no output number {port}"))
     }
 }

@@ -5,7 +5,8 @@
 
 use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
-use crate::isolate::message::{Deed, row_bytes};
+use crate::isolate::answer::Deed;
+use crate::isolate::message::row_bytes;
 use crate::offer::VERSION;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ impl Desk for At {
 
     fn folder(&self) -> Str {
         // There is one world, and it lives as long as the process.
-        Str::new(&self.world().folder)
+        Str::new(self.world().folder())
     }
 
     fn batch_new(&self, port: u32, source: &[u32]) -> Result<*mut Batch, String> {

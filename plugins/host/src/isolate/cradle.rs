@@ -1,33 +1,34 @@
-//! What starts an isolated stage's processes.
+//! What starts the processes of an isolated stage or reader.
 
 use crate::call::{Call, CallError, Said, Who};
 use crate::columns::Output;
 use crate::isolate::Isolated;
-use crate::isolate::memory::{Memory, PAGE};
-use crate::isolate::message::Hello;
-use crate::isolate::process::Process;
+use crate::isolate::line::START;
+use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
+use crate::isolate::wire::{Reader, Writer};
 use crate::parameters::Parameters;
 use std::collections::HashMap;
-use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use weir_abi::status;
+use weir_record::{Arena, Budget};
 
 /// How often a stage's processes may die in a run before they are not started again.
 const RESTARTS: u32 = 100;
 
-/// How long a plugin may take to load and to make its instance: a model may be large and its disk slow.
-const START: Duration = Duration::from_secs(300);
-
-/// A stage of a plugin that is isolated: starts its processes.
+/// A stage or reader of a plugin that is isolated: starts its processes.
 #[derive(Debug)]
 pub(crate) struct Cradle {
     isolated: Isolated,
-    hello: Hello,
+    make: Make,
+    /// How long a call may take.
     pub timeout: Duration,
+    /// Of the run: memory that its processes and the host share is missing for others.
+    budget: Option<Budget>,
     deaths: AtomicU32,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
@@ -43,19 +44,30 @@ impl Cradle {
         outputs: &[Output],
         folder: &Path,
         timeout: Duration,
+        budget: &Budget,
     ) -> Cradle {
-        let file = isolated.admitted.file();
         Cradle {
-            hello: Hello {
-                plugin: isolated.manifest().name.clone(),
-                path: file.path().to_string_lossy().into_owned(),
-                sha256: file.sha256().to_owned(),
+            make: Make {
                 id: id.to_owned(),
                 folder: folder.to_string_lossy().into_owned(),
                 outputs: outputs.to_vec(),
             },
+            budget: Some(budget.clone()),
+            ..Cradle::of_reader(isolated, id, timeout)
+        }
+    }
+
+    /// For reader `id`. Readers are made before a run has a budget.
+    pub fn of_reader(isolated: &Isolated, id: &str, timeout: Duration) -> Cradle {
+        Cradle {
             isolated: isolated.clone(),
+            make: Make {
+                id: id.to_owned(),
+                folder: String::new(),
+                outputs: Vec::new(),
+            },
             timeout,
+            budget: None,
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
@@ -72,11 +84,6 @@ impl Cradle {
         self.slides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plugin's bytes, for a process.
-    pub fn sealed(&self) -> &File {
-        self.isolated.admitted.file().sealed()
-    }
-
     /// Counts a death, and says what comes of it.
     pub fn died(&self) -> String {
         let deaths = self.deaths.fetch_add(1, Ordering::SeqCst) + 1;
@@ -86,12 +93,50 @@ impl Cradle {
         }
     }
 
-    /// Starts a process and has it make an instance.
+    /// Has a process make an instance of the stage.
     pub fn start(
         self: &Arc<Cradle>,
         who: &Arc<Who>,
         parameters: &Parameters,
     ) -> Result<Arc<Remote>, CallError> {
+        let arena = who.slab.as_ref().and_then(|slab| slab.arena());
+        let mut body = request(Op::Make);
+        let size = arena.map_or(0, |arena| arena.size() as u64);
+        self.make.write(&mut body, parameters, size);
+        let beside: Vec<BorrowedFd> = arena.into_iter().map(Arena::file).collect();
+        let (remote, given) = self.begin(who, body, &beside)?;
+        let finishes = given.first() == Some(&1);
+        self.finishes.store(finishes, Ordering::SeqCst);
+        Ok(remote)
+    }
+
+    /// Has a process get the reader ready: with its flags.
+    pub fn start_reader(
+        self: &Arc<Cradle>,
+        who: &Arc<Who>,
+    ) -> Result<(Arc<Remote>, u32), CallError> {
+        let mut body = request(Op::Reader);
+        body.text(&self.make.id);
+        let (remote, given) = self.begin(who, body, &[])?;
+        Ok((remote, Reader(&given).u32().unwrap_or(0)))
+    }
+
+    /// What to do about a call that takes too long.
+    pub fn patience(&self) -> &'static str {
+        match self.budget {
+            Some(_) => "raise run.timeout of the stage if it is only slow",
+            None => {
+                "is the disk slow, or the slide damaged? else please report it to the plugin's author"
+            }
+        }
+    }
+
+    fn begin(
+        self: &Arc<Cradle>,
+        who: &Arc<Who>,
+        body: Writer,
+        beside: &[BorrowedFd],
+    ) -> Result<(Arc<Remote>, Vec<u8>), CallError> {
         let call = Call::setup(who.clone());
         let failed = |what: String, help: &str| CallError {
             status: status::FAIL,
@@ -109,26 +154,21 @@ impl Cradle {
                 "see the log for how it died each time",
             ));
         }
-        let unstarted = |error: String| {
+        let line = self.isolated.line();
+        let mut line = line.map_err(|error| {
             failed(
                 format!("cannot be started: {error}"),
                 "is there memory, and may this user start processes?",
             )
-        };
-        let process = Process::start(&self.isolated.program);
-        let process = process.map_err(|error| unstarted(error.to_string()))?;
-        let flag = Memory::to_child(PAGE).map_err(|error| unstarted(error.to_string()))?;
-        let remote = Arc::new(Remote::new(self.clone(), who.clone(), process, flag));
-        let hello = self.hello.write(parameters);
-        let place = || "while it was made".to_owned();
-        let (said, given) = remote.greet(&call, START, hello, &place);
-        let finishes = given.first() == Some(&1);
-        self.finishes.store(finishes, Ordering::SeqCst);
+        })?;
+        line.budget = self.budget.clone();
+        let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
+        let (said, given) = remote.begin(&call, START, body, beside);
         if said != status::OK {
             // It has no instance, and ends by itself.
             remote.give_up();
         }
         call.end(said)?;
-        Ok(remote)
+        Ok((remote, given))
     }
 }

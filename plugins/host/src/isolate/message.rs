@@ -1,17 +1,14 @@
-//! What stands in the frames: what to load, calls, batches, answers.
+//! What stands in the frames to a child: what to load, calls, batches.
 
-use crate::call::Said;
 use crate::columns::Output;
 use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::parameters::Parameters;
 use weir_abi::Str;
 use weir_abi::column::Dtype;
 use weir_abi::row::{Key, Row, Slide};
-use weir_abi::status::Status;
 use weir_pipeline::Kind;
 
-/// What a child begins with, with the stage's parameters; the plugin's sealed memory and the page with the host's flag come
-/// beside it.
+/// What a child begins with; the plugin's sealed memory and the page with the host's flag come beside it.
 #[derive(Debug)]
 pub(crate) struct Hello {
     /// The plugin's name.
@@ -19,6 +16,11 @@ pub(crate) struct Hello {
     /// Where its file was read from.
     pub path: String,
     pub sha256: String,
+}
+
+/// What it then makes an instance of, with the stage's parameters; where the host's tiles lie in an arena, its file comes beside it.
+#[derive(Debug)]
+pub(crate) struct Make {
     /// The stage type's id.
     pub id: String,
     pub folder: String,
@@ -37,18 +39,31 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Hello {
-    pub fn write(&self, parameters: &Parameters) -> Writer {
+    pub fn write(&self) -> Writer {
         let mut out = Writer::default();
-        let texts = [
-            &self.plugin,
-            &self.path,
-            &self.sha256,
-            &self.id,
-            &self.folder,
-        ];
-        for text in texts {
+        for text in [&self.plugin, &self.path, &self.sha256] {
             out.text(text);
         }
+        out
+    }
+
+    pub fn read(from: &[u8]) -> Result<Hello, Garbage> {
+        let mut from = Reader(from);
+        let hello = Hello {
+            plugin: from.text()?,
+            path: from.text()?,
+            sha256: from.text()?,
+        };
+        from.end()?;
+        Ok(hello)
+    }
+}
+
+impl Make {
+    pub fn write(&self, out: &mut Writer, parameters: &Parameters, arena: u64) {
+        out.u64(arena);
+        out.text(&self.id);
+        out.text(&self.folder);
         out.list(&self.outputs, |out, output| {
             out.text(&output.name);
             let kind = KINDS.iter().position(|kind| *kind == output.kind);
@@ -57,16 +72,13 @@ impl Hello {
             out.list(&output.classes, |out, class| out.text(class));
             out.text(&output.format);
         });
-        parameters.write(&mut out);
-        out
+        parameters.write(out);
     }
 
-    pub fn read(from: &[u8]) -> Result<(Hello, Parameters), Garbage> {
-        let mut from = Reader(from);
-        let hello = Hello {
-            plugin: from.text()?,
-            path: from.text()?,
-            sha256: from.text()?,
+    /// With the bytes of the arena's file; 0: there is none.
+    pub fn read(from: &mut Reader) -> Result<(Make, Parameters, u64), Garbage> {
+        let arena = from.u64()?;
+        let make = Make {
             id: from.text()?,
             folder: from.text()?,
             outputs: from.list(25, |from| {
@@ -81,10 +93,18 @@ impl Hello {
                 })
             })?,
         };
-        let parameters = Parameters::read(&mut from)?;
+        let parameters = Parameters::read(from)?;
         from.end()?;
-        Ok((hello, parameters))
+        Ok((make, parameters, arena))
     }
+}
+
+/// The beginning of a call: room for its number, and its function. The arguments follow.
+pub(crate) fn request(op: Op) -> Writer {
+    let mut out = Writer::default();
+    out.u64(0);
+    out.u8(op as u8);
+    out
 }
 
 /// Which function a call is for; its arguments follow in its order.
@@ -113,14 +133,48 @@ pub(crate) enum Op {
     Read = 11,
     /// Slide, as it was opened.
     Close = 12,
+    /// What to make an instance of. Before anything else of a stage.
+    Make = 13,
+    /// Id of the reader. Before anything else of a reader.
+    Reader = 14,
+    /// Path, first bytes of the file.
+    Sniff = 15,
+    /// Path.
+    OpenFile = 16,
+    /// File, as it was opened.
+    Info = 17,
+    /// File, as it was opened; level, left, top, width, height.
+    Region = 18,
+    /// File, as it was opened; number of the picture, width, height.
+    Picture = 19,
+    /// File, as it was opened.
+    CloseFile = 20,
 }
 
 impl Op {
     pub fn of(number: u8) -> Result<Op, Garbage> {
         use Op::*;
         [
-            Process, Remove, Complete, CloseSlide, Finish, Destroy, Resolve, Slide, Open, Next,
-            Read, Close,
+            Process,
+            Remove,
+            Complete,
+            CloseSlide,
+            Finish,
+            Destroy,
+            Resolve,
+            Slide,
+            Open,
+            Next,
+            Read,
+            Close,
+            Make,
+            Op::Reader,
+            Sniff,
+            OpenFile,
+            Info,
+            Region,
+            Picture,
+            CloseFile,
         ]
         .into_iter()
         .find(|op| *op as u8 == number)
@@ -230,13 +284,43 @@ pub(crate) fn read_slide(from: &mut Reader) -> Result<OwnSlide, Garbage> {
     })
 }
 
+/// Where a row of an input lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lies {
+    /// In the memory that the call's input was copied to.
+    Copied(u64),
+    /// Where it lay, in the arena of the host's tiles.
+    Shown(u64),
+}
+
+pub(crate) fn write_lies(out: &mut Writer, lies: Lies) {
+    match lies {
+        Lies::Copied(at) => {
+            out.u8(0);
+            out.u64(at);
+        }
+        Lies::Shown(at) => {
+            out.u8(1);
+            out.u64(at);
+        }
+    }
+}
+
+fn read_lies(from: &mut Reader) -> Result<Lies, Garbage> {
+    match from.u8()? {
+        0 => Ok(Lies::Copied(from.u64()?)),
+        1 => Ok(Lies::Shown(from.u64()?)),
+        _ => Err(Garbage("a memory that does not exist")),
+    }
+}
+
 /// A column of an input: where its rows lie in the shared memory.
 pub(crate) struct Lent {
     pub name: &'static str,
     pub dtype: Dtype,
     pub shape: Vec<i64>,
     pub lengths: Vec<u64>,
-    pub rows: Vec<u64>,
+    pub rows: Vec<Lies>,
 }
 
 /// All names of columns.
@@ -271,7 +355,7 @@ pub(crate) fn read_column(from: &mut Reader) -> Result<Lent, Garbage> {
         },
         shape: from.list(8, Reader::i64)?,
         lengths: from.list(8, Reader::u64)?,
-        rows: from.list(8, Reader::u64)?,
+        rows: from.list(9, read_lies)?,
     })
 }
 
@@ -282,261 +366,19 @@ pub(crate) fn row_bytes(dtype: Dtype, shape: &[i64]) -> Option<usize> {
     })
 }
 
-/// Where in the memory of what a child makes a row of a column lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spot {
-    /// Which of the memories that it was given.
-    pub memory: u32,
-    pub at: u64,
-}
-
-/// What a plugin did in a call, in its order.
-#[derive(Debug)]
-pub(crate) enum Deed {
-    /// A batch: rows of the input, and of each column where each row lies.
-    Rows {
-        port: u32,
-        source: Vec<u32>,
-        columns: Vec<Vec<Spot>>,
-    },
-    /// The same of a slide's tiles.
-    Tiles {
-        port: u32,
-        slide: u64,
-        tiles: Vec<u64>,
-        columns: Vec<Vec<Spot>>,
-    },
-    Pass {
-        port: u32,
-        rows: Vec<u32>,
-    },
-    Table {
-        port: u32,
-        source: u32,
-        bytes: Vec<u8>,
-    },
-    Skip {
-        row: u32,
-        reason: String,
-    },
-    FailRow {
-        row: u32,
-        said: Said,
-    },
-    Fail(Said),
-    Breach(String),
-    Count {
-        name: String,
-        by: u64,
-    },
-}
-
-fn write_said(out: &mut Writer, said: &Said) {
-    for text in [&said.what, &said.param, &said.help] {
-        out.text(text);
-    }
-}
-
-fn read_said(from: &mut Reader) -> Result<Said, Garbage> {
-    Ok(Said {
-        what: from.text()?,
-        param: from.text()?,
-        help: from.text()?,
-    })
-}
-
-fn write_spots(out: &mut Writer, columns: &[Vec<Spot>]) {
-    out.list(columns, |out, rows| {
-        out.list(rows, |out, spot| {
-            out.u32(spot.memory);
-            out.u64(spot.at);
-        });
-    });
-}
-
-fn read_spots(from: &mut Reader) -> Result<Vec<Vec<Spot>>, Garbage> {
-    from.list(4, |from| {
-        from.list(12, |from| {
-            Ok(Spot {
-                memory: from.u32()?,
-                at: from.u64()?,
-            })
-        })
-    })
-}
-
-impl Deed {
-    fn write(&self, out: &mut Writer) {
-        match self {
-            Deed::Rows {
-                port,
-                source,
-                columns,
-            } => {
-                out.u8(1);
-                out.u32(*port);
-                out.list(source, |out, &row| out.u32(row));
-                write_spots(out, columns);
-            }
-            Deed::Tiles {
-                port,
-                slide,
-                tiles,
-                columns,
-            } => {
-                out.u8(2);
-                out.u32(*port);
-                out.u64(*slide);
-                out.list(tiles, |out, &tile| out.u64(tile));
-                write_spots(out, columns);
-            }
-            Deed::Pass { port, rows } => {
-                out.u8(3);
-                out.u32(*port);
-                out.list(rows, |out, &row| out.u32(row));
-            }
-            Deed::Table {
-                port,
-                source,
-                bytes,
-            } => {
-                out.u8(4);
-                out.u32(*port);
-                out.u32(*source);
-                out.bytes(bytes);
-            }
-            Deed::Skip { row, reason } => {
-                out.u8(5);
-                out.u32(*row);
-                out.text(reason);
-            }
-            Deed::FailRow { row, said } => {
-                out.u8(6);
-                out.u32(*row);
-                write_said(out, said);
-            }
-            Deed::Fail(said) => {
-                out.u8(7);
-                write_said(out, said);
-            }
-            Deed::Breach(what) => {
-                out.u8(8);
-                out.text(what);
-            }
-            Deed::Count { name, by } => {
-                out.u8(9);
-                out.text(name);
-                out.u64(*by);
-            }
-        }
-    }
-
-    fn read(from: &mut Reader) -> Result<Deed, Garbage> {
-        Ok(match from.u8()? {
-            1 => Deed::Rows {
-                port: from.u32()?,
-                source: from.list(4, Reader::u32)?,
-                columns: read_spots(from)?,
-            },
-            2 => Deed::Tiles {
-                port: from.u32()?,
-                slide: from.u64()?,
-                tiles: from.list(8, Reader::u64)?,
-                columns: read_spots(from)?,
-            },
-            3 => Deed::Pass {
-                port: from.u32()?,
-                rows: from.list(4, Reader::u32)?,
-            },
-            4 => Deed::Table {
-                port: from.u32()?,
-                source: from.u32()?,
-                bytes: from.bytes()?.to_vec(),
-            },
-            5 => Deed::Skip {
-                row: from.u32()?,
-                reason: from.text()?,
-            },
-            6 => Deed::FailRow {
-                row: from.u32()?,
-                said: read_said(from)?,
-            },
-            7 => Deed::Fail(read_said(from)?),
-            8 => Deed::Breach(from.text()?),
-            9 => Deed::Count {
-                name: from.text()?,
-                by: from.u64()?,
-            },
-            _ => return Err(Garbage("a deed that does not exist")),
-        })
-    }
-}
-
-/// What came of a call.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    pub status: Status,
-    /// The plugin holds on to its input: its memory must stay as it is.
-    pub kept: bool,
-    pub deeds: Vec<Deed>,
-    /// What the function gave back beside its status, as its call says.
-    pub given: Vec<u8>,
-}
-
-impl Answer {
-    pub fn write(&self) -> Writer {
-        let mut out = Writer::default();
-        out.i32(self.status);
-        out.u8(u8::from(self.kept));
-        out.list(&self.deeds, |out, deed| deed.write(out));
-        out.bytes(&self.given);
-        out
-    }
-
-    pub fn read(from: &[u8]) -> Result<Answer, Garbage> {
-        let mut from = Reader(from);
-        let answer = Answer {
-            status: from.i32()?,
-            kept: from.u8()? != 0,
-            deeds: from.list(5, Deed::read)?,
-            given: from.bytes()?.to_vec(),
-        };
-        from.end()?;
-        Ok(answer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever a child sends, it is an answer or garbage.
+        /// Whatever comes, it is a greeting or garbage.
         #[test]
-        fn any_bytes_are_an_answer_or_garbage(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Answer::read(&bytes);
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Hello::read(&bytes);
-        }
-
-        #[test]
-        fn an_answer_that_was_damaged_is_an_answer_or_garbage(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let spot = Spot { memory: 0, at: 4096 };
-            let answer = Answer {
-                status: 0,
-                kept: false,
-                deeds: vec![
-                    Deed::Rows { port: 0, source: vec![0, 1], columns: vec![vec![spot; 2]] },
-                    Deed::FailRow { row: 1, said: Said::default() },
-                    Deed::Skip { row: 2, reason: "blurred".into() },
-                ],
-                given: vec![1, 2],
-            };
-            let mut bytes = answer.write().0;
-            prop_assert!(Answer::read(&bytes).is_ok());
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-            let _ = Answer::read(&bytes);
+            let _ = Make::read(&mut Reader(&bytes));
+            let _ = read_column(&mut Reader(&bytes));
+            let _ = read_slide(&mut Reader(&bytes));
         }
     }
 }

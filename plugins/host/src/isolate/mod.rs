@@ -2,70 +2,159 @@
 //!
 //! The same file runs in a child process ([`child`](crate::child)), and the host talks to it as if it were loaded here: what stands
 //! in for the plugin is a table of functions (`stand_in`) like any plugin's, so the stages that call it are the same ones. Of a call
-//! the stand-in copies the input into memory that the child may only read, says through a socket where what lies, waits for the
-//! answer or the child's end, and then does all that the plugin did over again with the host's own functions (`replay`). These
-//! check what they are given, so the host believes a child no more than it believes a plugin in its own process, and nothing that a
-//! child writes can do more than fail a call.
+//! the stand-in says through a socket where what lies, waits for the answer or the child's end, and then does all that the plugin
+//! did over again with the host's own functions (`replay`). These check what they are given, so the host believes a child no more
+//! than it believes a plugin in its own process, and nothing that a child writes can do more than fail a call.
+//!
+//! Pixels of a run with an isolated plugin lie in an arena ([`weir_record::Arena`]), which its processes may only read: a tile goes
+//! to them as its place there. Everything else is copied into memory of the same kind.
 //!
 //! | module | |
 //! |---|---|
 //! | `cradle` | starts a stage's processes, and counts their deaths |
 //! | `process` | a process's start and end |
-//! | `remote` | an instance in a process: sends, waits, receives |
-//! | `stand_in` | the table that is called in the plugin's place |
+//! | `line` | the connection to it: one call at a time, and what both hold for it |
+//! | `remote` | an instance in a process: what is asked of it, and what is said when it dies |
+//! | `stand_in` | the table that is called in a stage's place |
+//! | `reader` | what is asked in a slide reader's place |
 //! | `replay` | what the plugin did, done here |
-//! | `channel`, `wire`, `message` | frames through the socket, and what stands in them |
+//! | `channel`, `wire`, `message`, `answer`, `found` | frames through the socket, and what stands in them |
 //! | `memory` | what both processes see |
 //!
 //! What differs from a plugin in this process:
 //! * A process has one call at a time. A map or filter whose calls may overlap has a process for each helper thread, so that a call
 //!   that kills its process takes no other with it; everything else has one. A call that is left pending is waited for.
-//! * An input is copied once, and so is what is made; rows that are passed on are not. A batch that a plugin keeps stays as it is.
+//! * What is made is copied once, and so is an input that is no pixels. A batch that a plugin keeps stays as it is.
 //! * What a reduce, sink or source held of a slide is gone when its process dies: that slide fails, also where another one's row was
 //!   the cause; later slides go to the next process.
-//! * Shared memory is outside of the run's budget: as much as the largest batch of the stage's inputs for each process, and as much
-//!   as its plugin makes at once, at most 4 GiB.
-//! * Slide readers and memory of devices stay in this process.
+//! * Memory that is shared for inputs and outputs is leased from the run's budget, at once and whatever its share; a process gets at
+//!   most half of `run.memory` (64 MiB to 4 GiB) for what it makes. A reader's is not: a process holds the largest region it read.
+//! * What a plugin allocates itself is its process's: at most half of the machine's memory, and the first to be ended when that is
+//!   short.
+//! * Handles of a slide reader are read one at a time, each in a process of its own as far as there are processors.
+//! * Memory of devices stays in this process.
 
+pub(crate) mod answer;
 pub(crate) mod channel;
 pub(crate) mod cradle;
+pub(crate) mod found;
+pub(crate) mod line;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod process;
+pub(crate) mod reader;
 pub(crate) mod remote;
 pub(crate) mod replay;
 pub(crate) mod stand_in;
 pub(crate) mod wire;
 
 use crate::admit::Admitted;
+use crate::isolate::channel::Lost;
+use crate::isolate::line::{Ear, Line, START, Starting};
+use crate::isolate::message::Hello;
+use crate::isolate::process::remedy;
 use crate::manifest::Manifest;
 use crate::refusal::Refusal;
 pub use process::Program;
-use std::sync::Arc;
+use std::io::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weir_runtime::Stop;
 
 /// A plugin that runs in child processes. Nothing of it is loaded here.
 #[derive(Clone, Debug)]
 pub struct Isolated {
     admitted: Arc<Admitted>,
     program: Program,
+    /// The first process, until a stage or reader takes it.
+    first: Arc<Mutex<First>>,
+    /// How long a call into a reader may take.
+    reader_timeout: Duration,
+}
+
+#[derive(Debug)]
+enum First {
+    Starting(Starting),
+    Runs(Box<Line>),
+    Taken,
 }
 
 impl Isolated {
-    /// A plugin for child processes of `program`. Refused (E0519): a plugin with slide readers, which stages of this process ask
-    /// for pixels.
+    /// A plugin for child processes of `program`. The first one is started and loads the plugin while the caller goes on:
+    /// [`Isolated::loaded`] waits for it.
+    ///
+    /// # Errors
+    /// When no process can be started (E0521).
     pub fn new(admitted: Arc<Admitted>, program: Program) -> Result<Isolated, Refusal> {
-        if let Some(reader) = admitted.manifest().readers.first() {
-            return Err(Refusal::new(
-                "E0519",
-                format!(
-                    "it has a slide reader, `{}`, and readers run in weir's own process",
-                    reader.id
-                ),
-                "take `isolate = true` away, or build the plugin's stages as a plugin of their own",
-            )
-            .of(admitted.file().path()));
+        let starting = begin(&admitted, &program);
+        let starting = starting.map_err(|error| unstarted(&admitted, &error))?;
+        Ok(Isolated {
+            admitted,
+            program,
+            first: Arc::new(Mutex::new(First::Starting(starting))),
+            reader_timeout: Duration::from_secs(60),
+        })
+    }
+
+    /// The same, whose readers' calls may take so long; 60 s by default. A stage's say it by `run.timeout`.
+    pub fn with_reader_timeout(self, reader_timeout: Duration) -> Isolated {
+        Isolated {
+            reader_timeout,
+            ..self
         }
-        Ok(Isolated { admitted, program })
+    }
+
+    /// Waits until the first process has loaded the plugin.
+    ///
+    /// # Errors
+    /// What [`Loaded::new`](crate::Loaded::new) would say (E0503, E0509, E0510, E0513), and E0521 when the process died of it.
+    pub fn loaded(&self) -> Result<(), Refusal> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = match std::mem::replace(&mut *first, First::Taken) {
+            First::Taken => return Ok(()),
+            First::Runs(line) => line,
+            First::Starting(starting) => {
+                let line = starting.line();
+                Box::new(line.map_err(|error| unstarted(&self.admitted, &error))?)
+            }
+        };
+        let stop = Stop::default();
+        let ear = Ear {
+            stop: &stop,
+            log: &|_, _| (),
+            until: Instant::now() + START,
+        };
+        match line.loaded(&ear) {
+            Ok(Ok(())) => {
+                *first = First::Runs(line);
+                Ok(())
+            }
+            Ok(Err(refusal)) => Err(refusal),
+            Err(lost) => {
+                let (what, help) = match lost {
+                    Lost::Closed => {
+                        let death = line.process.death();
+                        (death.clone(), remedy(&death))
+                    }
+                    Lost::Late => (format!("did not load it within {START:?}"), ""),
+                    Lost::Garbage(what) => (format!("sent {what}"), ""),
+                    Lost::System(error) => (format!("cannot be reached: {error}"), ""),
+                };
+                let what = format!("its process {what} while it was loaded");
+                Err(Refusal::new("E0521", what, help).of(self.admitted.file().path()))
+            }
+        }
+    }
+
+    /// A process with the plugin, perhaps still loading it.
+    pub(crate) fn line(&self) -> Result<Line, Error> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = std::mem::replace(&mut *first, First::Taken);
+        match first {
+            First::Runs(line) => Ok(*line),
+            First::Starting(starting) => starting.line(),
+            First::Taken => begin(&self.admitted, &self.program)?.line(),
+        }
     }
 
     /// What it says of itself.
@@ -77,4 +166,24 @@ impl Isolated {
     pub fn sha256(&self) -> &str {
         self.admitted.file().sha256()
     }
+}
+
+/// Starts a process that loads the plugin.
+fn begin(admitted: &Admitted, program: &Program) -> Result<Starting, Error> {
+    let file = admitted.file();
+    let hello = Hello {
+        plugin: admitted.manifest().name.clone(),
+        path: file.path().to_string_lossy().into_owned(),
+        sha256: file.sha256().to_owned(),
+    };
+    Starting::begin(program, &hello, file.sealed().try_clone()?.into())
+}
+
+fn unstarted(admitted: &Admitted, error: &Error) -> Refusal {
+    Refusal::new(
+        "E0521",
+        format!("its process cannot be started: {error}"),
+        "is there memory, and may this user start processes?",
+    )
+    .of(admitted.file().path())
 }

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender as Door, channel};
+use std::sync::mpsc::{Receiver as Answered, Sender as Door, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,11 +72,12 @@ pub(crate) struct Process {
 
 type Errand = Box<dyn FnOnce() + Send>;
 
-/// Runs `errand` on a thread that lives as long as the process: a child whose parent wants to be told by signal dies with the
-/// *thread* that made it, and helper threads come and go.
-fn for_life<T: Send + 'static>(errand: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// Runs `errand` on a thread that lives as long as the process, and does not wait for it: a child whose parent wants to be told by
+/// signal dies with the *thread* that made it, and helper threads come and go.
+pub(crate) fn for_life<T: Send + 'static>(
+    errand: impl FnOnce() -> T + Send + 'static,
+) -> Result<Answered<T>, Error> {
     static THREAD: OnceLock<Mutex<Option<Door<Errand>>>> = OnceLock::new();
-    let gone = || Error::other("the thread that starts plugin processes is gone");
     let door = THREAD.get_or_init(|| {
         let (door, errands) = channel::<Errand>();
         let made = std::thread::Builder::new()
@@ -95,16 +96,20 @@ fn for_life<T: Send + 'static>(errand: impl FnOnce() -> T + Send + 'static) -> R
         .ok_or_else(gone)?
         .send(errand)
         .map_err(|_| gone())?;
-    answered.recv().map_err(|_| gone())
+    Ok(answered)
+}
+
+/// Why nothing comes of an errand.
+pub(crate) fn gone() -> Error {
+    Error::other("the thread that starts plugin processes is gone")
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts it, on a thread that lives as long as this process.
     pub fn start(program: &Program) -> Result<Process, Error> {
         let (own, other) = UnixStream::pair()?;
-        let mut command = program.command(other.into())?;
         // The command holds the child's end of the socket; it must be gone before anybody waits for that to close.
-        let child = for_life(move || command.spawn())??;
+        let child = program.command(other.into())?.spawn()?;
         let mut child = Unclaimed(Some(child));
         let pid = child.pid().ok_or_else(|| Error::other("no process"))?;
         let watch = pidfd_open(pid, PidfdFlags::empty())?;

@@ -1,34 +1,26 @@
-//! An instance of a plugin's stage in a child process, and the connection to it.
+//! An instance of a plugin's stage, or a reader, in a child process.
 
 use crate::call::{At, Call, GONE, Said, Who};
-use crate::isolate::channel::{ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MORE};
+use crate::isolate::answer::Answer;
+use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
-use crate::isolate::memory::{Mapping, Memory};
-use crate::isolate::message::{Answer, Op, OwnSlide, row_bytes, write_row, write_slide};
-use crate::isolate::process::{Process, remedy};
+use crate::isolate::line::{Ear, Line, ends};
+use crate::isolate::message::{Lies, Op, request, row_bytes, write_lies, write_row, write_slide};
+use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
-use crate::isolate::wire::{Reader, Writer};
+use crate::isolate::wire::Writer;
 use crate::log::Level;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
 use weir_abi::status::{self, Status};
-use weir_record::TileId;
+use weir_record::{Arena, TileId};
 
 /// How long an instance may take to be destroyed.
 const DESTROY: Duration = Duration::from_secs(5);
-
-/// The least memory for inputs.
-const INPUTS: usize = 1 << 20;
-
-/// No child is given more memory for what it makes.
-const MOST: usize = 4 << 30;
-
-/// Nor more pieces of it: a process has some 65,000 mappings at most, and these are the host's as well.
-const PIECES: usize = 4096;
 
 /// Alignment of rows in an input's memory.
 const ALIGN: usize = 16;
@@ -39,37 +31,19 @@ pub(crate) struct Remote {
     pub who: Arc<Who>,
     /// Its process has ended.
     gone: AtomicBool,
-    /// Its first word tells the child that the run is being stopped.
-    flag: Memory,
     line: Mutex<Line>,
 }
 
-/// The connection to a process: one call at a time.
-#[derive(Debug)]
-pub(crate) struct Line {
-    process: Process,
-    input: Option<Memory>,
-    /// What the child was given for what it makes.
-    pub made: Vec<Mapping>,
-    bytes: usize,
-    /// Of a source: the slide that it listed last.
-    pub listed: Option<OwnSlide>,
-}
+/// What a call came to: its status, what it gave, and the line, which is held until what was given is used.
+pub(crate) type Spoken<'a> = (Status, Vec<u8>, Option<MutexGuard<'a, Line>>);
 
 impl Remote {
-    pub fn new(cradle: Arc<Cradle>, who: Arc<Who>, process: Process, flag: Memory) -> Remote {
+    pub fn new(cradle: Arc<Cradle>, who: Arc<Who>, line: Line) -> Remote {
         Remote {
             cradle,
             who,
             gone: AtomicBool::new(false),
-            flag,
-            line: Mutex::new(Line {
-                process,
-                input: None,
-                made: Vec::new(),
-                bytes: 0,
-                listed: None,
-            }),
+            line: Mutex::new(line),
         }
     }
 
@@ -83,37 +57,24 @@ impl Remote {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    pub fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop(&self) {
-        if let Some(word) = self.flag.mapping.at(0, size_of::<AtomicU32>()) {
-            // SAFETY: the page lives as long as this, begins aligned, and all who use the word use it as an atomic.
-            unsafe { &*word.cast::<AtomicU32>() }.store(1, Ordering::Relaxed);
-        }
+    /// The memory of tiles that the child may read as well.
+    pub fn arena(&self) -> Option<&Arena> {
+        self.who.slab.as_ref().and_then(|slab| slab.arena())
     }
 
-    /// Sends a frame and waits for the answer. `place` says what it is about, for when there is none. When the process is lost,
-    /// the call knows why, and what comes back is the status to end it with.
-    fn ask(
-        &self,
-        call: &At,
-        timeout: Duration,
-        kind: u32,
-        body: Writer,
-        place: &dyn Fn() -> String,
-    ) -> Result<(Answer, MutexGuard<'_, Line>), Status> {
-        self.ask_on(self.line(), call, timeout, kind, body, place)
-    }
-
-    fn ask_on<'a>(
+    /// Makes a call and waits for the answer. `place` says what it is about, for when there is none. When the process is lost, the
+    /// call knows why, and what comes back is the status to end it with.
+    fn ask<'a>(
         &'a self,
         mut line: MutexGuard<'a, Line>,
         call: &At,
         timeout: Duration,
-        kind: u32,
         body: Writer,
+        beside: &[BorrowedFd],
         place: &dyn Fn() -> String,
     ) -> Result<(Answer, MutexGuard<'a, Line>), Status> {
         if self.is_gone() {
@@ -126,55 +87,56 @@ impl Remote {
             });
             return Err(GONE);
         }
-        let until = Instant::now() + timeout;
-        let asked = self.exchange(&mut line, call, until, kind, body);
-        match asked {
+        let log = |level, text: &str| call.log(level, text);
+        let ear = Ear {
+            stop: &self.who.stop,
+            log: &log,
+            until: Instant::now() + timeout,
+        };
+        match line.call(&ear, body, beside) {
             Ok(answer) => Ok((answer, line)),
             Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
         }
     }
 
-    fn exchange(
+    /// Has the process load the plugin and make the instance: the status, and what it gave.
+    pub fn begin(
         &self,
-        line: &mut Line,
         call: &At,
-        until: Instant,
-        kind: u32,
+        timeout: Duration,
         body: Writer,
-    ) -> Result<Answer, Lost> {
-        let mut look = || {
-            if self.who.stop.level() > 0 {
-                self.stop();
-            }
+        beside: &[BorrowedFd],
+    ) -> (Status, Vec<u8>) {
+        let mut line = self.line();
+        let log = |level, text: &str| call.log(level, text);
+        let ear = Ear {
+            stop: &self.who.stop,
+            log: &log,
+            until: Instant::now() + timeout,
         };
-        let (watch, sender, receiver) = line.process.parts();
-        let mut patience = Process::watched(watch, until, &mut look);
-        let sealed = self.cradle.sealed();
-        let beside = [sealed.as_fd(), self.flag.file.as_fd()];
-        let beside = if kind == HELLO { &beside[..] } else { &[] };
-        sender.send(kind, body, beside, &mut patience)?;
-        loop {
-            let frame = receiver.recv(&mut patience)?;
-            let mut body = Reader(&frame.body);
-            match frame.kind {
-                ANSWER => return Ok(Answer::read(&frame.body)?),
-                LINE => {
-                    let (level, text) = (body.i32()?, body.text()?);
-                    call.log(Level::of(level), &text);
-                }
-                MORE => {
-                    let given = give(body.u64()?, &mut line.made, &mut line.bytes);
-                    let mut answer = Writer::default();
-                    let fd: Option<&OwnedFd> = given.as_ref().map(|(_, file)| file);
-                    answer.u64(given.as_ref().map_or(0, |(bytes, _)| *bytes as u64));
-                    let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
-                    sender.send(MEMORY, answer, &fds, &mut patience)?;
-                }
-                _ => return Err(Lost::Garbage("a message that does not exist")),
+        match line.loaded(&ear) {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => {
+                call.fail(Said {
+                    what: format!("[{}] {}", refusal.code, refusal.what),
+                    help: refusal.help,
+                    ..Said::default()
+                });
+                return (status::FAIL, Vec::new());
             }
-            if receiver.fd().is_some() {
-                return Err(Lost::Garbage("a descriptor"));
+            Err(lost) => {
+                let place = "while it was loaded";
+                return (self.lost(&mut line, call, timeout, lost, place), Vec::new());
             }
+        }
+        let place = || "while it was made".to_owned();
+        match self.ask(line, call, timeout, body, beside, &place) {
+            Ok((answer, line)) => {
+                let said = sound(call, answer.status);
+                replay(call, answer.deeds, &line.made);
+                (said, answer.given)
+            }
+            Err(said) => (said, Vec::new()),
         }
     }
 
@@ -200,7 +162,7 @@ impl Remote {
             }
             Lost::Late => (
                 format!("{plugin} did not answer within {timeout:?} [E0523] {place}"),
-                "raise run.timeout of the stage if it is only slow",
+                self.cradle.patience(),
             ),
             Lost::Garbage(garbage) => (
                 format!("{plugin} broke the contract [E0520]: its process sent {garbage} {place}"),
@@ -211,7 +173,7 @@ impl Remote {
                 "",
             ),
         };
-        line.process.end(Duration::ZERO);
+        line.end(Duration::ZERO);
         let next = self.cradle.died();
         call.log(Level::Error, &format!("{what}; {next}"));
         call.fail(Said {
@@ -222,24 +184,6 @@ impl Remote {
         GONE
     }
 
-    /// Has the process load the plugin and make the instance: the status, and what it gave.
-    pub fn greet(
-        &self,
-        call: &At,
-        timeout: Duration,
-        hello: Writer,
-        place: &dyn Fn() -> String,
-    ) -> (Status, Vec<u8>) {
-        match self.ask(call, timeout, HELLO, hello, place) {
-            Ok((answer, line)) => {
-                let said = sound(call, answer.status);
-                replay(call, answer.deeds, &line.made);
-                (said, answer.given)
-            }
-            Err(said) => (said, Vec::new()),
-        }
-    }
-
     /// A call without rows: its status, and what it gave.
     pub fn plain(
         &self,
@@ -247,11 +191,21 @@ impl Remote {
         op: Op,
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
-    ) -> (Status, Vec<u8>, Option<MutexGuard<'_, Line>>) {
-        let mut body = Writer::default();
-        body.u8(op as u8);
+    ) -> Spoken<'_> {
+        self.plain_on(self.line(), call, op, write, place)
+    }
+
+    pub fn plain_on<'a>(
+        &'a self,
+        line: MutexGuard<'a, Line>,
+        call: &At,
+        op: Op,
+        write: impl FnOnce(&mut Writer),
+        place: &dyn Fn() -> String,
+    ) -> Spoken<'a> {
+        let mut body = request(op);
         write(&mut body);
-        match self.ask(call, self.cradle.timeout, CALL, body, place) {
+        match self.ask(line, call, self.cradle.timeout, body, &[], place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, answer.deeds, &line.made);
@@ -273,8 +227,7 @@ impl Remote {
                 std::slice::from_raw_parts(batch.slides, batch.n_slides as usize),
             )
         };
-        let mut body = Writer::default();
-        body.u8(Op::Process as u8);
+        let mut body = request(Op::Process);
         body.u32(port);
         body.u8(u8::from(call.makes_rows()));
         body.list(rows, write_row);
@@ -285,16 +238,15 @@ impl Remote {
         // SAFETY: the caller's.
         let place = || unsafe { place(rows, slides) };
         // SAFETY: the caller's.
-        let lent = unsafe { self.lend(&mut line, &mut body, columns, rows.len()) };
-        if let Err(lost) = lent {
-            return self.lost(&mut line, call, self.cradle.timeout, lost, &place());
-        }
-        let asked = self.ask_on(line, call, self.cradle.timeout, CALL, body, &place);
-        match asked {
+        let copied = match unsafe { self.lend(&mut line, &mut body, columns, rows.len()) } {
+            Ok(copied) => copied,
+            Err(lost) => return self.lost(&mut line, call, self.cradle.timeout, lost, &place()),
+        };
+        match self.ask(line, call, self.cradle.timeout, body, &[], &place) {
             Ok((answer, mut line)) => {
                 if answer.kept {
-                    // The plugin still reads it.
-                    line.input = None;
+                    // SAFETY: the caller's.
+                    unsafe { line.keep(batch, copied) }
                 }
                 let said = sound(call, answer.status);
                 replay(call, answer.deeds, &line.made);
@@ -304,7 +256,8 @@ impl Remote {
         }
     }
 
-    /// Copies the columns to where the child can read them, and says where each row lies.
+    /// Says where each row of the columns lies for the child: where it is, if that is memory of both, else a copy. Whether any was
+    /// copied.
     ///
     /// # Safety
     /// Columns of a batch of the host's, of `n` rows.
@@ -314,9 +267,10 @@ impl Remote {
         body: &mut Writer,
         columns: &[Column],
         n: usize,
-    ) -> Result<(), Lost> {
-        let mut at = 0;
-        let mut copies: Vec<(*const u8, usize, usize)> = Vec::with_capacity(columns.len() * n);
+    ) -> Result<bool, Lost> {
+        let mut end = 0;
+        let mut copies: Vec<(&[u8], usize)> = Vec::new();
+        let arena = self.arena();
         body.u32(columns.len() as u32);
         for column in columns {
             // SAFETY: the caller's: of the host's own making.
@@ -344,34 +298,32 @@ impl Remote {
                     Some(bytes) => bytes,
                     None => lengths.get(row).map_or(0, |&n| n as usize) * column.dtype.bytes(),
                 };
-                body.u64(at as u64);
-                copies.push((from.cast_const().cast(), at, bytes));
-                at += bytes.next_multiple_of(ALIGN);
+                let from: &[u8] = match bytes {
+                    0 => &[],
+                    // SAFETY: the row has that many bytes, which stay as they are while the call lasts.
+                    _ => unsafe { std::slice::from_raw_parts(from.cast_const().cast(), bytes) },
+                };
+                match arena.and_then(|arena| arena.offset(from)) {
+                    Some(at) => write_lies(body, Lies::Shown(at)),
+                    None => {
+                        write_lies(body, Lies::Copied(end as u64));
+                        copies.push((from, end));
+                        end += bytes.next_multiple_of(ALIGN);
+                    }
+                }
             }
         }
-        let enough = |memory: &Memory| memory.mapping.len() >= at;
-        if !line.input.as_ref().is_some_and(enough) {
-            let len = at.next_power_of_two().max(INPUTS);
-            let memory = Memory::to_child(len).map_err(Lost::System)?;
-            let mut said = Writer::default();
-            said.u64(len as u64);
-            let until = Instant::now() + self.cradle.timeout;
-            let mut look = || ();
-            let (watch, sender, _) = line.process.parts();
-            let mut patience = Process::watched(watch, until, &mut look);
-            sender.send(INPUT, said, &[memory.file.as_fd()], &mut patience)?;
-            line.input = Some(memory);
+        if copies.is_empty() {
+            return Ok(false);
         }
-        let Some(memory) = &line.input else {
-            return Ok(());
-        };
-        for (from, at, bytes) in copies {
-            if let Some(to) = memory.mapping.at(at as u64, bytes) {
-                // SAFETY: the row has that many bytes, and so has the memory, which only the host writes.
-                unsafe { std::ptr::copy_nonoverlapping(from, to, bytes) }
+        let room = line.room(end, Instant::now() + self.cradle.timeout)?;
+        for (from, at) in copies {
+            if let Some(to) = room.at(at as u64, from.len()) {
+                // SAFETY: the memory has that many bytes there, and only the host writes it, and only here.
+                unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -381,34 +333,27 @@ impl Drop for Remote {
             return;
         }
         let call = Call::setup(self.who.clone());
-        let mut body = Writer::default();
-        body.u8(Op::Destroy as u8);
         let place = || "while its instance was destroyed".to_owned();
-        if let Ok((_, mut line)) = self.ask(&call, DESTROY, CALL, body, &place) {
-            line.process.end(Duration::from_secs(1));
+        let asked = self.ask(
+            self.line(),
+            &call,
+            DESTROY,
+            request(Op::Destroy),
+            &[],
+            &place,
+        );
+        if let Ok((_, mut line)) = asked {
+            line.end(Duration::from_secs(1));
         }
     }
 }
 
-/// A memory for what a child makes; `None` where it has had enough.
-fn give(bytes: u64, made: &mut Vec<Mapping>, all: &mut usize) -> Option<(usize, OwnedFd)> {
-    let bytes = usize::try_from(bytes).ok().filter(|&bytes| bytes > 0)?;
-    if made.len() >= PIECES {
-        return None;
-    }
-    let sum = all.checked_add(bytes).filter(|&sum| sum <= MOST)?;
-    let Memory { mapping, file } = Memory::to_host(bytes).ok()?;
-    *all = sum;
-    made.push(mapping);
-    Some((bytes, file))
-}
-
 /// A status as it may leave a stand-in: it leaves no call pending.
 fn sound(call: &At, said: Status) -> Status {
-    if said == status::PENDING || said == GONE {
-        return call.breach(format!("it ended a call with {said}, which ends none"));
+    match ends(said) {
+        true => said,
+        false => call.breach(format!("it ended a call with {said}, which ends none")),
     }
-    said
 }
 
 /// As "at slide `a`, tiles (0, 0) to (512, 256)".

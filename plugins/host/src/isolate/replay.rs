@@ -1,8 +1,9 @@
 //! What a plugin did in its process, done over again here with the functions that a plugin of this process would call.
 
 use crate::call::At;
+use crate::isolate::answer::{Deed, Spot};
 use crate::isolate::memory::Mapping;
-use crate::isolate::message::{Deed, Spot, row_bytes};
+use crate::isolate::message::row_bytes;
 use crate::offer::HOST;
 use weir_abi::Str;
 use weir_abi::column::Batch;

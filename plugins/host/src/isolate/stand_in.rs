@@ -6,6 +6,7 @@ use crate::isolate::remote::{Remote, id};
 use crate::isolate::wire::{Garbage, Reader, Writer};
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use weir_abi::column::Batch;
 use weir_abi::row::{Row, Slide};
 use weir_abi::stage::{Stage, Step};
@@ -38,8 +39,19 @@ struct Opened {
     /// Its number in the process.
     number: u64,
     id: String,
+    /// A function of it did, so its state may be anything: it is not closed.
+    panicked: AtomicBool,
     /// The texts that `open` handed over.
     _about: Option<OwnSlide>,
+}
+
+impl Opened {
+    /// Notes a status that its functions return.
+    fn heard(&self, said: Status) {
+        if said == status::PANIC {
+            self.panicked.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// # Safety
@@ -193,6 +205,7 @@ unsafe extern "C" fn open(
             remote: me,
             number,
             id,
+            panicked: AtomicBool::new(false),
             _about: about,
         };
         // SAFETY: a place for a pointer, the caller's.
@@ -214,6 +227,7 @@ unsafe extern "C" fn next(handle: *mut c_void, of: *mut weir_abi::Call, out: *mu
     let place = || format!("at slide `{}`", slide.id);
     let write = |out: &mut Writer| out.u64(slide.number);
     let (said, given, _) = slide.remote.plain(&call, Op::Next, write, &place);
+    slide.heard(said);
     let mut given = Reader(&given);
     let mut read = || {
         Ok::<_, Garbage>(Step {
@@ -250,6 +264,7 @@ unsafe extern "C" fn read(
         out.u64(len as u64);
     };
     let (said, given, line) = slide.remote.plain(&call, Op::Read, write, &place);
+    slide.heard(said);
     if said != status::OK {
         return said;
     }
@@ -274,7 +289,7 @@ unsafe extern "C" fn read(
 unsafe extern "C" fn close(handle: *mut c_void) {
     // SAFETY: `open` made it, and nobody uses it any more.
     let slide = unsafe { Box::from_raw(handle.cast::<Opened>()) };
-    if slide.remote.is_gone() {
+    if slide.remote.is_gone() || slide.panicked.load(Ordering::SeqCst) {
         return;
     }
     let call = Call::setup(slide.remote.who.clone());

@@ -12,7 +12,7 @@ use weir_plugin_host::{
     Admitted, Ask, Counters, Described, Isolated, Loaded, Log, Plugins, Policy, Program, stage_type,
 };
 use weir_record::{
-    Body, Budget, Feature, Key, Skip, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId,
+    Body, Budget, Feature, Key, Skip, Slab, SlabBuf, SlideId, SlideInfo, SlideKey, TileBuf, TileId,
 };
 use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, Work};
 
@@ -59,6 +59,8 @@ pub struct Made {
     pub lines: Lines,
     pub counters: Counters,
     pub stop: weir_runtime::Stop,
+    pub budget: Budget,
+    pub slab: Slab,
 }
 
 /// How a stage is made.
@@ -68,6 +70,8 @@ pub struct Way {
     pub timeout: Duration,
     pub out: PathBuf,
     pub program: Program,
+    /// Of a tile, px.
+    pub side: u32,
 }
 
 pub fn way(isolated: bool) -> Way {
@@ -76,15 +80,19 @@ pub fn way(isolated: bool) -> Way {
         timeout: Duration::from_secs(20),
         out: std::env::temp_dir(),
         program: program(),
+        side: SIDE,
     }
 }
+
+/// Of a tile that is so small that it is always copied, px.
+const SIDE: u32 = 8;
 
 pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
     let schemas = Described::read(built()).unwrap().schemas();
     let schema: &'static Schema = schemas.iter().find(|schema| schema.name == id).unwrap();
     let shapes = schema.outs.iter().map(|port| match port.kind {
         Kind::Features => vec![3],
-        Kind::Pixels => vec![8, 8, 3],
+        Kind::Pixels => vec![way.side.into(), way.side.into(), 3],
         _ => vec![],
     });
     let node = Node {
@@ -127,6 +135,10 @@ pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
     let (counters, stop) = (plugins.counters.clone(), plugins.stop.clone());
     let shared = Shared::default();
     let budget = Budget::new(1 << 30);
+    let slab = match way.isolated {
+        true => Slab::shared_within(&budget),
+        false => Slab::within(&budget),
+    };
     shared
         .get_or_try("", || Ok::<_, StageError>(plugins))
         .unwrap();
@@ -135,7 +147,7 @@ pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
         node: &node,
         shared: &shared,
         budget: &budget,
-        slab: &Slab::within(&budget),
+        slab: &slab,
     };
     let prepared = (stage_type(schema).prepare)(&prepare)?;
     Ok(Made {
@@ -143,6 +155,8 @@ pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
         lines,
         counters,
         stop,
+        budget,
+        slab,
     })
 }
 
@@ -173,14 +187,30 @@ pub type Row = (Key, Body, Arc<SlideInfo>);
 
 /// Tile `i` of a slide; the one whose first byte is 13 is where the plugin sins.
 pub fn tile(slide: u64, i: i64, first: u8) -> Row {
-    let pixels = (0..192).map(|b| if b == 0 { first } else { (b * 7 + i * 3) as u8 });
-    let data: Vec<u8> = pixels.collect();
+    placed(
+        slide,
+        i,
+        first,
+        SIDE,
+        vec![0; TileBuf::bytes(SIDE, SIDE)].into(),
+    )
+}
+
+/// The same, `side` px wide and high, in `data`.
+pub fn placed(slide: u64, i: i64, first: u8, side: u32, mut data: SlabBuf) -> Row {
+    for (b, byte) in data.iter_mut().enumerate() {
+        *byte = if b == 0 {
+            first
+        } else {
+            (b as i64 * 7 + i * 3) as u8
+        };
+    }
     let key = Key {
         slide: SlideId::new(0, slide),
         tile: TileId::new(0, 0, i * 8, 0).unwrap(),
         rev: 0,
     };
-    let tile = TileBuf::new(8, 8, data.into(), None).unwrap();
+    let tile = TileBuf::new(side, side, data, None).unwrap();
     let id = ["a", "b", "c", "d"][slide as usize];
     (key, Body::Pixels(Arc::new(tile)), info(id))
 }
@@ -189,6 +219,17 @@ pub fn tile(slide: u64, i: i64, first: u8) -> Row {
 pub fn tiles() -> Vec<Row> {
     (0..16)
         .map(|i| tile(u64::from(i >= 8), i, if i == 5 { 13 } else { 40 }))
+        .collect()
+}
+
+/// The same in buffers of a slab, `side` px wide and high.
+pub fn tiles_in(slab: &Slab, side: u32) -> Vec<Row> {
+    (0..16)
+        .map(|i| {
+            let data = slab.take(TileBuf::bytes(side, side));
+            let first = if i == 5 { 13 } else { 40 };
+            placed(u64::from(i >= 8), i, first, side, data)
+        })
         .collect()
 }
 

@@ -29,7 +29,8 @@ WEIR_MANIFEST(
     "{ \"id\": \"sins.write\", \"summary\": \"Counts features\", \"rows\": \"sink\","
     "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ], " HOW " },"
     "{ \"id\": \"sins.source\", \"summary\": \"Gives tiles\", \"rows\": \"source\","
-    "  \"out\": [ { \"name\": \"tiles\", \"kind\": \"pixels\", \"shape\": [8, 8, 3], \"mpp\": 0.5 } ], " HOW " } ] }");
+    "  \"out\": [ { \"name\": \"tiles\", \"kind\": \"pixels\", \"shape\": [8, 8, 3], \"mpp\": 0.5 } ], " HOW " } ],"
+    "\"readers\": [ { \"id\": \"sins\", \"summary\": \"Makes pixels up\", \"extensions\": [\"sin\"] } ] }");
 
 static const weir_host *host;
 typedef struct { char how[32]; uint64_t slide; double sums[64][3]; uint64_t seen; weir_batch *kept; } self_t;
@@ -78,6 +79,13 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
       memset(junk, 0xfe, sizeof junk);
       if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, junk, sizeof junk) < 0) perror("junk");
     }
+  if (is(me, "late"))
+    for (int fd = 3; fd < 64; fd++) {
+      /* An answer to the first call, "done, nothing made", sent again. */
+      struct stat about;
+      uint32_t words[10] = { 29, 16, 1 };
+      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 29) < 0) perror("late");
+    }
   if (is(me, "close"))
     for (int fd = 3; fd < 64; fd++) close(fd);
   if (is(me, "fork"))
@@ -99,6 +107,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
     if (marked(in, i)) {
       sins(me, call, NULL, 0, in->columns[0].rows[i]);
       if (is(me, "status")) return 77;
+      if (is(me, "heap")) for (int n = 0; n < 1 << 20; n++) if (!malloc(1 << 30)) return WEIR_E_MEMORY;
       if (is(me, "until-stopped")) { while (!host->cancelled(call)) usleep(1000); return WEIR_E_CANCELLED; }
       if (is(me, "gone")) return INT32_MIN;
       if (is(me, "pending")) return WEIR_PENDING;
@@ -215,11 +224,11 @@ static weir_status noted(void *self, weir_call *call, const weir_slide *slide, u
 
 static void forget(void *self, uint64_t slide) { memset(((self_t *)self)->sums[slide & 63], 0, sizeof(double[3])); }
 
-typedef struct { self_t *me; int at; uint64_t i; } opened_t;
+typedef struct { self_t *me; int at, panicked; uint64_t i; char closed[512]; } opened_t;
 static weir_status listed(void *self, weir_call *call, uint64_t i, weir_slide *out) {
-  static char id[8];
-  (void)self, (void)call;
-  if (i >= 3) return WEIR_END;
+  static _Thread_local char id[16];
+  (void)call;
+  if (i >= 3 && !is(self, "endless")) return WEIR_END;
   snprintf(id, sizeof id, "s%d", (int)i);
   out->id = (weir_str){ id, strlen(id) };
   out->path = (weir_str){ "none", 4 };
@@ -234,11 +243,17 @@ static weir_status opened(void *self, weir_call *call, uint64_t i, void *key, we
   out->mpp_x = out->mpp_y = 0.5;
   out->tiles = 4;
   *slide = it;
+  if (is(it->me, "breach") && i == 1) {
+    weir_str folder = host->folder(call);
+    snprintf(it->closed, sizeof it->closed, "%.*s/closed", (int)folder.len, folder.ptr);
+    host->skip(call, 0, (weir_str){ "no", 2 });
+  }
   return WEIR_OK;
 }
 static weir_status next(void *slide, weir_call *call, weir_step *out) {
   opened_t *it = slide;
   (void)call;
+  if (it->panicked) abort();
   if (it->at == 4) return WEIR_END;
   out->kind = WEIR_STEP_TILE;
   out->x = 8 * it->at++;
@@ -248,11 +263,83 @@ static weir_status next(void *slide, weir_call *call, weir_step *out) {
 }
 static weir_status fill(void *slide, weir_call *call, const weir_row *row, void *into, size_t len) {
   opened_t *it = slide;
+  if (it->panicked) abort();
+  if (it->i == 1 && row->x == 16 && is(it->me, "panic")) {
+    it->panicked = 1;
+    return WEIR_E_PANIC;
+  }
   if (it->i == 1 && row->x == 16) sins(it->me, call, into, len, into);
   memset(into, (int)(row->x + 5 * (int64_t)it->i), len);
   return WEIR_OK;
 }
-static void shut(void *slide) { free(slide); }
+static void shut(void *slide) {
+  opened_t *it = slide;
+  if (it->panicked) abort();
+  if (it->closed[0]) fclose(fopen(it->closed, "w"));
+  free(it);
+}
+
+/* A slide reader: pixels by their place. It sins where (20, 10) of level 0 is read, as the slide's second word says. */
+typedef struct { char how[32], path[400]; int panicked; weir_level levels[2]; weir_picture picture; weir_property key; weir_facts facts; } file_t;
+
+static int32_t sniff(weir_str path, const uint8_t *head, size_t len) {
+  (void)path;
+  return len >= 4 && memcmp(head, "SINS", 4) == 0 ? 100 : 0;
+}
+static weir_status open_file(const weir_host *h, weir_call *call, weir_str path, void **out) {
+  file_t *it = calloc(1, sizeof *it);
+  snprintf(it->path, sizeof it->path, "%.*s", (int)path.len, path.ptr);
+  FILE *file = fopen(it->path, "r");
+  if (!file || fscanf(file, "SINS %31s", it->how) < 1) it->how[0] = 0;
+  if (file) fclose(file);
+  if (strcmp(it->how, "die-in-open") == 0) abort();
+  if (strcmp(it->how, "breach") == 0) h->skip(call, 0, (weir_str){ "no", 2 });
+  if (strcmp(it->how, "foreign") == 0) { free(it); return WEIR_E_UNSUPPORTED; }
+  *out = it;
+  return WEIR_OK;
+}
+static weir_status info(void *handle, weir_call *call, const weir_facts **out) {
+  file_t *it = handle;
+  (void)call;
+  it->levels[0] = (weir_level){ 64, 48, 1.0, 16, 16 };
+  it->levels[1] = (weir_level){ 32, 24, 2.0, 16, 16 };
+  it->picture = (weir_picture){ { "label", 5 }, 3, 2 };
+  it->key = (weir_property){ { "sins.key", 8 }, { "value", 5 } };
+  it->facts = (weir_facts){ sizeof it->facts, WEIR_MPP_VENDOR, { "sin", 3 }, { "nobody", 6 }, 0.5, 0.5, it->levels, &it->picture, &it->key, 2, 1, 1, 0 };
+  *out = &it->facts;
+  return WEIR_OK;
+}
+static weir_status read_region(void *handle, weir_call *call, uint32_t level, int64_t x, int64_t y, uint32_t width, uint32_t height, uint8_t *into, size_t pitch) {
+  file_t *it = handle;
+  self_t me = { 0 };
+  memcpy(me.how, it->how, sizeof me.how);
+  if (it->panicked) abort();
+  if (level == 0 && x <= 20 && 20 < x + width && y <= 10 && 10 < y + height) {
+    if (is(&me, "panic")) { it->panicked = 1; return WEIR_E_PANIC; }
+    if (is(&me, "fail")) return WEIR_E_FAIL;
+    sins(&me, call, into, pitch * height, into);
+  }
+  for (uint32_t r = 0; r < height; r++)
+    for (uint32_t c = 0; c < width; c++)
+      for (int k = 0; k < 3; k++) into[r * pitch + 3 * c + k] = (uint8_t)((x + c) * 3 + (y + r) * 5 + level * 7 + k);
+  return WEIR_OK;
+}
+static weir_status picture(void *handle, weir_call *call, uint32_t i, uint8_t *into, size_t pitch) {
+  (void)handle, (void)call, (void)pitch;
+  memset(into, 9 + (int)i, 18);
+  return WEIR_OK;
+}
+static void close_file(void *handle) {
+  file_t *it = handle;
+  if (it->panicked) abort();
+  if (strcmp(it->how, "breach") == 0) {
+    strcat(it->path, ".closed");
+    fclose(fopen(it->path, "w"));
+  }
+  free(it);
+}
+static const weir_reader reader = { sizeof reader, WEIR_READER_PARALLEL, "sins", sniff, open_file, info, read_region, picture, close_file };
+static const weir_reader *const readers[] = { &reader };
 
 #define EVERY sizeof(weir_stage), 0
 static const weir_stage pass_stage = { sizeof(weir_stage), WEIR_STAGE_PARALLEL, "sins.pass", create, destroy, NULL, NULL, pass, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
@@ -262,7 +349,7 @@ static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL
 static const weir_stage write_stage = { EVERY, "sins.write", create, destroy, NULL, NULL, add, take, noted, forget, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage source_stage = { EVERY, "sins.source", create, destroy, NULL, NULL, NULL, NULL, NULL, NULL, NULL, listed, opened, next, fill, shut };
 static const weir_stage *const stages[] = { &pass_stage, &invert_stage, &mean_stage, &pool_stage, &write_stage, &source_stage };
-static const weir_plugin plugin = { .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = stages, .n_stages = 6 };
+static const weir_plugin plugin = { .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = stages, .n_stages = 6, .readers = readers, .n_readers = 1 };
 WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   (void)call;
   host = h;

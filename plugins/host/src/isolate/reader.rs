@@ -1,0 +1,359 @@
+//! A plugin's slide reader whose code is in processes of its own.
+//!
+//! A process reads one region at a time, so a reader has as many of them as there are processors, and opens each handle in the one
+//! that has the fewest. When one ends, the read that ended it fails, with how and where; every other handle that it had is opened
+//! again, in another, by the next read from it.
+
+use crate::call::{Call, CallError, GONE, Who};
+use crate::isolate::Isolated;
+use crate::isolate::cradle::Cradle;
+use crate::isolate::found::read_found;
+use crate::isolate::line::Line;
+use crate::isolate::message::Op;
+use crate::isolate::remote::Remote;
+use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::log::Level;
+use crate::manifest;
+use crate::reader::{absolute, broken, error};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use weir_abi::reader::SPOILS;
+use weir_abi::status;
+use weir_slide::leveled::{Found, Handle, Handles, LeveledSlide};
+use weir_slide::{OpenOptions, Opener, SlideError, SlideReader};
+
+/// A reader.
+pub(crate) struct IsolatedReader {
+    about: manifest::Reader,
+    house: Arc<House>,
+}
+
+/// The processes of a reader.
+struct House {
+    cradle: Arc<Cradle>,
+    who: Arc<Who>,
+    processes: Mutex<Vec<Arc<Remote>>>,
+    /// No more of them.
+    most: usize,
+    /// Of its table; known once a process was started.
+    flags: AtomicU32,
+}
+
+impl IsolatedReader {
+    pub fn new(isolated: &Isolated, about: &manifest::Reader, who: Arc<Who>) -> IsolatedReader {
+        let cradle = Cradle::of_reader(isolated, &about.id, isolated.reader_timeout);
+        IsolatedReader {
+            about: about.clone(),
+            house: Arc::new(House {
+                cradle: Arc::new(cradle),
+                who,
+                processes: Mutex::default(),
+                most: std::thread::available_parallelism().map_or(1, usize::from),
+                flags: AtomicU32::new(0),
+            }),
+        }
+    }
+}
+
+impl House {
+    /// A process that lives: the one with the fewest open handles. `free`: rather a new one than one that has any.
+    fn process(&self, free: bool) -> Result<Arc<Remote>, CallError> {
+        let mut processes = self
+            .processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        processes.retain(|process| !process.is_gone());
+        // Each handle holds its process.
+        let fewest = processes
+            .iter()
+            .min_by_key(|process| Arc::strong_count(process));
+        if let Some(fewest) = fewest
+            && (!free || Arc::strong_count(fewest) == 1 || processes.len() >= self.most)
+        {
+            return Ok(fewest.clone());
+        }
+        let (process, flags) = self.cradle.start_reader(&self.who)?;
+        self.flags.store(flags, Ordering::SeqCst);
+        processes.push(process.clone());
+        Ok(process)
+    }
+}
+
+impl Opener for IsolatedReader {
+    fn id(&self) -> &str {
+        &self.about.id
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.about.extensions
+    }
+
+    fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
+        let call = Call::setup(self.house.who.clone());
+        let process = self.house.process(false);
+        let process = process.map_err(|error| call.log(Level::Error, &error.said.what));
+        let (Some(shown), Ok(process)) = (path.to_str(), process) else {
+            return 0;
+        };
+        let write = |out: &mut Writer| {
+            out.text(shown);
+            out.bytes(head);
+        };
+        let place = || format!("while it looked at {shown}");
+        let (said, given, _line) = process.plain(&call, Op::Sniff, write, &place);
+        match said {
+            status::OK => Reader(&given).i32().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
+        let handles = Arc::new(IsolatedSlide {
+            house: self.house.clone(),
+            shown: path.display().to_string(),
+            path: absolute(path)?,
+        });
+        Ok(Arc::new(LeveledSlide::open(
+            &self.about.id,
+            path,
+            options,
+            handles,
+        )?))
+    }
+}
+
+/// A slide of the reader.
+#[derive(Clone)]
+struct IsolatedSlide {
+    house: Arc<House>,
+    /// As the user named it.
+    shown: String,
+    path: String,
+}
+
+impl IsolatedSlide {
+    fn error(&self, said: CallError) -> SlideError {
+        error(&self.shown, said)
+    }
+
+    fn broken(&self, what: &str) -> SlideError {
+        broken(&self.house.who, &self.shown, what)
+    }
+
+    /// Opens the slide in a process.
+    fn opened(&self) -> Result<Opened, SlideError> {
+        let call = Call::setup(self.house.who.clone());
+        let place = || format!("while {} was opened", self.shown);
+        let (remote, said, given) = loop {
+            let process = self.house.process(true);
+            let remote = process.map_err(|said| self.error(said))?;
+            let line = remote.line();
+            if remote.is_gone() {
+                // Another handle's read ended it while this one waited.
+                continue;
+            }
+            let write = |out: &mut Writer| out.text(&self.path);
+            let (said, given, line) = remote.plain_on(line, &call, Op::OpenFile, write, &place);
+            drop(line);
+            break (remote, said, given);
+        };
+        // Also where the call broke a rule: then it is closed.
+        let opened = match (said, Reader(&given).u64()) {
+            (status::OK, Ok(number)) => Some(Opened {
+                remote,
+                number,
+                panicked: false,
+            }),
+            _ => None,
+        };
+        call.end(said).map_err(|said| self.error(said))?;
+        opened.ok_or_else(|| self.broken("its process opened nothing"))
+    }
+}
+
+impl Handles for IsolatedSlide {
+    fn open(&self) -> Result<Arc<dyn Handle>, SlideError> {
+        Ok(Arc::new(IsolatedHandle {
+            of: self.clone(),
+            opened: Mutex::new(Some(self.opened()?)),
+        }))
+    }
+
+    fn parallel(&self) -> bool {
+        // A process does one thing at a time.
+        false
+    }
+
+    fn spoils(&self) -> bool {
+        self.house.flags.load(Ordering::SeqCst) & SPOILS != 0
+    }
+}
+
+/// An open file in a process.
+struct Opened {
+    remote: Arc<Remote>,
+    number: u64,
+    /// A function of it did, so its state may be anything: it is used no more, and not closed either.
+    panicked: bool,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.remote.is_gone() || self.panicked {
+            return;
+        }
+        let call = Call::setup(self.remote.who.clone());
+        let place = || "while a file was closed".to_owned();
+        let write = |out: &mut Writer| out.u64(self.number);
+        self.remote.plain(&call, Op::CloseFile, write, &place);
+    }
+}
+
+/// A handle: the slide, opened in a process, and again in another when that one is gone.
+struct IsolatedHandle {
+    of: IsolatedSlide,
+    opened: Mutex<Option<Opened>>,
+}
+
+impl IsolatedHandle {
+    /// A call, whose answer `take` gets, with the line as it must stay while it is read.
+    fn ask<T>(
+        &self,
+        op: Op,
+        write: &dyn Fn(&mut Writer),
+        place: &dyn Fn() -> String,
+        take: impl FnOnce(&[u8], &Line) -> Result<T, Garbage>,
+    ) -> Result<T, SlideError> {
+        let mut own = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let opened = match own.take() {
+                Some(opened) if !opened.remote.is_gone() => opened,
+                _ => self.of.opened()?,
+            };
+            let opened = own.insert(opened);
+            let (remote, number) = (opened.remote.clone(), opened.number);
+            let line: MutexGuard<Line> = remote.line();
+            if remote.is_gone() {
+                // Another handle's read ended it while this one waited.
+                continue;
+            }
+            let call = Call::setup(remote.who.clone());
+            let write = |out: &mut Writer| {
+                out.u64(number);
+                write(out);
+            };
+            let (said, given, line) = remote.plain_on(line, &call, op, write, place);
+            let taken = line.as_ref().map(|line| match said {
+                status::OK => Some(take(&given, line)),
+                _ => None,
+            });
+            drop(line);
+            match said {
+                status::PANIC => {
+                    if let Some(mut opened) = own.take() {
+                        opened.panicked = true;
+                    }
+                }
+                GONE => drop(own.take()),
+                _ => {}
+            }
+            call.end(said).map_err(|said| self.of.error(said))?;
+            return match taken.flatten() {
+                Some(Ok(taken)) => Ok(taken),
+                Some(Err(garbage)) => {
+                    Err(self.of.broken(&format!("its process sent {}", garbage.0)))
+                }
+                None => Err(self.of.broken("its process gave nothing")),
+            };
+        }
+    }
+
+    /// Pixels that the process made, row by row to `into`.
+    fn pixels(
+        &self,
+        op: Op,
+        write: &dyn Fn(&mut Writer),
+        place: &dyn Fn() -> String,
+        (width, height): (u32, u32),
+        (into, pitch): (&mut [u8], usize),
+    ) -> Result<(), SlideError> {
+        let row = width as usize * 3;
+        let bytes = row * height as usize;
+        self.ask(op, write, place, |given, line| {
+            let mut given = Reader(given);
+            let (memory, at) = (given.u32()? as usize, given.u64()?);
+            let from = line
+                .made
+                .get(memory)
+                .and_then(|memory| memory.at(at, bytes));
+            let from = from.ok_or(Garbage("memory that is no region"))?;
+            if bytes == 0 {
+                return Ok(());
+            }
+            for (number, to) in into.chunks_mut(pitch).take(height as usize).enumerate() {
+                // SAFETY: `bytes` bytes of a mapping that nobody can shrink, and `to` has a whole row. The child may still write
+                // there: then the copy holds some of each.
+                unsafe {
+                    let from = from.add(number * row).cast_const();
+                    std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), row);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Handle for IsolatedHandle {
+    fn found(&self) -> Result<Found, SlideError> {
+        let place = || format!("while it described {}", self.of.shown);
+        self.ask(Op::Info, &|_| (), &place, |given, _| {
+            read_found(&mut Reader(given))
+        })
+    }
+
+    fn read_region(
+        &self,
+        level: u32,
+        (x, y): (u32, u32),
+        (width, height): (u32, u32),
+        into: &mut [u8],
+        pitch: usize,
+    ) -> Result<(), SlideError> {
+        let row = width as usize * 3;
+        let room = (height as usize).saturating_sub(1) * pitch + row;
+        assert!(pitch >= row && into.len() >= room, "room for the region");
+        let write = |out: &mut Writer| {
+            out.u32(level);
+            out.i64(x.into());
+            out.i64(y.into());
+            out.u32(width);
+            out.u32(height);
+        };
+        let place = || {
+            let path = &self.of.shown;
+            format!("at {path}, level {level}, {width} x {height} px from ({x}, {y})")
+        };
+        self.pixels(Op::Region, &write, &place, (width, height), (into, pitch))
+    }
+
+    fn picture(
+        &self,
+        index: usize,
+        (width, height): (u32, u32),
+        into: &mut [u8],
+    ) -> Result<(), SlideError> {
+        let pitch = width as usize * 3;
+        assert!(
+            into.len() >= pitch * height as usize,
+            "room for the picture"
+        );
+        let write = |out: &mut Writer| {
+            out.u32(index as u32);
+            out.u32(width);
+            out.u32(height);
+        };
+        let place = || format!("at picture {index} of {}", self.of.shown);
+        self.pixels(Op::Picture, &write, &place, (width, height), (into, pitch))
+    }
+}

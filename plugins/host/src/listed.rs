@@ -1,0 +1,120 @@
+//! A source's list of slides.
+
+use crate::call::Task;
+use crate::instance::Pool;
+use weir_abi::{Str, row, status};
+use weir_runtime::stage::StageError;
+
+/// No source lists more slides, nor more bytes of what it says of them: one that never ends must not fill the memory.
+const SLIDES: u64 = 1 << 20;
+const TEXTS: usize = 256 << 20;
+
+/// A slide as its source describes it; the texts are copies.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listed {
+    pub id: String,
+    pub path: String,
+    pub patient: Option<String>,
+    pub label: Option<String>,
+    pub split: Option<String>,
+    pub width: i64,
+    pub height: i64,
+    pub mpp: f64,
+    pub tiles: u64,
+    pub footprint: f64,
+    pub tile_mpp: f64,
+    pub tile_px: u32,
+}
+
+impl Listed {
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        let optional = [&self.patient, &self.label, &self.split];
+        let optional = optional.into_iter().flatten();
+        self.id.len() + self.path.len() + optional.map(String::len).sum::<usize>()
+    }
+
+    /// # Safety
+    /// The texts are readable.
+    pub unsafe fn of(slide: &row::Slide) -> Listed {
+        // SAFETY: the caller's.
+        let text = |of: Str| String::from_utf8_lossy(unsafe { of.bytes() }).into_owned();
+        let optional = |of: Str| Some(text(of)).filter(|text| !text.is_empty());
+        Listed {
+            id: text(slide.id),
+            path: text(slide.path),
+            patient: optional(slide.patient),
+            label: optional(slide.label),
+            split: optional(slide.split),
+            width: slide.width,
+            height: slide.height,
+            mpp: slide.mpp_x,
+            tiles: slide.tiles,
+            footprint: slide.tile_footprint,
+            tile_mpp: slide.tile_mpp,
+            tile_px: slide.tile_px,
+        }
+    }
+}
+
+pub(crate) fn empty() -> row::Slide {
+    row::Slide {
+        struct_size: size_of::<row::Slide>() as u32,
+        ..row::Slide::default()
+    }
+}
+
+/// Asks a source for its slides: each with its number there, in the order of their ids.
+///
+/// # Errors
+/// What the plugin says, and when it breaks the contract: a slide without an id, two of one id, a list that does not end.
+pub(crate) fn all(pool: &Pool) -> Result<Vec<(u64, Listed)>, StageError> {
+    let mut found = Vec::new();
+    let mut texts = 0;
+    for number in 0.. {
+        let mut out = empty();
+        let mut ended = false;
+        pool.call(Task::Setup, |stage, me, call| {
+            let said = match stage.slide {
+                // SAFETY: as the header says; `out` is a place for a slide.
+                Some(slide) => unsafe { slide(me, call, number, &mut out) },
+                None => status::UNSUPPORTED,
+            };
+            ended = said == status::END;
+            if ended { status::OK } else { said }
+        })?;
+        if ended {
+            break;
+        }
+        // SAFETY: the plugin's texts live until its next call, and the instance is not called meanwhile.
+        let listed = unsafe { Listed::of(&out) };
+        texts += listed.bytes();
+        if number >= SLIDES || texts > TEXTS {
+            return Err(StageError::new(
+                format!(
+                    "{} broke the contract [E0520]: its list of slides does not end: {} slides, {texts} bytes of text",
+                    pool.who.plugin,
+                    number + 1
+                ),
+                format!(
+                    "a source has at most {SLIDES} slides: split the run, or report it to the plugin's author"
+                ),
+            ));
+        }
+        if listed.id.is_empty() {
+            return Err(StageError::new(
+                format!("{}: slide {number} has no id", pool.who.plugin),
+                "this is a fault of the plugin: please report it to its author",
+            ));
+        }
+        found.push((number, listed));
+    }
+    found.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+    if let Some(pair) = found.windows(2).find(|pair| pair[0].1.id == pair[1].1.id) {
+        return Err(StageError::new(
+            format!("two slides have the id `{}`", pair[0].1.id),
+            "ids are unique in a run: rename one of the inputs",
+        ));
+    }
+    Ok(found)
+}

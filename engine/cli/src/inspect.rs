@@ -73,8 +73,8 @@ fn with_plugins(
         return Err(declined);
     }
     let mut plugins = Plugins::default();
-    // Which file has a reader of that id.
-    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    // Ids of readers, and whose they are.
+    let mut asked: BTreeMap<String, PathBuf> = BTreeMap::new();
     for listed in catalogue::list(catalogue.folders()).into_iter().flatten() {
         let (Ok(admitted), None) = (listed.plugin, listed.shadowed_by) else {
             continue;
@@ -82,12 +82,9 @@ fn with_plugins(
         if admitted.manifest().readers.is_empty() {
             continue;
         }
-        let readers = &admitted.manifest().readers;
-        let known = readers.iter().find_map(|reader| {
-            let other = files.get(&reader.id)?;
-            Some((&reader.id, other.as_path()))
-        });
-        if let Some((id, other)) = known {
+        let readers = admitted.manifest().readers.clone();
+        let mut ids = readers.iter().map(|reader| &reader.id);
+        if let Some((id, other)) = ids.find_map(|id| Some((id, asked.get(id)?))) {
             let what = format!(
                 "[E0524] {}: it has a slide reader `{id}`, and {} has one too",
                 listed.path.display(),
@@ -96,12 +93,6 @@ fn with_plugins(
             manner.warning(&what, "this one is not asked");
             continue;
         }
-        let kept = readers
-            .iter()
-            .filter_map(|reader| Some((reader.id.clone(), reader.cache.clone()?)));
-        caches.extend(kept);
-        let ids = readers.iter().map(|reader| reader.id.clone());
-        files.extend(ids.map(|id| (id, listed.path.clone())));
         let loaded = match catalogue.rules().isolate {
             true => Isolated::new(Arc::new(admitted), Program::default()).and_then(|isolated| {
                 isolated.loaded()?;
@@ -111,7 +102,12 @@ fn with_plugins(
             false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
         };
         match loaded {
-            Ok(()) => {}
+            Ok(()) => {
+                for reader in readers {
+                    caches.extend(reader.cache.map(|cache| (reader.id.clone(), cache)));
+                    asked.insert(reader.id, listed.path.clone());
+                }
+            }
             Err(refusal) => manner.warning(&refusal.to_string(), ""),
         }
     }

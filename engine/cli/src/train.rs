@@ -36,7 +36,14 @@ pub fn train(arguments: &args::Train, manner: &Manner, out: &mut dyn Write) -> D
         plugins: plugins
             .loaded
             .iter()
-            .map(|loaded| (loaded.manifest().name.clone(), loaded.sha256().to_owned()))
+            .map(|loaded| (loaded.manifest(), loaded.sha256()))
+            .chain(
+                plugins
+                    .isolated
+                    .iter()
+                    .map(|isolated| (isolated.manifest(), isolated.sha256())),
+            )
+            .map(|(manifest, sha256)| (manifest.name.clone(), sha256.to_owned()))
             .collect(),
     };
     let since = Instant::now();

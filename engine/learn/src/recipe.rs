@@ -62,6 +62,8 @@ pub struct PluginRecipe {
     pub version: Option<String>,
     /// SHA-256 of the file.
     pub sha256: Option<String>,
+    /// Whether it runs in a process of its own.
+    pub isolate: bool,
 }
 
 /// `[model]`.

@@ -39,19 +39,16 @@ pub fn load_some(
     };
     let mut types = weir_stages::types().to_vec();
     let mut refused = Vec::new();
+    let all = plan.plugins.iter().filter(|plugin| wanted(plugin));
     // Processes are started first and load their plugins beside each other.
     let mut apart = BTreeMap::new();
-    for plugin in plan
-        .plugins
-        .iter()
-        .filter(|plugin| plugin.isolate && wanted(plugin))
-    {
+    for plugin in all.clone().filter(|plugin| plugin.isolate) {
         if let Some(admitted) = catalogue.admitted(plugin) {
             let isolated = Isolated::new(admitted, Program::default());
             apart.insert(&plugin.name, isolated);
         }
     }
-    for plugin in plan.plugins.iter().filter(|plugin| wanted(plugin)) {
+    for plugin in all {
         let Some(admitted) = catalogue.admitted(plugin) else {
             return Err(Refusal::internal(format!(
                 "plugin `{}` was checked and is not there",

@@ -2,10 +2,17 @@
 
 use super::load;
 use crate::message::{Manner, Refusal};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use weir_learn::Recipe;
-use weir_pipeline::{PluginAsk, PluginRefusal, Plugins as _};
-use weir_plugin_host::{Loaded, Plugins};
+use weir_learn::recipe::PluginRecipe;
+use weir_pipeline::{Plugin, PluginAsk, Plugins as _};
+use weir_plugin_host::{Admitted, Catalogue, Isolated, Loaded, Plugins, Program};
 use weir_runtime::Stop;
+
+/// Why a plugin is not used: code, what is wrong, what to do.
+type Fault = (&'static str, String, String);
 
 /// Loads the recipe's plugins, as a pipeline's are; what cannot be used is told at its table's place.
 pub fn readers(recipe: &Recipe, stop: &Stop, manner: &Manner) -> Result<Plugins, Refusal> {
@@ -18,71 +25,81 @@ pub fn readers(recipe: &Recipe, stop: &Stop, manner: &Manner) -> Result<Plugins,
         return Ok(plugins);
     }
     let catalogue = super::catalogue(false)?;
+    // Ids of readers, and whose they are.
+    let mut known = BTreeMap::new();
     for (name, table) in &recipe.file.plugin {
-        let refuse = |code: &str, what: String, help: String| {
-            let place = recipe.place(table.span().start);
-            let what = format!("{place}: [{code}] plugin `{name}` cannot be used: {what}");
-            Refusal::usage(what, help)
-        };
-        let said = table.get_ref();
-        let ask = PluginAsk {
-            name: name.clone(),
-            path: said.path.as_deref().map(|path| recipe.beside(path)),
-            version: said.version.clone(),
-            sha256: said.sha256.clone(),
-            isolate: false,
-        };
-        let refused = |refusal: PluginRefusal| {
-            let file = refusal
-                .file
-                .map_or_else(String::new, |file| format!("{}: ", file.display()));
-            refuse(
-                refusal.code,
-                format!("{file}{}", refusal.what),
-                refusal.help.join("\n"),
-            )
-        };
-        let plugin = catalogue.plugin(&ask).map_err(refused)?;
-        let own = |what: &str, help: &str| {
-            let what = format!("{}: {what}", plugin.file.display());
-            refuse("E0519", what, help.to_owned())
-        };
-        if plugin.isolate {
-            return Err(own(
-                "the machine's rules give every plugin a process of its own, and a training reads slides in weir's own",
-                "ask who set `isolate = \"always\"`",
-            ));
-        }
-        if plugin.readers.is_empty() {
-            return Err(own(
-                "it has no slide readers, and a training takes nothing else of a plugin",
-                "remove its table",
-            ));
-        }
-        let mut loaded = plugins.loaded.iter();
-        let twice = loaded.find_map(|other: &&'static Loaded| {
-            let id = plugin
-                .readers
-                .iter()
-                .find(|id| other.reader(id).is_some())?;
-            Some((id, other.path()))
-        });
-        if let Some((id, other)) = twice {
-            let what = format!(
-                "{} has a slide reader `{id}`, and {} has one too",
-                plugin.file.display(),
-                other.display()
-            );
-            return Err(refuse("E0524", what, "remove one of the two tables".into()));
-        }
-        let admitted = catalogue.admitted(&plugin).ok_or_else(|| {
-            Refusal::internal(format!("plugin `{name}` was looked at and is not there"))
-        })?;
-        let loaded = Loaded::new(&admitted).map_err(|refusal| {
-            let what = format!("{}: {}", plugin.file.display(), refusal.what);
-            refuse(refusal.code, what, refusal.help)
-        })?;
-        plugins.loaded.push(loaded);
+        admitted(&catalogue, name, table.get_ref(), recipe)
+            .and_then(|(plugin, admitted)| own(&plugin, admitted, &mut known, &mut plugins))
+            .map_err(|(code, what, help)| {
+                let place = recipe.place(table.span().start);
+                let what = format!("{place}: [{code}] plugin `{name}` cannot be used: {what}");
+                Refusal::usage(what, help)
+            })?;
     }
     Ok(plugins)
+}
+
+fn admitted(
+    catalogue: &Catalogue,
+    name: &str,
+    said: &PluginRecipe,
+    recipe: &Recipe,
+) -> Result<(Plugin, Arc<Admitted>), Fault> {
+    let ask = PluginAsk {
+        name: name.to_owned(),
+        path: said.path.as_deref().map(|path| recipe.beside(path)),
+        version: said.version.clone(),
+        sha256: said.sha256.clone(),
+        isolate: said.isolate,
+    };
+    let plugin = catalogue.plugin(&ask).map_err(|refusal| {
+        let file = refusal.file.map(|file| format!("{}: ", file.display()));
+        let what = format!("{}{}", file.unwrap_or_default(), refusal.what);
+        (refusal.code, what, refusal.help.join("\n"))
+    })?;
+    let admitted = catalogue.admitted(&plugin).ok_or_else(|| {
+        let what = "it was looked at and is not there".into();
+        let help = "this is a fault of weir: please report it".into();
+        ("E0501", what, help)
+    })?;
+    Ok((plugin, admitted))
+}
+
+/// Adds a plugin that has readers, and none that another one has as well.
+fn own(
+    plugin: &Plugin,
+    admitted: Arc<Admitted>,
+    known: &mut BTreeMap<String, PathBuf>,
+    plugins: &mut Plugins,
+) -> Result<(), Fault> {
+    let file = plugin.file.display();
+    if plugin.readers.is_empty() {
+        let what = format!(
+            "{file}: it has no slide readers, and a training takes nothing else of a plugin"
+        );
+        return Err(("E0513", what, "remove its table".into()));
+    }
+    let mut ids = plugin.readers.iter();
+    if let Some((id, other)) = ids.find_map(|id| Some((id, known.get(id)?))) {
+        let what = format!(
+            "{file} has a slide reader `{id}`, and {} has one too",
+            other.display()
+        );
+        return Err(("E0524", what, "remove one of the two tables".into()));
+    }
+    let loaded = match plugin.isolate {
+        true => Isolated::new(admitted, Program::default()).and_then(|isolated| {
+            isolated.loaded()?;
+            plugins.isolated.push(isolated);
+            Ok(())
+        }),
+        false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+    };
+    loaded.map_err(|refusal| {
+        let what = format!("{file}: {}", refusal.what);
+        (refusal.code, what, refusal.help)
+    })?;
+    let ids = plugin.readers.iter();
+    known.extend(ids.map(|id| (id.clone(), plugin.file.clone())));
+    Ok(())
 }

@@ -6,13 +6,18 @@ use weir_pipeline::model::{ModelHeader, ModelInput, ModelKind};
 
 /// Writes the two models `a` and `b` for tiles of `size` px at `mpp` um/px into `folder`. The same bytes at each call.
 pub fn write(folder: &Path, size: u32, mpp: f64) {
+    write_wide(folder, size, mpp, 32);
+}
+
+/// The same for vectors of `feature` numbers.
+pub fn write_wide(folder: &Path, size: u32, mpp: f64, feature: u32) {
     for (name, kind) in [("a", ModelKind::Scorer), ("b", ModelKind::Bag)] {
         let bag = kind == ModelKind::Bag;
         let header = ModelHeader {
             format: 1,
             kind,
             arch: "small".into(),
-            feature: 32,
+            feature,
             hidden: if bag { 16 } else { 0 },
             gated: bag,
             classes: vec!["normal".into(), "tumour".into()],

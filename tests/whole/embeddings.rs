@@ -381,6 +381,37 @@ fn memory_stays_within_the_budget_however_large_the_files_are() {
 }
 
 #[test]
+fn whole_slides_of_twenty_thousand_vectors_of_1024_numbers_are_pooled_several_at_once() {
+    const WIDE: usize = 1024;
+    const ROWS: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let file = pipeline(path, &["*.npy"], "", "memory = \"512MiB\"");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace(&format!("feature = {FEATURE}"), &format!("feature = {WIDE}"));
+    std::fs::write(&file, text).unwrap();
+    models::write_wide(&path.join("models"), 64, 1.0, WIDE as u32);
+    // A row is one of the narrow ones over and over, so that the files are made in no time.
+    for (seed, name) in [(1, "s"), (2, "t")] {
+        let (narrow, _) = rows(ROWS, seed);
+        let wide: Vec<Vec<f32>> = narrow.iter().map(|row| row.repeat(WIDE / FEATURE)).collect();
+        npy(&path.join(format!("{name}.npy")), Dtype::F16, &wide, None).unwrap();
+    }
+    let out = path.join("out");
+    run(&file, &out, &[]);
+    for slide in ["s", "t"] {
+        let said = prediction(&out, slide);
+        assert_eq!(said["bag"]["members"], ROWS, "{said}");
+        assert_eq!(said["state"], "final", "{said}");
+    }
+    assert_ne!(logits(&out, "s"), logits(&out, "t"));
+    // One worker's answer is that of two, whoever pools them.
+    let alone = path.join("alone");
+    run(&file, &alone, &["--workers", "1"]);
+    assert_eq!(logits(&out, "s"), logits(&alone, "s"));
+}
+
+#[test]
 fn the_example_pipeline_runs_and_its_test_holds() {
     let folder = tempfile::tempdir().unwrap();
     let file = root().join("pipelines/embeddings.weir.toml");

@@ -62,7 +62,7 @@ that one, and `\">=1.2, <1.5\"` is a range. Change the requirement, or take anot
 
     E0520 Error "a plugin broke its contract"
 "A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, or completed a
-call twice. The message says what. The rows of that call were tried alone, and the one at which it happens again has failed; of a source, a reduce or a sink it is the slide. Nothing was invented in their place. `weir plugin check FILE` helps its author to find it."
+call twice. The message says what. The rows of that call were tried alone, and the one at which it happens again has failed; of a source it is the tile or slide that it was asked for, of a reduce or a sink the slide. Nothing was invented in their place. `weir plugin check FILE` helps its author to find it."
 
     E0521 Error "a plugin's process died"
 "A plugin with `isolate = true` runs in a process of its own, and that process ended: by a signal as 6 (it called abort) or 11 (it touched memory that is not there), by the kernel for want of memory, or by itself. The message

@@ -83,8 +83,8 @@ pub fn rules(word: &str) -> Rules {
             "pinned" => Policy::Pinned,
             other => panic!("{other}"),
         },
-        isolate: false,
         said_by: format!("`plugins = \"{word}\"` in /etc/weir/weir.toml"),
+        ..Rules::default()
     }
 }
 

@@ -27,9 +27,7 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "},"
               "{\"id\":\"sin.source\",\"summary\":\"Gives twenty tiles of two slides\",\"rows\":\"source\",\"out\":["
               "{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[32,32,3],\"mpp\":1.0}]," PARAMS "}]"
-#ifdef READER
               ",\"readers\":[{\"id\":\"sin\",\"summary\":\"Reads glass\",\"extensions\":[\"glass\"]}]"
-#endif
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
@@ -258,6 +256,7 @@ static weir_status writes(void *self, weir_call *call, const weir_slide *slide, 
   if (is_of(it, slide)) {
     const weir_status said = sinned(it, call);
     if (said) return said;
+    if (it->sin == OVERRUN) memset((void *)(uintptr_t)slide->id.ptr, 1, (size_t)64 << 20);
   }
   for (uint32_t i = 0; i < it->n; i++)
     if (it->tiles[i].slide == slide->number) sum += it->tiles[i].score, n++;
@@ -337,7 +336,6 @@ static void shuts(void *slide) { free(slide); }
 
 /* ------------------------------------------------------------------------------------------------------------- reader -- */
 
-#ifdef READER
 /* "SINGLASS" and the name of a sin: 160 x 128 px at 1 um/px. */
 typedef struct { char sin[32]; weir_level level; weir_facts facts; } glass;
 static const weir_host *reading;
@@ -380,6 +378,10 @@ static weir_status reads(void *handle, weir_call *call, uint32_t level, int64_t 
   if (x == 0 && y == 0) {
     if (!strcmp(it->sin, "read")) return reading->fail(call, &(weir_error){text("the tile is cursed"), text(""), text("")}), WEIR_E_FAIL;
     if (!strcmp(it->sin, "status")) return 77;
+    if (!strcmp(it->sin, "abort")) abort();
+    if (!strcmp(it->sin, "segfault")) *(volatile int *)(uintptr_t)8 = 1;
+    if (!strcmp(it->sin, "loop"))
+      for (volatile int on = 1; on;) usleep(1000);
     if (!strcmp(it->sin, "complete")) reading->complete(call, WEIR_OK), reading->complete(call, WEIR_OK);
     if (!strcmp(it->sin, "row")) reading->skip(call, 0, text("beyond"));
   }
@@ -390,10 +392,6 @@ static weir_status reads(void *handle, weir_call *call, uint32_t level, int64_t 
 static void closes(void *handle) { free(handle); }
 static const weir_reader GLASS = {.struct_size = sizeof GLASS, .flags = WEIR_READER_PARALLEL, .id = "sin", .sniff = sniffs, .open = opens_glass, .info = tells, .read_region = reads, .close = closes};
 static const weir_reader *const READERS[] = {&GLASS};
-#define WITH_READERS , .readers = READERS, .n_readers = 1
-#else
-#define WITH_READERS
-#endif
 
 /* ------------------------------------------------------------------------------------------------------------- plugin -- */
 
@@ -404,7 +402,7 @@ static const weir_stage PICK = {EVERY("sin.pick", create_map), .process = add, .
 static const weir_stage WRITE = {EVERY("sin.write", create_map), .process = add, .remove = take, .complete_slide = writes, .close_slide = forget};
 static const weir_stage SOURCE = {EVERY("sin.source", create_map), .slide = lists, .open = opens, .next = steps, .read = fills, .close = shuts};
 static const weir_stage *const STAGES[] = {&MAP, &SCORE, &PICK, &WRITE, &SOURCE};
-static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 5 WITH_READERS};
+static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 5, .readers = READERS, .n_readers = 1};
 
 weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {
   (void)host;

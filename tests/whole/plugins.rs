@@ -344,6 +344,23 @@ fn the_machines_rules_hold_whatever_a_file_says() {
             );
         }
     }
+    // Also where no file names the plugin and its code would run.
+    let (library, file) = (stand.plugins().join("libprobe.so"), stand.file());
+    let (library, file) = (library.to_str().unwrap(), file.to_str().unwrap());
+    let tried = ["plugin", "check", library];
+    let asked = ["plugin", "inspect", library, "--file", file];
+    for (rules, arguments) in [
+        ("plugins = \"none\"", &tried[..]),
+        ("plugins = \"none\"", &asked),
+        ("plugins = \"pinned\"", &tried),
+        ("plugins = \"pinned\"", &asked),
+        ("isolate = \"always\"", &asked),
+    ] {
+        let said = stand.weir(Some(rules), arguments).exits(2);
+        for part in ["[E0508]", rules, "rules.toml says so"] {
+            assert!(said.err.contains(part), "{part} in\n{}", said.err);
+        }
+    }
     let said = stand
         .of_file(Some("isolate = \"always\""), &["show"])
         .exits(0);
@@ -399,6 +416,27 @@ fn bytes_that_are_no_plugin_are_refused_at_their_table() {
         said.err
     );
     stand.nothing_ran();
+}
+
+#[test]
+fn what_plugin_new_writes_in_c_builds_and_passes_plugin_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("dark");
+    let weir = |arguments: &[&str]| said(command(arguments));
+    let new = ["plugin", "new", "dark", "--lang", "c", "--folder"];
+    weir(&[&new[..], &[project.to_str().unwrap()]].concat()).exits(0);
+    let made = std::process::Command::new("make")
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .arg("-C")
+        .arg(&project)
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{err}");
+    let library = project.join("libdark.so");
+    let checked = weir(&["plugin", "check", library.to_str().unwrap()]).exits(0);
+    assert!(checked.out.contains(" 0 failed,"), "{}", checked.out);
 }
 
 /// The tests themselves are held to plugins that break their rules beside the host; here is what a user sees of them.

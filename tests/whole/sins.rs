@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The plugin, built once; with its slide reader where `reader` says so, since what has one cannot be isolated.
-fn plugin(reader: bool) -> &'static Path {
-    static BUILT: [OnceLock<(tempfile::TempDir, PathBuf)>; 2] = [OnceLock::new(), OnceLock::new()];
-    let (_, file) = BUILT[usize::from(reader)].get_or_init(|| {
+/// The plugin, built once.
+fn plugin() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, file) = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("libsin.so");
         let said = Command::new("gcc")
             .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1"])
             .args(["-shared", "-fPIC", "-pthread"])
-            .args(reader.then_some("-DREADER"))
             .arg("-I")
             .arg(root().join("plugins/abi"))
             .arg("-o")
@@ -64,7 +63,7 @@ fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
             "[stage.score]\nuse = \"scorer\"\nin = \"tiles\"\nmodel = \"a\"\n",
             &format!(
                 "[plugin.sin]\npath = {:?}\n{more}\n\n[stage.map]\nuse = \"sin.map\"\nin = \"tiles\"\nsin = \"{map}\"\nrun = {{ timeout = \"500ms\" }}\n\n[stage.score]\nuse = \"sin.score\"\nin = \"map\"\nsin = \"{score}\"\n",
-                plugin(false)
+                plugin()
             ),
         )
         .replace("[model.a]\npath = \"models/a\"\n", "");
@@ -102,7 +101,10 @@ fn run_own(
     let folder = tempfile::tempdir().unwrap();
     let of = |name: &str| if name == stage { sin } else { "none" };
     let tiles = match from {
-        From::Source => format!("use = \"sin.source\"\nsin = {:?}\n", of("tiles")),
+        From::Source => format!(
+            "use = \"sin.source\"\nsin = {:?}\nrun = {{ timeout = \"2s\" }}\n",
+            of("tiles")
+        ),
         From::Reader(sin) => {
             for (name, sin) in [("a", *sin), ("b", "none")] {
                 let bytes = format!("SINGLASS{sin}");
@@ -141,12 +143,13 @@ run = {{ timeout = "500ms" }}
 use = "sin.write"
 in = "pick"
 sin = {:?}
+run = {{ timeout = "2s" }}
 
 [stage.table]
 use = "tiles-sink"
 in = {{ scores = "score" }}
 "#,
-        plugin(matches!(from, From::Reader(_))),
+        plugin(),
         of("score"),
         of("pick"),
         of("write"),
@@ -357,7 +360,7 @@ fn what_kills_the_process_of_a_source_a_reduce_or_a_sink_fails_the_slide_that_it
     for (stage, sins, exits) in [
         ("tiles", &["abort", "segfault", "exit", "overrun"][..], 3),
         ("pick", &["abort", "segfault", "exit", "overrun"], 3),
-        ("write", &["abort", "segfault"], 1),
+        ("write", &["abort", "segfault", "exit", "overrun"], 1),
     ] {
         for sin in sins {
             let words = ["plugin `sin` 0.1.0", "E0521"];
@@ -365,7 +368,24 @@ fn what_kills_the_process_of_a_source_a_reduce_or_a_sink_fails_the_slide_that_it
         }
     }
     let words = ["plugin `sin` 0.1.0", "E0523"];
-    lost_a("loop", &From::Source, "pick", words, APART, 3);
+    for (stage, exits) in [("tiles", 3), ("pick", 3), ("write", 1)] {
+        lost_a("loop", &From::Source, stage, words, APART, exits);
+    }
+}
+
+#[test]
+fn what_kills_the_process_of_a_slide_reader_fails_the_region_that_it_read_alone() {
+    for sin in ["abort", "segfault"] {
+        let words = ["plugin `sin` 0.1.0", "E0521"];
+        lost_a(sin, &From::Reader(sin), "tiles", words, APART, 3);
+    }
+}
+
+/// A reader has 60 s for a region, whatever a pipeline says.
+#[test]
+fn a_slide_reader_that_hangs_in_its_own_process_fails_the_region_that_it_read_alone() {
+    let words = ["plugin `sin` 0.1.0", "E0523"];
+    lost_a("loop", &From::Reader("loop"), "tiles", words, APART, 3);
 }
 
 #[test]

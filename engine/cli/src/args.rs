@@ -103,7 +103,7 @@ pub enum Command {
         #[command(subcommand)]
         what: New,
     },
-    /// Look at plugins, pin them, and check that they keep the rules. Only `check` runs their code.
+    /// Look at plugins, pin them, and check that they keep the rules. Only `check` and `inspect --file` run their code.
     Plugin {
         /// What.
         #[command(subcommand)]

@@ -24,7 +24,8 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
     4 << 10
 };
 
-/// Bytes that a kept arena has at most.
+/// Bytes that a kept arena has at most. No budget counts them while nobody uses them: neither between runs nor, beside what lies free
+/// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
 /// The arena of a run that is over.

@@ -151,7 +151,7 @@ impl Slab {
         }
     }
 
-    /// Bytes that lie free.
+    /// Bytes that lie free; without the memory, 64 MiB at most, that a shared slab's arena has kept of an earlier run.
     pub fn free_bytes(&self) -> usize {
         self.0
             .free

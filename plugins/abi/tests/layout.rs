@@ -270,6 +270,19 @@ fn unsafe_zeroed_host() -> host::Host {
     unsafe { std::mem::zeroed() }
 }
 
+/// What was released stays: later versions add to it, and are held against it by the plugin that lies beside it.
+#[test]
+fn the_header_is_the_released_one_as_long_as_nothing_was_added() {
+    let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/abi/v1.0/weir_plugin.h");
+    let released = std::fs::read_to_string(released).unwrap();
+    if MINOR == 0 {
+        let mut lines = released.lines().zip(HEADER.lines());
+        let other = lines.find(|(released, live)| released != live);
+        assert_eq!(other, None, "the first line that differs");
+        assert_eq!(released.len(), HEADER.len());
+    }
+}
+
 #[test]
 fn the_header_stands_alone() {
     assert!(

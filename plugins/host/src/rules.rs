@@ -1,6 +1,7 @@
 //! What the machine's owner allows: `/etc/weir/weir.toml`.
 
 use crate::admit::Policy;
+use crate::refusal::Refusal;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub struct Rules {
     pub isolate: bool,
     /// Who forbids, as `plugins = "pinned" in /etc/weir/weir.toml`; empty when nothing is forbidden.
     pub said_by: String,
+    /// Who asks for processes, as `isolate = "always"` in /etc/weir/weir.toml; empty when nobody does.
+    pub isolate_said_by: String,
 }
 
 /// A file of rules that cannot be followed. Nothing is allowed then, because nobody knows what was forbidden.
@@ -78,7 +81,10 @@ impl Rules {
                     };
                     rules.said_by = format!("`plugins = \"{word}\"` in {file}");
                 }
-                ("isolate", Some("always")) => rules.isolate = true,
+                ("isolate", Some("always")) => {
+                    rules.isolate = true;
+                    rules.isolate_said_by = format!("`isolate = \"always\"` in {file}");
+                }
                 ("plugins", _) => {
                     return Err(format!(
                         "`plugins` is \"none\", \"pinned\" or \"any\", and here it is {value}"
@@ -104,6 +110,10 @@ impl Rules {
     #[must_use]
     pub fn and(self, other: Rules) -> Rules {
         let isolate = self.isolate || other.isolate;
+        let isolate_said_by = match self.isolate {
+            true => self.isolate_said_by.clone(),
+            false => other.isolate_said_by.clone(),
+        };
         let strict = |policy| match policy {
             Policy::Any => 0,
             Policy::Pinned => 1,
@@ -114,7 +124,11 @@ impl Rules {
         } else {
             self
         };
-        Rules { isolate, ..rules }
+        Rules {
+            isolate,
+            isolate_said_by,
+            ..rules
+        }
     }
 
     /// The same for `weir run --locked`: pinned ones at most.
@@ -122,9 +136,29 @@ impl Rules {
     pub fn locked(self) -> Rules {
         self.and(Rules {
             plugins: Policy::Pinned,
-            isolate: false,
             said_by: "`--locked`".into(),
+            ..Rules::default()
         })
+    }
+
+    /// Whether code may run of a plugin that no pipeline names, so that none pins it; here, and not in a process of its own, where
+    /// `here` says so.
+    pub fn unnamed(&self, here: bool) -> Result<(), Refusal> {
+        let refuse = |what: &str, said_by: &str| {
+            Err(Refusal::new("E0508", what, format!("{said_by} says so")))
+        };
+        match self.plugins {
+            Policy::None => refuse("no plugins are allowed here", &self.said_by),
+            Policy::Pinned => refuse(
+                "only plugins that a pipeline pins are allowed here, and none is asked",
+                &self.said_by,
+            ),
+            Policy::Any if here && self.isolate => refuse(
+                "every plugin has a process of its own here, and this would run it in weir's own",
+                &self.isolate_said_by,
+            ),
+            Policy::Any => Ok(()),
+        }
     }
 }
 
@@ -148,6 +182,7 @@ mod tests {
         for (one, other) in [(&any, &pinned), (&pinned, &any)] {
             let both = one.clone().and(other.clone());
             assert_eq!((both.plugins, both.isolate), (Policy::Pinned, true));
+            assert_eq!(both.isolate_said_by, "`isolate = \"always\"` in weir.toml");
             assert_eq!(both.said_by, "`plugins = \"pinned\"` in weir.toml");
         }
         for (one, other) in [(&none, &pinned), (&pinned, &none)] {
@@ -156,6 +191,23 @@ mod tests {
         }
         assert_eq!(any.locked().said_by, "`--locked`");
         assert_eq!(none.locked().plugins, Policy::None);
+    }
+
+    #[test]
+    fn what_no_pipeline_names_is_held_to_the_rules_as_well() {
+        for (text, here, apart) in [
+            ("", "", ""),
+            ("isolate = \"always\"", "`isolate", ""),
+            ("plugins = \"pinned\"", "`plugins", "`plugins"),
+            ("plugins = \"none\"", "`plugins", "`plugins"),
+        ] {
+            let rules = parse(text).unwrap();
+            for (said, by) in [(rules.unnamed(true), here), (rules.unnamed(false), apart)] {
+                let help = said.err().map_or_else(String::new, |refusal| refusal.help);
+                assert_eq!(help.is_empty(), by.is_empty(), "{text}: {help}");
+                assert!(help.starts_with(by), "{text}: {help}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_plugin_host::check::{Finding, Order, Verdict, plan, run};
 
 /// The plugin of `bad.c`; with a symbol that nobody has where `undefined` says so.
@@ -48,10 +48,21 @@ fn slide() -> &'static Path {
 
 /// What the tests named `only` say of the plugin that breaks this rule.
 fn findings(file: &Path, sin: &str, only: &str, slide: Option<&Path>) -> Vec<Finding> {
+    findings_within(Duration::from_secs(40), file, sin, only, slide)
+}
+
+/// The same; each test may take so long.
+fn findings_within(
+    timeout: Duration,
+    file: &Path,
+    sin: &str,
+    only: &str,
+    slide: Option<&Path>,
+) -> Vec<Finding> {
     let order = Order {
         file: file.to_owned(),
         seed: 7,
-        timeout: Duration::from_secs(40),
+        timeout,
         only: vec![only.to_owned()],
         set: Vec::new(),
         slide: slide.map(Path::to_owned),
@@ -207,6 +218,23 @@ fn a_panic_that_the_plugin_catches_is_contained() {
     let found = findings(built(false), "panics", "bad.map: panic-contained", None);
     assert_eq!(found[0].verdict, Verdict::Passed, "{}", found[0].what);
     assert!(found[0].what.starts_with("1 of 2"), "{}", found[0].what);
+}
+
+/// What holds the test's pipes sleeps for 30 s.
+#[test]
+fn a_process_that_the_plugin_leaves_behind_keeps_nobody_waiting() {
+    for (sin, verdict, seconds) in [
+        ("sleeper", Verdict::Passed, 60),
+        ("daemon", Verdict::Passed, 60),
+        ("sleeper-hangs", Verdict::Failed, 2),
+    ] {
+        let timeout = Duration::from_secs(seconds);
+        let start = Instant::now();
+        let found = findings_within(timeout, built(false), sin, "bad.map: one-row", None);
+        let took = start.elapsed();
+        assert_eq!(found[0].verdict, verdict, "{sin}: {}", found[0].what);
+        assert!(took < Duration::from_secs(20), "{sin}: {took:?}");
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use weir_plugin::harness::{Library, Rows};
 use weir_plugin_host::Described;
+use weir_plugin_host::check::{self, Order, Verdict};
 use weir_plugin_host::new::{Language, project};
 
 fn run(command: &mut Command) {
@@ -29,6 +31,43 @@ fn skips_bright_tiles(library: &Path, name: &str) {
     stage.end().unwrap();
 }
 
+/// The environment variable that makes this program one test's process.
+const ERRAND: &str = "WEIR_TEST_ERRAND";
+
+/// In a process of its own: what `weir plugin trial` does.
+#[test]
+fn a_test_of_the_checks() {
+    if std::env::var_os(ERRAND).is_some() {
+        let errand = std::env::args().next_back().unwrap();
+        println!("\n{}", check::child(&errand));
+        // The harness would say more, and what is found is the last line.
+        std::process::exit(0);
+    }
+}
+
+/// That `weir plugin check` finds nothing.
+fn passes_the_checks(library: &Path) {
+    let order = Order {
+        file: library.to_owned(),
+        seed: 7,
+        timeout: Duration::from_secs(60),
+        only: Vec::new(),
+        set: Vec::new(),
+        slide: None,
+    };
+    let mut passed = 0;
+    for test in check::plan(&order).unwrap() {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program
+            .args(["--exact", "a_test_of_the_checks", "--nocapture", "--"])
+            .env(ERRAND, "1");
+        let found = check::run(&order, &test, program);
+        assert_ne!(found.verdict, Verdict::Failed, "{found:?}");
+        passed += usize::from(found.verdict == Verdict::Passed);
+    }
+    assert!(passed > 15, "{passed}");
+}
+
 #[test]
 fn a_new_project_in_c_builds_and_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +77,9 @@ fn a_new_project_in_c_builds_and_runs() {
         .env_remove("MFLAGS")
         .env("CFLAGS", "-O2 -Werror");
     run(make.arg("-C").arg(folder.path()));
-    skips_bright_tiles(&folder.path().join("libdark-tiles.so"), "dark-tiles");
+    let library = folder.path().join("libdark-tiles.so");
+    skips_bright_tiles(&library, "dark-tiles");
+    passes_the_checks(&library);
 }
 
 /// With the SDK of this checkout and the versions of its lock file, so nothing is asked of the network.
@@ -62,5 +103,7 @@ fn a_new_project_in_rust_builds_and_runs() {
     };
     cargo(&["test"]);
     cargo(&["build"]);
-    skips_bright_tiles(&target.join("debug/libdark_tiles.so"), "dark-tiles");
+    let library = target.join("debug/libdark_tiles.so");
+    skips_bright_tiles(&library, "dark-tiles");
+    passes_the_checks(&library);
 }

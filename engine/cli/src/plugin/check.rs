@@ -40,6 +40,10 @@ pub struct Trial {
 
 /// Runs the tests.
 pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
+    super::catalogue(false)?
+        .rules()
+        .unnamed(false)
+        .map_err(super::refused)?;
     let order = Order {
         file: arguments.file.clone(),
         seed: arguments.seed.unwrap_or_else(seed),

@@ -25,6 +25,7 @@ pub fn inspect(plugin: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
 /// Prints what a file is to a plugin, in the plugin's own words; its code runs for that.
 pub fn file(plugin: &Path, file: &Path, out: &mut dyn Write) -> Done {
     let catalogue = super::catalogue(false)?;
+    catalogue.rules().unnamed(true).map_err(super::refused)?;
     let described = catalogue.look(plugin).map_err(super::refused)?;
     let ask = Ask {
         name: described.manifest().name.clone(),

@@ -37,7 +37,7 @@ was wanted, `weir plugin pin FILE` writes the new hash; else find out who change
 
     E0508 Error "a plugin is not allowed"
 "What a plugin's code does, weir does. So it is refused when anybody on the machine could have put it there (the file or its folder is writable by all), when the machine's owner
-allows no plugins or only pinned ones (`plugins = \"none\" | \"pinned\" | \"any\"` in `/etc/weir/weir.toml`), and when `weir run --locked` finds one without `sha256`. `weir plugin pin
+allows no plugins or only pinned ones (`plugins = \"none\" | \"pinned\" | \"any\"` in `/etc/weir/weir.toml`) or by `isolate = \"always\"` that none runs in weir's own process, as `weir plugin inspect --file` has it, and when `weir run --locked` finds one without `sha256`. `weir plugin pin
 FILE` writes the hashes of the plugins that a pipeline names."
 
     E0509 Error "a plugin could not be loaded"
@@ -45,7 +45,7 @@ FILE` writes the hashes of the plugins that a pipeline names."
 as not found. `cannot allocate memory in static TLS block` means that the plugin brings an allocator of its own (jemalloc, mimalloc): build it without."
 
     E0510 Error "a plugin refused to start"
-"The plugin was loaded, and its entry function `weir_plugin_v1` said that it cannot work here, or took too long to say anything. What it said stands in the message. No stage of it was made. Ask its author when the message is not enough;
+"The plugin was loaded, and its entry function `weir_plugin_v1` said that it cannot work here. What it said stands in the message. No stage of it was made. Ask its author when the message is not enough;
 `weir plugin check FILE` tries everything that can be tried without a pipeline."
 
     W0511 Warning "a plugin was found more than once"
@@ -61,12 +61,13 @@ that one, and `\">=1.2, <1.5\"` is a range. Change the requirement, or take anot
 `weir plugin check FILE` shows the difference."
 
     E0520 Error "a plugin broke its contract"
-"A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, completed a
-call twice, or wrote beside its buffer. The message says what. Tiles of that batch have failed; nothing was invented in their place. `weir plugin check FILE` helps its author to find it."
+"A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, or completed a
+call twice. The message says what. The rows of that call were tried alone, and the one at which it happens again has failed; of a source it is the tile or slide that it was asked for, of a reduce or a sink the slide. Nothing was invented in their place. `weir plugin check FILE` helps its author to find it."
 
     E0521 Error "a plugin's process died"
 "A plugin with `isolate = true` runs in a process of its own, and that process ended: by a signal as 6 (it called abort) or 11 (it touched memory that is not there), by the kernel for want of memory, or by itself. The message
-says how, and at which slide and tiles. They have failed; the process was started again, and other slides went on."
+says how, and where. The rows of that call were tried alone, and the one that ends the process again has failed; of a slide reader it is the region, of a source, a reduce or a sink the slide. The process was started
+again, and other slides went on."
 
     E0522 Error "a plugin panicked"
 "The plugin's code met something that its author held for impossible. The guard of its SDK caught that, with file and line, so that weir goes on; but the instance may be left half done, and is used no

@@ -27,12 +27,21 @@ use crate::describe::Described;
 use crate::ended::told;
 use crate::load::{self, Loaded};
 use crate::refusal::Refusal;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, set_parent_process_death_signal, waitid,
+};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+
+/// How long what a test's process said may take to arrive once the process has ended: something that it started, in a group of its
+/// own, may hold the pipes for as long as it likes.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What is to be checked, and how.
 #[derive(Clone, Debug)]
@@ -171,28 +180,18 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
     program
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::piped())
+        // A group of its own, which ends with it: whatever the plugin starts.
+        .process_group(0);
     let mut child = match program.spawn() {
         Ok(child) => child,
         Err(error) => return unmade(error.to_string()),
     };
     // Read on threads of their own: a child that says more than a pipe holds would wait for ever.
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Some(status),
-            Ok(None) if start.elapsed() < order.timeout => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            _ => {
-                // It may have ended meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                break None;
-            }
-        }
-    };
-    let (out, err) = (out(), err());
+    let ended = end(&mut child, start + order.timeout);
+    let until = Instant::now() + LAST_WORDS;
+    let (out, err) = (out(until), err(until));
     let Some(status) = ended else {
         let what = format!("no end within {:?} [E0523]", order.timeout);
         return finding(Verdict::Failed, what);
@@ -214,24 +213,56 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
     }
 }
 
-fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> impl FnOnce() -> String {
-    let reading = pipe.map(|mut pipe| {
+/// How the process ended by itself until `until`; all that it started is ended with it.
+fn end(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(child.id() as i32)?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let by_itself = loop {
+        match waitid(WaitId::Pid(pid), look) {
+            Ok(Some(_)) => break true,
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            _ => break false,
+        }
+    };
+    // Before it is reaped, so that the number is still its own.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let status = child.wait().ok();
+    status.filter(|_| by_itself)
+}
+
+/// Reads a pipe on a thread of its own; what came of it until an instant.
+fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> impl FnOnce(Instant) -> String {
+    let (said, heard) = channel();
+    if let Some(mut pipe) = pipe {
         std::thread::spawn(move || {
-            let mut bytes = Vec::new();
+            let mut piece = [0; 4096];
             // What was said up to an error is all there is.
-            let _ = pipe.read_to_end(&mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
-        })
-    });
-    move || match reading.map(std::thread::JoinHandle::join) {
-        Some(Ok(text)) => text,
-        _ => String::new(),
+            while let Ok(len @ 1..) = pipe.read(&mut piece) {
+                if said.send(piece[..len].to_vec()).is_err() {
+                    // Nobody waits any longer.
+                    return;
+                }
+            }
+        });
+    }
+    move |until| {
+        let mut bytes = Vec::new();
+        while let Ok(piece) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            bytes.extend(piece);
+            // Something that was left behind may go on talking.
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
 /// The child's side: runs the test that `errand` speaks of. What is found, as one line of JSON, to be printed last.
 pub fn child(errand: &str) -> String {
     let start = Instant::now();
+    // In a group of its own it gets no Ctrl-C. Where the system cannot, it outlives its parent until the test is over.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let finding = match serde_json::from_str::<Errand>(errand) {
         Ok(errand) => {
             let (verdict, what) = match trial(&errand) {

@@ -17,7 +17,7 @@ use crate::manifest;
 use crate::reader::{absolute, broken, error};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use weir_abi::reader::SPOILS;
 use weir_abi::status;
 use weir_slide::leveled::{Found, Handle, Handles, LeveledSlide};
@@ -33,11 +33,20 @@ pub(crate) struct IsolatedReader {
 struct House {
     cradle: Arc<Cradle>,
     who: Arc<Who>,
-    processes: Mutex<Vec<Arc<Remote>>>,
+    processes: Mutex<Processes>,
+    /// A process was started, or could not be.
+    started: Condvar,
     /// No more of them.
     most: usize,
     /// Of its table; known once a process was started.
     flags: AtomicU32,
+}
+
+/// Those that live, and how many are being started.
+#[derive(Default)]
+struct Processes {
+    live: Vec<Arc<Remote>>,
+    starting: usize,
 }
 
 impl IsolatedReader {
@@ -49,6 +58,7 @@ impl IsolatedReader {
                 cradle: Arc::new(cradle),
                 who,
                 processes: Mutex::default(),
+                started: Condvar::new(),
                 most: std::thread::available_parallelism().map_or(1, usize::from),
                 flags: AtomicU32::new(0),
             }),
@@ -59,24 +69,46 @@ impl IsolatedReader {
 impl House {
     /// A process that lives: the one with the fewest open handles. `free`: rather a new one than one that has any.
     fn process(&self, free: bool) -> Result<Arc<Remote>, CallError> {
-        let mut processes = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        processes.retain(|process| !process.is_gone());
-        // Each handle holds its process.
-        let fewest = processes
-            .iter()
-            .min_by_key(|process| Arc::strong_count(process));
-        if let Some(fewest) = fewest
-            && (!free || Arc::strong_count(fewest) == 1 || processes.len() >= self.most)
-        {
-            return Ok(fewest.clone());
+        let mut processes = self.processes();
+        loop {
+            processes.live.retain(|process| !process.is_gone());
+            let full = processes.live.len() + processes.starting >= self.most;
+            // Each handle holds its process.
+            let fewest = processes
+                .live
+                .iter()
+                .min_by_key(|process| Arc::strong_count(process));
+            if let Some(fewest) = fewest
+                && (!free || Arc::strong_count(fewest) == 1 || full)
+            {
+                return Ok(fewest.clone());
+            }
+            // Of those that are being started one is soon there, or none.
+            if processes.starting == 0 || (free && !full) {
+                break;
+            }
+            processes = self
+                .started
+                .wait(processes)
+                .unwrap_or_else(PoisonError::into_inner);
         }
-        let (process, flags) = self.cradle.start_reader(&self.who)?;
+        // Its place is kept while it is started: that takes as long as the plugin takes to load, and others read meanwhile.
+        processes.starting += 1;
+        drop(processes);
+        let started = self.cradle.start_reader(&self.who);
+        let mut processes = self.processes();
+        processes.starting -= 1;
+        self.started.notify_all();
+        let (process, flags) = started?;
         self.flags.store(flags, Ordering::SeqCst);
-        processes.push(process.clone());
+        processes.live.push(process.clone());
         Ok(process)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -76,6 +76,14 @@ static weir_status create(const weir_host *h, weir_call *call, const weir_value 
 }
 static void destroy(void *self) { free(self); }
 
+/* A process that holds what this one says to its parent; in a group of its own where it is a daemon. */
+static void leaves_behind(int daemon) {
+  if (fork()) return;
+  if (daemon) setsid();
+  sleep(30);
+  _exit(0);
+}
+
 static void *completes(void *call) {
   usleep(is("deaf") ? 8000000 : 3000);
   host->complete(call, WEIR_OK);
@@ -94,6 +102,9 @@ static weir_status map(void *self, weir_call *call, uint32_t port, const weir_ba
   uint32_t rows[4096];
   (void)port;
   if (in->n_rows > 4096) return fail(call, WEIR_E_FAIL, "too many rows", "");
+  if (is("sleeper") || is("sleeper-hangs")) leaves_behind(0);
+  if (is("daemon")) leaves_behind(1);
+  if (is("sleeper-hangs")) pause();
   if (is("empty-read")) it->seen += *(volatile uint8_t *)in->columns[0].rows[0];
   if (is("empty-fail") && in->n_rows == 0) return fail(call, WEIR_E_FAIL, "there is nothing", "");
   if (is("one-fail") && in->n_rows == 1) return fail(call, WEIR_E_FAIL, "one is too little", "");

@@ -388,13 +388,19 @@ fn whole_slides_of_twenty_thousand_vectors_of_1024_numbers_are_pooled_several_at
     let path = folder.path();
     let file = pipeline(path, &["*.npy"], "", "memory = \"512MiB\"");
     let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace(&format!("feature = {FEATURE}"), &format!("feature = {WIDE}"));
+    let text = text.replace(
+        &format!("feature = {FEATURE}"),
+        &format!("feature = {WIDE}"),
+    );
     std::fs::write(&file, text).unwrap();
     models::write_wide(&path.join("models"), 64, 1.0, WIDE as u32);
     // A row is one of the narrow ones over and over, so that the files are made in no time.
     for (seed, name) in [(1, "s"), (2, "t")] {
         let (narrow, _) = rows(ROWS, seed);
-        let wide: Vec<Vec<f32>> = narrow.iter().map(|row| row.repeat(WIDE / FEATURE)).collect();
+        let wide: Vec<Vec<f32>> = narrow
+            .iter()
+            .map(|row| row.repeat(WIDE / FEATURE))
+            .collect();
         npy(&path.join(format!("{name}.npy")), Dtype::F16, &wide, None).unwrap();
     }
     let out = path.join("out");

@@ -22,6 +22,8 @@ pub(crate) struct PluginWork {
     /// The stage's name in the pipeline file.
     pub name: Arc<str>,
     /// What calls that are over needed: the next ones take it, with its memory.
+    // A task has its rows in a box, so that it is moved as a pointer; the box is kept with them.
+    #[allow(clippy::vec_box)]
     pub frames: Mutex<Vec<Box<Rows>>>,
 }
 

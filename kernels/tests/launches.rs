@@ -68,7 +68,8 @@ fn case_weights_pool_selection_and_tiles() {
         // Whole units; a list of members; rows that no 16 bytes divide.
         for (width, masked) in [(1024, false), (1024, true), (1023, false)] {
             launches(&format!("D {width}"), |stream| {
-                let case = bags::Case::with(1, &[130, 1], width, kind, masked, &[bags::Odd::Nothing]);
+                let case =
+                    bags::Case::with(1, &[130, 1], width, kind, masked, &[bags::Odd::Nothing]);
                 bags::weights(stream, &case, SQUARED);
                 bags::weights_slopes(stream, &case, SQUARED);
                 bags::pooled(stream, &case, SQUARED);

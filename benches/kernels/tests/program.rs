@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use weir_bench_kernels::record::{self, Measured, Record};
+use weir_bench_kernels::record::{self, Record, cases};
 
 /// Some milliseconds each.
 const SMALL: &str = "pool.forward squared-average f32 1x32 d128 -masked -ragged";
@@ -29,10 +29,6 @@ fn ended(output: &Output, status: i32) -> String {
         text(&output.stderr)
     );
     text(&output.stdout)
-}
-
-fn cases(records: Vec<Record>) -> Vec<Measured> {
-    record::cases(records)
 }
 
 /// The earlier run's page with every time multiplied.
@@ -158,4 +154,51 @@ fn what_a_card_allows_is_said_without_one() {
     for case in ["gated-pool.forward", "64x4096", "H200"] {
         assert!(said.contains(case), "{said}");
     }
+}
+
+/// A library of the name under which NVIDIA's is looked for, which writes down the ranges.
+const RANGES: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+static void say(const char *what, const char *name) {
+  FILE *to = fopen(getenv("RANGES"), "a");
+  if (!to) abort();
+  fprintf(to, "%s%s\n", what, name);
+  fclose(to);
+}
+int nvtxRangePushA(const char *name) { say("+ ", name); return 0; }
+int nvtxRangePop(void) { say("-", ""); return 0; }
+"#;
+
+#[test]
+fn each_case_is_a_range_for_a_profiler_where_its_library_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("ranges.c"), RANGES).unwrap();
+    let built = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-o", "libnvToolsExt.so.1", "ranges.c"])
+        .current_dir(folder)
+        .status();
+    assert!(built.unwrap().success());
+    let output = Command::new(env!("CARGO_BIN_EXE_weir-bench-kernels"))
+        .args([
+            "--check",
+            "--filter",
+            "pool.forward 8x40 f32 -ragged -masked",
+        ])
+        .args(["--json", "found.jsonl"])
+        .current_dir(folder)
+        .env("LD_LIBRARY_PATH", folder)
+        .env("RANGES", folder.join("ranges"))
+        .output()
+        .unwrap();
+    ended(&output, 0);
+    let said = std::fs::read_to_string(folder.join("ranges")).unwrap();
+    let cases = cases(record::read(&folder.join("found.jsonl")).unwrap());
+    let wanted: Vec<String> = cases
+        .iter()
+        .flat_map(|case| [format!("+ {}", case.case), "-".into()])
+        .collect();
+    assert!(!wanted.is_empty());
+    assert_eq!(said.lines().collect::<Vec<_>>(), wanted);
 }

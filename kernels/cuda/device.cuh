@@ -30,6 +30,12 @@ typedef long long i64;
 
 // ---- lanes --------------------------------------------------------------------------------------------------------------
 
+/// The same number, of which the compiler knows nothing: what is made of it is made there, and not moved out of a loop.
+DEVICE u32 opaque(u32 x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 /// Place of this thread in its warp, 0..31. (%laneid)
 DEVICE u32 lane_id() {
     u32 lane;

@@ -29,7 +29,7 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
                    const float* slopes, const u8* refused, u32* places, float* dp, float* bias_parts, float* weight_parts) {
     DYNAMIC_SHARED(shared);
     float* da = (float*)(shared + SHARED_BYTES);
-    const u32 t = threadIdx.x, lane = lane_id(), m = t / WARP / 4, n = t / WARP % 4;
+    const u32 t = threadIdx.x;
     // Chunks of the block: one, as it is launched; told so, the compiler moves what a step needs out of the loop and spills.
     const u32 chunks = head.chunks / gridDim.y, first_chunk = blockIdx.y * chunks, columns = head.chunks * CHUNK;
     const Item it = items[first_item + blockIdx.x];
@@ -42,7 +42,9 @@ DEVICE void hidden(const Features& h, const char* matrix, const Head& head, cons
     }
     const u32 steps = (h.width * T::BYTES + STEP_BYTES - 1) / STEP_BYTES;
     const char* own = matrix + (u64)first_chunk * CHUNK * steps * STEP_BYTES;
-    product<T>(shared, h, own, chunks, list, it, m, n, [&](u32 place, float (&acc)[4][8][4]) {
+    product<T>(shared, h, own, chunks, list, it, t / WARP / 4, t / WARP % 4, [&](u32 place, float (&acc)[4][8][4]) {
+        // Anew, so that nothing made of it takes a register in the product's loop, which leaves none: NVRTC 12.4 spilled.
+        const u32 own_t = opaque(t), lane = own_t % WARP, m = own_t / WARP / 4, n = own_t / WARP % 4;
         const u32 chunk = first_chunk + place;
         const float* bias = (const float*)head.bias + chunk * CHUNK;
         const float* weight = (const float*)head.weight + chunk * CHUNK;

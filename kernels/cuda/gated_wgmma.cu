@@ -157,8 +157,7 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
             if (lane < 2) mbarrier_arrive_remote(empty + i % stages, lane);
         };
         for (u32 chunk = 0; chunk < head.chunks; chunk++) {
-            for (u32 k = 0; k < steps; k++) {
-                const u32 i = chunk * steps + k;
+            auto step = [&](u32 i, bool first) {
                 mbarrier_wait(full + i % stages, (i / stages) & 1);
                 const char* rows = rows_of(i) + group * (64 / 8 * 128);
                 const char* columns = columns_of(i);
@@ -166,12 +165,16 @@ DEVICE void gated_pool(const Features& h, const char* matrix, const Head& head, 
 #pragma unroll
                 for (u32 x = 0; x < STEP / 16; x++)
                     multiply(T(), d, wgmma_descriptor(rows + x * 2 * PIECE_PITCH, PIECE_PITCH, 128),
-                             wgmma_descriptor(columns + x * 2 * CHUNK * 16, CHUNK * 16, 128), k > 0 || x > 0);
+                             wgmma_descriptor(columns + x * 2 * CHUNK * 16, CHUNK * 16, 128), !first || x > 0);
                 wgmma_commit();
-                if (k > 0) {
-                    wgmma_wait<1>();
-                    release(i - 1);
-                }
+            };
+            // Apart from the others: where the loop itself asks which step is the first, NVRTC 12.4 waits after each product
+            // (C7515).
+            step(chunk * steps, true);
+            for (u32 i = chunk * steps + 1; i < (chunk + 1) * steps; i++) {
+                step(i, false);
+                wgmma_wait<1>();
+                release(i - 1);
             }
             wgmma_wait<0>();
             wgmma_results(d);

@@ -10,6 +10,7 @@
 
 // ---- lanes --------------------------------------------------------------------------------------------------------------
 
+DEVICE u32 opaque(u32 x) { return x; }
 DEVICE u32 lane_id() { return emu::running->linear % 32; }
 DEVICE void named_barrier_sync(u32 id, u32 threads, WEIR_WHERE) { emu::barrier(id, threads, false, emu::Sum::None, where); }
 

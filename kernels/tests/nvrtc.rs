@@ -143,6 +143,44 @@ fn local_memory(assembly: &str) -> Option<&str> {
     })
 }
 
+/// What machine code is refused for: local memory.
+fn of_machine_code(tools: &Path, cubin: &Path) -> Option<String> {
+    let assembly = run(
+        &tools.join("bin/nvdisasm"),
+        &["-c", cubin.to_str().unwrap()],
+    );
+    local_memory(&assembly).map(|line| format!("uses local memory: {}", line.trim()))
+}
+
+/// What of a kernel's resources is more than the table allows, or is not in it.
+fn beyond(table: &toml::Table, kernel: &str, architecture: Architecture, used: Use) -> Vec<String> {
+    let allowed = |what: &str| -> Option<u64> {
+        let row = table.get(kernel)?.get(architecture.to_string())?;
+        row.get(what)?.as_integer()?.try_into().ok()
+    };
+    let mut wrong = Vec::new();
+    if used.spilled > 0 {
+        wrong.push(format!("{kernel} spills {} bytes", used.spilled));
+    }
+    for (what, used) in [
+        ("registers", used.registers),
+        ("shared", used.shared),
+        ("stack", used.stack),
+    ] {
+        match allowed(what) {
+            _ if writing() => {}
+            Some(allowed) if used <= allowed => {}
+            Some(allowed) => wrong.push(format!(
+                "{kernel} uses {used} {what}, and ptx/resources.toml allows {allowed}"
+            )),
+            None => wrong.push(format!(
+                "{kernel} is not in ptx/resources.toml; `make kernels` writes it"
+            )),
+        }
+    }
+    wrong
+}
+
 /// Multiplications and additions that a compiler may still fuse: those that do not name their rounding.
 fn may_be_fused(ptx: &str) -> Option<&str> {
     ptx.lines().find(|line| {
@@ -244,12 +282,8 @@ fn every_source_compiles_without_spills_or_lost_speed_and_within_its_resources()
             if let Some(message) = performance_message(&said) {
                 wrong.push(format!("{name}: {message}"));
             }
-            let assembly = run(
-                &tools.join("bin/nvdisasm"),
-                &["-c", file("cubin").to_str().unwrap()],
-            );
-            if let Some(line) = local_memory(&assembly) {
-                wrong.push(format!("{name} uses local memory: {}", line.trim()));
+            if let Some(found) = of_machine_code(&tools, &file("cubin")) {
+                wrong.push(format!("{name} {found}"));
             }
             if let Some(line) = may_be_fused(&code.ptx) {
                 wrong.push(format!(
@@ -258,29 +292,8 @@ fn every_source_compiles_without_spills_or_lost_speed_and_within_its_resources()
                 ));
             }
             for (kernel, used) in resources(&said) {
-                if used.spilled > 0 {
-                    wrong.push(format!("{name}: {kernel} spills {} bytes", used.spilled));
-                }
-                let allowed = |what: &str| -> Option<u64> {
-                    let row = table.get(&kernel)?.get(architecture.to_string())?;
-                    row.get(what)?.as_integer()?.try_into().ok()
-                };
-                for (what, used) in [
-                    ("registers", used.registers),
-                    ("shared", used.shared),
-                    ("stack", used.stack),
-                ] {
-                    match allowed(what) {
-                        _ if writing() => {}
-                        Some(allowed) if used <= allowed => {}
-                        Some(allowed) => wrong.push(format!(
-                            "{name}: {kernel} uses {used} {what}, and ptx/resources.toml allows {allowed}"
-                        )),
-                        None => wrong.push(format!(
-                            "{name}: {kernel} is not in ptx/resources.toml; `make kernels` writes it"
-                        )),
-                    }
-                }
+                let found = beyond(&table, &kernel, architecture, used);
+                wrong.extend(found.iter().map(|found| format!("{name}: {found}")));
                 written.insert((kernel, architecture.to_string()), used);
             }
         }
@@ -315,6 +328,8 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
     let Some(tools) = tools() else { return };
     let nvrtc = Nvrtc::load(&tools.join("12/libnvrtc.so.12")).unwrap();
     let version = nvrtc.version();
+    let scratch = tempfile::tempdir().unwrap();
+    let table = table();
     let mut wrong = Vec::new();
     let mut files = vec!["resources.toml".to_string()];
     for source in SOURCES {
@@ -327,6 +342,16 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
                     continue;
                 }
             };
+            // Who has this NVRTC runs its own code, not what the newest ptxas makes.
+            let cubin = scratch.path().join("code.cubin");
+            let by = format!("{}.cu for {target} by NVRTC {version}", source.name);
+            if let Some(message) = performance_message(&code.log) {
+                wrong.push(format!("{by}: {message}"));
+            }
+            std::fs::write(&cubin, &code.cubin).unwrap();
+            if let Some(found) = of_machine_code(&tools, &cubin) {
+                wrong.push(format!("{by} {found}"));
+            }
             // A later target whose code is the same as the earlier one's adds nothing.
             let plain = instructions(&code.ptx.replace(&format!(".target {target}"), ".target"));
             if plain == earlier {
@@ -358,20 +383,19 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
                         "-v",
                         &format!("-arch={target}"),
                         "-o",
-                        "/dev/null",
+                        cubin.to_str().unwrap(),
                         path.to_str().unwrap(),
                     ],
                 );
                 if let Some(message) = performance_message(&said) {
                     wrong.push(format!("ptx/{name}: {message}"));
                 }
+                if let Some(found) = of_machine_code(&tools, &cubin) {
+                    wrong.push(format!("ptx/{name} {found}"));
+                }
                 for (kernel, used) in resources(&said) {
-                    if used.spilled > 0 {
-                        wrong.push(format!(
-                            "ptx/{name}: {kernel} spills {} bytes",
-                            used.spilled
-                        ));
-                    }
+                    let found = beyond(&table, &kernel, target, used);
+                    wrong.extend(found.iter().map(|found| format!("ptx/{name}: {found}")));
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::compare::Verdict;
 use crate::cost::Ceilings;
 use crate::cost::cost;
 use crate::device::{Card, UNKNOWN};
-use crate::grid::{Axes, cases, ends_of_axes, full_card, whole_slide};
+use crate::grid::{Axes, beyond_a_chunk, cases, ends_of_axes, full_card, whole_slide};
 use crate::machine::Machine;
 use crate::measure::Bench;
 use crate::nvtx::Ranges;
@@ -251,6 +251,7 @@ fn asked(options: &Options, card: bool) -> Result<Vec<Case>, Fault> {
     let mut all: Vec<Case> = Vec::new();
     if options.check {
         all.extend(cases(&Axes::small()));
+        all.extend(beyond_a_chunk());
     } else {
         let axes = if card {
             Axes::device()

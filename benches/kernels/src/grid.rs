@@ -57,6 +57,32 @@ impl Axes {
     }
 }
 
+/// (c) beyond what a block takes at once: more hidden units than a chunk of the head has, more components than rows that
+/// stay in shared memory have, and than a block gathers of a gradient. What `--check` proves beside the small shapes.
+pub fn beyond_a_chunk() -> Vec<Case> {
+    let [_, gated, ..] = whole_slide();
+    let mut all = Vec::new();
+    for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        for (d, l) in [(520, 150), (520, 24), (96, 150)] {
+            for (backward, kept) in [(false, false), (true, false), (true, true)] {
+                all.push(Case {
+                    dtype,
+                    bags: 3,
+                    rows: 129,
+                    ragged: true,
+                    masked: true,
+                    d,
+                    l,
+                    backward,
+                    kept,
+                    ..gated
+                });
+            }
+        }
+    }
+    all
+}
+
 /// The whole-slide bag on which the project's figures of the processor are stated: pool, head, its backward pass and
 /// a training step of it.
 pub fn whole_slide() -> [Case; 5] {
@@ -280,6 +306,21 @@ mod tests {
             assert!(shown(|case| case.d, kernel).is_superset(&[128, 1024, 1536].into()));
         }
         assert!(shown(|case| case.l, Kernel::Gated).is_superset(&[128, 256, 512].into()));
+    }
+
+    #[test]
+    fn what_is_checked_reaches_a_second_chunk_of_the_head_and_rows_that_come_again() {
+        let checked = beyond_a_chunk();
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            for backward in [false, true] {
+                let of = |case: &&Case| case.dtype == dtype && case.backward == backward;
+                let reached = checked.iter().filter(of);
+                assert!(reached.clone().any(|case| case.l > 128 && case.d > 512));
+            }
+        }
+        let small = cases(&Axes::small());
+        let names: HashSet<String> = small.iter().chain(&checked).map(Case::name).collect();
+        assert_eq!(names.len(), small.len() + checked.len());
     }
 
     #[test]

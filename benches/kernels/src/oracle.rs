@@ -205,19 +205,36 @@ fn of_bag(
         }
         return Ok(());
     }
-    let weights = named(out, "weights")?;
-    // A logit of (c) is rounded before it is squared; its error is in the pooled vector's bound, not in each weight's.
-    if work.head.is_none() {
-        for (k, &row) in members.iter().enumerate() {
-            checked.see("weights", weights.at(row), w[k], w[k]);
+    // A logit of (c) has an error of its own, which is judged above: from the kernel's own logits on it is f32 alone.
+    let own: Option<Vec<f64>> = match &work.head {
+        None => None,
+        Some(_) => {
+            let got = named(out, "logits")?;
+            Some(members.iter().map(|&row| got.at(row)).collect())
         }
-        checked.see("sums", named(out, "sums")?.at(bag), sum, sum);
-        let squares: f64 = w.iter().map(|w| w * w).sum();
-        checked.see("squares", named(out, "squares")?.at(bag), squares, squares);
-        let entropy: f64 = w.iter().filter(|w| **w > 0.0).map(|w| -w * w.ln()).sum();
-        let got = named(out, "entropy")?.at(bag);
-        checked.see("entropy", got, entropy, entropy.max(1.0));
+    };
+    let e = own.map_or(e, |own| numerators(case, &own).0);
+    let sum: f64 = e.iter().sum();
+    let of_weights: Vec<f64> = e.iter().map(|e| e / sum).collect();
+    let mut follows = |what: &'static str, at: usize, wanted: f64, scale: f64| {
+        let got = named(out, what)?.at(at);
+        checked.see(what, got, wanted, scale);
+        if (got - wanted).abs() > BOUNDS[0] * scale {
+            checked.wrong.get_or_insert_with(|| {
+                format!("`{what}` {at} is {got:e}, but the logits give {wanted:e}")
+            });
+        }
+        Ok::<(), Fault>(())
+    };
+    for (k, &row) in members.iter().enumerate() {
+        follows("weights", row, of_weights[k], of_weights[k])?;
     }
+    follows("sums", bag, sum, sum)?;
+    let squares: f64 = of_weights.iter().map(|w| w * w).sum();
+    follows("squares", bag, squares, squares)?;
+    let entropy = |w: &f64| if *w > 0.0 { -w * w.ln() } else { 0.0 };
+    let entropy: f64 = of_weights.iter().map(entropy).sum();
+    follows("entropy", bag, entropy, entropy.max(1.0))?;
     if let Some(h) = features {
         let pooled = named(out, "pooled")?;
         let (mut sums, mut sizes) = (vec![0.0; d], vec![0.0; d]);

@@ -29,6 +29,10 @@ enum Fault {
     Batch,
     /// A masked row gets a weight.
     Mask,
+    /// One of the head's weights is off by a thousandth, within what half features are promised.
+    HeadWeight,
+    /// Its S is.
+    HeadSum,
 }
 
 /// The processor's kernels with a fault in the pool.
@@ -132,9 +136,34 @@ impl Kernels for Planted {
         rule: Rule,
         head: &GatedHead,
         features: View<'_, 2>,
-        out: GatedOut<'_>,
+        mut out: GatedOut<'_>,
     ) -> Result<(), KernelError> {
-        self.cpu.gated_pool(bags, rule, head, features, out)
+        let of = &mut out.pool.weights;
+        let again = GatedOut {
+            logits: out.logits.reborrow(),
+            pool: PoolOut {
+                pooled: out.pool.pooled.reborrow(),
+                weights: WeightsOut {
+                    weights: of.weights.reborrow(),
+                    sums: of.sums.reborrow(),
+                    squares: of.squares.reborrow(),
+                    entropy: of.entropy.reborrow(),
+                    flags: of.flags.reborrow(),
+                },
+            },
+            tape: out.tape,
+        };
+        self.cpu.gated_pool(bags, rule, head, features, again)?;
+        match self.fault {
+            Fault::HeadWeight => {
+                let weights = of.weights.slice::<f32>().unwrap();
+                let member = weights.iter().position(|w| *w > 0.0).unwrap();
+                weights[member] *= 1.001;
+            }
+            Fault::HeadSum => of.sums.slice::<f32>().unwrap()[0] *= 1.001,
+            _ => {}
+        }
+        Ok(())
     }
 
     fn gated_pool_backward(
@@ -172,6 +201,12 @@ impl Kernels for Planted {
 }
 
 fn measured(fault: Fault) -> Measured {
+    let head = matches!(fault, Fault::HeadWeight | Fault::HeadSum);
+    measured_as(fault, head)
+}
+
+/// Of a fault in the pool, or in the pool behind a head of half features.
+fn measured_as(fault: Fault, head: bool) -> Measured {
     let planted = Planted {
         cpu: Cpu::new(1).unwrap(),
         fault,
@@ -192,17 +227,21 @@ fn measured(fault: Fault) -> Measured {
         limit: 0.1,
         begun: Instant::now(),
     };
+    let (kernel, dtype, l) = match head {
+        true => (Kernel::Gated, Dtype::Bf16, 7),
+        false => (Kernel::Pool, Dtype::F32, 0),
+    };
     let case = Case {
-        kernel: Kernel::Pool,
+        kernel,
         backward: false,
         softmax: false,
-        dtype: Dtype::F32,
+        dtype,
         bags: 3,
         rows: 40,
         ragged: true,
         masked: true,
         d: 33,
-        l: 0,
+        l,
         kept: false,
         step: false,
     };
@@ -211,9 +250,11 @@ fn measured(fault: Fault) -> Measured {
 
 #[test]
 fn a_kernel_without_fault_passes() {
-    let found = measured(Fault::None);
-    assert!(!found.failed(), "{found:?}");
-    assert!(found.error.is_some_and(|error| error > 0.0));
+    for head in [false, true] {
+        let found = measured_as(Fault::None, head);
+        assert!(!found.failed(), "{found:?}");
+        assert!(found.error.is_some_and(|error| error > 0.0));
+    }
 }
 
 #[test]
@@ -226,6 +267,8 @@ fn every_planted_fault_is_found_and_named() {
         ),
         (Fault::Batch, "bag 2 alone differs from itself in the batch"),
         (Fault::Mask, "of the masked row"),
+        (Fault::HeadWeight, "but the logits give"),
+        (Fault::HeadSum, "`sums` 0 is"),
     ] {
         let found = measured(fault);
         assert!(found.failed(), "{fault:?}");

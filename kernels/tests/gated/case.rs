@@ -23,6 +23,16 @@ enum Stored {
     Bf16(Vec<bf16>),
 }
 
+impl Stored {
+    fn wide(&self) -> Vec<f32> {
+        match self {
+            Stored::F32(h) => h.clone(),
+            Stored::F16(h) => h.iter().map(|h| h.to_f32()).collect(),
+            Stored::Bf16(h) => h.iter().map(|h| h.to_f32()).collect(),
+        }
+    }
+}
+
 pub struct Case {
     pub shape: Shape,
     pub bags: Bags,
@@ -101,11 +111,7 @@ impl Case {
             Dtype::Bf16 => Stored::Bf16(features.iter().map(|&h| bf16::from_f32(h)).collect()),
             _ => Stored::F32(features.clone()),
         };
-        features = match &stored {
-            Stored::F16(h) => h.iter().map(|h| h.to_f32()).collect(),
-            Stored::Bf16(h) => h.iter().map(|h| h.to_f32()).collect(),
-            Stored::F32(h) => h.clone(),
-        };
+        features = stored.wide();
         let mut case = Case {
             head: head(shape, &value, &gate, &weight, 0.4),
             bags: Bags::new(&offsets, Some(&mask)).unwrap(),
@@ -139,6 +145,25 @@ impl Case {
         case.bags = Bags::new(&case.offsets, None).unwrap();
         case.head = head(shape, &case.value, &case.gate, &case.weight, 0.0);
         case
+    }
+
+    /// The logits' last layer and the features multiplied.
+    pub fn scaled(mut self, head: f32, features: f32) -> Case {
+        self.weight.iter_mut().for_each(|w| *w *= head);
+        self.bias *= head;
+        self.head = self::head(self.shape, &self.value, &self.gate, &self.weight, self.bias);
+        let by = |h: f32| h * features;
+        match &mut self.stored {
+            Stored::F32(h) => h.iter_mut().for_each(|h| *h = by(*h)),
+            Stored::F16(h) => h
+                .iter_mut()
+                .for_each(|h| *h = f16::from_f32(by(h.to_f32()))),
+            Stored::Bf16(h) => h
+                .iter_mut()
+                .for_each(|h| *h = bf16::from_f32(by(h.to_f32()))),
+        }
+        self.features = self.stored.wide();
+        self
     }
 
     fn poison(&mut self, row: usize, with: f32) {
@@ -217,6 +242,11 @@ impl Case {
         Random(self.seed + 98).many(self.bags.total(), 1.0)
     }
 
+    /// Of the features.
+    pub fn dtype(&self) -> Dtype {
+        self.view().dtype()
+    }
+
     fn view(&self) -> View<'_, 2> {
         let shape = [self.bags.total(), self.shape.d];
         match &self.stored {
@@ -273,6 +303,29 @@ impl Case {
     ) -> Gradients {
         let mut tape = GatedTape::new();
         let state = self.forward(device, rule, taped.then_some(&mut tape));
+        self.backward_from(
+            &state,
+            device,
+            rule,
+            dz,
+            dw,
+            features,
+            taped.then_some(&tape),
+        )
+    }
+
+    /// The backward pass alone, after that forward pass.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_from(
+        &self,
+        state: &Results,
+        device: &dyn Kernels,
+        rule: Rule,
+        dz: &[f32],
+        dw: Option<&[f32]>,
+        features: bool,
+        tape: Option<&GatedTape>,
+    ) -> Gradients {
         let (n, rows, Shape { d, hidden, gated }) =
             (self.bags.len(), self.bags.total(), self.shape);
         // Rows apart, and what lies between them is nobody's.
@@ -320,7 +373,7 @@ impl Case {
         let state = GatedState {
             logits: View::new(&state.logits, [rows]).unwrap(),
             pool,
-            tape: taped.then_some(&tape),
+            tape,
         };
         let gradient = PoolGradient {
             pooled: View::new(dz, [n, d]).unwrap(),
@@ -338,11 +391,7 @@ impl Case {
             )
             .unwrap();
         if features {
-            let wide = match dh {
-                Stored::F32(h) => h,
-                Stored::F16(h) => h.iter().map(|h| h.to_f32()).collect(),
-                Stored::Bf16(h) => h.iter().map(|h| h.to_f32()).collect(),
-            };
+            let wide = dh.wide();
             let mut rows = wide.chunks_exact(stride);
             assert!(rows.all(|row| row[d..].iter().all(|gap| gap.is_nan())));
             out.features = wide

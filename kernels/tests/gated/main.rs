@@ -2,7 +2,10 @@
 //! over NaN, refused rows, empty bags, odd widths, plain and gated heads, f32, f16 and bf16.
 #![allow(clippy::unwrap_used)]
 
+// The device asks for more of it.
+#[allow(dead_code)]
 mod case;
+mod domain;
 mod truth;
 
 use case::{Case, Results, Shape};
@@ -82,7 +85,7 @@ fn forward_is_within_its_bound_of_f64_for_every_rule_shape_and_type() {
                     );
                     worst[which] = worst[which].max(apart);
                 }
-                truth.weights_and_their_sums(&got);
+                truth.weights_and_their_sums(rule, &got);
             }
         }
     }
@@ -265,6 +268,14 @@ fn a_bag_without_a_sum_is_uniform_and_says_so() {
             .all(|&g| g == 0.0)
     );
     assert_eq!(gradient.features[..6], [0.2; 6]);
+}
+
+#[test]
+fn at_the_ends_of_f32_weights_pool_and_flags_are_the_laws() {
+    let cpu = Cpu::new(2).unwrap();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        domain::held(&cpu, dtype);
+    }
 }
 
 #[test]

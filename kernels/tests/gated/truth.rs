@@ -22,7 +22,6 @@ pub struct Truth<'a> {
     case: &'a Case,
     logits: Vec<Sum>,
     pooled: Vec<Sum>,
-    weights: Vec<f64>,
     gradients: Vec<(&'static str, Vec<Sum>)>,
 }
 
@@ -53,11 +52,9 @@ fn hidden(case: &Case, h: &[f64]) -> Hidden {
     }
 }
 
-/// d numerator / da over S, for the members' logits, which are sums of terms of these sizes: a slope's own size is what it
-/// would be were the logit wrong by a part of its size, over that part.
-fn slopes(rule: Rule, a: &[f64], weights: &[f64], sizes: &[f64]) -> Vec<Sum> {
-    const PART: f64 = 1e-4;
-    let linked = |&a: &f64| match rule.link {
+/// The numerator of a logit, and its slope; of softmax against no greatest.
+fn numerator(rule: Rule, a: f64) -> (f64, f64) {
+    let (g, by_a) = match rule.link {
         Link::None => (a, 1.0),
         Link::Sigmoid => {
             let s = reference::sigmoid(a);
@@ -65,25 +62,28 @@ fn slopes(rule: Rule, a: &[f64], weights: &[f64], sizes: &[f64]) -> Vec<Sum> {
         }
     };
     let power = |p: f64, g: f64| (g.abs().powf(p), p * g.abs().powf(p - 1.0) * g.signum());
-    let of = |a: &f64| {
-        let (g, by_a) = linked(a);
-        let (e, by_g) = match rule.normalisation {
-            Normalisation::SquaredAverage => power(2.0, g),
-            Normalisation::Power(p) => power(f64::from(p), g),
-            Normalisation::Sigmoid => {
-                let s = reference::sigmoid(g);
-                (s, s * (1.0 - s))
-            }
-            Normalisation::Softmax => (g.exp(), g.exp()),
-            _ => (1.0, 0.0),
-        };
-        (e, by_g * by_a)
+    let (e, by_g) = match rule.normalisation {
+        Normalisation::SquaredAverage => power(2.0, g),
+        Normalisation::Power(p) => power(f64::from(p), g),
+        Normalisation::Sigmoid => {
+            let s = reference::sigmoid(g);
+            (s, s * (1.0 - s))
+        }
+        Normalisation::Softmax => (g.exp(), g.exp()),
+        _ => (1.0, 0.0),
     };
-    let sum: f64 = a.iter().map(|a| of(a).0).sum();
-    for (a, w) in a.iter().zip(weights) {
-        assert!((of(a).0 / sum - w).abs() < 1e-12);
+    (e, by_g * by_a)
+}
+
+/// d numerator / da over S, for the members' logits, which are sums of terms of these sizes: a slope's own size is what it
+/// would be were the logit wrong by a part of its size, over that part.
+fn slopes(rule: Rule, a: &[f64], weights: &[f64], sizes: &[f64]) -> Vec<Sum> {
+    const PART: f64 = 1e-4;
+    let sum: f64 = a.iter().map(|&a| numerator(rule, a).0).sum();
+    for (&a, w) in a.iter().zip(weights) {
+        assert!((numerator(rule, a).0 / sum - w).abs() < 1e-12);
     }
-    let slope = |a: f64| of(&a).1 / sum;
+    let slope = |a: f64| numerator(rule, a).1 / sum;
     a.iter()
         .zip(sizes)
         .map(|(&a, &size)| Sum {
@@ -105,7 +105,6 @@ impl<'a> Truth<'a> {
             case,
             logits: vec![Sum::default(); rows],
             pooled: vec![Sum::default(); n * d],
-            weights: vec![0.0; rows],
             gradients: Vec::new(),
         };
         let mut value = vec![Sum::default(); units * d];
@@ -139,8 +138,7 @@ impl<'a> Truth<'a> {
                 })
                 .collect();
             let weights = reference::weights(rule.normalisation, rule.link, &a);
-            for ((&row, &weight), h) in members.iter().zip(&weights).zip(&h) {
-                truth.weights[row] = weight;
+            for (&weight, h) in weights.iter().zip(&h) {
                 for (z, h) in truth.pooled[bag * d..(bag + 1) * d].iter_mut().zip(h) {
                     z.add(weight * h, weight * h.abs());
                 }
@@ -215,24 +213,42 @@ impl<'a> Truth<'a> {
         apart("pooled", &self.pooled, &got.pooled)
     }
 
-    /// Weights, their squares' sum and entropy are consistent, and the weights those of f64.
-    pub fn weights_and_their_sums(&self, got: &Results) {
+    /// Weights, S, the sum of the weights' squares and their entropy are what the rule makes of the kernel's own logits in
+    /// f64, whatever the features' type: from the logits on it is f32 alone. No row is refused and no bag uniform.
+    pub fn weights_and_their_sums(&self, rule: Rule, got: &Results) {
+        let close = |what: &str, bag: usize, got: f32, wanted: f64, least: f64| {
+            assert!(
+                (f64::from(got) - wanted).abs() <= 1e-5 * (wanted + least),
+                "{what} of bag {bag} is {got:e}, but its logits give {wanted:e}: {rule:?}"
+            );
+        };
         for bag in 0..self.case.bags.len() {
-            let rows = self.case.bags.rows(bag);
-            let (mut squares, mut entropy) = (0.0f64, 0.0f64);
-            for row in rows.clone() {
-                let (w, truth) = (f64::from(got.weights[row]), self.weights[row]);
-                // A weight is a square or a power of a logit of any sign: near 0 its error is that of the logit.
-                assert!(
-                    (w - truth).abs()
-                        <= 1e-5 * (truth + truth.sqrt() / (rows.len() as f64).sqrt() + 1e-4),
-                    "{w} {truth}"
-                );
-                squares += w * w;
-                entropy -= if w > 0.0 { w * w.ln() } else { 0.0 };
+            let (members, masked): (Vec<usize>, Vec<usize>) = self
+                .case
+                .bags
+                .rows(bag)
+                .partition(|&row| self.case.mask[row]);
+            let a: Vec<f64> = members.iter().map(|&k| f64::from(got.logits[k])).collect();
+            let weights = match a.is_empty() {
+                true => Vec::new(),
+                false => reference::weights(rule.normalisation, rule.link, &a),
+            };
+            let of_members = members.iter().zip(weights.iter().copied());
+            for (&row, wanted) in of_members.chain(masked.iter().map(|row| (row, 0.0))) {
+                close("a weight", bag, got.weights[row], wanted, 0.0);
             }
-            assert!((f64::from(got.squares[bag]) - squares).abs() <= 1e-5 * squares);
-            assert!((f64::from(got.entropy[bag]) - entropy).abs() <= 1e-5 * (entropy + 1.0));
+            let greatest = a.iter().copied().reduce(f64::max).unwrap_or(0.0);
+            let shift = match rule.normalisation {
+                Normalisation::Softmax => (-greatest).exp(),
+                _ => 1.0,
+            };
+            let sum: f64 = a.iter().map(|&a| numerator(rule, a).0).sum();
+            close("S", bag, got.sums[bag], sum * shift, 0.0);
+            let squares: f64 = weights.iter().map(|w| w * w).sum();
+            close("the sum of squares", bag, got.squares[bag], squares, 0.0);
+            let entropy = |&w: &f64| if w > 0.0 { -w * w.ln() } else { 0.0 };
+            let entropy: f64 = weights.iter().map(entropy).sum();
+            close("the entropy", bag, got.entropy[bag], entropy, 1.0);
         }
     }
 

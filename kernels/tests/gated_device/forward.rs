@@ -3,12 +3,12 @@
 use super::case::{Case, Results, Shape};
 use super::emulated::{self, PLAIN, SANITIZED, run, say};
 use super::truth::Truth;
-use super::{SHAPES, SQUARED, allowed, device, machine, rule, same_bits};
+use super::{SHAPES, SQUARED, allowed, device, domain, machine, rule, same_bits};
 use weir_kernels::cuda::stream::Stream;
 use weir_kernels::kernels::flags;
 use weir_kernels::math;
 use weir_kernels::normalise::{Link, Normalisation};
-use weir_kernels::{Bags, Cause, Dtype, ROWS, Rule};
+use weir_kernels::{Bags, Cause, Cpu, Dtype, ROWS, Rule};
 
 /// Ragged, with a bag of two items (after the mask), an empty one and one of one row; the last of no round number.
 const RAGGED: &[usize] = &[150, 0, 1, 21];
@@ -78,6 +78,7 @@ fn forward_of(device: &Stream, rules: &[Rule], shapes: &[Shape], dtypes: &[Dtype
                     "far from f64: {rule:?} {shape:?} {dtype} {apart:?}"
                 );
                 weighed(&case, &got);
+                truth.weights_and_their_sums(rule, &got);
                 all.extend(got.bits());
             }
         }
@@ -255,6 +256,22 @@ fn bags_alone(shape: Shape, lengths: &[usize], dtype: Dtype) -> Case {
 
 #[test]
 #[ignore = "a case, run by the tests below"]
+fn case_domain() {
+    if !emulated::inside() {
+        return;
+    }
+    let (device, cpu) = (device(), Cpu::new(1).unwrap());
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let flags = [domain::held(&device, dtype), domain::held(&cpu, dtype)];
+        assert_eq!(
+            flags[0], flags[1],
+            "{dtype}: other flags than on the processor"
+        );
+    }
+}
+
+#[test]
+#[ignore = "a case, run by the tests below"]
 fn case_too_old() {
     if emulated::inside() {
         let case = Case::random(5, SHAPES[1], &[3], Dtype::F32);
@@ -299,9 +316,30 @@ fn wgmma_is_within_its_bound_of_f64_with_the_same_bits_in_any_order() {
     run(PLAIN, &machine((9, 0), 3, true), "forward::case_rules").passed();
 }
 
+/// Rows that no 16 bytes divide, a plain head.
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_elements() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &SHAPES[1..2], HALVES);
+    }
+}
+
+/// So wide that the rows come again.
+#[test]
+#[ignore = "a case, run by the tests below"]
+fn case_streamed() {
+    if emulated::inside() {
+        forward_of(&device(), &[SQUARED], &WIDE[1..], &[Dtype::F16]);
+    }
+}
+
 #[test]
 fn wgmma_touches_only_its_own_memory() {
-    run(SANITIZED, &machine((9, 0), 0, true), "forward::case_small").passed();
+    for case in ["small", "elements", "streamed"] {
+        let case = format!("forward::case_{case}");
+        run(SANITIZED, &machine((9, 0), 0, true), &case).passed();
+    }
 }
 
 #[test]
@@ -312,6 +350,14 @@ fn refused_rows_leave_no_trace_and_a_bag_without_a_sum_is_uniform() {
         "forward::case_refused_and_uniform",
     )
     .passed();
+}
+
+/// f32 goes by `mma.sync` on both.
+#[test]
+fn at_the_ends_of_f32_weights_pool_and_flags_are_the_laws_and_the_processors() {
+    for capability in [(8, 0), (9, 0)] {
+        run(PLAIN, &machine(capability, 3, true), "forward::case_domain").passed();
+    }
 }
 
 #[test]
@@ -355,7 +401,10 @@ fn a_bag_alone_has_the_bits_that_it_has_in_a_batch() {
 
 #[test]
 fn mma_touches_only_its_own_memory() {
-    run(SANITIZED, &machine((8, 0), 0, true), "forward::case_small").passed();
+    for case in ["small", "f32", "elements"] {
+        let case = format!("forward::case_{case}");
+        run(SANITIZED, &machine((8, 0), 0, true), &case).passed();
+    }
 }
 
 #[test]

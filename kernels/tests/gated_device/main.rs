@@ -5,6 +5,8 @@ mod backward;
 #[path = "../gated/case.rs"]
 #[allow(dead_code)]
 mod case;
+#[path = "../gated/domain.rs"]
+mod domain;
 #[path = "../emulated/mod.rs"]
 mod emulated;
 mod forward;

@@ -1,6 +1,6 @@
 //! Bugs planted in (c), each of which is caught.
 
-use super::emulated::{PLAIN, Patch, run};
+use super::emulated::{PLAIN, Patch, Variant, run};
 use super::machine;
 
 #[test]
@@ -194,7 +194,74 @@ fn planted_bugs_in_the_products_are_seen() {
         ),
     ];
     for (bug, capability, case, report) in BUGS {
-        let variant = PLAIN.patched(Box::leak(vec![bug].into_boxed_slice()));
-        run(variant, &machine(capability, 3, true), case).failed_with(report);
+        seen(bug, capability, case, report, false);
     }
+}
+
+#[test]
+fn planted_bugs_beyond_a_chunk_are_seen() {
+    const BUGS: [(Patch, &str); 2] = [
+        // Components beyond a block's gathered by nobody.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "const u32 f = blockIdx.y * THREADS + t;",
+                put: "const u32 f = t;",
+            },
+            "was not written",
+        ),
+        // The head's first chunk for each.
+        (
+            Patch {
+                file: "cuda/gated_backward.cu",
+                find: "matrix + (u64)first_chunk * CHUNK * steps * STEP_BYTES;",
+                put: "matrix;",
+            },
+            "far from f64",
+        ),
+    ];
+    for (bug, report) in BUGS {
+        seen(bug, (8, 0), "backward::case_backward_chunks", report, false);
+    }
+}
+
+#[test]
+fn planted_bugs_at_the_ends_of_f32_are_seen() {
+    const BUGS: [Patch; 2] = [
+        // A logit outside the rule's domain that nobody counts.
+        Patch {
+            file: "cuda/gated.cuh",
+            find: "? 1u : 0x10001u;",
+            put: "? 1u : 1u;",
+        },
+        // A sum past f32 that nobody tells of.
+        Patch {
+            file: "cuda/gated.cuh",
+            find: "(strange || (kept && !in_range) ? OUT_OF_DOMAIN : 0u)",
+            put: "(strange ? OUT_OF_DOMAIN : 0u)",
+        },
+    ];
+    for bug in BUGS {
+        seen(bug, (8, 0), "forward::case_domain", "flags: Extreme", false);
+    }
+}
+
+/// Its column of the head is zero, so that no result shows what was read.
+#[test]
+fn an_element_read_beyond_a_row_is_seen() {
+    const BUG: Patch = Patch {
+        file: "cuda/gated.cuh",
+        find: "if (c + k >= h.width) break;",
+        put: "if (c + k > h.width) break;",
+    };
+    let case = "forward::case_elements";
+    seen(BUG, (8, 0), case, "heap-buffer-overflow", true);
+}
+
+fn seen(bug: Patch, capability: (u32, u32), case: &str, report: &str, sanitized: bool) {
+    let variant = Variant {
+        sanitized,
+        ..PLAIN.patched(Box::leak(vec![bug].into_boxed_slice()))
+    };
+    run(variant, &machine(capability, 3, true), case).failed_with(report);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The plugin, built once.
 fn plugin() -> &'static Path {
@@ -110,7 +111,7 @@ fn run_own(
                 let bytes = format!("SINGLASS{sin}");
                 std::fs::write(folder.path().join(format!("{name}.glass")), bytes).unwrap();
             }
-            "use = \"tile-reader\"\nslides = [\"a.glass\", \"b.glass\"]\nsize = 32\nmpp = 1.0\ntissue = \"none\"\n".to_owned()
+            "use = \"tile-reader\"\nslides = [\"a.glass\", \"b.glass\"]\nsize = 32\nmpp = 1.0\ntissue = \"none\"\nrun = { timeout = \"2s\" }\n".to_owned()
         }
     };
     let text = format!(
@@ -381,11 +382,13 @@ fn what_kills_the_process_of_a_slide_reader_fails_the_region_that_it_read_alone(
     }
 }
 
-/// A reader has 60 s for a region, whatever a pipeline says.
 #[test]
 fn a_slide_reader_that_hangs_in_its_own_process_fails_the_region_that_it_read_alone() {
-    let words = ["plugin `sin` 0.1.0", "E0523"];
+    let words = ["plugin `sin` 0.1.0 did not answer within 2s", "E0523"];
+    let began = Instant::now();
     lost_a("loop", &From::Reader("loop"), "tiles", words, APART, 3);
+    // It is the stage's time, and not the reader's own.
+    assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

@@ -97,6 +97,14 @@ impl Opener for PluginReader {
     }
 }
 
+/// That `into` has `size` px of RGB in rows `pitch` bytes apart, the last of which may end with its pixels: what lies behind it is
+/// written through pointers.
+pub(crate) fn assert_room(into: &[u8], (width, height): (u32, u32), pitch: usize) {
+    let row = width as usize * 3;
+    let room = (height as usize).saturating_sub(1) * pitch + row;
+    assert!(pitch >= row && into.len() >= room, "room for the pixels");
+}
+
 /// How surely the file is the reader's, by its name and first bytes.
 pub(crate) fn sniff(table: &Reader, path: &Path, head: &[u8]) -> i32 {
     match (table.sniff, path.to_str()) {
@@ -331,9 +339,7 @@ impl Handle for PluginHandle {
         into: &mut [u8],
         pitch: usize,
     ) -> Result<(), SlideError> {
-        let row = width as usize * 3;
-        let room = (height as usize).saturating_sub(1) * pitch + row;
-        assert!(pitch >= row && into.len() >= room, "room for the region");
+        assert_room(into, (width, height), pitch);
         let corner = (x.into(), y.into());
         // SAFETY: `into` has `height` rows of `width` px, `pitch` bytes apart.
         unsafe { self.region(level, corner, (width, height), into.as_mut_ptr(), pitch) }
@@ -346,10 +352,7 @@ impl Handle for PluginHandle {
         into: &mut [u8],
     ) -> Result<(), SlideError> {
         let pitch = width as usize * 3;
-        assert!(
-            into.len() >= pitch * height as usize,
-            "room for the picture"
-        );
+        assert_room(into, (width, height), pitch);
         let Some(picture) = self.of.table.picture else {
             return Err(self
                 .of

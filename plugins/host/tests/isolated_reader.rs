@@ -19,12 +19,13 @@ fn options(isolated: bool, timeout: Duration) -> OpenOptions {
         true => {
             let isolated = Isolated::new(Arc::new(admitted()), program()).unwrap();
             isolated.loaded().unwrap();
-            plugins.isolated.push(isolated.with_reader_timeout(timeout));
+            plugins.isolated.push(isolated);
         }
         false => plugins.loaded.push(Loaded::new(&admitted()).unwrap()),
     }
     OpenOptions {
         openers: openers(&plugins),
+        timeout: Some(timeout),
         ..OpenOptions::default()
     }
 }

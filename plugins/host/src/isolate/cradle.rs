@@ -20,6 +20,9 @@ use weir_record::{Arena, Budget};
 /// How often a stage's processes may die in a run before they are not started again.
 const RESTARTS: u32 = 100;
 
+/// How long a call into a reader may take where nobody says it.
+const READER: Duration = Duration::from_secs(60);
+
 /// A stage or reader of a plugin that is isolated: starts its processes.
 #[derive(Debug)]
 pub(crate) struct Cradle {
@@ -27,8 +30,9 @@ pub(crate) struct Cradle {
     make: Make,
     /// How long a call may take.
     pub timeout: Duration,
-    /// Of the run: memory that its processes and the host share is missing for others.
+    /// Of the run: memory that its processes and the host share is missing for others. Of a reader it is the slide's.
     budget: Option<Budget>,
+    patience: &'static str,
     deaths: AtomicU32,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
@@ -53,12 +57,14 @@ impl Cradle {
                 outputs: outputs.to_vec(),
             },
             budget: Some(budget.clone()),
-            ..Cradle::of_reader(isolated, id, timeout)
+            timeout,
+            patience: "raise run.timeout of the stage if it is only slow",
+            ..Cradle::of_reader(isolated, id)
         }
     }
 
-    /// For reader `id`. Readers are made before a run has a budget.
-    pub fn of_reader(isolated: &Isolated, id: &str, timeout: Duration) -> Cradle {
+    /// For reader `id`. Readers are made before a run has a budget, and before a stage says how long they may take.
+    pub fn of_reader(isolated: &Isolated, id: &str) -> Cradle {
         Cradle {
             isolated: isolated.clone(),
             make: Make {
@@ -66,8 +72,9 @@ impl Cradle {
                 folder: String::new(),
                 outputs: Vec::new(),
             },
-            timeout,
+            timeout: READER,
             budget: None,
+            patience: "is the disk slow, or the slide damaged? raise run.timeout of the stage that reads slides if it is only slow",
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
@@ -123,12 +130,7 @@ impl Cradle {
 
     /// What to do about a call that takes too long.
     pub fn patience(&self) -> &'static str {
-        match self.budget {
-            Some(_) => "raise run.timeout of the stage if it is only slow",
-            None => {
-                "is the disk slow, or the slide damaged? else please report it to the plugin's author"
-            }
-        }
+        self.patience
     }
 
     fn begin(

@@ -27,8 +27,9 @@
 //! * What is made is copied once, and so is an input that is no pixels. A batch that a plugin keeps stays as it is.
 //! * What a reduce, sink or source held of a slide is gone when its process dies: that slide fails, also where another one's row was
 //!   the cause; later slides go to the next process.
-//! * Memory that is shared for inputs and outputs is leased from the run's budget, at once and whatever its share; a process gets at
-//!   most half of `run.memory` (64 MiB to 4 GiB) for what it makes. A reader's is not: a process holds the largest region it read.
+//! * Memory that is shared for inputs and outputs, and for a reader's regions, is leased from the run's budget, at once and whatever its
+//!   share; a process gets at most half of `run.memory` (64 MiB to 4 GiB) for what it makes. One of a reader's keeps at most four
+//!   times its largest region.
 //! * What a plugin allocates itself is its process's: at most half of the machine's memory, and the first to be ended when that is
 //!   short.
 //! * Handles of a slide reader are read one at a time, each in a process of its own as far as there are processors.
@@ -58,7 +59,7 @@ use crate::refusal::Refusal;
 pub use process::Program;
 use std::io::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir_runtime::Stop;
 
 /// A plugin that runs in child processes. Nothing of it is loaded here.
@@ -68,8 +69,6 @@ pub struct Isolated {
     program: Program,
     /// The first process, until a stage or reader takes it.
     first: Arc<Mutex<First>>,
-    /// How long a call into a reader may take.
-    reader_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -92,16 +91,7 @@ impl Isolated {
             admitted,
             program,
             first: Arc::new(Mutex::new(First::Starting(starting))),
-            reader_timeout: Duration::from_secs(60),
         })
-    }
-
-    /// The same, whose readers' calls may take so long; 60 s by default. A stage's say it by `run.timeout`.
-    pub fn with_reader_timeout(self, reader_timeout: Duration) -> Isolated {
-        Isolated {
-            reader_timeout,
-            ..self
-        }
     }
 
     /// Waits until the first process has loaded the plugin.

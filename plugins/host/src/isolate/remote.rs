@@ -192,7 +192,7 @@ impl Remote {
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
     ) -> Spoken<'_> {
-        self.plain_on(self.line(), call, op, write, place)
+        self.plain_on(self.line(), call, op, self.cradle.timeout, write, place)
     }
 
     pub fn plain_on<'a>(
@@ -200,12 +200,13 @@ impl Remote {
         line: MutexGuard<'a, Line>,
         call: &At,
         op: Op,
+        timeout: Duration,
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
     ) -> Spoken<'a> {
         let mut body = request(op);
         write(&mut body);
-        match self.ask(line, call, self.cradle.timeout, body, &[], place) {
+        match self.ask(line, call, timeout, body, &[], place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, answer.deeds, &line.made);

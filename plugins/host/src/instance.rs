@@ -1,9 +1,11 @@
 //! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
 
+use crate::batch::HostBatch;
 use crate::call::{Call, CallError, GONE, Said, Task, Who};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
+use crate::kept::Kept;
 use crate::log::Level;
 use crate::manifest::Concurrency;
 use crate::offer::HOST;
@@ -135,6 +137,8 @@ pub(crate) struct Pool {
     stateful: bool,
     /// How long a call may take before its instance is given up.
     timeout: Duration,
+    /// Inputs that the plugin holds on to.
+    kept: Kept,
     shelf: Mutex<Shelf>,
     back: Condvar,
     /// Instances that were made.
@@ -173,7 +177,8 @@ struct Shelf {
 impl Pool {
     /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so; `None` for a stage
     /// to which what is told of a slide and what is asked of it must go to the same instance, whichever thread it is. An isolated
-    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it. `memory`: of the
+    /// run, bytes.
     pub fn new(
         runner: Runner,
         who: Arc<Who>,
@@ -181,6 +186,7 @@ impl Pool {
         concurrency: Concurrency,
         threads: Option<usize>,
         timeout: Duration,
+        memory: usize,
     ) -> Result<Pool, CallError> {
         let isolated = matches!(runner, Runner::Child(_));
         let stateful = threads.is_none();
@@ -204,6 +210,7 @@ impl Pool {
             stateful,
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
+            kept: Kept::within(memory),
             shelf: Mutex::new(Shelf {
                 free,
                 out: Vec::new(),
@@ -413,6 +420,10 @@ impl Pool {
         // Only process() may return before it is done.
         let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
         let call = Call::new(self.who.clone(), task);
+        if may_wait && let Some(said) = self.kept.refusal(&self.who) {
+            call.fail(said);
+            return call.end(status::FAIL);
+        }
         let instance = match self.usable(&call) {
             Ok(instance) => instance,
             Err(said) => return call.end(said),
@@ -437,7 +448,7 @@ impl Pool {
         }
         if said != status::PENDING || !may_wait {
             self.give_back(instance);
-            return call.end(said);
+            return self.ended(&call, said, false);
         }
         // Others may use it meanwhile.
         self.give_back(instance.clone());
@@ -453,13 +464,36 @@ impl Pool {
                 cancel();
                 // A thread of the plugin's may be at it for ever.
                 instance.spoiled.store(true, Ordering::SeqCst);
+                if let Some(input) = input(&call) {
+                    self.kept.note(&input, &self.who);
+                }
                 return Err(call.give_up(self.timeout));
             }
         }
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
-        call.end_completed(said)
+        self.ended(&call, said, true)
+    }
+
+    /// Ends a call, which the plugin left pending or not, and notes its input where the plugin holds on to it.
+    fn ended(&self, call: &Call, said: Status, pending: bool) -> Result<Task, CallError> {
+        // Of a call that fails nothing comes back.
+        let before = (said != status::OK).then(|| input(call)).flatten();
+        let done = match pending {
+            true => call.end_completed(said),
+            false => call.end(said),
+        };
+        let after = match &done {
+            Ok(Task::Rows(rows)) => Some(&rows.input),
+            Ok(Task::Take(input)) => Some(input),
+            Ok(Task::Setup | Task::Slides(_)) | Err(_) => before.as_ref(),
+        };
+        // One reference is this one.
+        if let Some(input) = after.filter(|input| Arc::strong_count(input) > 1) {
+            self.kept.note(input, &self.who);
+        }
+        done
     }
 
     /// A call that answers with nothing and cannot fail.
@@ -469,5 +503,24 @@ impl Pool {
             enter(self.stage, instance.me);
         }
         self.give_back(instance);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What they hold they give back in destroy().
+        shelf.free.clear();
+        shelf.out.clear();
+        self.kept.left(&self.who);
+    }
+}
+
+/// The input of a call that is open.
+fn input(call: &Call) -> Option<Arc<HostBatch>> {
+    match &call.desk().ok()?.task {
+        Task::Rows(rows) => Some(rows.input.clone()),
+        Task::Take(input) => Some(input.clone()),
+        Task::Setup | Task::Slides(_) => None,
     }
 }

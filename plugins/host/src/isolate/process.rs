@@ -1,5 +1,6 @@
 //! The child process: its start, its end, and what is said of that.
 
+use crate::call::FAULT;
 use crate::ended::told;
 use crate::isolate::channel::{Lost, Patience, Receiver, Sender, polled};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -245,6 +246,6 @@ pub(crate) fn remedy(death: &str) -> &'static str {
     } else if death.contains("(Segmentation fault)") || death.contains("(Bus error)") {
         "it used memory that it does not have: `weir plugin check` may find out where; please report it to its author"
     } else {
-        "this is a fault of the plugin: please report it to its author"
+        FAULT
     }
 }

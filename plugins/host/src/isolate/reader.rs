@@ -14,7 +14,7 @@ use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::log::Level;
 use crate::manifest;
-use crate::reader::{absolute, assert_room, broken, error};
+use crate::reader::{absolute, broken, check_room, error};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -370,7 +370,7 @@ impl Handle for IsolatedHandle {
         into: &mut [u8],
         pitch: usize,
     ) -> Result<(), SlideError> {
-        assert_room(into, (width, height), pitch);
+        check_room(into, pitch, (width, height));
         let write = |out: &mut Writer| {
             out.u32(level);
             out.i64(x.into());
@@ -392,7 +392,7 @@ impl Handle for IsolatedHandle {
         into: &mut [u8],
     ) -> Result<(), SlideError> {
         let pitch = width as usize * 3;
-        assert_room(into, (width, height), pitch);
+        check_room(into, pitch, (width, height));
         let write = |out: &mut Writer| {
             out.u32(index as u32);
             out.u32(width);

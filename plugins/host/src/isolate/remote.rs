@@ -1,6 +1,6 @@
 //! An instance of a plugin's stage, or a reader, in a child process.
 
-use crate::call::{At, Call, GONE, Said, Who};
+use crate::call::{At, Call, FAULT, GONE, Said, Who};
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
@@ -151,7 +151,6 @@ impl Remote {
     ) -> Status {
         self.give_up();
         let plugin = &self.who.plugin;
-        const FAULT: &str = "this is a fault of the plugin: please report it to its author";
         let (what, help) = match lost {
             Lost::Closed => {
                 let death = line.process.death();

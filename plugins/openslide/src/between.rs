@@ -128,7 +128,11 @@ fn whole([alpha, colours @ ..]: Pixel) -> u32 {
         return 0;
     }
     // An alpha that rounding has moved says nothing of the colour.
-    let full = if alpha > OPAQUE - 8.0 { 1.0 } else { OPAQUE / alpha };
+    let full = if alpha > OPAQUE - 8.0 {
+        1.0
+    } else {
+        OPAQUE / alpha
+    };
     let [r, g, b] = colours.map(|part| (part * full + 0.5).min(255.0) as u32);
     255 << 24 | r << 16 | g << 8 | b
 }

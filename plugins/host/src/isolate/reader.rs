@@ -18,8 +18,8 @@ use crate::reader::{absolute, broken, check_room, error};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use weir_abi::reader::SPOILS;
 use std::time::Duration;
+use weir_abi::reader::SPOILS;
 use weir_abi::status;
 use weir_record::Budget;
 use weir_slide::leveled::{Found, Handle, Handles, LeveledSlide};
@@ -293,7 +293,8 @@ impl IsolatedHandle {
                 out.u64(number);
                 write(out);
             };
-            let (said, given, line) = remote.plain_on(line, &call, op, self.of.timeout, write, place);
+            let (said, given, line) =
+                remote.plain_on(line, &call, op, self.of.timeout, write, place);
             let taken = line.as_ref().map(|line| match said {
                 status::OK => Some(take(&given, line)),
                 _ => None,

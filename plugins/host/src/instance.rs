@@ -369,6 +369,30 @@ impl Pool {
         }
     }
 
+    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places.
+    fn refusal(&self) -> Option<Said> {
+        let Runner::Child(cradle) = &self.runner else {
+            return self.kept.refusal(&self.who, 0);
+        };
+        let said = self.kept.refusal(&self.who, cradle.copies())?;
+        for one in std::mem::take(&mut self.shelf().free) {
+            if let Some(remote) = &one.remote {
+                remote.give_up();
+            }
+            let line = format!("{}; {}", said.what, cradle.died());
+            self.who.log.line(Level::Error, &self.who.stage, &line);
+            let (fresh, old) = match self.fresh() {
+                Some(fresh) => (fresh, Some(one)),
+                None => (one, None),
+            };
+            self.replaced
+                .fetch_add(old.is_some().into(), Ordering::SeqCst);
+            self.shelf().free.push(fresh);
+            self.back.notify_one();
+        }
+        self.kept.refusal(&self.who, cradle.copies())
+    }
+
     /// An instance that can be used. Else the call that is told why, to be ended with what comes back.
     fn usable(&self, call: &Call) -> Result<Arc<Instance>, Status> {
         let one = self.take();
@@ -398,7 +422,7 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.call_of(None, task, enter)
+        self.call_of(None, task, &|| (), enter)
     }
 
     /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
@@ -408,19 +432,32 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.call_of(Some(holder), task, enter)
+        self.call_of(Some(holder), task, &|| (), enter)
+    }
+
+    /// A call with an input, which may stand on what earlier ones left. `kept` is told when the plugin holds on to that beyond the call:
+    /// nobody can wait for its memory then.
+    pub fn lend(
+        &self,
+        holder: Option<&Holder>,
+        task: Task,
+        kept: &dyn Fn(),
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        self.call_of(holder, task, kept, enter)
     }
 
     fn call_of(
         &self,
         holder: Option<&Holder>,
         task: Task,
+        kept: &dyn Fn(),
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
         // Only process() may return before it is done.
         let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
         let call = Call::new(self.who.clone(), task);
-        if may_wait && let Some(said) = self.kept.refusal(&self.who) {
+        if may_wait && let Some(said) = self.refusal() {
             call.fail(said);
             return call.end(status::FAIL);
         }
@@ -448,7 +485,7 @@ impl Pool {
         }
         if said != status::PENDING || !may_wait {
             self.give_back(instance);
-            return self.ended(&call, said, false);
+            return self.ended(&call, said, false, kept);
         }
         // Others may use it meanwhile.
         self.give_back(instance.clone());
@@ -465,6 +502,7 @@ impl Pool {
                 // A thread of the plugin's may be at it for ever.
                 instance.spoiled.store(true, Ordering::SeqCst);
                 if let Some(input) = input(&call) {
+                    kept();
                     self.kept.note(&input, &self.who);
                 }
                 return Err(call.give_up(self.timeout));
@@ -473,11 +511,17 @@ impl Pool {
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
-        self.ended(&call, said, true)
+        self.ended(&call, said, true, kept)
     }
 
     /// Ends a call, which the plugin left pending or not, and notes its input where the plugin holds on to it.
-    fn ended(&self, call: &Call, said: Status, pending: bool) -> Result<Task, CallError> {
+    fn ended(
+        &self,
+        call: &Call,
+        said: Status,
+        pending: bool,
+        kept: &dyn Fn(),
+    ) -> Result<Task, CallError> {
         // Of a call that fails nothing comes back.
         let before = (said != status::OK).then(|| input(call)).flatten();
         let done = match pending {
@@ -491,6 +535,7 @@ impl Pool {
         };
         // One reference is this one.
         if let Some(input) = after.filter(|input| Arc::strong_count(input) > 1) {
+            kept();
             self.kept.note(input, &self.who);
         }
         done

@@ -1,8 +1,10 @@
 //! Inputs that a stage's plugin holds on to beyond their calls.
 //!
-//! A batch that is retained keeps its rows, and the leases on their memory with them. A plugin that never lets go of them takes the
-//! run's memory away from everybody, until no tile can be read any more and the run stands still. So what is kept is counted. Much of
-//! it is told in the log, by the plugin's name; too much of it fails the stage's further calls, so that the run ends and says why.
+//! A batch that is retained keeps its rows, and the leases on their memory with them. Were these like any other, a plugin that never
+//! lets go would take the run's memory away from everybody, until no tile can be read any more and the run stands still. So they are
+//! set apart: nobody waits for them. For that, what a stage keeps is bounded. Much of it is told in the log, by the plugin's name; too
+//! much of it fails the stage's further calls, so that the run ends and says why. A process that keeps too much is ended instead, and
+//! what it kept is free.
 
 use crate::batch::HostBatch;
 use crate::call::{FAULT, Said, Who};
@@ -11,9 +13,9 @@ use crate::isolate::remote::id;
 use crate::log::Level;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use weir_record::Body;
 
-/// The part of the run's memory that a stage may keep. Slides reserve at most seven eighths of it; of what is left a quarter is the
-/// caches' and an eighth of the rest is held back from sources: beside a sixteenth they still get something.
+/// What a stage may keep: this part of the run's memory, half of what can be set apart. Calls that run at once may go beyond it.
 const PART: usize = 16;
 
 /// Of what it may keep, the part from which on it is told of; then at each doubling.
@@ -21,6 +23,13 @@ const TOLD: usize = 4;
 
 /// So many inputs are noted before it is looked which of them are gone.
 const LOOK: usize = 64;
+
+/// Takes a value that a plugin holds on to out of the account of the stage that made it.
+pub(crate) fn set_apart(body: &Body) {
+    if let Some(lease) = body.lease() {
+        lease.set_apart();
+    }
+}
 
 /// What a stage's plugin keeps.
 #[derive(Debug)]
@@ -110,20 +119,21 @@ impl Kept {
         let told = all.told(sum);
         drop(all);
         let line = format!(
-            "{} keeps {told}: they hold memory that the run's other stages may lack",
+            "{} keeps {told}: they hold memory beside that of the run",
             who.plugin
         );
         who.log.line(Level::Warn, &who.stage, &line);
     }
 
-    /// Why the stage gets no more rows, when it keeps too many.
-    pub fn refusal(&self, who: &Who) -> Option<Said> {
-        if self.bytes.load(Ordering::Relaxed) <= self.most {
+    /// Why the stage gets no more rows, when it keeps too many. `beside`: bytes of copies that are kept with them.
+    pub fn refusal(&self, who: &Who, beside: usize) -> Option<Said> {
+        if self.bytes.load(Ordering::Relaxed) + beside <= self.most {
             return None;
         }
         let mut all = self.all();
-        let sum = all.look();
-        self.bytes.store(sum, Ordering::Relaxed);
+        let rows = all.look();
+        self.bytes.store(rows, Ordering::Relaxed);
+        let sum = rows + beside;
         (sum > self.most).then(|| Said {
             what: format!(
                 "{} broke the contract [E0520]: it keeps {}, and may keep a sixteenth of the run's memory, {:.1} MiB",
@@ -181,7 +191,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::log::Log;
-    use weir_record::{Body, Key, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
+    use weir_record::{Key, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
 
     /// A tile of 64 x 64 px, 12 KiB, of that slide.
     fn input(slide: &str) -> Arc<HostBatch> {
@@ -218,9 +228,9 @@ mod tests {
         for n in 1..=17 {
             held.push(input(if n == 1 { "a" } else { "b" }));
             kept.note(held.last().unwrap(), &who);
-            assert_eq!(kept.refusal(&who).is_some(), n > 16, "{n}");
+            assert_eq!(kept.refusal(&who, 0).is_some(), n > 16, "{n}");
         }
-        let said = kept.refusal(&who).unwrap();
+        let said = kept.refusal(&who, 0).unwrap();
         for part in [
             "plugin `probe` 1.0.0 broke the contract [E0520]",
             "17 batches (0.2 MiB)",
@@ -233,7 +243,8 @@ mod tests {
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].contains("keeps 5 batches (0.1 MiB)"), "{}", told[0]);
         held.remove(0);
-        assert!(kept.refusal(&who).is_none());
+        assert!(kept.refusal(&who, 0).is_none());
+        assert!(kept.refusal(&who, 1).is_some());
         kept.left(&who);
         held.clear();
         kept.left(&who);
@@ -252,7 +263,7 @@ mod tests {
         let kept = Kept::within(3 << 20);
         for _ in 0..10_000 {
             kept.note(&input("a"), &who);
-            assert!(kept.refusal(&who).is_none());
+            assert!(kept.refusal(&who, 0).is_none());
         }
         assert!(kept.all().inputs.len() <= LOOK);
         assert_eq!(*lines.lock().unwrap(), [""; 0]);

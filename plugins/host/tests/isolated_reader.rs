@@ -1,9 +1,11 @@
 //! A slide reader in a process of its own gives the bits that it gives in this one; what ends its process fails the read that did.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
 mod sins;
 
-use sins::{admitted, program};
+use programs::program;
+use sins::admitted;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

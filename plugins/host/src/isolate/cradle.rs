@@ -11,7 +11,7 @@ use crate::parameters::Parameters;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use weir_abi::status;
@@ -33,6 +33,8 @@ pub(crate) struct Cradle {
     /// Of the run: memory that its processes and the host share is missing for others. Of a reader it is the slide's.
     budget: Option<Budget>,
     patience: &'static str,
+    /// Bytes of copies of inputs that its processes keep.
+    copies: Arc<AtomicUsize>,
     deaths: AtomicU32,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
@@ -75,6 +77,7 @@ impl Cradle {
             timeout: READER,
             budget: None,
             patience: "is the disk slow, or the slide damaged? raise run.timeout of the stage that reads slides if it is only slow",
+            copies: Arc::default(),
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
@@ -89,6 +92,11 @@ impl Cradle {
     /// Ids of a source's slides, by their place in its list.
     pub fn slides(&self) -> MutexGuard<'_, HashMap<u64, String>> {
         self.slides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of copies of inputs that its processes keep.
+    pub fn copies(&self) -> usize {
+        self.copies.load(Ordering::SeqCst)
     }
 
     /// Counts a death, and says what comes of it.
@@ -164,6 +172,7 @@ impl Cradle {
             )
         })?;
         line.budget = self.budget.clone();
+        line.copies = self.copies.clone();
         let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
         let (said, given) = remote.begin(&call, START, body, beside);
         if said != status::OK {

@@ -10,9 +10,9 @@
 //! * [`undo`] solves for `P` from one end of each line to the other. An error in what was guessed beyond the end is down to
 //!   `off / (1 - off)` a pixel later, so a few more px are read there and cut off.
 //!
-//! What comes back is the level's pixel but for what the grey steps have lost: with `off` within half a level-0 px, half a step
-//! grows to `0.5 / (1 - 2 off)^2`: less than one at a downsample of 4 and above, two at 2. Where two native tiles meet, each was
-//! cut down to whole steps, and it may be one more.
+//! What comes back is the level's pixel but for what the grey steps have lost. With `off` within half a level-0 px, half a step
+//! grows to `0.5 / (1 - 2 off)^2`: less than one at a downsample of 4 and above, two at 2. Where native tiles meet, the part of each
+//! was cut down to whole steps, which may make three, and four at 2.
 
 /// Nearer than this to a pixel, px, along both axes, the pixel is copied: the painter counts in 1/256 px and rounds.
 const ON: f64 = 1.0 / 512.0;

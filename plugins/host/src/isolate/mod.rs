@@ -30,6 +30,7 @@
 //! * Memory that is shared for inputs and outputs, and for a reader's regions, is leased from the run's budget, at once and whatever its
 //!   share; a process gets at most half of `run.memory` (64 MiB to 4 GiB) for what it makes. One of a reader's keeps at most four
 //!   times its largest region.
+//! * A reader's processes share the cache that its manifest names: each is told an equal part by the cache's variable.
 //! * What a plugin allocates itself is its process's: at most half of the machine's memory, and the first to be ended when that is
 //!   short.
 //! * Handles of a slide reader are read one at a time, each in a process of its own as far as there are processors.
@@ -85,6 +86,10 @@ impl Isolated {
     /// # Errors
     /// When no process can be started (E0521).
     pub fn new(admitted: Arc<Admitted>, program: Program) -> Result<Isolated, Refusal> {
+        // Any of them may become a reader's.
+        let caches = admitted.manifest().readers.iter();
+        let caches = caches.filter_map(|reader| reader.cache.as_ref()?.share(most_processes()));
+        let program = program.with_variables(caches);
         let starting = begin(&admitted, &program);
         let starting = starting.map_err(|error| unstarted(&admitted, &error))?;
         Ok(Isolated {
@@ -156,6 +161,11 @@ impl Isolated {
     pub fn sha256(&self) -> &str {
         self.admitted.file().sha256()
     }
+}
+
+/// A reader has no more processes than that.
+pub(crate) fn most_processes() -> u64 {
+    std::thread::available_parallelism().map_or(1, |most| most.get() as u64)
 }
 
 /// Starts a process that loads the plugin.

@@ -26,6 +26,7 @@ const LAST: Duration = Duration::from_secs(1);
 pub struct Program {
     path: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Default for Program {
@@ -44,13 +45,26 @@ impl Program {
         Program {
             path: path.as_ref().to_owned(),
             arguments: arguments.into_iter().map(str::to_owned).collect(),
+            variables: Vec::new(),
         }
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn with_variables<'a>(
+        mut self,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Program {
+        let variables = variables.into_iter();
+        self.variables
+            .extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        self
     }
 
     fn command(&self, socket: OwnedFd) -> Result<Command, Error> {
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(socket))
             // What a plugin prints is for people; the host's standard output may be for programs.
             .stdout(Stdio::from(std::io::stderr().as_fd().try_clone_to_owned()?))

@@ -5,13 +5,13 @@
 //! again, in another, by the next read from it.
 
 use crate::call::{Call, CallError, GONE, Who};
-use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::found::read_found;
 use crate::isolate::line::Line;
 use crate::isolate::message::Op;
 use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::isolate::{Isolated, most_processes};
 use crate::log::Level;
 use crate::manifest;
 use crate::reader::{absolute, broken, check_room, error};
@@ -61,7 +61,7 @@ impl IsolatedReader {
                 who,
                 processes: Mutex::default(),
                 started: Condvar::new(),
-                most: std::thread::available_parallelism().map_or(1, usize::from),
+                most: most_processes() as usize,
                 flags: AtomicU32::new(0),
             }),
         }

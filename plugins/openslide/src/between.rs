@@ -3,10 +3,11 @@
 //! OpenSlide is asked in whole level-0 px and paints a level from `x / downsample` on, where the downsample is the mean of the
 //! level's two ratios and so rarely a whole number. What it paints `off` px beside the level's pixels it has interpolated: along
 //! each axis `R[i] = (1 - off) P[i] + off P[i + 1]`, in floating point, of premultiplied colours and alpha alike, and of 256 steps
-//! of grey the lower one is kept. So two things are done here:
+//! of grey the lower one is kept. So three things are done here; what was read too much is cut off:
 //!
-//! * [`start`] looks for a place at or a little before the region where a level-0 px lies on the level's, or nearest to it; what was
-//!   read too much is cut off.
+//! * [`on_pixel`] looks before the region for a place where a level-0 px lies on the level's: from there on all pixels are the
+//!   level's. The level's corner is always one. Where it is too far off for both axes together, the next two are needed.
+//! * [`start`] looks for a place at or a little before the region where a level-0 px lies nearest to the level's.
 //! * [`undo`] solves for `P` from one end of each line to the other. An error in what was guessed beyond the end is down to
 //!   `off / (1 - off)` a pixel later, so a few more px are read there and cut off.
 //!
@@ -49,6 +50,21 @@ fn fading(off: f64) -> i64 {
         true => ((0.05f64 / 255.0).ln() / (off / (1.0 - off)).ln()).ceil() as i64,
         false => 0,
     }
+}
+
+/// The nearest place at or before pixel `at` of a level, by at most `most` px, from which on the level's own pixels come.
+pub fn on_pixel(at: i64, downsample: f64, most: i64) -> Option<Start> {
+    (0..=most.min(at)).find_map(|before| {
+        let pixel = at - before;
+        let zero = (pixel as f64 * downsample).round() as i64;
+        let off = zero as f64 / downsample - pixel as f64;
+        (off.abs() < ON).then_some(Start {
+            zero,
+            before: before as u32,
+            behind: 0,
+            off: 0.0,
+        })
+    })
 }
 
 /// Where to read from so that pixel `at` of a level is among what comes; `None` where no place is near enough to a pixel.
@@ -289,6 +305,16 @@ mod tests {
                 assert!(argb.iter().all(|got| *got == pixel), "{grey} {off:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_levels_corner_is_on_its_pixels_and_so_are_places_in_between() {
+        let corner = on_pixel(300, 3.9984, 300).unwrap();
+        assert_eq!((corner.zero, corner.before), (0, 300));
+        assert_eq!(on_pixel(300, 3.9984, 299), None);
+        // Every fifth pixel lies on every twelfth of level 0.
+        let near = on_pixel(1003, 2.4, 4000).unwrap();
+        assert_eq!((near.zero, near.before), (2400, 3));
     }
 
     #[test]

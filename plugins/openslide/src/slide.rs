@@ -1,12 +1,13 @@
 //! A slide that OpenSlide has open: what was found in it, exact regions of its levels, its pictures.
 
-use crate::between::{Lines, Start, start, start_rounded_down, undo};
+use crate::between::{Lines, Start, on_pixel, start, start_rounded_down, undo};
 use crate::library::{Library, Missing, Open, REMEDY, cache_bytes, library};
 use crate::pixels::{Absent, absent, to_rgb};
 use crate::sniff::sniff;
 use std::cell::RefCell;
 use std::ffi::CString;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_plugin::{Call, Error, Facts, Level, MppOrigin, Picture, Reader, Region, Result};
 
 impl From<Missing> for Error {
@@ -29,6 +30,9 @@ impl From<Missing> for Error {
 )]
 pub struct Slide {
     open: Open<'static>,
+    /// For [`Slide::far`].
+    far: Mutex<Option<Arc<Open<'static>>>>,
+    name: CString,
     library: &'static Library,
     vendor: String,
     absent: Absent,
@@ -43,6 +47,9 @@ pub struct Slide {
 /// from which on OpenSlide itself cuts a region up, with a place for each part that is rounded down.
 const BLOCK: u32 = 1 << 22;
 const BLOCK_SIDE: u32 = 4096;
+
+/// px that are read rather than undoing what was interpolated, which takes OpenSlide four times as long a px.
+const EXACTLY: u64 = 1 << 20;
 
 /// What may be read beside a block, along one axis, to have its pixels exactly.
 const BESIDE: u32 = 64;
@@ -225,6 +232,8 @@ impl Slide {
         check(&open)?;
         Ok(Slide {
             open,
+            far: Mutex::default(),
+            name,
             library,
             rounds_down: vendor == "leica",
             vendor,
@@ -233,6 +242,62 @@ impl Slide {
             pictures,
             properties,
         })
+    }
+
+    /// Where to read `block` from along x and y when nothing is to be undone; `None` where that is too far off.
+    fn exact(&self, block: &Block, downsample: f64) -> Option<(Start, Start)> {
+        let ((x, y), (width, height)) = (block.corner, block.size);
+        if self.rounds_down {
+            return None;
+        }
+        let exact = |at: i64, side: u32| {
+            let most = BLOCK_SIDE.saturating_sub(side);
+            on_pixel(at, downsample, most.into())
+        };
+        let (x, y) = (exact(x, width)?, exact(y, height)?);
+        let read = u64::from(x.before + width) * u64::from(y.before + height);
+        ((x.before, y.before) == (0, 0) || read <= EXACTLY).then_some((x, y))
+    }
+
+    /// The same beside the block, at most.
+    fn near(&self, block: &Block, downsample: f64) -> Result<(Start, Start)> {
+        let (x, y) = block.corner;
+        let start = |at: i64| {
+            let start = match self.rounds_down {
+                true => start_rounded_down(at, downsample),
+                false => start(at, downsample),
+            };
+            start.ok_or_else(|| {
+                Error::unsupported(format!(
+                    "level {} has no exact pixels at {at}: OpenSlide interpolates, and with a downsample of {downsample} too much to undo it",
+                    block.level
+                ))
+                .help("read another level: a tile's size or mpp chooses it")
+            })
+        };
+        Ok((start(x)?, start(y)?))
+    }
+
+    /// Whether `read` succeeds that also reads what is not asked for: what is damaged there must spoil neither the handle that all
+    /// use nor the region. Its own handle may have been spoilt by another such read, so a second error is this one's.
+    fn far(&self, mut read: impl FnMut(&Open) -> Result<()>) -> Result<bool> {
+        let fresh = || {
+            let open = self.library.slide(&self.name);
+            open.ok_or_else(|| Error::new("OpenSlide does not open it once more"))
+        };
+        let handle = || self.far.lock().unwrap_or_else(PoisonError::into_inner);
+        let common = {
+            let mut far = handle();
+            match &*far {
+                Some(common) => common.clone(),
+                None => far.insert(Arc::new(fresh()?)).clone(),
+            }
+        };
+        if read(&common).is_ok() {
+            return Ok(true);
+        }
+        handle().take_if(|far| Arc::ptr_eq(far, &common));
+        Ok(read(&fresh()?).is_ok())
     }
 
     /// Reads `block` into its place in `into`, whose corner is `origin`.
@@ -249,26 +314,26 @@ impl Slide {
             corner,
             size,
         } = *block;
-        let start = |at: i64| -> Result<Start> {
-            let start = match self.rounds_down {
-                true => start_rounded_down(at, downsample),
-                false => start(at, downsample),
-            };
-            start.ok_or_else(|| {
-                Error::unsupported(format!(
-                    "level {level} has no exact pixels at {at}: OpenSlide interpolates, and with a downsample of {downsample} too much to undo it"
-                ))
-                .help("read another level: a tile's size or mpp chooses it")
-            })
+        let mut read = |open: &Open, x: Start, y: Start| {
+            let around = |start: Start, size: u32| start.before + size + start.behind;
+            let (across, down) = (around(x, size.0), around(y, size.1));
+            argb.resize(across as usize * down as usize, 0);
+            open.read(argb, (x.zero, y.zero), level as i32, (across, down));
+            check(open)
         };
-        let (x, y) = (start(corner.0)?, start(corner.1)?);
-        let around = |start: Start, size: u32| start.before + size + start.behind;
-        let (across, down) = (around(x, size.0), around(y, size.1));
-        let width = across as usize;
-        argb.resize(width * down as usize, 0);
-        self.open
-            .read(argb, (x.zero, y.zero), level as i32, (across, down));
-        check(&self.open)?;
+        let (x, y) = match self.exact(block, downsample) {
+            Some((x, y)) if (x.before, y.before) == (0, 0) => {
+                read(&self.open, x, y)?;
+                (x, y)
+            }
+            Some((x, y)) if self.far(|open| read(open, x, y))? => (x, y),
+            _ => {
+                let (x, y) = self.near(block, downsample)?;
+                read(&self.open, x, y)?;
+                (x, y)
+            }
+        };
+        let width = (x.before + size.0 + x.behind) as usize;
         undo(argb, width, (x.off, y.off), lines);
         let from = (corner.0 - origin.0) as usize * 3;
         let lines = argb.chunks_exact(width).skip(y.before as usize);

@@ -58,11 +58,11 @@ impl Picture {
 
 /// A tiled TIFF without losses, of levels of these sizes.
 fn write(path: &Path, sizes: &[(u32, u32)]) -> Vec<Picture> {
-    write_cut(path, sizes, &[])
+    write_damaged(path, sizes, &[])
 }
 
-/// The same; of these levels the first tile is cut short.
-fn write_cut(path: &Path, sizes: &[(u32, u32)], cut_short: &[usize]) -> Vec<Picture> {
+/// The same; of these levels the first tile lies beyond the file's end.
+fn write_damaged(path: &Path, sizes: &[(u32, u32)], lost: &[usize]) -> Vec<Picture> {
     let mut file =
         TiffWriter::new(std::fs::File::create(path).unwrap(), Order::Little, true).unwrap();
     let mut pictures = Vec::new();
@@ -81,9 +81,11 @@ fn write_cut(path: &Path, sizes: &[(u32, u32)], cut_short: &[usize]) -> Vec<Pict
         for row in 0..height.div_ceil(64) {
             for column in 0..width.div_ceil(64) {
                 let tile = cut(&picture.pixels, &of, column, row);
-                let short = spans.is_empty() && cut_short.contains(&pictures.len());
-                let bytes = if short { 10 } else { tile.len() as u64 };
-                spans.push((file.data(&tile).unwrap(), bytes));
+                let at = match spans.is_empty() && lost.contains(&pictures.len()) {
+                    true => 1 << 40,
+                    false => file.data(&tile).unwrap(),
+                };
+                spans.push((at, tile.len() as u64));
             }
         }
         let mut tags = of.tags(&spans);
@@ -283,8 +285,8 @@ fn a_damaged_tile_fails_the_regions_that_touch_it_alone() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cut.tiff");
-    let levels = write_cut(&path, &[(3003, 2419), (750, 604)], &[1]);
+    let path = folder.path().join("damaged.tiff");
+    let levels = write_damaged(&path, &[(3003, 2419), (750, 604), (188, 151)], &[1]);
     let slide = through_openslide(&path, &OpenOptions::default()).unwrap();
     let scale = slide.facts().levels[1].downsample;
     let read = |(x, y): (i64, i64)| {

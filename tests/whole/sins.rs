@@ -43,6 +43,11 @@ struct Left {
 
 /// Runs the demo's graph over the slides `a` and `b` with `sin.map` behind the source and `sin.score` as scorer.
 fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
+    run_with("", sin, stage, more, exits)
+}
+
+/// The same with further lines of `[run]`.
+fn run_with(settings: &str, sin: &str, stage: &str, more: &str, exits: i32) -> Left {
     let folder = tempfile::tempdir().unwrap();
     for (seed, name) in ["a", "b"].into_iter().enumerate() {
         let path = folder.path().join(format!("{name}.tiff"));
@@ -52,7 +57,7 @@ fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
         slides: &["a.tiff", "b.tiff"],
         size: 32,
         mpp: 1.0,
-        run: "max-failed = 0.5\nretries = 0\n",
+        run: &format!("max-failed = 0.5\nretries = 0\n{settings}"),
         reader: "tissue = \"none\"",
     }
     .write(folder.path());
@@ -395,11 +400,12 @@ fn a_slide_reader_that_hangs_in_its_own_process_fails_the_region_that_it_read_al
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
-/// An endless loop in weir's own process: the thread that is in it never comes back, and the run does.
+/// An endless loop in weir's own process: the thread that is in it never comes back, and the run does. One helper: the plugin is serial,
+/// and a call that waits for the one that hangs may be late with it.
 #[test]
 fn a_call_that_loops_for_ever_fails_its_tile_by_its_plugins_name_and_the_run_ends() {
     let good = run("none", "map", "", 0);
-    let left = run("loop", "map", "", 3);
+    let left = run_with("helpers = 1\n", "loop", "map", "", 3);
     lost_one("loop", "map", "E0523", &left, &good);
     let told = failures(&left, "a").join("\n");
     assert!(told.contains("plugin `sin` 0.1.0"), "{told}");

@@ -369,16 +369,22 @@ impl Pool {
         }
     }
 
-    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places.
+    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places; one that is
+    /// at a call meanwhile keeps what it has until the next.
     fn refusal(&self) -> Option<Said> {
         let Runner::Child(cradle) = &self.runner else {
             return self.kept.refusal(&self.who, 0);
         };
         let said = self.kept.refusal(&self.who, cradle.copies())?;
-        for one in std::mem::take(&mut self.shelf().free) {
-            if let Some(remote) = &one.remote {
-                remote.give_up();
-            }
+        let free = std::mem::take(&mut self.shelf().free);
+        for one in free {
+            let keeper = one.remote.as_ref();
+            let Some(keeper) = keeper.filter(|remote| remote.line().keeps()) else {
+                self.shelf().free.push(one);
+                self.back.notify_one();
+                continue;
+            };
+            keeper.give_up();
             let line = format!("{}; {}", said.what, cradle.died());
             self.who.log.line(Level::Error, &self.who.stage, &line);
             let (fresh, old) = match self.fresh() {
@@ -390,7 +396,7 @@ impl Pool {
             self.shelf().free.push(fresh);
             self.back.notify_one();
         }
-        self.kept.refusal(&self.who, cradle.copies())
+        None
     }
 
     /// An instance that can be used. Else the call that is told why, to be ended with what comes back.

@@ -201,12 +201,15 @@ fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
             name: port.name.to_owned(),
             kind: port.kind,
             shape: shape.clone(),
-            classes: match named {
-                Some(names) => names.to_vec(),
-                None => {
+            classes: match (port.kind, named) {
+                (Kind::Predictions, Some(names)) => names.to_vec(),
+                (Kind::Predictions, None) => {
                     let count = shape.first().copied().unwrap_or(0);
+                    // More are refused below.
+                    let count = count.min(CLASSES);
                     (0..count).map(|class| class.to_string()).collect()
                 }
+                _ => Vec::new(),
             },
             format: format!("{}/1", about.id),
         })
@@ -217,8 +220,21 @@ fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
 /// come round to a small one.
 const ROW: usize = 1 << 30;
 
+/// Nor a prediction more classes, of which each has a name.
+const CLASSES: u64 = 1 << 16;
+
 fn check_rows(outputs: &[Output]) -> Result<(), StageError> {
     for output in outputs {
+        let first = output.shape.first().copied().unwrap_or(0);
+        if output.kind == Kind::Predictions && first > CLASSES {
+            return Err(StageError::new(
+                format!(
+                    "output `{}` has {first} classes, and no prediction has more than {CLASSES}",
+                    output.name
+                ),
+                "give fewer; where the manifest gives them, this is a fault of the plugin",
+            ));
+        }
         // Tables are as long as each is.
         for (_, dtype, shape) in columns::made(output).unwrap_or_default() {
             if row_bytes(dtype, &shape).is_none_or(|bytes| bytes > ROW) {

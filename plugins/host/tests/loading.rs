@@ -254,3 +254,39 @@ fn tables_that_are_none_are_refused_before_they_are_read_to_their_end() {
         assert!(refusal.what.contains(said), "{refusal}");
     }
 }
+
+/// What a plugin asks for is made at once: a size must neither end the process nor come round to a small one.
+#[test]
+fn an_output_whose_rows_no_memory_holds_is_refused_before_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = Source {
+        version: "0.5.0",
+        ..Source::sound(&mark)
+    };
+    let file = source.build(&folder.path().join("libprobe.so"));
+    let schema = &Described::read(&file).unwrap().schemas()[0];
+    let way = Way::of(false, 8);
+    let made = |height: u64, width: u64| {
+        let mut node = node("own", schema, values([]), &way);
+        node.shapes = vec![vec![height, width, 3]];
+        let plugins = Plugins {
+            loaded: vec![loaded(&file).unwrap()],
+            ..Plugins::default()
+        };
+        Made::of(&node, plugins, &way).err()
+    };
+    assert!(made(10_000, 10_000).is_none());
+    for (height, width) in [
+        (1 << 62, 4),
+        (1 << 31, 1 << 31),
+        (u64::MAX, 1),
+        (70_000, 70_000),
+    ] {
+        let error = made(height, width).unwrap();
+        assert!(
+            error.what.contains("no row has more than 1073741824 bytes"),
+            "{error}"
+        );
+    }
+}

@@ -272,6 +272,11 @@ impl Line {
         self.kept.insert(self.number, kept);
     }
 
+    /// Whether the plugin holds on to an input.
+    pub fn keeps(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// Ends the process.
     pub fn end(&mut self, grace: Duration) {
         self.process.end(grace);

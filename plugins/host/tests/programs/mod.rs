@@ -218,12 +218,12 @@ fn shared(plugins: Plugins) -> Shared {
 
 /// A run of stages, each fed by the one before it.
 pub fn ran(mut chain: Vec<Node>, plugins: Plugins, way: &Way) -> Outcome {
-    for at in 1..chain.len() {
-        chain[at].inputs = vec![Edge {
+    for (at, node) in chain.iter_mut().enumerate().skip(1) {
+        node.inputs.push(Edge {
             port: 0,
             node: at - 1,
             output: 0,
-        }];
+        });
     }
     let types: Vec<_> = chain.iter().map(|node| stage_type(node.schema)).collect();
     let options = Options {

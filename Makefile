@@ -96,7 +96,7 @@ wheel = rm -rf .cuda/wheel && mkdir -p $(3) && \
 
 # The test of kernels/ptx writes what it else holds the folder against. What was removed is not left behind.
 kernels: setup $(CUDA_TOOLS)
-	WEIR_WRITE_PTX=1 cargo test --release -p weir-kernels --test nvrtc
+	WEIR_WRITE_PTX=1 cargo test --release -p weir-kernels --test nvrtc --test launches
 
 # `weir` is built too, so that both have their dependencies in common. The slides are made once, 150 MB; PEERS=1 measures
 # OpenSlide and libvips on them as well (Python packages from PyPI, in .venv).

@@ -76,7 +76,6 @@ fn folder(name: &str) -> String {
         "plugin-stain" => "plugins/stain".into(),
         "plugin-features" => "plugins/features".into(),
         "plugin-onnx" => "plugins/onnx".into(),
-        "libraries" => "libraries".into(),
         "bench-kernels" => "benches/kernels".into(),
         _ => format!("engine/{name}"),
     }

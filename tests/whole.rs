@@ -39,5 +39,7 @@ mod same;
 mod shipped;
 #[path = "whole/sins.rs"]
 mod sins;
+#[path = "whole/spoken.rs"]
+mod spoken;
 #[path = "whole/usage.rs"]
 mod usage;

@@ -355,6 +355,17 @@ def sample(call):
     return times
 
 
+def memory_of(call):
+    """Bytes of the card that a call takes beside what was there before it."""
+    call()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
 wanted = [word for word in options.only.split(",") if word]
 for case in list(cases.values())[: options.most or None]:
     try:
@@ -364,6 +375,7 @@ for case in list(cases.values())[: options.most or None]:
             if options.no_compile and name == "torch.compile":
                 continue
             try:
+                memory = memory_of(call) if on_cuda else None
                 times = sample(call)
             except Exception as error:  # A peer that cannot do a case is left out of its row, and said.
                 print(f"pool.py: {name}: {case['case']}: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -381,6 +393,7 @@ for case in list(cases.values())[: options.most or None]:
                 "p10": low,
                 "median": middle,
                 "p90": high,
+                "memory": memory,
             }
             print(json.dumps(found), flush=True)
     except torch.OutOfMemoryError as error:

@@ -219,7 +219,7 @@ class work {
  public:
   virtual ~work() = default;
   virtual void process(call &, uint32_t port, const batch &) = 0;
-  // A size that the manifest left open, or -1.
+  // Reserved: a size that the manifest left open, or -1. Hosts of 1.0 do not ask.
   virtual int64_t size(uint32_t /* port */, std::string_view /* symbol */) { return -1; }
 };
 
@@ -262,13 +262,14 @@ class open_slide {
   virtual void read(call &, const weir_row &, void *into, size_t len) = 0;
 };
 
-// A source. slide_key is for call.host().wake().
+// A source. slide_key is for call.host().wake(), which hosts of 1.0 have no need of: they ask again by themselves.
 class source {
  public:
   virtual ~source() = default;
   // False when there is no slide number i.
   virtual bool slide(call &, uint64_t i, slide_info &out) = 0;
   virtual std::unique_ptr<open_slide> open(call &, uint64_t i, void *slide_key, slide_info &out) = 0;
+  // Reserved, as of work.
   virtual int64_t size(uint32_t /* port */, std::string_view /* symbol */) { return -1; }
 };
 

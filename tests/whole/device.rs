@@ -161,6 +161,47 @@ fn the_fused_head_on_the_emulated_device_names_its_contract_and_agrees_with_the_
 }
 
 #[test]
+fn a_selection_on_the_emulated_device_is_the_processors_and_stands_in_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let slide = fixture("slide-14082.tiff");
+    let pipeline = Pipeline {
+        slides: &[slide.to_str().unwrap()],
+        size: 64,
+        mpp: 4.0,
+        run: "executor = \"burn\"",
+        reader: "",
+    };
+    let file = pipeline.write(path);
+    let arguments = |out: &Path| {
+        let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+        ["run", file, "--out", out].map(str::to_owned).to_vec()
+    };
+    let cpu = path.join("cpu");
+    let plain = arguments(&cpu);
+    said(command(
+        &plain.iter().map(String::as_str).collect::<Vec<_>>(),
+    ))
+    .exits(0);
+    // Networks run where they did, and the selection alone on the device.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let top = "use = \"top-k\"\n";
+    let moved = format!("{top}run = {{ device = \"cuda:0\" }}\n");
+    assert_eq!(text.matches(top).count(), 1);
+    std::fs::write(&file, text.replace(top, &moved)).unwrap();
+    let (out, trace) = (path.join("cuda"), path.join("trace.json"));
+    let mut arguments = arguments(&out);
+    arguments.extend(["--trace".into(), trace.to_str().unwrap().into()]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let from = [("WEIR_DEVICE_FROM", "0")];
+    on_device(&arguments, &Setting::default(), &from).exits(0);
+    assert_eq!(answers(&out), answers(&cpu));
+    let spans = spans(&trace);
+    assert!(launches(&spans, "weir_top_k_slices") > 0, "{spans:?}");
+    assert_eq!(record(&out)["kernels"][0]["kernel"], "top-k");
+}
+
+#[test]
 fn a_threshold_that_is_asked_for_decides_where_bags_are_pooled_and_doctor_tells_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -110,6 +110,19 @@ in = "score"
         self.weir(rules, &[arguments, &[file.as_str()]].concat())
     }
 
+    /// Changes the plugin's bytes.
+    fn bytes(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = self.plugins().join("libprobe.so");
+        let mut bytes = std::fs::read(&file).unwrap();
+        change(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+    }
+
+    fn mode(&self, name: &str, mode: u32) {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.folder.path().join(name), mode).unwrap();
+    }
+
     fn nothing_ran(&self) {
         assert!(!self.mark().exists(), "code of a plugin has run");
     }
@@ -400,22 +413,83 @@ fn a_plugin_with_readers_only_may_be_named_and_its_path_is_the_files() {
     stand.nothing_ran();
 }
 
+/// A file that is no sound plugin, or lies where anybody may change it: how, what is said of it.
+type Unsound = (&'static str, fn(&Stand), [&'static str; 2]);
+
+const UNSOUND: [Unsound; 8] = [
+    (
+        "truncated",
+        |stand| stand.bytes(|whole| whole.truncate(whole.len() / 2)),
+        ["E0506", "[plugin.probe]"],
+    ),
+    (
+        "of another architecture",
+        |stand| stand.bytes(|whole| whole[18] = 183),
+        ["E0506", "AArch64"],
+    ),
+    (
+        "without the symbol",
+        |stand| drop(stand.library("probe", Some(MANIFEST), "other_entry")),
+        ["E0503", "`weir_plugin_v1`"],
+    ),
+    (
+        "without a manifest",
+        |stand| drop(stand.library("probe", None, "weir_plugin_v1")),
+        ["E0503", "manifest"],
+    ),
+    (
+        "of another hash",
+        |stand| {
+            stand.pipeline(&format!("[plugin.probe]\nsha256 = \"{:064}\"\n", 1));
+        },
+        ["E0507", "sha256"],
+    ),
+    (
+        "a file that anybody may write",
+        |stand| stand.mode("plugins/libprobe.so", 0o666),
+        ["E0508", "libprobe.so"],
+    ),
+    (
+        "in a folder that anybody may write",
+        |stand| stand.mode("plugins", 0o777),
+        ["E0508", "plugins"],
+    ),
+    (
+        "that needs a later header",
+        |stand| {
+            drop(stand.library(
+                "probe",
+                Some(&MANIFEST.replace("\"weir-abi\": \"1.0\"", "\"weir-abi\": \"1.9\"")),
+                "weir_plugin_v1",
+            ));
+        },
+        ["E0505", "1.9"],
+    ),
+];
+
 #[test]
-fn bytes_that_are_no_plugin_are_refused_at_their_table() {
+fn what_cannot_be_trusted_is_refused_with_the_reason_and_nothing_of_it_runs() {
+    // That code would leave its mark: the sound file does, when it is run.
     let stand = Stand::new();
-    let whole = std::fs::read(stand.plugins().join("libprobe.so")).unwrap();
-    std::fs::write(
-        stand.plugins().join("libprobe.so"),
-        &whole[..whole.len() / 2],
-    )
-    .unwrap();
-    let said = stand.of_file(None, &["validate"]).exits(2);
-    assert!(
-        said.err.contains("error[E0506]") && said.err.contains("[plugin.probe]"),
-        "{}",
-        said.err
-    );
-    stand.nothing_ran();
+    stand.of_file(None, &["run"]);
+    assert!(stand.mark().exists());
+    for (what, make, words) in UNSOUND {
+        let stand = Stand::new();
+        make(&stand);
+        for command in ["validate", "run"] {
+            let said = stand.of_file(None, &[command]).exits(2);
+            for word in words {
+                assert!(said.err.contains(word), "{command}, {what}: {}", said.err);
+            }
+            assert!(
+                said.err.contains("help: "),
+                "{command}, {what}: {}",
+                said.err
+            );
+        }
+        stand.weir(None, &["plugin", "list"]).exits(0);
+        stand.nothing_ran();
+    }
 }
 
 #[test]

@@ -78,6 +78,9 @@ pub fn run(
         Some(ceilings)
     };
     let ranges = Ranges::find();
+    if card.is_some() && !ranges.found() {
+        progress("no library for NVTX ranges was found: profilers will not see the cases' names");
+    }
     let bench = Bench {
         kernels: card
             .as_ref()
@@ -99,6 +102,12 @@ pub fn run(
     for left in &left {
         sink.write(&Record::LeftOut(left.clone()))?;
     }
+    let after = card.as_ref().and_then(Card::clocks);
+    if let Some(clocks) = &after {
+        sink.write(&Record::After {
+            clocks: clocks.clone(),
+        })?;
+    }
     let mut wrong = measured.iter().filter(|found| found.failed()).count();
     if let Some(path) = &options.trace {
         trace::write(path, &measured)?;
@@ -117,6 +126,9 @@ pub fn run(
     )?;
     if let Some(c) = &ceilings {
         writeln!(out, "{}", said(c, card.is_some(), products_measured))?;
+    }
+    if let Some(clocks) = after {
+        writeln!(out, "Clocks after the last case: {clocks}")?;
     }
     writeln!(out)?;
     table::print(&measured, ceilings.is_some(), out)?;

@@ -165,6 +165,11 @@ impl Resident {
         work.call(&work.case, kernels, inputs, work.tape(set), None, outputs)
     }
 
+    fn output_bytes(&self) -> usize {
+        let bytes = |held: &Held| owned!(&held.owned, b => b.len()) * held.dtype.bytes();
+        self.outputs.iter().map(bytes).sum()
+    }
+
     /// The outputs on the host.
     pub fn fetch(&self, work: &Work, stream: &Stream) -> Result<Outputs, CudaError> {
         let mut out = work.outputs();
@@ -219,19 +224,9 @@ impl Card {
     /// What stands at the head of a run.
     pub fn machine(&self, processor: Machine) -> Machine {
         let device = self.gpu().device();
-        let ask = |what: &str| {
-            let output = std::process::Command::new("nvidia-smi")
-                .args([
-                    &format!("--query-gpu={what}"),
-                    "--format=csv,noheader",
-                    &format!("--id={}", device.ordinal),
-                ])
-                .output()
-                .ok()?;
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            (output.status.success() && !text.is_empty()).then_some(text)
-        };
         let cuda = format!("CUDA {}", self.gpu().driver());
+        // Every source comes from the same place.
+        let function = self.gpu().function("pool", "weir_pool_f32");
         Machine {
             device: self.stream.device(),
             name: format!(
@@ -239,13 +234,40 @@ impl Card {
                 device.name, device.multiprocessors
             ),
             cache: usize::try_from(device.l2).unwrap_or(0),
-            driver: Some(match ask("driver_version") {
+            driver: Some(match self.ask("driver_version") {
                 Some(version) => format!("{version} ({cuda})"),
                 None => cuda,
             }),
-            clocks: ask("clocks.sm,clocks.mem,temperature.gpu,power.draw"),
+            compiler: function.ok().map(|function| function.image().to_owned()),
+            clocks: self.clocks(),
             ..processor
         }
+    }
+
+    /// Clocks of multiprocessors and memory, temperature, power, as `nvidia-smi` says them; `None` where it does not.
+    pub fn clocks(&self) -> Option<String> {
+        self.ask("clocks.sm,clocks.mem,temperature.gpu,power.draw")
+    }
+
+    fn ask(&self, what: &str) -> Option<String> {
+        let output = std::process::Command::new("nvidia-smi")
+            .args([
+                &format!("--query-gpu={what}"),
+                "--format=csv,noheader",
+                &format!("--id={}", self.gpu().device().ordinal),
+            ])
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    }
+
+    /// Device memory of a call beside its inputs, bytes: its results, and what a stream that does nothing else holds then.
+    pub fn memory(&self, work: &Work, resident: &mut Resident) -> Result<f64, Fault> {
+        let fresh = self.gpu().stream()?;
+        resident.run(work, &fresh, 0)?;
+        fresh.synchronize()?;
+        Ok((resident.output_bytes() + fresh.scratch_bytes()?) as f64)
     }
 
     /// The ceilings; some seconds. Where no product can be measured, the card's known figure stands in, and the second
@@ -319,25 +341,22 @@ impl Card {
     }
 
     /// How often each loaded kernel was launched so far.
-    pub fn launched(&self) -> Vec<u64> {
+    pub fn launched(&self) -> BTreeMap<&'static str, u64> {
         let functions = self.gpu().functions();
-        functions.iter().map(|f| f.launched().times).collect()
+        let times = |function: &Function| (function.name(), function.launched().times);
+        functions.iter().map(times).collect()
     }
 
     /// Launches since `before`, and what the kernels launched use: registers, shared bytes, blocks a multiprocessor.
-    pub fn since(&self, before: &[u64]) -> Result<(u64, String), Fault> {
-        let functions = self.gpu().functions();
-        // A kernel that was loaded since shifts the list: then the counts cannot be told apart and nothing is said.
-        if functions.len() != before.len() {
-            return Ok((0, String::new()));
-        }
+    pub fn since(&self, before: &BTreeMap<&'static str, u64>) -> Result<(u64, String), Fault> {
         let mut launches = 0;
         let mut words = Vec::new();
-        for (function, before) in functions.iter().zip(before) {
-            let log = function.launched();
-            if log.times > *before {
-                launches += log.times - before;
-                words.push(resources(function)?);
+        for function in self.gpu().functions() {
+            let before = before.get(function.name()).copied().unwrap_or(0);
+            let times = function.launched().times;
+            if times > before {
+                launches += times - before;
+                words.push(resources(&function)?);
             }
         }
         Ok((launches, words.join("; ")))

@@ -23,10 +23,10 @@ pub struct Machine {
     /// Driver, for a card.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
-    /// Compiler, or where the code came from, for a card.
+    /// Where a kernel's code came from, for a card: the cache, a compiler, the program's PTX.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compiler: Option<String>,
-    /// Clocks before and after, for a card.
+    /// Clocks before the first case, for a card: multiprocessors, memory, temperature, power.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clocks: Option<String>,
     /// SHA-256 of the program, its first 12 digits.
@@ -76,7 +76,7 @@ impl Machine {
             words.push(format!("driver {driver}"));
         }
         if let Some(compiler) = &self.compiler {
-            words.push(format!("code by {compiler}"));
+            words.push(format!("code: {compiler}"));
         }
         if let Some(clocks) = &self.clocks {
             words.push(format!("clocks {clocks}"));

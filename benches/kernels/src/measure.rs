@@ -141,6 +141,7 @@ impl Bench<'_> {
         let (launches, resources) = card.since(&before)?;
         found.launches = (launches > 0).then_some(launches);
         found.resources = (!resources.is_empty()).then_some(resources);
+        found.memory = Some(card.memory(work, &mut resident)?);
         let there = resident.fetch(work, &card.stream)?;
         if let Some(where_) = bits::differ(carried, &there) {
             found.stable = Some(false);

@@ -1,7 +1,7 @@
 //! Beside other libraries: what benches/peers/pool.py wrote, joined by the case's name.
 
 use crate::record::Measured;
-use crate::table::{Table, seconds};
+use crate::table::{Table, amount, seconds};
 
 /// One table: a row a case, a column a peer, each with the peer's time over weir's. A case that either side measured several
 /// times counts with its least median: what a neighbour takes away is no property of a library.
@@ -39,12 +39,24 @@ pub fn table(ours: &[Measured], peers: &[Measured]) -> Table {
         let Some(best) = times.iter().flatten().copied().reduce(f64::min) else {
             continue;
         };
-        let mut row = vec![found.case.clone(), found.threads.to_string(), seconds(weir)];
-        row.extend(times.iter().map(|time| {
+        let memory = |all: &[Measured], by: &str| -> Option<f64> {
+            let of = |one: &&Measured| one.by == by && one.case == found.case;
+            all.iter().find(of).and_then(|one| one.memory)
+        };
+        let own = memory(ours, "weir").map_or(String::new(), |m| format!(" ({})", amount(m)));
+        let mut row = vec![
+            found.case.clone(),
+            found.threads.to_string(),
+            format!("{}{own}", seconds(weir)),
+        ];
+        let took = times.iter().zip(&names).map(|(time, name)| {
             time.map_or(String::new(), |time| {
-                format!("{} ({:.2} x)", seconds(time), time / weir)
+                let more =
+                    memory(peers, name).map_or(String::new(), |m| format!(", {}", amount(m)));
+                format!("{} ({:.2} x{more})", seconds(time), time / weir)
             })
-        }));
+        });
+        row.extend(took);
         row.push(format!("{:.2}", best / weir));
         table.row(row);
     }

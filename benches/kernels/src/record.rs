@@ -19,6 +19,11 @@ pub enum Record {
     Case(Box<Measured>),
     /// Cases that were not run.
     LeftOut(LeftOut),
+    /// What the card says of itself when all is done.
+    After {
+        /// As [`Machine::clocks`].
+        clocks: String,
+    },
 }
 
 /// Cases that were not run, and why.
@@ -119,6 +124,10 @@ pub struct Measured {
     /// Registers, shared bytes and blocks a multiprocessor of the launches, on a device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<String>,
+    /// Device memory beside the inputs, bytes: results and scratch, which comes in blocks of 1 MiB and more; of a peer the most that
+    /// its allocator gave out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<f64>,
     /// When it began, seconds after the bench.
     pub begun: f64,
     /// How long it took, preparation and checks counted in.

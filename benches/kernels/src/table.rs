@@ -268,6 +268,7 @@ fn cases(of: &[&Measured]) -> Table {
         "in",
         "same bits",
         "launches",
+        "memory",
         "resources",
     ];
     let mut table = Table::new(&head);
@@ -298,6 +299,7 @@ fn cases(of: &[&Measured]) -> Table {
                 found.worst.clone(),
                 said(bits),
                 said(found.launches.map(|n| n.to_string())),
+                said(found.memory.map(amount)),
                 said(found.resources.clone()),
             ]);
         } else {

@@ -262,13 +262,13 @@ impl Pool {
     /// takes that one's place.
     fn take(&self) -> Arc<Instance> {
         let mut shelf = self.shelf();
+        if self.overlapping
+            && let Some(one) = shelf.free.last()
+        {
+            return one.clone();
+        }
         let since = Instant::now();
         loop {
-            if self.overlapping
-                && let Some(one) = shelf.free.last()
-            {
-                return one.clone();
-            }
             if let Some(one) = shelf.free.pop() {
                 shelf.out.push((one.clone(), Instant::now()));
                 return one;

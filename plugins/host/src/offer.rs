@@ -239,10 +239,17 @@ mod tests {
     use std::ffi::c_void;
     use weir_abi::status;
     use weir_pipeline::Kind;
-    use weir_record::{Body, Key, SlideId, SlideInfo, SlideKey, TileBuf};
+    use weir_record::{
+        Attention, Body, Feature, Key, Scores, SlideId, SlideInfo, SlideKey, Table, TileBuf,
+    };
 
     /// A map of tiles of 4 px: a call with two of them, and where their pixels lie.
     fn call() -> (Call, *const Batch, Vec<*const u8>) {
+        call_of(Kind::Pixels, vec![4, 4, 3])
+    }
+
+    /// The same of a map to something else.
+    fn call_of(kind: Kind, shape: Vec<u64>) -> (Call, *const Batch, Vec<*const u8>) {
         let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
         let info: &'static Arc<SlideInfo> = Box::leak(Box::new(Arc::new(info)));
         let values = (0..2).map(|i| {
@@ -262,8 +269,8 @@ mod tests {
         });
         let output = Output {
             name: "tiles".into(),
-            kind: Kind::Pixels,
-            shape: vec![4, 4, 3],
+            kind,
+            shape,
             classes: Vec::new(),
             format: "probe.same/1".into(),
         };
@@ -319,6 +326,86 @@ mod tests {
         // SAFETY: the batch is the plugin's to give up.
         unsafe { Desk::emit(&*call, 0, batch) }.unwrap();
         assert_eq!(made(&call), written);
+    }
+
+    #[test]
+    fn values_of_every_kind_are_shown_where_they_lie() {
+        let feature = Arc::new(Feature::new(vec![1.0, 2.0], None));
+        let scores = Arc::new(Scores {
+            score: 0.5,
+            probabilities: vec![0.5, 0.5],
+        });
+        let attention = Arc::new(Attention {
+            logit: 0.0,
+            weight: 0.0,
+            contribution: 0.0,
+            leave_one_out: 0.0,
+            class: 0,
+        });
+        let table = Arc::new(Table {
+            format: "probe.same/1".into(),
+            bytes: vec![1, 2, 3],
+        });
+        fn at<T>(of: &T) -> *const u8 {
+            std::ptr::from_ref(of).cast()
+        }
+        for (body, lies) in [
+            (Body::Feature(feature.clone()), vec![at(&feature[0])]),
+            (
+                Body::Score(scores.clone()),
+                vec![at(&scores.score), at(&scores.probabilities[0])],
+            ),
+            (
+                Body::Attention(attention.clone()),
+                vec![
+                    at(&attention.logit),
+                    at(&attention.weight),
+                    at(&attention.contribution),
+                    at(&attention.leave_one_out),
+                ],
+            ),
+            (Body::Ext(table.clone()), vec![at(&table.bytes[0])]),
+        ] {
+            let info = Arc::new(SlideInfo::unopened("a".into(), SlideKey(1), "a".into()));
+            let key = Key {
+                slide: SlideId::new(0, 0),
+                tile: TileId::new(0, 0, 0, 0).unwrap(),
+                rev: 0,
+            };
+            // SAFETY: the value outlives the batch.
+            let input = unsafe { HostBatch::input([(key, &body, &info)], 2) }.unwrap();
+            let input = Arc::new(input);
+            let batch = input.as_ptr();
+            // SAFETY: a batch of the host's, which lives, and has as many columns as it says.
+            let columns = unsafe {
+                std::slice::from_raw_parts((*batch).columns, (*batch).n_columns as usize)
+            };
+            // SAFETY: a column has a pointer a row, and there is one row.
+            let shown = columns.iter().map(|column| unsafe { *column.rows });
+            let shown: Vec<*const u8> = shown.map(|row| row.cast::<u8>().cast_const()).collect();
+            assert_eq!(shown, lies, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_vector_that_a_plugin_made_is_the_rows_own_without_a_copy() {
+        let (call, ..) = call_of(Kind::Features, vec![3]);
+        let batch = call.batch_new(0, &[0, 1]).unwrap();
+        let written = rows(batch);
+        // SAFETY: the batch is the plugin's to give up.
+        unsafe { Desk::emit(&*call, 0, batch) }.unwrap();
+        let Ok(Task::Rows(mut of)) = call.end(status::OK) else {
+            panic!("the call failed");
+        };
+        let made: Vec<*const u8> = of
+            .outcomes
+            .take()
+            .map(|(.., outcome)| match outcome {
+                Outcome::Made(Body::Feature(feature)) => feature.as_ptr().cast(),
+                _ => std::ptr::null(),
+            })
+            .collect();
+        assert_eq!(made, written);
     }
 
     #[test]

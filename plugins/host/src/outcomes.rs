@@ -1,6 +1,7 @@
 //! What becomes of each row of an input, on each output: made, left out or failed, and never two of them.
 
 use crate::call::Said;
+use std::ops::Range;
 use std::sync::Arc;
 use weir_record::Body;
 
@@ -44,11 +45,23 @@ impl Asked {
     }
 }
 
+/// What is known of a row on an output, in a byte: most rows are passed on or made alike, and a call clears as many as it has rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    None,
+    Passed,
+    /// It stands in `told`.
+    Told,
+}
+
 /// What became of all rows.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     /// Row by row, the outputs side by side.
-    all: Vec<Outcome>,
+    marks: Vec<Mark>,
+    /// As long as the marks once one of them needs it.
+    told: Vec<Outcome>,
     ports: usize,
     /// Only a filter leaves rows out.
     filter: bool,
@@ -57,76 +70,109 @@ pub(crate) struct Outcomes {
 impl Outcomes {
     /// Nothing is known of `rows` rows.
     pub fn reset(&mut self, rows: usize, ports: usize, filter: bool) {
-        self.all.clear();
-        self.all.resize_with(rows * ports, Outcome::default);
+        self.told.clear();
+        self.marks.clear();
+        self.marks.resize(rows * ports, Mark::None);
         (self.ports, self.filter) = (ports, filter);
     }
 
     /// A value. A row that failed on one output has failed, whichever came first.
     pub fn made(&mut self, row: u32, port: usize, body: Body) -> Result<(), String> {
-        self.set(row, port, Outcome::Made(body))
+        self.free(row, port)?.map_or(Ok(()), |at| {
+            self.tell(at, Outcome::Made(body));
+            Ok(())
+        })
     }
 
     /// Its own value, as it came.
     #[inline]
     pub fn passed(&mut self, row: u32, port: usize) -> Result<(), String> {
-        self.set(row, port, Outcome::Passed)
-    }
-
-    #[inline]
-    fn set(&mut self, row: u32, port: usize, to: Outcome) -> Result<(), String> {
-        match self.all.get_mut(row as usize * self.ports + port) {
-            Some(outcome @ Outcome::None) => {
-                *outcome = to;
+        let at = row as usize * self.ports + port;
+        match self.marks.get_mut(at) {
+            Some(mark @ Mark::None) => {
+                *mark = Mark::Passed;
                 Ok(())
             }
-            Some(Outcome::Failed(_)) => Ok(()),
+            _ => self.free(row, port).map(drop),
+        }
+    }
+
+    /// Where the outcome of a row goes that has none; nowhere where it failed before.
+    fn free(&self, row: u32, port: usize) -> Result<Option<usize>, String> {
+        let at = row as usize * self.ports + port;
+        match self.marks.get(at) {
+            Some(Mark::None) => Ok(Some(at)),
+            Some(Mark::Told) if matches!(self.told[at], Outcome::Failed(_)) => Ok(None),
             Some(_) => Err(twice(row)),
             None => Err(format!("it spoke of row {row}, of which there is none")),
         }
     }
 
+    fn tell(&mut self, at: usize, outcome: Outcome) {
+        if self.told.len() < self.marks.len() {
+            self.told.resize_with(self.marks.len(), Outcome::default);
+        }
+        self.marks[at] = Mark::Told;
+        self.told[at] = outcome;
+    }
+
     /// The row is left out, on every output.
     pub fn skipped(&mut self, row: u32, reason: &str) -> Result<(), String> {
-        let filter = self.filter;
-        let own = self.of_mut(row)?;
-        if !filter {
+        let own = self.of(row)?;
+        if !self.filter {
             return Err(format!("a map left out row {row}"));
         }
-        if own.iter().all(|it| matches!(it, Outcome::Failed(_))) && !own.is_empty() {
+        let failed = |at| {
+            matches!(self.marks[at], Mark::Told) && matches!(self.told[at], Outcome::Failed(_))
+        };
+        if own.clone().all(failed) && !own.is_empty() {
             return Ok(());
         }
-        if own.iter().any(|outcome| !matches!(outcome, Outcome::None)) {
+        if own.clone().any(|at| self.marks[at] != Mark::None) {
             return Err(twice(row));
         }
-        own.fill(Outcome::Skipped(reason.into()));
+        let reason: Arc<str> = reason.into();
+        for at in own {
+            self.tell(at, Outcome::Skipped(reason.clone()));
+        }
         Ok(())
     }
 
     /// The row has failed, on every output.
     pub fn failed(&mut self, row: u32, said: Said) -> Result<(), String> {
-        self.of_mut(row)?.fill(Outcome::Failed(Box::new(said)));
+        for at in self.of(row)? {
+            self.tell(at, Outcome::Failed(Box::new(said.clone())));
+        }
         Ok(())
     }
 
-    fn of_mut(&mut self, row: u32) -> Result<&mut [Outcome], String> {
-        let (rows, at) = (self.all.len() / self.ports.max(1), row as usize);
-        self.all
-            .get_mut(at * self.ports..(at + 1) * self.ports)
-            .filter(|_| at < rows)
-            .ok_or_else(|| format!("it spoke of row {row} of a batch of {rows}"))
+    /// The places of a row.
+    fn of(&self, row: u32) -> Result<Range<usize>, String> {
+        let (rows, at) = (self.marks.len() / self.ports.max(1), row as usize);
+        match at < rows {
+            true => Ok(at * self.ports..(at + 1) * self.ports),
+            false => Err(format!("it spoke of row {row} of a batch of {rows}")),
+        }
     }
 
     /// All of them, as (row, output, outcome); what is left is nothing. Of a row of a filter of which nothing was said it was left
     /// out without a reason; of a map's, that it was lost: [`Outcome::None`].
     pub fn take(&mut self) -> impl Iterator<Item = (usize, usize, Outcome)> + '_ {
-        let (ports, filter) = (self.ports.max(1), self.filter);
-        self.all.drain(..).enumerate().map(move |(at, outcome)| {
-            let outcome = match outcome {
-                Outcome::None if filter => Outcome::Skipped("".into()),
-                outcome => outcome,
-            };
-            (at / ports, at % ports, outcome)
+        let (ports, filter, told) = (self.ports.max(1), self.filter, &mut self.told);
+        let mut of = move |at: usize, mark: Mark| match mark {
+            Mark::Passed => Outcome::Passed,
+            Mark::Told => std::mem::take(&mut told[at]),
+            Mark::None if filter => Outcome::Skipped("".into()),
+            Mark::None => Outcome::None,
+        };
+        let (mut row, mut port) = (0, 0);
+        self.marks.drain(..).enumerate().map(move |(at, mark)| {
+            let this = (row, port, of(at, mark));
+            port += 1;
+            if port == ports {
+                (row, port) = (row + 1, 0);
+            }
+            this
         })
     }
 }

@@ -135,7 +135,13 @@ impl PluginWork {
                     stage: self.name.clone(),
                     reason,
                 }),
-                Outcome::Failed(said) => self.failure(batch, row, *said),
+                Outcome::Failed(said) => {
+                    let mut said = *said;
+                    if !said.what.is_empty() {
+                        said.what = format!("{}: {}", self.pool.who.plugin, said.what);
+                    }
+                    self.failure(batch, row, said)
+                }
                 Outcome::None => {
                     let what = format!(
                         "{} lost it [E0520]: it neither made nor failed its row of output `{}`",

@@ -120,7 +120,8 @@ impl<'c> Call<'c> {
         }
     }
 
-    /// The call's CUDA stream; `None` where the stage does not run on a device.
+    /// The call's CUDA stream; `None` where the stage does not run on a device. Hosts of 1.0 run no plugin's stage on a device: it is
+    /// always `None` there, and a plugin that uses a GPU opens its own stream.
     pub fn cuda(&self) -> Option<Cuda> {
         let cuda: *const CudaV1 = self.host.extension(c"weir.cuda/1").cast();
         if cuda.is_null() {

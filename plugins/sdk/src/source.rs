@@ -131,13 +131,14 @@ pub enum Step {
     Fail(Tile, Error),
     /// What was sent since the last one belongs together.
     Close,
-    /// Nothing yet; the [`Waker`] will say when.
+    /// Nothing yet; the host asks again soon, or once the [`Waker`] says so.
     Idle,
     /// The slide is complete.
     End,
 }
 
-/// Tells the host that a slide's `next` has something again. From any thread, while the slide is open.
+/// Tells the host that a slide's `next` has something again. From any thread, while the slide is open. Hosts of 1.0 ask again by
+/// themselves, and this does nothing there.
 #[derive(Clone, Copy)]
 pub struct Waker {
     host: Host,

@@ -17,7 +17,8 @@ pub trait Map: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A size that the manifest left open, known once the stage has started: of an output port, the dimension of that name.
+    /// Reserved: a size that the manifest left open, of an output port the dimension of that name. Hosts of 1.0 do not ask, so that a
+    /// file is checked without running anything: in the manifest a size is a number or a parameter.
     fn size(&self, _port: &str, _symbol: &str) -> Option<u64> {
         None
     }

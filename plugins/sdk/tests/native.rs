@@ -150,11 +150,9 @@ fn blur_c_is_clean_under_the_sanitizers() {
     );
 }
 
-#[test]
-fn cpp_stages_run_and_what_they_throw_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("libcpp.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cpp/mean.cpp");
+/// A plugin in C++ of this folder, with more warnings than most projects have.
+fn cpp(name: &str, library: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/cpp/{name}.cpp"));
     let warnings = [
         "-Wshadow",
         "-Wconversion",
@@ -164,7 +162,52 @@ fn cpp_stages_run_and_what_they_throw_is_an_error() {
         "-shared",
         "-fvisibility=hidden",
     ];
-    compile("g++", "c++17", &warnings, &[&source], &library);
+    compile("g++", "c++17", &warnings, &[&source], library);
+}
+
+#[test]
+fn a_cpp_reader_reads_slides_and_what_it_throws_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let library = path.join("libgrey.so");
+    cpp("grey", &library);
+    let reader = Library::open(&library).unwrap().reader("grey").unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        std::fs::write(path.join(name), bytes).unwrap();
+        path.join(name)
+    };
+    let whole = file("whole.grey", b"GREY\x03\x02abcdef");
+    assert_eq!(reader.sniff(&whole).unwrap(), 90);
+    assert_eq!(reader.sniff(&file("other", b"GREEN!")).unwrap(), 0);
+    assert_eq!(reader.sniff(&file("throws", b"GREY!")).unwrap(), 0);
+    let slide = reader.open(&whole).unwrap();
+    let facts = slide.facts().unwrap();
+    assert_eq!((facts.levels[0].width, facts.levels[0].height), (3, 2));
+    let grey = |bytes: &[u8]| -> Vec<u8> { bytes.iter().flat_map(|&grey| [grey; 3]).collect() };
+    // White beyond the edge.
+    let region = slide.region(0, 1, 1, 3, 2).unwrap();
+    assert_eq!(region, grey(b"ef\xff\xff\xff\xff"));
+    let error = slide.region(1, 0, 0, 1, 1).unwrap_err();
+    assert_eq!(error.message(), "there is one level");
+    assert!(slide.picture(0).is_err());
+    let torn = reader
+        .open(&file("torn.grey", b"GREY\x03\x02abcd"))
+        .unwrap();
+    assert_eq!(torn.region(0, 0, 0, 3, 1).unwrap(), grey(b"abc"));
+    let error = torn.region(0, 0, 0, 3, 2).unwrap_err();
+    assert_eq!(error.message(), "the file ends in row 1");
+    let refused = reader.open(&file("short.grey", b"GREY")).err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "the file ends before its size; scan it again"
+    );
+}
+
+#[test]
+fn cpp_stages_run_and_what_they_throw_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libcpp.so");
+    cpp("mean", &library);
     assert_eq!(
         Described::read(&library).unwrap().manifest().stages.len(),
         4

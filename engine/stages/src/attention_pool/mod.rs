@@ -49,7 +49,9 @@ With `head = \"portable\"` nothing that runs the pool changes a bit of it: bags 
 one matrix by the one-pass kernels, on the processor's threads, or, where `device` names a GPU and a measurement at the start of the run \
 says that it is faster, there (contract `ordered-f32/1`); smaller ones member by member. `head = \"fused\"` runs attention, normalisation and \
 pool as one kernel, on the GPU where there is one: faster on large bags, within a tolerance of the portable head, and the \
-outputs name its contract, `fused/1`. Slides that become complete together go into one launch.
+outputs name its contract, `fused/1`. Of slides that become complete together, those with less than 512 KiB of features share a \
+launch; a larger bag has its own and is read where it lies, as a launch costs less than copying it beside others. Features are f32, \
+so on a GPU of compute capability 9.0 the fused head runs by `mma.sync`, as on 8.0.
 
 `bag` carries one bag a slide, `attention` each member's weight, contribution to the predicted class, and what the class's logit \
 changes by when the tile is left out.",

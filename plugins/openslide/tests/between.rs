@@ -172,8 +172,13 @@ fn a_region_is_the_levels_own_pixels_whatever_its_downsample() {
             false => allowed(downsample),
         };
         let (mut greatest, mut mean) = (0, 0.0f64);
-        for size in [(1, 1), (7, 5), (60, 45), (small.0, small.1)] {
-            for corner in corners(&levels[1], size) {
+        for size in [(1, 1), (7, 5), (60, 45), small] {
+            let mut corners = corners(&levels[1], size);
+            if size == small {
+                // At the corner, beside it, and nearly all of it.
+                corners.truncate(3);
+            }
+            for corner in corners {
                 let got = slide.region(1, corner.0, corner.1, size.0, size.1).unwrap();
                 let wanted = levels[1].region(corner, size);
                 greatest = greatest.max(worst(&got, &wanted));

@@ -175,8 +175,7 @@ fn a_region_is_the_levels_own_pixels_whatever_its_downsample() {
         for size in [(1, 1), (7, 5), (60, 45), small] {
             let mut corners = corners(&levels[1], size);
             if size == small {
-                // At the corner, beside it, and nearly all of it.
-                corners.truncate(3);
+                corners = vec![(0, 0), (-3, -5), (20, 10)];
             }
             for corner in corners {
                 let got = slide.region(1, corner.0, corner.1, size.0, size.1).unwrap();

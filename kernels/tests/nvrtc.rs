@@ -331,7 +331,7 @@ fn the_ptx_in_the_program_is_what_the_sources_give_and_the_newest_ptxas_takes_it
     let scratch = tempfile::tempdir().unwrap();
     let table = table();
     let mut wrong = Vec::new();
-    let mut files = vec!["resources.toml".to_string()];
+    let mut files = vec!["resources.toml".to_string(), "launches.toml".into()];
     for source in SOURCES {
         let mut earlier = Vec::new();
         for target in targets(source) {

@@ -10,7 +10,7 @@
   "\"params\":[{\"name\":\"sin\",\"type\":\"choice\",\"default\":\"none\",\"doc\":\"Which rule is broken\",\"values\":["        \
   "\"none\",\"fail\",\"silent\",\"retry\",\"status\",\"lost\",\"twice\",\"both\",\"complete\",\"row\",\"port\",\"null\","         \
   "\"nan\",\"panic\",\"abort\",\"segfault\",\"exit\",\"loop\",\"overrun\",\"leak\",\"late\",\"never\",\"late-complete\","             \
-  "\"thread\",\"shape\",\"read\"]},"                                                                                          \
+  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\"]},"                                                                        \
   "{\"name\":\"slide\",\"type\":\"string\",\"default\":\"a\",\"doc\":\"At the first tile of which slide\"}]"
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
 #define SCORES "\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2],\"mpp\":\"mpp\""
@@ -31,8 +31,8 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
-                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read"};
-enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ };
+                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count"};
+enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT };
 
 typedef struct { uint64_t slide, tile; float score; } picked;
 typedef struct {
@@ -134,6 +134,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
     kept[n++] = i;
   }
   const int sins = sinner != UINT32_MAX;
+  if (it->sin == HOARD) host->batch_retain(batch);
   /* Time for the thread of an earlier call to do what it does. */
   if (it->sin == LATE && !sins) usleep(5000);
   weir_batch *out = NULL;
@@ -199,6 +200,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
 static weir_status add(void *self, weir_call *call, uint32_t port, const weir_batch *batch) {
   stage *it = self;
   (void)call, (void)port;
+  if (it->sin == LEAK) it->host->batch_retain(batch);
   for (uint32_t i = 0; i < batch->n_rows; i++) {
     if (it->n == 8192) return WEIR_E_MEMORY;
     it->tiles[it->n++] = (picked){batch->rows[i].key.slide, batch->rows[i].key.tile, *(float *)batch->columns[0].rows[i]};
@@ -294,6 +296,8 @@ static weir_status opens(void *self, weir_call *call, uint64_t i, void *key, wei
   out->height = GIVEN / ACROSS * TILE;
   out->mpp_x = out->mpp_y = 1;
   out->tiles = GIVEN;
+  if (here && of->sin == COUNT) out->tiles = UINT64_MAX / 8;
+  if (here && of->sin == NOT_A_NUMBER) out->mpp_x = 0.0f / 0.0f;
   *slide = it;
   return WEIR_OK;
 }

@@ -1,11 +1,12 @@
 //! A plugin that breaks a rule fails the tile at which it does, by name; every other tile of every slide is as without it.
 
 use crate::program::models::Pipeline;
-use crate::program::{Said, answers, record, root, slide, weir};
+use crate::program::{Said, answers, command, record, root, slide, weir};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The plugin, built once.
 fn plugin() -> &'static Path {
@@ -42,6 +43,11 @@ struct Left {
 
 /// Runs the demo's graph over the slides `a` and `b` with `sin.map` behind the source and `sin.score` as scorer.
 fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
+    run_with("", sin, stage, more, exits)
+}
+
+/// The same with further lines of `[run]`.
+fn run_with(settings: &str, sin: &str, stage: &str, more: &str, exits: i32) -> Left {
     let folder = tempfile::tempdir().unwrap();
     for (seed, name) in ["a", "b"].into_iter().enumerate() {
         let path = folder.path().join(format!("{name}.tiff"));
@@ -51,7 +57,7 @@ fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
         slides: &["a.tiff", "b.tiff"],
         size: 32,
         mpp: 1.0,
-        run: "max-failed = 0.5\nretries = 0\n",
+        run: &format!("max-failed = 0.5\nretries = 0\n{settings}"),
         reader: "tissue = \"none\"",
     }
     .write(folder.path());
@@ -110,7 +116,7 @@ fn run_own(
                 let bytes = format!("SINGLASS{sin}");
                 std::fs::write(folder.path().join(format!("{name}.glass")), bytes).unwrap();
             }
-            "use = \"tile-reader\"\nslides = [\"a.glass\", \"b.glass\"]\nsize = 32\nmpp = 1.0\ntissue = \"none\"\n".to_owned()
+            "use = \"tile-reader\"\nslides = [\"a.glass\", \"b.glass\"]\nsize = 32\nmpp = 1.0\ntissue = \"none\"\nrun = { timeout = \"2s\" }\n".to_owned()
         }
     };
     let text = format!(
@@ -287,8 +293,10 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("panic", "map", "src/lib.rs:1: on purpose"),
         ("nan", "score", "every number must be finite"),
     ] {
-        let left = run(sin, stage, "", 3);
-        lost_one(sin, stage, word, &left, &good);
+        for more in ["", APART] {
+            let left = run(sin, stage, more, 3);
+            lost_one(sin, stage, word, &left, &good);
+        }
     }
 }
 
@@ -305,6 +313,8 @@ fn what_a_source_does_wrong_at_a_slide_fails_that_slide_alone() {
         ("port", ["plugin `sin` 0.1.0", "of kind 9"]),
         ("shape", ["plugin `sin` 0.1.0", "a tile of 7 x 32 px"]),
         ("read", ["the tile is cursed", "\"x\":0,\"y\":0"]),
+        ("count", ["plugin `sin` 0.1.0", "no slide has more than"]),
+        ("nan", ["plugin `sin` 0.1.0", "um/px is NaN"]),
     ] {
         lost_a(sin, &From::Source, "tiles", words, "", 3);
     }
@@ -381,11 +391,24 @@ fn what_kills_the_process_of_a_slide_reader_fails_the_region_that_it_read_alone(
     }
 }
 
-/// A reader has 60 s for a region, whatever a pipeline says.
 #[test]
 fn a_slide_reader_that_hangs_in_its_own_process_fails_the_region_that_it_read_alone() {
-    let words = ["plugin `sin` 0.1.0", "E0523"];
+    let words = ["plugin `sin` 0.1.0 did not answer within 2s", "E0523"];
+    let began = Instant::now();
     lost_a("loop", &From::Reader("loop"), "tiles", words, APART, 3);
+    // It is the stage's time, and not the reader's own.
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+/// An endless loop in weir's own process: the thread that is in it never comes back, and the run does. One helper: the plugin is serial,
+/// and a call that waits for the one that hangs may be late with it.
+#[test]
+fn a_call_that_loops_for_ever_fails_its_tile_by_its_plugins_name_and_the_run_ends() {
+    let good = run("none", "map", "", 0);
+    let left = run_with("helpers = 1\n", "loop", "map", "", 3);
+    lost_one("loop", "map", "E0523", &left, &good);
+    let told = failures(&left, "a").join("\n");
+    assert!(told.contains("plugin `sin` 0.1.0"), "{told}");
 }
 
 #[test]
@@ -396,7 +419,140 @@ fn a_plugin_that_keeps_batches_or_leaves_threads_behind_ends_its_run_as_any_othe
             let left = run(sin, "map", more, 0);
             assert_eq!(left.answers, good.answers, "{sin} {more}");
             assert_eq!(failures(&left, "a"), [""; 0], "{sin} {more}");
+            // What a process kept ends with it.
+            let leaks = left
+                .err
+                .contains("map: plugin `sin` 0.1.0 was destroyed and has not given back 1 batch");
+            assert_eq!(leaks, sin == "leak" && more.is_empty(), "{}", left.err);
         }
+    }
+    let (good, wrote) = run_own(&From::Source, "none", "", "", &[0]);
+    for (sin, stage) in [
+        ("thread", "tiles"),
+        ("thread", "score"),
+        ("thread", "pick"),
+        ("thread", "write"),
+        ("leak", "score"),
+        ("leak", "pick"),
+        ("leak", "write"),
+    ] {
+        for more in ["", APART] {
+            let (left, written) = run_own(&From::Source, sin, stage, more, &[0]);
+            assert_eq!(left.answers, good.answers, "{sin} at {stage} {more}");
+            assert_eq!(written, wrote, "{sin} at {stage} {more}");
+            let leaks = left.err.contains("has not given back");
+            assert_eq!(leaks, sin == "leak" && more.is_empty(), "{}", left.err);
+        }
+    }
+}
+
+/// What came of a run over two slides of 4 MB of tiles each, in so much memory, of which `sin.map` keeps what it is lent: exit code,
+/// standard error, record and tables.
+fn kept(sin: &str, memory: &str, more: &str) -> (Option<i32>, Left) {
+    let folder = tempfile::tempdir().unwrap();
+    for (seed, name) in ["a", "b"].into_iter().enumerate() {
+        let path = folder.path().join(format!("{name}.tiff"));
+        slide(&path, 20, 16, seed as u64 + 1);
+    }
+    let text = format!(
+        r#"weir = 1
+
+[run]
+out = "out"
+memory = "{memory}"
+max-failed = 0.5
+retries = 0
+
+[plugin.sin]
+path = {:?}
+{more}
+
+[stage.tiles]
+use = "tile-reader"
+slides = ["a.tiff", "b.tiff"]
+size = 32
+mpp = 1.0
+tissue = "none"
+
+[stage.map]
+use = "sin.map"
+in = "tiles"
+sin = "{sin}"
+
+[stage.score]
+use = "sin.score"
+in = "map"
+
+[stage.table]
+use = "tiles-sink"
+in = {{ scores = "score" }}
+"#,
+        plugin(),
+    );
+    let file = folder.path().join("kept.weir.toml");
+    std::fs::write(&file, text).unwrap();
+    let err = folder.path().join("err");
+    let mut run = command(["run".as_ref(), file.as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while run.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(120) {
+            run.kill().unwrap();
+            let said = std::fs::read_to_string(&err).unwrap();
+            panic!("{sin} {more}: the run does not end\n{said}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let code = run.wait().unwrap().code();
+    let out = folder.path().join("out");
+    let left = Left {
+        answers: answers(&out),
+        record: record(&out),
+        err: std::fs::read_to_string(&err).unwrap(),
+    };
+    (code, left)
+}
+
+/// With every lent tile kept, the memory is used up in the midst of the first slide: then no tile can be read, so nothing more comes to
+/// the plugin, and the run would stand still.
+#[test]
+fn a_plugin_that_keeps_all_that_it_is_lent_is_named_and_its_run_ends() {
+    let (code, left) = kept("hoard", "4MiB", "");
+    assert_eq!(code, Some(3), "{}", left.err);
+    for part in [
+        "map: plugin `sin` 0.1.0 keeps ",
+        "beyond their calls, the first of slide `",
+        "has not given back",
+    ] {
+        assert!(left.err.contains(part), "{part}: {}", left.err);
+    }
+    let slides = left.record["slides"].to_string();
+    for slide in ["a", "b"] {
+        assert!(!told(&left, slide).is_empty(), "{slides}\n{}", left.err);
+    }
+    for part in [
+        "plugin `sin` 0.1.0 broke the contract [E0520]: it keeps ",
+        "may keep a sixteenth of the run's memory",
+        "\"stage\":\"map\"",
+    ] {
+        assert!(slides.contains(part), "{part}: {slides}");
+    }
+}
+
+#[test]
+fn a_process_that_keeps_all_that_it_is_lent_is_ended_and_the_answers_are_as_ever() {
+    let (_, good) = kept("none", "64MiB", APART);
+    let (code, left) = kept("hoard", "64MiB", APART);
+    assert_eq!(code, Some(0), "{}", left.err);
+    assert_eq!(left.answers, good.answers);
+    for part in [
+        "map: plugin `sin` 0.1.0 broke the contract [E0520]: it keeps ",
+        "it is started again (1 of 100)",
+    ] {
+        assert!(left.err.contains(part), "{part}: {}", left.err);
     }
 }
 

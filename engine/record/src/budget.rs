@@ -1,6 +1,7 @@
 //! One budget for everything that grows: back-pressure is a lease that is not granted.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Who asks. Order of classes: reserved state first, then [`Class::Fetch`], which may use all that is left, then
@@ -23,6 +24,8 @@ struct Account {
     /// A reservation that waits for leases to end: no new lease is granted out of it.
     wanted: usize,
     leased: usize,
+    /// Of leases that nobody waits for.
+    apart: usize,
     /// Bytes and number of leases by owner.
     owners: Vec<(usize, usize)>,
     cached: usize,
@@ -40,7 +43,8 @@ impl Account {
     }
 
     fn note_peak(&mut self) {
-        self.peak = self.peak.max(self.leased + self.cached + self.reserved);
+        let held = self.leased + self.apart + self.cached + self.reserved;
+        self.peak = self.peak.max(held);
     }
 }
 
@@ -55,6 +59,7 @@ impl Budget {
             reserved: 0,
             wanted: 0,
             leased: 0,
+            apart: 0,
             owners: Vec::new(),
             cached: 0,
             caches: 0,
@@ -105,6 +110,7 @@ impl Budget {
             budget: self.clone(),
             bytes,
             of: Of::Stage(owner, class, Count::One),
+            apart: AtomicBool::new(false),
         })
     }
 
@@ -118,6 +124,7 @@ impl Budget {
             budget: self.clone(),
             bytes,
             of: Of::Stage(None, Class::Fetch, Count::One),
+            apart: AtomicBool::new(false),
         }
     }
 
@@ -171,6 +178,11 @@ impl Budget {
         self.lock().leased
     }
 
+    /// Bytes of leases that were [set apart](Lease::set_apart) and are still held.
+    pub fn apart(&self) -> usize {
+        self.lock().apart
+    }
+
     /// Bytes that caches hold now.
     pub fn cached(&self) -> usize {
         self.lock().cached
@@ -184,11 +196,11 @@ impl Budget {
     /// Bytes that nobody holds.
     pub fn rest(&self) -> usize {
         let account = self.lock();
-        let held = account.leased + account.cached + account.reserved;
+        let held = account.leased + account.apart + account.cached + account.reserved;
         account.cap.saturating_sub(held)
     }
 
-    /// The greatest sum of leases, reservations and caches so far.
+    /// The greatest sum of leases, also those set apart, reservations and caches so far.
     pub fn peak(&self) -> usize {
         self.lock().peak
     }
@@ -242,10 +254,12 @@ pub struct Lease {
     budget: Budget,
     bytes: usize,
     of: Of,
+    /// It is in no stage's account any more.
+    apart: AtomicBool,
 }
 
 /// Who holds a lease.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Of {
     Stage(Option<usize>, Class, Count),
     Cache,
@@ -277,7 +291,26 @@ impl Lease {
                 Of::Stage(owner, class, _) => Of::Stage(owner, class, Count::Nothing),
                 Of::Cache => Of::Cache,
             },
+            apart: AtomicBool::new(*self.apart.get_mut()),
         }
+    }
+
+    /// Takes it out of its owner's account until it ends, as long as no more than an eighth of the budget is: somebody who is no stage
+    /// holds on to what it covers, as a plugin may to what it was lent, for longer than a run can wait for. Its bytes are still told
+    /// with the rest, and they stand beside the budget; no lease is refused for them. A cache's stays with it.
+    pub fn set_apart(&self) {
+        if self.of == Of::Cache {
+            return;
+        }
+        {
+            let mut account = self.budget.lock();
+            let full = account.apart + self.bytes > account.cap / 8;
+            if full || self.apart.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            account.apart += self.bytes;
+        }
+        self.budget.give_back(self.bytes, &self.of);
     }
 }
 
@@ -291,6 +324,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match &self.of {
             Of::Cache => self.budget.lock().cached -= self.bytes,
+            _ if *self.apart.get_mut() => self.budget.lock().apart -= self.bytes,
             of => self.budget.give_back(self.bytes, of),
         }
     }
@@ -315,6 +349,7 @@ impl CacheShare {
             budget: self.0.clone(),
             bytes,
             of: Of::Cache,
+            apart: AtomicBool::new(false),
         })
     }
 
@@ -361,7 +396,7 @@ impl Drop for Reservation {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn scanning_leaves_an_eighth_for_what_was_selected() {
@@ -434,6 +469,44 @@ mod tests {
         assert!(budget.try_lease_for(2, Class::Fetch, 10).is_some());
         drop(pixels);
         assert_eq!(budget.leased(), 0);
+    }
+
+    /// Also where a slide's state has taken all, so that each stage has one lease at a time.
+    #[test]
+    fn what_is_set_apart_keeps_nobody_waiting_and_is_bounded_and_told_until_it_ends() {
+        for reserved in [0, 2000] {
+            let budget = Budget::new(800);
+            let state = budget.try_reserve(reserved).unwrap();
+            let mut kept = Vec::new();
+            for n in 0..10 {
+                let mut lease = budget.try_lease_for(0, Class::Scan, 10).unwrap();
+                kept.push(lease.split(4));
+                kept.push(lease);
+                kept[2 * n..].iter().for_each(Lease::set_apart);
+                // Once.
+                kept[2 * n].set_apart();
+                assert_eq!((budget.leased(), budget.apart()), (0, 10 * (n + 1)));
+            }
+            assert_eq!(budget.peak(), reserved + 100);
+            assert_eq!(budget.rest(), 700_usize.saturating_sub(reserved));
+            // No more than an eighth.
+            let more = budget.try_lease_for(0, Class::Scan, 10).unwrap();
+            more.set_apart();
+            assert_eq!((budget.leased(), budget.apart()), (10, 100));
+            let woken = Arc::new(AtomicUsize::new(0));
+            let seen = woken.clone();
+            budget.wake_when_free(Arc::new(move || {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }));
+            let part = kept[1].split(1);
+            drop(kept);
+            assert_eq!((budget.apart(), woken.load(Ordering::SeqCst)), (1, 0));
+            more.set_apart();
+            assert_eq!((budget.leased(), budget.apart()), (0, 11));
+            assert_eq!(woken.load(Ordering::SeqCst), 1, "who waits may go on");
+            drop((more, part, state));
+            assert_eq!((budget.leased(), budget.apart()), (0, 0));
+        }
     }
 
     #[test]

@@ -91,6 +91,15 @@ impl Body {
         }
     }
 
+    /// The lease on its bytes.
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Body::Pixels(tile) => tile.lease(),
+            Body::Feature(feature) => feature.lease.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it is a value that a stage works on: a version that is no Skip, Fail or Gone.
     pub fn is_value(&self) -> bool {
         self.is_version() && !matches!(self, Body::Skip(_) | Body::Fail(_) | Body::Gone)

@@ -60,4 +60,9 @@ impl TileBuf {
     pub fn leased(&self) -> usize {
         self.lease.as_ref().map_or(0, Lease::bytes)
     }
+
+    /// The lease.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
 }

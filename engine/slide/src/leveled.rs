@@ -305,6 +305,11 @@ fn views(levels: &[FoundLevel]) -> Vec<View> {
         .collect()
 }
 
+/// Bytes of so many pixels: of sizes that a file makes up, more than any limit and not what is left when they overflow.
+fn bytes(width: u32, height: u32) -> u64 {
+    (width as u64 * height as u64).saturating_mul(3)
+}
+
 /// What a reader found is not believed either.
 fn check(found: &Found, options: &OpenOptions) -> Result<(), (Fault, String)> {
     if found.levels.is_empty() {
@@ -328,7 +333,7 @@ fn check(found: &Found, options: &OpenOptions) -> Result<(), (Fault, String)> {
             && level.downsample > 0.999
             && width > 0
             && height > 0
-            && width as u64 * height as u64 * 3 <= options.limits.max_tile_bytes;
+            && bytes(width, height) <= options.limits.max_tile_bytes;
         if !sound {
             return Err((
                 Fault::Damaged,
@@ -429,7 +434,7 @@ impl SlideReader for LeveledSlide {
             return Err(sample::no_picture(self, name));
         };
         let (width, height) = (pictures[index].width, pictures[index].height);
-        let bytes = width as u64 * height as u64 * 3;
+        let bytes = bytes(width, height);
         if bytes > self.options.limits.max_picture_bytes {
             return Err(SlideError::new(
                 Fault::TooLarge,

@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use weir_record::Budget;
 
 /// What is refused before memory is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub struct OpenOptions {
     pub half_size_decode: bool,
     /// Readers of further formats, asked where the native reader declines.
     pub openers: Openers,
+    /// How long one call into a further reader may take that has a process of its own; `None`: as long as its kind has by itself.
+    pub timeout: Option<Duration>,
+    /// Whom the memory is missing that such a reader shares with its process; `None`: nobody counts it.
+    pub budget: Option<Budget>,
 }
 
 /// Whether the native reader takes files that begin with `head` (16 bytes are enough). Whether it can read one shows when it is

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_pipeline::{
     Deliver, Dim, Kind, Param, ParamKind, Place, Port, Rows, RunSettings, Schema, StateArgs,
     StateBytes, ValueError, Values,
 };
 use weir_record::id::mix;
-use weir_record::{Failure, SlideInfo, SlideKey, TileId};
+use weir_record::{Budget, Failure, SlideInfo, SlideKey, TileId};
 use weir_runtime::stage::{
     OpenedSlide, Overview, Prepare, Prepared, ReadError, SlideRef, Source, StageError, StageType,
     TileReader,
@@ -34,7 +35,9 @@ has: the coarsest level that is fine enough is read, and each pixel is the mean 
 The size of a slide's pixel comes from the first that speaks: `slide-mpp` or the manifest, the vendor's key, the TIFF resolution, \
 the objective's power, `run.default-mpp`. A slide that nobody speaks for is not read, nor is one whose pixel cannot be.
 
-A tile that cannot be read is counted as failed, never replaced. A slide without tissue is a legal, empty result.",
+A tile that cannot be read is counted as failed, never replaced. A slide without tissue is a legal, empty result.
+
+`run.timeout` is for slide readers of plugins that are isolated: how long one may take to open a slide or to read a region, 60 s by default.",
     rows: Rows::Source,
     deliver: Deliver::Arrival,
     place: Place::Home,
@@ -296,6 +299,8 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             .map(|entry| (entry.id.clone(), entry))
             .collect(),
         cache: TileCache::new(cx.budget),
+        timeout: cx.node.run.timeout,
+        budget: cx.budget.clone(),
         openers: Openers::clone(&openers),
         open_slides: cx.run().open_slides.max(1),
     })))
@@ -308,6 +313,9 @@ struct Slides {
     slides: Vec<SlideRef>,
     entries: HashMap<String, SlideEntry>,
     cache: TileCache,
+    /// Of the stage: how long a plugin's reader may take for a region.
+    timeout: Option<Duration>,
+    budget: Budget,
     /// Readers of the run's plugins, for what the native reader declines.
     openers: Openers,
     open_slides: usize,
@@ -349,6 +357,8 @@ impl Source for Slides {
             cache: Some(self.cache.clone()),
             half_size_decode: self.settings.half_size,
             openers: self.openers.clone(),
+            timeout: self.timeout,
+            budget: Some(self.budget.clone()),
             ..OpenOptions::default()
         };
         let reader = weir_slide::open(&entry.path, &options).map_err(fail)?;

@@ -134,3 +134,26 @@ pub struct Stage {
     /// Source.
     pub close: Option<unsafe extern "C" fn(*mut c_void)>,
 }
+
+impl Stage {
+    /// A table without functions, to be filled.
+    pub const EMPTY: Stage = Stage {
+        struct_size: size_of::<Stage>() as u32,
+        flags: 0,
+        id: c"".as_ptr(),
+        create: None,
+        destroy: None,
+        resolve: None,
+        cancel: None,
+        process: None,
+        remove: None,
+        complete_slide: None,
+        close_slide: None,
+        finish: None,
+        slide: None,
+        open: None,
+        next: None,
+        read: None,
+        close: None,
+    };
+}

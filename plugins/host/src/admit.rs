@@ -49,6 +49,11 @@ impl Admitted {
     pub fn manifest(&self) -> &Manifest {
         self.0.manifest()
     }
+
+    /// The same as it stands in the file.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.0.text()
+    }
 }
 
 fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal> {

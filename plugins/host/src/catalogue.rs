@@ -3,6 +3,7 @@
 use crate::admit::{Admitted, Ask, Policy};
 use crate::describe::Described;
 use crate::find::{Folders, Found};
+use crate::isolate::most_processes;
 use crate::refusal::Refusal;
 use crate::rules::{Rules, RulesError};
 use semver::VersionReq;
@@ -126,9 +127,11 @@ impl Plugins for Catalogue {
         let admitted =
             Admitted::new(described, &ask, Policy::Any).map_err(|refusal| told(refusal, &path))?;
         let manifest = admitted.manifest();
+        let isolate = asked.isolate || self.rules.isolate;
+        let processes = if isolate { most_processes() } else { 1 };
         let mut cache = 0_u64;
         for reader in manifest.readers.iter().flat_map(|reader| &reader.cache) {
-            let bytes = reader.size().map_err(|what| PluginRefusal {
+            let bytes = reader.size_of(processes).map_err(|what| PluginRefusal {
                 code: "E0309",
                 about: About::Table,
                 file: None,
@@ -142,7 +145,7 @@ impl Plugins for Catalogue {
             version: manifest.version.to_string(),
             sha256: admitted.file().sha256().to_owned(),
             file: path,
-            isolate: asked.isolate || self.rules.isolate,
+            isolate,
             schemas,
             readers: manifest
                 .readers

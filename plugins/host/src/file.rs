@@ -47,15 +47,15 @@ impl PluginFile {
                 "name the shared library itself",
             ));
         }
-        if about.len() > LARGEST {
-            return Err(refuse(
+        let too_large = |bytes: u64| {
+            refuse(
                 "E0506",
-                format!(
-                    "it has {} bytes, and a plugin has at most {LARGEST}",
-                    about.len()
-                ),
+                format!("it has {bytes} bytes, and a plugin has at most {LARGEST}"),
                 "name the shared library itself",
-            ));
+            )
+        };
+        if about.len() > LARGEST {
+            return Err(too_large(about.len()));
         }
         check_writers(path, &about)?;
         let mut bytes = Vec::with_capacity(about.len() as usize);
@@ -64,6 +64,9 @@ impl PluginFile {
             .take(LARGEST + 1)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(too_large(bytes.len() as u64));
+        }
         let sealed = seal(&bytes).map_err(|error| {
             refuse(
                 "E0509",
@@ -71,13 +74,7 @@ impl PluginFile {
                 "plugins need Linux with memfd_create",
             )
         })?;
-        let sha256 = hex(&Sha256::digest(&bytes));
-        Ok(PluginFile {
-            path: path.to_owned(),
-            bytes,
-            sha256,
-            sealed,
-        })
+        Ok(PluginFile::hashed(path, bytes, sealed))
     }
 
     /// The bytes that another process put into sealed memory; what they are is found out again.
@@ -93,13 +90,17 @@ impl PluginFile {
         let mut bytes = Vec::new();
         sealed.rewind().map_err(unreadable)?;
         sealed.read_to_end(&mut bytes).map_err(unreadable)?;
+        Ok(PluginFile::hashed(path, bytes, sealed))
+    }
+
+    fn hashed(path: &Path, bytes: Vec<u8>, sealed: File) -> PluginFile {
         let sha256 = hex(&Sha256::digest(&bytes));
-        Ok(PluginFile {
+        PluginFile {
             path: path.to_owned(),
             bytes,
             sha256,
             sealed,
-        })
+        }
     }
 
     /// Where it was read from.

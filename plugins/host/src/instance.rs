@@ -1,9 +1,11 @@
 //! Instances of a plugin's stage: made, shared as its manifest says, replaced after a panic, destroyed when nobody has them.
 
+use crate::batch::HostBatch;
 use crate::call::{Call, CallError, GONE, Said, Task, Who};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
+use crate::kept::Kept;
 use crate::log::Level;
 use crate::manifest::Concurrency;
 use crate::offer::HOST;
@@ -135,6 +137,8 @@ pub(crate) struct Pool {
     stateful: bool,
     /// How long a call may take before its instance is given up.
     timeout: Duration,
+    /// Inputs that the plugin holds on to.
+    kept: Kept,
     shelf: Mutex<Shelf>,
     back: Condvar,
     /// Instances that were made.
@@ -173,7 +177,8 @@ struct Shelf {
 impl Pool {
     /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so; `None` for a stage
     /// to which what is told of a slide and what is asked of it must go to the same instance, whichever thread it is. An isolated
-    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it. `memory`: of the
+    /// run, bytes.
     pub fn new(
         runner: Runner,
         who: Arc<Who>,
@@ -181,6 +186,7 @@ impl Pool {
         concurrency: Concurrency,
         threads: Option<usize>,
         timeout: Duration,
+        memory: usize,
     ) -> Result<Pool, CallError> {
         let isolated = matches!(runner, Runner::Child(_));
         let stateful = threads.is_none();
@@ -204,6 +210,7 @@ impl Pool {
             stateful,
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
+            kept: Kept::within(memory),
             shelf: Mutex::new(Shelf {
                 free,
                 out: Vec::new(),
@@ -362,6 +369,36 @@ impl Pool {
         }
     }
 
+    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places; one that is
+    /// at a call meanwhile keeps what it has until the next.
+    fn refusal(&self) -> Option<Said> {
+        let Runner::Child(cradle) = &self.runner else {
+            return self.kept.refusal(&self.who, 0);
+        };
+        let said = self.kept.refusal(&self.who, cradle.copies())?;
+        let free = std::mem::take(&mut self.shelf().free);
+        for one in free {
+            let keeper = one.remote.as_ref();
+            let Some(keeper) = keeper.filter(|remote| remote.line().keeps()) else {
+                self.shelf().free.push(one);
+                self.back.notify_one();
+                continue;
+            };
+            keeper.give_up();
+            let line = format!("{}; {}", said.what, cradle.died());
+            self.who.log.line(Level::Error, &self.who.stage, &line);
+            let (fresh, old) = match self.fresh() {
+                Some(fresh) => (fresh, Some(one)),
+                None => (one, None),
+            };
+            self.replaced
+                .fetch_add(old.is_some().into(), Ordering::SeqCst);
+            self.shelf().free.push(fresh);
+            self.back.notify_one();
+        }
+        None
+    }
+
     /// An instance that can be used. Else the call that is told why, to be ended with what comes back.
     fn usable(&self, call: &Call) -> Result<Arc<Instance>, Status> {
         let one = self.take();
@@ -391,7 +428,7 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.call_of(None, task, enter)
+        self.call_of(None, task, &|| (), enter)
     }
 
     /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
@@ -401,18 +438,35 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.call_of(Some(holder), task, enter)
+        self.call_of(Some(holder), task, &|| (), enter)
+    }
+
+    /// A call with an input, which may stand on what earlier ones left. `kept` is told when the plugin holds on to that beyond the call:
+    /// nobody can wait for its memory then.
+    pub fn lend(
+        &self,
+        holder: Option<&Holder>,
+        task: Task,
+        kept: &dyn Fn(),
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        self.call_of(holder, task, kept, enter)
     }
 
     fn call_of(
         &self,
         holder: Option<&Holder>,
         task: Task,
+        kept: &dyn Fn(),
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
         // Only process() may return before it is done.
         let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
         let call = Call::new(self.who.clone(), task);
+        if may_wait && let Some(said) = self.refusal() {
+            call.fail(said);
+            return call.end(status::FAIL);
+        }
         let instance = match self.usable(&call) {
             Ok(instance) => instance,
             Err(said) => return call.end(said),
@@ -437,7 +491,7 @@ impl Pool {
         }
         if said != status::PENDING || !may_wait {
             self.give_back(instance);
-            return call.end(said);
+            return self.ended(&call, said, false, kept);
         }
         // Others may use it meanwhile.
         self.give_back(instance.clone());
@@ -453,13 +507,44 @@ impl Pool {
                 cancel();
                 // A thread of the plugin's may be at it for ever.
                 instance.spoiled.store(true, Ordering::SeqCst);
+                if let Some(input) = input(&call) {
+                    kept();
+                    self.kept.note(&input, &self.who);
+                }
                 return Err(call.give_up(self.timeout));
             }
         }
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
-        call.end_completed(said)
+        self.ended(&call, said, true, kept)
+    }
+
+    /// Ends a call, which the plugin left pending or not, and notes its input where the plugin holds on to it.
+    fn ended(
+        &self,
+        call: &Call,
+        said: Status,
+        pending: bool,
+        kept: &dyn Fn(),
+    ) -> Result<Task, CallError> {
+        // Of a call that fails nothing comes back.
+        let before = (said != status::OK).then(|| input(call)).flatten();
+        let done = match pending {
+            true => call.end_completed(said),
+            false => call.end(said),
+        };
+        let after = match &done {
+            Ok(Task::Rows(rows)) => Some(&rows.input),
+            Ok(Task::Take(input)) => Some(input),
+            Ok(Task::Setup | Task::Slides(_)) | Err(_) => before.as_ref(),
+        };
+        // One reference is this one.
+        if let Some(input) = after.filter(|input| Arc::strong_count(input) > 1) {
+            kept();
+            self.kept.note(input, &self.who);
+        }
+        done
     }
 
     /// A call that answers with nothing and cannot fail.
@@ -469,5 +554,24 @@ impl Pool {
             enter(self.stage, instance.me);
         }
         self.give_back(instance);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // What they hold they give back in destroy().
+        shelf.free.clear();
+        shelf.out.clear();
+        self.kept.left(&self.who);
+    }
+}
+
+/// The input of a call that is open.
+fn input(call: &Call) -> Option<Arc<HostBatch>> {
+    match &call.desk().ok()?.task {
+        Task::Rows(rows) => Some(rows.input.clone()),
+        Task::Take(input) => Some(input.clone()),
+        Task::Setup | Task::Slides(_) => None,
     }
 }

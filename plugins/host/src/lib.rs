@@ -44,6 +44,7 @@ pub mod find;
 mod held;
 mod instance;
 pub mod isolate;
+mod kept;
 mod listed;
 pub mod load;
 pub mod log;

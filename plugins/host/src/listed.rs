@@ -1,6 +1,6 @@
 //! A source's list of slides.
 
-use crate::call::Task;
+use crate::call::{FAULT, Task};
 use crate::instance::Pool;
 use weir_abi::{Str, row, status};
 use weir_runtime::stage::StageError;
@@ -8,6 +8,9 @@ use weir_runtime::stage::StageError;
 /// No source lists more slides, nor more bytes of what it says of them: one that never ends must not fill the memory.
 const SLIDES: u64 = 1 << 20;
 const TEXTS: usize = 256 << 20;
+
+/// No slide has more tiles: what is kept of each is reserved when it opens, and a product must not come round to nothing.
+const TILES: u64 = 1 << 32;
 
 /// A slide as its source describes it; the texts are copies.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,25 @@ impl Listed {
         let optional = [&self.patient, &self.label, &self.split];
         let optional = optional.into_iter().flatten();
         self.id.len() + self.path.len() + optional.map(String::len).sum::<usize>()
+    }
+
+    /// What of its numbers no slide can have.
+    pub fn fault(&self, id: &str) -> Option<String> {
+        if self.tiles > TILES {
+            return Some(format!(
+                "it says that slide `{id}` has {} tiles, and no slide has more than {TILES}",
+                self.tiles
+            ));
+        }
+        let numbers = [
+            ("um/px", self.mpp),
+            ("a tile's um/px", self.tile_mpp),
+            ("a tile's footprint", self.footprint),
+        ];
+        let (what, number) = numbers
+            .into_iter()
+            .find(|(_, number)| !number.is_finite())?;
+        Some(format!("it says that of slide `{id}` {what} is {number}"))
     }
 
     /// # Safety
@@ -104,7 +126,13 @@ pub(crate) fn all(pool: &Pool) -> Result<Vec<(u64, Listed)>, StageError> {
         if listed.id.is_empty() {
             return Err(StageError::new(
                 format!("{}: slide {number} has no id", pool.who.plugin),
-                "this is a fault of the plugin: please report it to its author",
+                FAULT,
+            ));
+        }
+        if let Some(what) = listed.fault(&listed.id) {
+            return Err(StageError::new(
+                format!("{} broke the contract [E0520]: {what}", pool.who.plugin),
+                FAULT,
             ));
         }
         found.push((number, listed));

@@ -4,7 +4,7 @@
 //! thread-local destructors and its tables may be in use by anybody, and nothing tells when they are not.
 
 use crate::admit::Admitted;
-use crate::call::{Call, Said, Who};
+use crate::call::{Call, FAULT, Said, Who};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
@@ -16,7 +16,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_abi::plugin::{DescribeV1, ENTRY, Entry, Plugin};
+use weir_abi::plugin::{ENTRY, Entry, Plugin};
 use weir_abi::{Str, reader, stage, status};
 use weir_pipeline::Rows;
 
@@ -98,10 +98,13 @@ impl Loaded {
     /// When the plugin describes no files, or not this one: why, in its words.
     pub fn describe(&self, file: &std::path::Path) -> Result<Vec<String>, Refusal> {
         let refuse = |what: String, help: &str| Refusal::new("E0510", what, help).of(&self.path);
-        let found = self.extension(DESCRIBE);
-        // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
-        let table = found.and_then(|found| unsafe { found.cast::<DescribeV1>().as_ref() });
-        let Some(describe) = table.and_then(|table| table.describe) else {
+        let found = self.extension(DESCRIBE).filter(|found| !found.is_null());
+        let table = found.map(|found| {
+            // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
+            let table = unsafe { tables::describe(found.cast()) };
+            table.map_err(|Fault(what)| refuse(what, FAULT))
+        });
+        let Some(describe) = table.transpose()?.and_then(|table| table.describe) else {
             return Err(refuse(
                 "it describes no files".into(),
                 "without --file its manifest is shown",
@@ -229,10 +232,8 @@ fn load(
     // SAFETY: a plugin's table lives as long as the process and has the members that its size says.
     let plugin = unsafe { tables::plugin(out) }.map_err(|Fault(what)| differs(what))?;
     if !plugin.manifest.is_null() {
-        // SAFETY: the header says that it is a C string that lives as long as the process.
-        let text = unsafe { CStr::from_ptr(plugin.manifest) };
-        let told = Manifest::parse(text.to_bytes()).map_err(|refusal| differs(refusal.what))?;
-        if told != *manifest {
+        // SAFETY: the header says that it is the text of the file's section, and lives as long as the process.
+        if !unsafe { tables::is(plugin.manifest, admitted.text()) } {
             return Err(differs(
                 "the text that it hands over is another one than its file's".into(),
             ));

@@ -1,11 +1,12 @@
 //! A plugin's stage made ready for a run.
 
-use crate::call::Who;
-use crate::columns::Output;
+use crate::call::{FAULT, Who};
+use crate::columns::{self, Output};
 use crate::held::Taken;
 use crate::instance::{Pool, Runner};
 use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
+use crate::isolate::message::row_bytes;
 use crate::load::Loaded;
 use crate::log::{Counters, Log};
 use crate::manifest::Manifest;
@@ -101,6 +102,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     });
     let slides = slides::find(about, cx.values(), &cx.shared.get::<Openers>())?;
     let outputs: Arc<[Output]> = outputs(node, about);
+    check_rows(&outputs)?;
     let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let threads = match schema.rows {
         Rows::Map | Rows::Filter => Some(cx.run().helpers),
@@ -124,6 +126,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         about.concurrency,
         threads,
         timeout,
+        cx.budget.cap(),
     )
     .map_err(|error| refused(error.said))?;
     let name: Arc<str> = node.name.as_str().into();
@@ -198,16 +201,54 @@ fn outputs(node: &Node, about: &crate::manifest::Stage) -> Arc<[Output]> {
             name: port.name.to_owned(),
             kind: port.kind,
             shape: shape.clone(),
-            classes: match named {
-                Some(names) => names.to_vec(),
-                None => {
+            classes: match (port.kind, named) {
+                (Kind::Predictions, Some(names)) => names.to_vec(),
+                (Kind::Predictions, None) => {
                     let count = shape.first().copied().unwrap_or(0);
+                    // More are refused below.
+                    let count = count.min(CLASSES);
                     (0..count).map(|class| class.to_string()).collect()
                 }
+                _ => Vec::new(),
             },
             format: format!("{}/1", about.id),
         })
         .collect()
+}
+
+/// No row of an output has more bytes. What a plugin asks for is made at once: a size that cannot be must not end the process, nor
+/// come round to a small one.
+const ROW: usize = 1 << 30;
+
+/// Nor a prediction more classes, of which each has a name.
+const CLASSES: u64 = 1 << 16;
+
+fn check_rows(outputs: &[Output]) -> Result<(), StageError> {
+    for output in outputs {
+        let first = output.shape.first().copied().unwrap_or(0);
+        if output.kind == Kind::Predictions && first > CLASSES {
+            return Err(StageError::new(
+                format!(
+                    "output `{}` has {first} classes, and no prediction has more than {CLASSES}",
+                    output.name
+                ),
+                "give fewer; where the manifest gives them, this is a fault of the plugin",
+            ));
+        }
+        // Tables are as long as each is.
+        for (_, dtype, shape) in columns::made(output).unwrap_or_default() {
+            if row_bytes(dtype, &shape).is_none_or(|bytes| bytes > ROW) {
+                return Err(StageError::new(
+                    format!(
+                        "output `{}` has rows of {shape:?} numbers, and no row has more than {ROW} bytes",
+                        output.name
+                    ),
+                    "give smaller sizes; where the manifest gives them, this is a fault of the plugin",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// As the plan agreed on it, the numbers of a bag's vector or a prediction's classes at an input.
@@ -251,7 +292,7 @@ fn source_of(cx: &Prepare) -> Result<Of, StageError> {
         Kind::Features => Ok(Of::Features { width: side(0) }),
         other => Err(StageError::new(
             format!("a source sends pixels or features, not {}", other.name()),
-            "this is a fault of the plugin: please report it to its author",
+            FAULT,
         )),
     }
 }

@@ -5,7 +5,7 @@
 //! in which it panicked: these are used no more, and not closed either. Readers of an isolated plugin are in
 //! [`isolate`](crate::isolate).
 
-use crate::call::{Call, CallError, Said as Told, Who};
+use crate::call::{Call, CallError, FAULT, Said as Told, Who};
 use crate::isolate::reader::IsolatedReader;
 use crate::manifest::{self, Manifest};
 use crate::offer::HOST;
@@ -138,7 +138,7 @@ pub(crate) fn broken(who: &Who, shown: &str, what: &str) -> SlideError {
         Fault::Damaged,
         shown,
         format!("{} broke the contract [E0520]: {what}", who.plugin),
-        "this is a fault of the plugin: please report it to its author",
+        FAULT,
     )
 }
 
@@ -250,7 +250,7 @@ impl PluginHandle {
                     "{} panicked before [E0522], and this handle is used no more",
                     self.of.who.plugin
                 ),
-                help: "this is a fault of the plugin: please report it to its author".into(),
+                help: FAULT.into(),
                 ..Told::default()
             };
             let status = status::PANIC;
@@ -331,9 +331,7 @@ impl Handle for PluginHandle {
         into: &mut [u8],
         pitch: usize,
     ) -> Result<(), SlideError> {
-        let row = width as usize * 3;
-        let room = (height as usize).saturating_sub(1) * pitch + row;
-        assert!(pitch >= row && into.len() >= room, "room for the region");
+        check_room(into, pitch, (width, height));
         let corner = (x.into(), y.into());
         // SAFETY: `into` has `height` rows of `width` px, `pitch` bytes apart.
         unsafe { self.region(level, corner, (width, height), into.as_mut_ptr(), pitch) }
@@ -346,10 +344,7 @@ impl Handle for PluginHandle {
         into: &mut [u8],
     ) -> Result<(), SlideError> {
         let pitch = width as usize * 3;
-        assert!(
-            into.len() >= pitch * height as usize,
-            "room for the picture"
-        );
+        check_room(into, pitch, (width, height));
         let Some(picture) = self.of.table.picture else {
             return Err(self
                 .of
@@ -370,6 +365,19 @@ impl Drop for PluginHandle {
             unsafe { close(self.raw) };
         }
     }
+}
+
+/// That `into` has `height` rows of `width` px, `pitch` bytes apart: whoever fills it does not look.
+pub(crate) fn check_room(into: &[u8], pitch: usize, (width, height): (u32, u32)) {
+    let row = width as usize * 3;
+    let room = match height as usize {
+        0 => Some(0),
+        rows => (rows - 1)
+            .checked_mul(pitch)
+            .and_then(|bytes| bytes.checked_add(row)),
+    };
+    let enough = room.is_some_and(|room| into.len() >= room);
+    assert!(pitch >= row && enough, "room for the pixels");
 }
 
 /// A copy of what a reader found.

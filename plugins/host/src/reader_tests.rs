@@ -60,21 +60,30 @@ unsafe extern "C" fn open(
         fail(host, call, "it is torn");
         return status::FAIL;
     }
+    let sizes = |word: &str, usual: (i64, i64)| match text.split_once(word) {
+        Some((_, size)) => {
+            let mut sides = size.split(' ').map(|side| side.parse().unwrap());
+            (sides.next().unwrap(), sides.next().unwrap())
+        }
+        None => usual,
+    };
+    let tile = sizes("tile ", (16, 16));
     let level = |width, height, downsample| Level {
         width,
         height,
         downsample,
-        tile_width: 16,
-        tile_height: 16,
+        tile_width: tile.0,
+        tile_height: tile.1,
     };
+    let label = sizes("label ", (3, 2));
     let probe = Box::new(Probe {
         spoilt: AtomicBool::new(false),
         lie: text.contains("lie"),
         levels: vec![level(40, 30, 1.0), level(20, 15, 2.0)],
         pictures: vec![Picture {
             name: Str::new("label"),
-            width: 3,
-            height: 2,
+            width: label.0,
+            height: label.1,
         }],
         properties: vec![Property {
             key: Str::new("probe.key"),
@@ -326,5 +335,24 @@ fn what_a_plugin_refuses_and_what_it_gets_wrong_are_told_apart() {
     assert!(lie.what.contains("plugin `probe` 1.2.3 broke the contract [E0520]: it says that a slide has 2 levels and gives none"), "{lie}");
     let other = refused("hello");
     assert!(other.what.ends_with("; probe does not know it"), "{other}");
+    assert_eq!(OPEN.load(Ordering::SeqCst), 0);
+}
+
+/// A file can say any size, and an honest reader hands that on: three times the product must not come round to a few bytes.
+#[test]
+fn sizes_whose_bytes_no_number_holds_are_refused_before_anything_is_read() {
+    let _turn = TURN.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (width, height) = (2_480_019_350_u64, 2_479_381_740_u64);
+    let round = width.wrapping_mul(height).wrapping_mul(3);
+    assert!(round < 64 << 20, "{round}");
+    let path = file(&folder, &format!("PROBE label {width} {height}"));
+    let (slide, _) = open_and_tell(&path, &options(PARALLEL)).unwrap();
+    let refused = slide.associated("label").err().unwrap();
+    assert_eq!(refused.fault, Fault::TooLarge, "{refused}");
+    drop(slide);
+    let path = file(&folder, &format!("PROBE tile {width} {height}"));
+    let refused = open_and_tell(&path, &options(PARALLEL)).err().unwrap();
+    assert_eq!(refused.fault, Fault::Damaged, "{refused}");
     assert_eq!(OPEN.load(Ordering::SeqCst), 0);
 }

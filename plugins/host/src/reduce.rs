@@ -8,6 +8,7 @@ use crate::call::{FAULT, OfSlide, Slides, Task};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
 use crate::instance::{Holder, Pool};
+use crate::kept::set_apart;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};
@@ -417,10 +418,13 @@ pub(crate) fn process(
     );
     let batch = input.as_ptr();
     let task = Task::Take(input);
-    pool.call_for(holder, task, |stage, me, call| match stage.process {
-        // SAFETY: as the header says: the batch lives at least as long as the call.
-        Some(process) => unsafe { process(me, call, port, batch) },
-        None => status::UNSUPPORTED,
+    let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
+    pool.lend(Some(holder), task, &kept, |stage, me, call| {
+        match stage.process {
+            // SAFETY: as the header says: the batch lives at least as long as the call.
+            Some(process) => unsafe { process(me, call, port, batch) },
+            None => status::UNSUPPORTED,
+        }
     })?;
     Ok(())
 }

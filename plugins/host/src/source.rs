@@ -1,6 +1,6 @@
 //! A plugin's source as the runtime's [`Source`].
 
-use crate::call::{Call, Said, Task, Who};
+use crate::call::{Call, FAULT, Said, Task, Who};
 use crate::instance::Pool;
 use crate::listed::{self, Listed, empty};
 use std::ffi::c_void;
@@ -117,6 +117,10 @@ impl Source for PluginSource {
         };
         // SAFETY: the texts live until the slide's next call, which is not made before this is done.
         let opened = unsafe { Listed::of(&out) };
+        if let Some(what) = opened.fault(&listed.id) {
+            let what = format!("{} broke the contract [E0520]: {what}", handle.who.plugin);
+            return Err(self.failure(slide, StageError::new(what, FAULT)));
+        }
         let mpp = if opened.mpp > 0.0 {
             opened.mpp
         } else {
@@ -220,7 +224,7 @@ impl Handle {
                 "{} panicked before [E0522], and this slide is asked for no more",
                 self.who.plugin
             ),
-            help: "this is a fault of the plugin: please report it to its author".into(),
+            help: FAULT.into(),
             ..Said::default()
         }
     }
@@ -320,7 +324,7 @@ impl PluginScript {
                 "{} broke the contract [E0520]: {what}",
                 self.handle.who.plugin
             ),
-            help: "this is a fault of the plugin: please report it to its author".into(),
+            help: FAULT.into(),
             ..Said::default()
         };
         self.broken(said)

@@ -1,13 +1,19 @@
 //! A plugin's tables, copied out: a member that a shorter table of an older plugin has not is null.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char};
-use weir_abi::plugin::Plugin;
+use std::ffi::c_char;
+use weir_abi::plugin::{DescribeV1, Plugin};
 use weir_abi::reader::{self, Reader};
 use weir_abi::stage::Stage;
 
 /// What of a table cannot be.
 pub(crate) struct Fault(pub String);
+
+/// No plugin has more stages, or more readers: a count that is larger is none.
+const MOST: u32 = 4096;
+
+/// Bytes of the longest id.
+const ID: usize = 256;
 
 /// A type that begins with its size and of which all zeros are a value.
 ///
@@ -38,6 +44,12 @@ unsafe impl Growing for Reader {
 unsafe impl Growing for reader::Facts {
     const NAME: &'static str = "weir_facts";
     const LEAST: usize = std::mem::offset_of!(reader::Facts, reserved) + size_of::<u32>();
+}
+
+// SAFETY: as above.
+unsafe impl Growing for DescribeV1 {
+    const NAME: &'static str = "weir_describe_v1";
+    const LEAST: usize = size_of::<DescribeV1>();
 }
 
 /// # Safety
@@ -75,6 +87,41 @@ pub(crate) unsafe fn plugin(from: *const Plugin) -> Result<Plugin, Fault> {
     unsafe { copied(from) }
 }
 
+/// Whether a terminated text is this one; nothing is read behind the first byte that differs.
+///
+/// # Safety
+/// `from` points to a text that nobody changes meanwhile, readable up to its end or to where it differs from `known`.
+pub(crate) unsafe fn is(from: *const c_char, known: &[u8]) -> bool {
+    let mut known = known.iter().copied().chain([0]).enumerate();
+    // SAFETY: the caller's: all bytes before this one were the same, so none of them was the end.
+    known.all(|(at, byte)| unsafe { from.cast::<u8>().add(at).read() } == byte)
+}
+
+/// A terminated id; of one without an end no more is read than the longest has.
+///
+/// # Safety
+/// `from` points to a text that nobody changes meanwhile, readable up to its end or to the longest id's.
+unsafe fn id(from: *const c_char) -> Result<String, Fault> {
+    let mut text = Vec::new();
+    for at in 0..=ID {
+        // SAFETY: the caller's: no byte before this one was the end.
+        match unsafe { from.cast::<u8>().add(at).read() } {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            byte => text.push(byte),
+        }
+    }
+    Err(Fault(format!("an id has no end within {ID} bytes")))
+}
+
+/// What describes files.
+///
+/// # Safety
+/// `from` came from a plugin's extension of that name, as the header says.
+pub(crate) unsafe fn describe(from: *const DescribeV1) -> Result<DescribeV1, Fault> {
+    // SAFETY: the caller's.
+    unsafe { copied(from) }
+}
+
 /// Stages by id.
 ///
 /// # Safety
@@ -106,21 +153,26 @@ unsafe fn by_id<T: Growing>(
     list: *const *const T,
     count: u32,
     what: &str,
-    id: impl Fn(&T) -> *const c_char,
+    id_of: impl Fn(&T) -> *const c_char,
 ) -> Result<BTreeMap<String, T>, Fault> {
     let mut all = BTreeMap::new();
+    if count > MOST {
+        return Err(Fault(format!(
+            "it says that it has {count} {what}s, and no plugin has more than {MOST}"
+        )));
+    }
     if count > 0 && list.is_null() {
         return Err(Fault(format!("the list of {what}s is null")));
     }
     for at in 0..count as usize {
         // SAFETY: the list has that many entries.
         let table = unsafe { copied(*list.add(at)) }?;
-        let id = id(&table);
-        if id.is_null() {
+        let named = id_of(&table);
+        if named.is_null() {
             return Err(Fault(format!("{what} {at} has no id")));
         }
-        // SAFETY: a C string that lives as long as the process, the header says.
-        let id = unsafe { CStr::from_ptr(id) }.to_string_lossy().into_owned();
+        // SAFETY: a text that lives as long as the process, the header says.
+        let id = unsafe { id(named) }?;
         if all.contains_key(&id) {
             return Err(Fault(format!("two {what}s have the id `{id}`")));
         }

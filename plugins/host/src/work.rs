@@ -4,6 +4,7 @@ use crate::batch::HostBatch;
 use crate::call::{FAULT, Rows, Said, Task};
 use crate::columns::Output;
 use crate::instance::Pool;
+use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,9 +51,11 @@ impl Work for PluginWork {
         let filter = self.rows == weir_pipeline::Rows::Filter;
         rows.outcomes.reset(n, self.outputs.len(), filter);
         let input = rows.input.as_ptr();
+        let kept = || (0..n).for_each(|i| set_apart(batch.body(i)));
+        let task = Task::Rows(rows);
         let done = self
             .pool
-            .call(Task::Rows(rows), |stage, me, call| match stage.process {
+            .lend(None, task, &kept, |stage, me, call| match stage.process {
                 // SAFETY: as the header says: the batch lives at least as long as the call.
                 Some(process) => unsafe { process(me, call, 0, input) },
                 None => status::UNSUPPORTED,

@@ -1,6 +1,9 @@
 //! Each test of `weir plugin check` passes on a plugin that keeps its rule and fails, by name, on one that breaks it.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
+
+use programs::{compiled, here};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,18 +16,8 @@ fn built(undefined: bool) -> &'static Path {
     let (_, path) = BUILT[usize::from(undefined)].get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let so = folder.path().join("libbad.so");
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let flags = "-std=gnu11 -Wall -Wextra -Werror -shared -fPIC -O1 -pthread";
-        let said = Command::new("gcc")
-            .args(flags.split(' '))
-            .args(undefined.then_some("-DUNDEFINED"))
-            .arg("-I")
-            .args([here.join("../abi"), PathBuf::from("-o"), so.clone()])
-            .arg(here.join("tests/check/bad.c"))
-            .output()
-            .unwrap();
-        let words = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(said.status.success(), "{words}");
+        let flags = undefined.then_some("-DUNDEFINED");
+        compiled(&here("check/bad.c"), &so, flags.as_slice());
         (folder, so)
     });
     path

@@ -1,6 +1,7 @@
 //! A map or filter in a process of its own answers as it does in this one, and whatever it does there only its own rows fail.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
 mod sins;
 
 use sins::{Way, batch, built, made, outcomes, print, printed, tile, tiles, tiles_in, way};

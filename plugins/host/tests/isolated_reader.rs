@@ -1,13 +1,16 @@
 //! A slide reader in a process of its own gives the bits that it gives in this one; what ends its process fails the read that did.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
 mod sins;
 
-use sins::{admitted, program};
+use programs::program;
+use sins::admitted;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plugin_host::{Isolated, Loaded, Plugins, openers};
+use weir_record::Budget;
 use weir_slide::{Fault, OpenOptions, Region, SlideError, SlideReader, open_and_tell};
 
 /// Where the reader sins, px of level 0.
@@ -19,12 +22,13 @@ fn options(isolated: bool, timeout: Duration) -> OpenOptions {
         true => {
             let isolated = Isolated::new(Arc::new(admitted()), program()).unwrap();
             isolated.loaded().unwrap();
-            plugins.isolated.push(isolated.with_reader_timeout(timeout));
+            plugins.isolated.push(isolated);
         }
         false => plugins.loaded.push(Loaded::new(&admitted()).unwrap()),
     }
     OpenOptions {
         openers: openers(&plugins),
+        timeout: Some(timeout),
         ..OpenOptions::default()
     }
 }
@@ -217,5 +221,33 @@ fn a_file_that_was_opened_against_the_rules_is_closed_and_one_that_kills_is_refu
             let path = file(folder.path(), "nothing");
             assert!(open_and_tell(&path, &options).is_ok());
         }
+    }
+}
+
+/// What a process shares for regions is missing in the run's budget, and is the run's again when the reader is gone.
+#[test]
+fn regions_of_an_isolated_reader_are_part_of_the_runs_memory() {
+    for isolated in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "nothing");
+        let budget = Budget::new(1 << 30);
+        let options = OpenOptions {
+            budget: Some(budget.clone()),
+            ..options(isolated, LONG)
+        };
+        let (slide, _) = open_and_tell(&path, &options).unwrap();
+        assert_eq!(budget.leased(), 0, "isolated: {isolated}");
+        // The slide has 64 x 48 px.
+        for side in (1..=64).chain((1..=64).rev()) {
+            read(slide.as_ref(), (0, 0), side).unwrap();
+        }
+        let leased = budget.leased();
+        match isolated {
+            // One memory a power of two, each between two pages that nobody may touch.
+            true => assert!((64 * 48 * 3..2 << 20).contains(&leased), "{leased}"),
+            false => assert_eq!(leased, 0),
+        }
+        drop((slide, options));
+        assert_eq!(budget.leased(), 0, "isolated: {isolated}");
     }
 }

@@ -1,75 +1,22 @@
 //! A run whose plugin dies or hangs in its own process ends, and only the tile where it does so has failed.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
 mod sins;
 
-use sins::{admitted, built, program};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use sins::{Way, way};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use weir_pipeline::{Edge, Node, Plan, RunSettings, Schema, StageRun, Value, Values};
-use weir_plugin_host::{Described, Isolated, Plugins, stage_type};
-use weir_runtime::stage::{Shared, StageError};
-use weir_runtime::{Options, Outcome, run};
+use weir_runtime::Outcome;
 
 /// Source, features, sink, all of the plugin and all isolated; `how` says what it does at tile (8, 0) of slide `s1`.
 fn ran(how: &str, out: &Path) -> Outcome {
-    let schemas = Described::read(built()).unwrap().schemas();
-    let node = |name: &str, how: &str, from: Option<usize>, shapes| {
-        let of = |schema: &&Schema| schema.name == format!("sins.{name}");
-        Node {
-            name: name.into(),
-            schema: schemas.iter().find(of).unwrap(),
-            values: Values(BTreeMap::from([("how".into(), Value::Text(how.into()))])),
-            inputs: from
-                .map(|node| Edge {
-                    port: 0,
-                    node,
-                    output: 0,
-                })
-                .into_iter()
-                .collect(),
-            run: StageRun {
-                timeout: Some(Duration::from_millis(300)),
-                ..StageRun::default()
-            },
-            shapes,
-        }
+    let way = Way {
+        timeout: Duration::from_millis(300),
+        out: out.to_owned(),
+        ..way(true)
     };
-    let plan = Plan {
-        name: "test".into(),
-        file: PathBuf::new(),
-        run: RunSettings {
-            out: out.to_owned(),
-            helpers: 2,
-            readers: 2,
-            max_failed: 1.0,
-            ..RunSettings::default()
-        },
-        models: BTreeMap::new(),
-        plugins: Vec::new(),
-        nodes: vec![
-            node("source", "", None, vec![vec![8, 8, 3]]),
-            node("mean", how, Some(0), vec![vec![3]]),
-            node("write", "", Some(1), Vec::new()),
-        ],
-        hash: String::new(),
-    };
-    let mut plugins = Plugins::default();
-    plugins
-        .isolated
-        .push(Isolated::new(Arc::new(admitted()), program()).unwrap());
-    let shared = Shared::default();
-    shared
-        .get_or_try("", || Ok::<_, StageError>(plugins))
-        .unwrap();
-    let types: Vec<_> = schemas.iter().map(stage_type).collect();
-    let options = Options {
-        shared,
-        ..Options::default()
-    };
-    run(Arc::new(plan), &types, options).unwrap()
+    sins::ran(&[("source", ""), ("mean", how), ("write", "")], &way)
 }
 
 fn written(folder: &Path, slide: &str) -> String {

@@ -1,6 +1,7 @@
 //! Reduces, sinks and sources in a process of their own do as they do in this one; when it dies, the slides that it held fail.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
 mod sins;
 
 use sins::{Way, feature, info, made, way};

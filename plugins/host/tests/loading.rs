@@ -1,15 +1,14 @@
 //! What a loaded plugin hands over is held against its manifest, and its entry is called once whatever comes of it.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+mod programs;
+
+use programs::{Made, Way, admitted, compiled_text, node, values};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use weir_pipeline::{Node, Plan, RunSettings, StageRun, Value, Values};
-use weir_plugin_host::{Admitted, Ask, Described, Loaded, Plugins, Policy, Refusal, stage_type};
-use weir_record::{Budget, Slab};
-use weir_runtime::stage::{Prepare, Shared, StageError};
+use weir_plugin_host::{Described, Loaded, Plugins, Refusal};
 
 /// A filter; what differs from plugin to plugin.
+#[derive(Clone, Copy)]
 struct Source<'a> {
     /// Of its manifest.
     version: &'a str,
@@ -19,11 +18,31 @@ struct Source<'a> {
     flags: &'a str,
     /// Its tables.
     stages: &'a str,
+    /// How many it says that they are.
+    count: &'a str,
+    /// The table's id.
+    id: &'a str,
+    /// The text that it hands over as its manifest's.
+    text: &'a str,
     /// Where its entry leaves a byte each time that it is called.
     mark: &'a Path,
 }
 
 impl Source<'_> {
+    /// One that keeps all rules.
+    fn sound(mark: &Path) -> Source<'_> {
+        Source {
+            version: "0.1.0",
+            concurrency: "serial",
+            flags: "0",
+            stages: "&same",
+            count: "sizeof stages / sizeof *stages",
+            id: "\"probe.same\"",
+            text: "weir_manifest",
+            mark,
+        }
+    }
+
     fn build(&self, so: &Path) -> PathBuf {
         let manifest = format!(
             r#"{{ "weir-abi": "1.0", "name": "probe", "version": "{}", "summary": "For tests", "stages": [
@@ -44,10 +63,10 @@ static void destroy(void *self) {{ (void)self; }}
 static weir_status process(void *self, weir_call *c, uint32_t port, const weir_batch *in) {{
   (void)self; (void)c; (void)port; (void)in; return WEIR_OK;
 }}
-static const weir_stage same = {{ .struct_size = sizeof same, .flags = {}, .id = "probe.same", .create = create, .destroy = destroy, .process = process }};
+static const weir_stage same = {{ .struct_size = sizeof same, .flags = {}, .id = {}, .create = create, .destroy = destroy, .process = process }};
 static const weir_stage *const stages[] = {{ {} }};
-static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest,
-                                    .stages = stages, .n_stages = sizeof stages / sizeof *stages }};
+static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = {},
+                                    .stages = stages, .n_stages = {} }};
 WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {{
   int mark = open({:?}, O_CREAT | O_WRONLY | O_APPEND, 0644);
   (void)host; (void)call;
@@ -57,45 +76,20 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, c
   return WEIR_OK;
 }}
 "#,
-            self.flags, self.stages, self.mark
+            self.flags, self.id, self.stages, self.text, self.count, self.mark
         );
-        let c = so.with_extension("c");
-        std::fs::write(&c, text).unwrap();
-        let abi = Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi");
-        let built = Command::new("gcc")
-            .args([
-                "-std=gnu11",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "-shared",
-                "-fPIC",
-            ])
-            .arg("-I")
-            .args([abi.as_path(), Path::new("-o"), so, c.as_path()])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "{said}");
-        so.to_owned()
+        compiled_text(&text, so, &[])
     }
 }
 
-fn admitted(path: &Path) -> Admitted {
-    let ask = Ask {
-        name: "probe".into(),
-        ..Ask::default()
-    };
-    Admitted::new(Described::read(path).unwrap(), &ask, Policy::Any).unwrap()
-}
-
 fn loaded(path: &Path) -> Result<&'static Loaded, Refusal> {
-    Loaded::new(&admitted(path))
+    Loaded::new(&admitted(path, "probe"))
 }
 
 #[test]
 fn the_flags_of_a_stage_say_what_its_manifest_says() {
     let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
     for (n, (concurrency, flags, said)) in [
         ("serial", "0", None),
         ("per-worker", "0", None),
@@ -121,11 +115,9 @@ fn the_flags_of_a_stage_say_what_its_manifest_says() {
     .enumerate()
     {
         let source = Source {
-            version: "0.1.0",
             concurrency,
             flags,
-            stages: "&same",
-            mark: &folder.path().join("mark"),
+            ..Source::sound(&mark)
         };
         let found = loaded(&source.build(&folder.path().join(format!("lib{n}.so"))));
         match said {
@@ -144,11 +136,8 @@ fn two_tables_of_one_id_are_refused_and_the_entry_is_not_called_again() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let source = Source {
-        version: "0.1.0",
-        concurrency: "serial",
-        flags: "0",
         stages: "&same, &same",
-        mark: &mark,
+        ..Source::sound(&mark)
     };
     let file = source.build(&folder.path().join("libprobe.so"));
     let first = loaded(&file).unwrap_err();
@@ -175,10 +164,8 @@ fn a_plugin_that_comes_after_a_refused_one_is_itself() {
         let mark = folder.path().join(format!("mark{n}"));
         let source = Source {
             version: &format!("0.4.{n}"),
-            concurrency: "serial",
-            flags: "0",
             stages: if n % 2 == 0 { "&same, &same" } else { "&same" },
-            mark: &mark,
+            ..Source::sound(&mark)
         };
         let found = loaded(&source.build(&folder.path().join(format!("lib{n}.so"))));
         assert_eq!(found.is_ok(), n % 2 == 1, "{n}: {found:?}");
@@ -192,10 +179,7 @@ fn what_was_loaded_is_not_entered_again() {
     let mark = folder.path().join("mark");
     let source = Source {
         version: "0.1.1",
-        concurrency: "serial",
-        flags: "0",
-        stages: "&same",
-        mark: &mark,
+        ..Source::sound(&mark)
     };
     let file = source.build(&folder.path().join("libprobe.so"));
     assert!(std::ptr::eq(loaded(&file).unwrap(), loaded(&file).unwrap()));
@@ -205,52 +189,104 @@ fn what_was_loaded_is_not_entered_again() {
 #[test]
 fn two_plugins_of_a_run_with_one_stage_type_are_refused_with_both() {
     let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
     let mut plugins = Plugins::default();
     let mut schema = None;
     for version in ["0.2.0", "0.3.0"] {
         let source = Source {
             version,
-            concurrency: "serial",
-            flags: "0",
-            stages: "&same",
-            mark: &folder.path().join("mark"),
+            ..Source::sound(&mark)
         };
         let file = source.build(&folder.path().join(format!("lib{version}.so")));
         schema = Some(&Described::read(&file).unwrap().schemas()[0]);
         plugins.loaded.push(loaded(&file).unwrap());
     }
-    let schema = schema.unwrap();
-    let node = Node {
-        name: "own".into(),
-        schema,
-        values: Values(BTreeMap::<String, Value>::new()),
-        inputs: Vec::new(),
-        run: StageRun::default(),
-        shapes: vec![vec![8, 8, 3]],
-    };
-    let plan = Plan {
-        name: "test".into(),
-        file: PathBuf::new(),
-        run: RunSettings::default(),
-        models: BTreeMap::new(),
-        plugins: Vec::new(),
-        nodes: Vec::new(),
-        hash: String::new(),
-    };
-    let shared = Shared::default();
-    shared
-        .get_or_try("", || Ok::<_, StageError>(plugins))
-        .unwrap();
-    let budget = Budget::new(1 << 20);
-    let prepare = Prepare {
-        plan: &plan,
-        node: &node,
-        shared: &shared,
-        budget: &budget,
-        slab: &Slab::within(&budget),
-    };
-    let error = (stage_type(schema).prepare)(&prepare).err().unwrap();
+    let way = Way::of(false, 8);
+    let node = node("own", schema.unwrap(), values([]), &way);
+    let error = Made::of(&node, plugins, &way).err().unwrap();
     for part in ["[E0524]", "probe 0.2.0 (SHA-256 ", "probe 0.3.0 (SHA-256 "] {
         assert!(error.what.contains(part), "{error}");
+    }
+}
+
+/// Each would have the host read where nothing of the plugin's is.
+#[test]
+fn tables_that_are_none_are_refused_before_they_are_read_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let sound = Source::sound(&mark);
+    let endless = "(const char[512]){ [0 ... 511] = 'x' }";
+    for (n, (source, said)) in [
+        (
+            Source {
+                count: "UINT32_MAX",
+                ..sound
+            },
+            "it says that it has 4294967295 stages",
+        ),
+        (
+            Source {
+                id: endless,
+                ..sound
+            },
+            "an id has no end within 256 bytes",
+        ),
+        (
+            Source {
+                text: endless,
+                ..sound
+            },
+            "the text that it hands over is another one than its file's",
+        ),
+        (
+            Source {
+                text: "\"{}\"",
+                ..sound
+            },
+            "the text that it hands over is another one than its file's",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refusal = loaded(&source.build(&folder.path().join(format!("lib{n}.so")))).unwrap_err();
+        assert_eq!(refusal.code, "E0513");
+        assert!(refusal.what.contains(said), "{refusal}");
+    }
+}
+
+/// What a plugin asks for is made at once: a size must neither end the process nor come round to a small one.
+#[test]
+fn an_output_whose_rows_no_memory_holds_is_refused_before_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = Source {
+        version: "0.5.0",
+        ..Source::sound(&mark)
+    };
+    let file = source.build(&folder.path().join("libprobe.so"));
+    let schema = &Described::read(&file).unwrap().schemas()[0];
+    let way = Way::of(false, 8);
+    let made = |height: u64, width: u64| {
+        let mut node = node("own", schema, values([]), &way);
+        node.shapes = vec![vec![height, width, 3]];
+        let plugins = Plugins {
+            loaded: vec![loaded(&file).unwrap()],
+            ..Plugins::default()
+        };
+        Made::of(&node, plugins, &way).err()
+    };
+    assert!(made(10_000, 10_000).is_none());
+    for (height, width) in [
+        (1 << 62, 4),
+        (1 << 31, 1 << 31),
+        (u64::MAX, 1),
+        (70_000, 70_000),
+    ] {
+        let error = made(height, width).unwrap();
+        assert!(
+            error.what.contains("no row has more than 1073741824 bytes"),
+            "{error}"
+        );
     }
 }

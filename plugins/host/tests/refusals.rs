@@ -1,9 +1,11 @@
 //! A file that is no sound plugin is refused with the reason, and nothing of it has run.
 #![allow(clippy::unwrap_used)]
 
+mod programs;
+
+use programs::compiled_text;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use weir_plugin_host::{Admitted, Ask, Described, Policy, Refusal};
 
@@ -41,33 +43,9 @@ WEIR_EXPORT weir_status {entry}(const weir_host *host, weir_call *call, const we
 }
 
 fn build(folder: &Path, name: &str, text: &str, flags: &[&str]) -> PathBuf {
-    let (c, so) = (
-        folder.join(format!("{name}.c")),
-        folder.join(format!("{name}.so")),
-    );
-    std::fs::write(&c, text).unwrap();
-    let abi = Path::new(env!("CARGO_MANIFEST_DIR")).join("../abi");
-    let built = Command::new("gcc")
-        .args([
-            "-std=c11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            "-Wl,--gc-sections",
-        ])
-        .args(flags)
-        .arg("-I")
-        .args([abi.as_path(), Path::new("-o"), so.as_path(), c.as_path()])
-        .output()
-        .unwrap();
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    so
+    // As whoever wants it small links it: the manifest must stay.
+    let flags = [&["-Wl,--gc-sections"], flags].concat();
+    compiled_text(text, &folder.join(format!("{name}.so")), &flags)
 }
 
 /// A sound plugin's bytes, stripped as packages are.

@@ -35,17 +35,8 @@ pub fn absent(vendor: &str, organization: Option<&str>) -> Absent {
     }
 }
 
-/// How a region was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
-    /// Its pixels lie on the level's.
-    Exactly,
-    /// Between them, by less than half a pixel: OpenSlide has interpolated, and at the level's edge mixed in transparency.
-    Between,
-}
-
 /// Turns `argb` into interleaved RGB over white. The number of the first pixel that is damage, where there is one.
-pub fn to_rgb(argb: &[u32], absent: Absent, placed: Placed, rgb: &mut [u8]) -> Result<(), usize> {
+pub fn to_rgb(argb: &[u32], absent: Absent, rgb: &mut [u8]) -> Result<(), usize> {
     let rgb = rgb.as_chunks_mut::<3>().0;
     debug_assert_eq!(argb.len(), rgb.len());
     let opaque = argb.iter().fold(u32::MAX, |all, pixel| all & pixel) >> 24 == 255;
@@ -58,17 +49,11 @@ pub fn to_rgb(argb: &[u32], absent: Absent, placed: Placed, rgb: &mut [u8]) -> R
     for (at, (rgb, pixel)) in rgb.iter_mut().zip(argb).enumerate() {
         let alpha = pixel >> 24;
         let parts = [16, 8, 0].map(|shift| (pixel >> shift) & 255);
-        *rgb = match (absent, placed) {
-            (Absent::NotScanned, _) => {
-                // Over white: c + (1 - a) * 255, where c is premultiplied already.
-                parts.map(|part| (part + 255 - alpha).min(255) as u8)
-            }
-            // More than half of it is there: the rest is the level's edge, or the lost tile beside it, and no colour.
-            (Absent::Damage, Placed::Between) if alpha >= 128 => {
-                parts.map(|part| ((part * 255 + alpha / 2) / alpha).min(255) as u8)
-            }
-            (Absent::Damage, _) if alpha < 255 => return Err(at),
-            (Absent::Damage, _) => parts.map(|part| part as u8),
+        *rgb = match absent {
+            // Over white: c + (1 - a) * 255, where c is premultiplied already.
+            Absent::NotScanned => parts.map(|part| (part + 255 - alpha).min(255) as u8),
+            Absent::Damage if alpha < 255 => return Err(at),
+            Absent::Damage => parts.map(|part| part as u8),
         };
     }
     Ok(())
@@ -85,37 +70,27 @@ mod tests {
         alpha << 24 | r << 16 | g << 8 | b
     }
 
-    fn one(pixel: u32, absent: Absent, placed: Placed) -> Result<[u8; 3], usize> {
+    fn one(pixel: u32, absent: Absent) -> Result<[u8; 3], usize> {
         let mut rgb = [0; 3];
-        to_rgb(&[pixel], absent, placed, &mut rgb).map(|()| rgb)
+        to_rgb(&[pixel], absent, &mut rgb).map(|()| rgb)
     }
 
     proptest! {
         #[test]
         fn opaque_pixels_are_what_they_are(rgb: [u8; 3]) {
             for absent in [Absent::Damage, Absent::NotScanned] {
-                for placed in [Placed::Exactly, Placed::Between] {
-                    prop_assert_eq!(one(premultiplied(rgb, 255), absent, placed), Ok(rgb));
-                }
+                prop_assert_eq!(one(premultiplied(rgb, 255), absent), Ok(rgb));
             }
         }
 
         #[test]
         fn what_is_partly_there_lies_over_white_where_places_are_left_out(rgb: [u8; 3], alpha in 0u32..255) {
-            let got = one(premultiplied(rgb, alpha), Absent::NotScanned, Placed::Exactly).unwrap();
+            let got = one(premultiplied(rgb, alpha), Absent::NotScanned).unwrap();
             for (got, part) in got.iter().zip(rgb) {
                 let over = (f64::from(part) * f64::from(alpha) + 255.0 * (255.0 - f64::from(alpha))) / 255.0;
                 prop_assert!((f64::from(*got) - over).abs() <= 0.51, "{got} {over}");
             }
-        }
-
-        #[test]
-        fn an_edge_that_interpolation_made_transparent_keeps_its_colour(rgb: [u8; 3], alpha in 128u32..255) {
-            let got = one(premultiplied(rgb, alpha), Absent::Damage, Placed::Between).unwrap();
-            for (got, part) in got.iter().zip(rgb) {
-                // Half a grey level of rounding, times 255 / alpha.
-                prop_assert!(got.abs_diff(part) <= 1, "{got} {part}");
-            }
+            prop_assert_eq!(one(premultiplied(rgb, alpha), Absent::Damage), Err(0));
         }
     }
 
@@ -124,18 +99,8 @@ mod tests {
         let white = premultiplied([255; 3], 255);
         let mut rgb = [0; 12];
         let holed = [white, white, 0, white];
-        assert_eq!(
-            to_rgb(&holed, Absent::Damage, Placed::Exactly, &mut rgb),
-            Err(2)
-        );
-        assert_eq!(
-            to_rgb(&holed, Absent::Damage, Placed::Between, &mut rgb),
-            Err(2)
-        );
-        assert_eq!(
-            to_rgb(&holed, Absent::NotScanned, Placed::Exactly, &mut rgb),
-            Ok(())
-        );
+        assert_eq!(to_rgb(&holed, Absent::Damage, &mut rgb), Err(2));
+        assert_eq!(to_rgb(&holed, Absent::NotScanned, &mut rgb), Ok(()));
         assert_eq!(rgb, [255; 12]);
     }
 

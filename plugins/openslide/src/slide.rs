@@ -1,11 +1,13 @@
 //! A slide that OpenSlide has open: what was found in it, exact regions of its levels, its pictures.
 
+use crate::between::{Lines, Start, on_pixel, start, start_rounded_down, undo};
 use crate::library::{Library, Missing, Open, REMEDY, cache_bytes, library};
-use crate::pixels::{Absent, Placed, absent, to_rgb};
+use crate::pixels::{Absent, absent, to_rgb};
 use crate::sniff::sniff;
 use std::cell::RefCell;
 use std::ffi::CString;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_plugin::{Call, Error, Facts, Level, MppOrigin, Picture, Reader, Region, Result};
 
 impl From<Missing> for Error {
@@ -28,9 +30,14 @@ impl From<Missing> for Error {
 )]
 pub struct Slide {
     open: Open<'static>,
+    /// For [`Slide::far`].
+    far: Mutex<Option<Arc<Open<'static>>>>,
+    name: CString,
     library: &'static Library,
     vendor: String,
     absent: Absent,
+    /// Leica's driver does, to whole pixels of a level; all others interpolate.
+    rounds_down: bool,
     levels: Vec<Level>,
     pictures: Vec<(CString, Picture)>,
     properties: Vec<(String, String)>,
@@ -41,14 +48,24 @@ pub struct Slide {
 const BLOCK: u32 = 1 << 22;
 const BLOCK_SIDE: u32 = 4096;
 
-/// A shift of less than this many px of a level is none: pixman, which paints for OpenSlide, interpolates in steps of 1/128.
-const NO_SHIFT: f64 = 1.0 / 128.0;
+/// px that are read rather than undoing what was interpolated, which takes OpenSlide four times as long a px.
+const EXACTLY: u64 = 1 << 20;
+
+/// What may be read beside a block, along one axis, to have its pixels exactly.
+const BESIDE: u32 = 64;
 
 /// No side of a level or picture is longer, px.
 const LONGEST: i64 = 1 << 30;
 
+/// What a thread works in.
+#[derive(Default)]
+struct Scratch {
+    argb: Vec<u32>,
+    lines: Lines,
+}
+
 thread_local! {
-    static ARGB: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Reader for Slide {
@@ -85,10 +102,8 @@ impl Reader for Slide {
         })
     }
 
-    /// They are exactly the level's pixels where its downsample is a whole number, and wherever else a level-0 pixel lies within
-    /// 1/128 px of the level's. OpenSlide can only be asked in whole level-0 px and places a level by the mean of its two ratios;
-    /// so elsewhere it has interpolated linearly, by at most half a level-0 pixel: a quarter of the difference of two neighbours
-    /// at a downsample of 2, an eighth at 4.
+    /// They are the level's pixels: exactly where its downsample is a whole number, and else within what
+    /// [`between`](crate::between) says.
     fn read_region(
         &self,
         level: u32,
@@ -111,9 +126,9 @@ impl Reader for Slide {
             return Ok(());
         }
         let (across, down) = ((right - left) as u32, (bottom - top) as u32);
-        let columns = across.min(BLOCK_SIDE);
-        let rows = (BLOCK / columns).clamp(1, BLOCK_SIDE);
-        ARGB.with_borrow_mut(|argb| {
+        let columns = across.min(BLOCK_SIDE - BESIDE);
+        let rows = (BLOCK / (columns + BESIDE) - BESIDE).min(BLOCK_SIDE - BESIDE);
+        SCRATCH.with_borrow_mut(|scratch| {
             for from_y in (0..down).step_by(rows as usize) {
                 if call.cancelled() {
                     return Err(Error::cancelled());
@@ -124,7 +139,7 @@ impl Reader for Slide {
                         corner: (left + i64::from(from_x), top + i64::from(from_y)),
                         size: (columns.min(across - from_x), rows.min(down - from_y)),
                     };
-                    self.block(&block, of.downsample, argb, (x, y), into)?;
+                    self.block(&block, of.downsample, scratch, (x, y), into)?;
                 }
             }
             Ok(())
@@ -143,12 +158,7 @@ impl Reader for Slide {
         check(&self.open)?;
         for (row, line) in argb.chunks_exact(picture.width as usize).enumerate() {
             // A label may be cut out of its surroundings, so nothing of it is taken for lost.
-            let over_white = to_rgb(
-                line,
-                Absent::NotScanned,
-                Placed::Exactly,
-                into.row_mut(row as u32),
-            );
+            let over_white = to_rgb(line, Absent::NotScanned, into.row_mut(row as u32));
             debug_assert_eq!(over_white, Ok(()));
         }
         Ok(())
@@ -222,7 +232,10 @@ impl Slide {
         check(&open)?;
         Ok(Slide {
             open,
+            far: Mutex::default(),
+            name,
             library,
+            rounds_down: vendor == "leica",
             vendor,
             absent,
             levels,
@@ -231,12 +244,68 @@ impl Slide {
         })
     }
 
+    /// Where to read `block` from along x and y when nothing is to be undone; `None` where that is too far off.
+    fn exact(&self, block: &Block, downsample: f64) -> Option<(Start, Start)> {
+        let ((x, y), (width, height)) = (block.corner, block.size);
+        if self.rounds_down {
+            return None;
+        }
+        let exact = |at: i64, side: u32| {
+            let most = BLOCK_SIDE.saturating_sub(side);
+            on_pixel(at, downsample, most.into())
+        };
+        let (x, y) = (exact(x, width)?, exact(y, height)?);
+        let read = u64::from(x.before + width) * u64::from(y.before + height);
+        ((x.before, y.before) == (0, 0) || read <= EXACTLY).then_some((x, y))
+    }
+
+    /// The same beside the block, at most.
+    fn near(&self, block: &Block, downsample: f64) -> Result<(Start, Start)> {
+        let (x, y) = block.corner;
+        let start = |at: i64| {
+            let start = match self.rounds_down {
+                true => start_rounded_down(at, downsample),
+                false => start(at, downsample),
+            };
+            start.ok_or_else(|| {
+                Error::unsupported(format!(
+                    "level {} has no exact pixels at {at}: OpenSlide interpolates, and with a downsample of {downsample} too much to undo it",
+                    block.level
+                ))
+                .help("read another level: a tile's size or mpp chooses it")
+            })
+        };
+        Ok((start(x)?, start(y)?))
+    }
+
+    /// Whether `read` succeeds that also reads what is not asked for: what is damaged there must spoil neither the handle that all
+    /// use nor the region. Its own handle may have been spoilt by another such read, so a second error is this one's.
+    fn far(&self, mut read: impl FnMut(&Open) -> Result<()>) -> Result<bool> {
+        let fresh = || {
+            let open = self.library.slide(&self.name);
+            open.ok_or_else(|| Error::new("OpenSlide does not open it once more"))
+        };
+        let handle = || self.far.lock().unwrap_or_else(PoisonError::into_inner);
+        let common = {
+            let mut far = handle();
+            match &*far {
+                Some(common) => common.clone(),
+                None => far.insert(Arc::new(fresh()?)).clone(),
+            }
+        };
+        if read(&common).is_ok() {
+            return Ok(true);
+        }
+        handle().take_if(|far| Arc::ptr_eq(far, &common));
+        Ok(read(&fresh()?).is_ok())
+    }
+
     /// Reads `block` into its place in `into`, whose corner is `origin`.
     fn block(
         &self,
         block: &Block,
         downsample: f64,
-        argb: &mut Vec<u32>,
+        Scratch { argb, lines }: &mut Scratch,
         origin: (i64, i64),
         into: &mut Region,
     ) -> Result<()> {
@@ -245,21 +314,34 @@ impl Slide {
             corner,
             size,
         } = *block;
-        let (x, x_exact) = place(corner.0, downsample);
-        let (y, y_exact) = place(corner.1, downsample);
-        let placed = match x_exact && y_exact {
-            true => Placed::Exactly,
-            false => Placed::Between,
+        let mut read = |open: &Open, x: Start, y: Start| {
+            let around = |start: Start, size: u32| start.before + size + start.behind;
+            let (across, down) = (around(x, size.0), around(y, size.1));
+            argb.resize(across as usize * down as usize, 0);
+            open.read(argb, (x.zero, y.zero), level as i32, (across, down));
+            check(open)
         };
-        let width = size.0 as usize;
-        argb.resize(width * size.1 as usize, 0);
-        self.open.read(argb, (x, y), level as i32, size);
-        check(&self.open)?;
+        let (x, y) = match self.exact(block, downsample) {
+            Some((x, y)) if (x.before, y.before) == (0, 0) => {
+                read(&self.open, x, y)?;
+                (x, y)
+            }
+            Some((x, y)) if self.far(|open| read(open, x, y))? => (x, y),
+            _ => {
+                let (x, y) = self.near(block, downsample)?;
+                read(&self.open, x, y)?;
+                (x, y)
+            }
+        };
+        let width = (x.before + size.0 + x.behind) as usize;
+        undo(argb, width, (x.off, y.off), lines);
         let from = (corner.0 - origin.0) as usize * 3;
-        for (row, line) in argb.chunks_exact(width).enumerate() {
+        let lines = argb.chunks_exact(width).skip(y.before as usize);
+        for (row, line) in lines.take(size.1 as usize).enumerate() {
+            let line = &line[x.before as usize..][..size.0 as usize];
             let y = corner.1 + row as i64;
-            let out = &mut into.row_mut((y - origin.1) as u32)[from..from + width * 3];
-            to_rgb(line, self.absent, placed, out).map_err(|column| {
+            let out = &mut into.row_mut((y - origin.1) as u32)[from..from + line.len() * 3];
+            to_rgb(line, self.absent, out).map_err(|column| {
                 let x = corner.0 + column as i64;
                 Error::new(format!(
                     "level {level} has no pixel at ({x}, {y}): the file lacks the data of a tile that it should hold"
@@ -268,17 +350,6 @@ impl Slide {
         }
         Ok(())
     }
-}
-
-/// The level-0 pixel to ask for so that pixel `at` of a level comes first, and whether it lies exactly there.
-fn place(at: i64, downsample: f64) -> (i64, bool) {
-    let exact = at as f64 * downsample;
-    // OpenSlide divides again; what comes out a little above a pixel is that pixel, what comes out below is not.
-    let above = |zero: i64| (0.0..NO_SHIFT).contains(&(zero as f64 / downsample - at as f64));
-    [exact.round() as i64, exact.ceil() as i64]
-        .into_iter()
-        .find(|zero| above(*zero))
-        .map_or((exact.round() as i64, false), |zero| (zero, true))
 }
 
 /// Whether OpenSlide has come to grief over the slide.
@@ -346,28 +417,6 @@ mod tests {
             .collect();
         all.sort();
         all
-    }
-
-    #[test]
-    fn whole_downsamples_are_placed_exactly_and_others_within_half_a_level_0_pixel() {
-        for downsample in [1.0, 2.0, 4.0, 16.0, 32.0] {
-            for at in [0, 1, 239, 4095, 70_001] {
-                assert_eq!(place(at, downsample), (at * downsample as i64, true));
-            }
-        }
-        for downsample in [
-            1.999_663_072_776_280_3,
-            3.998_432_601_880_878,
-            16.012_820_512_820_51,
-        ] {
-            for at in 0..3000 {
-                let (zero, exact) = place(at, downsample);
-                let off = zero as f64 / downsample - at as f64;
-                assert!(off.abs() <= 0.5 / downsample + 1e-9, "{at} {off}");
-                assert_eq!(exact, (0.0..NO_SHIFT).contains(&off));
-            }
-            assert_eq!(place(0, downsample), (0, true));
-        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The reader against the native one on every file that both read, and what else it reads, refuses and fails.
 //!
 //! Bounds. Level 0 and levels whose downsample is a whole number: each sample within 1 grey level, since libjpeg-turbo's versions
-//! (and OpenJPEG against hayro) round alike but for the last bit; lossless files are equal. Other levels: OpenSlide interpolates
-//! between neighbours by up to half a level-0 pixel, so only the mean of the absolute difference is bounded, by 5 grey levels.
+//! (and OpenJPEG against hayro) round alike but for the last bit; lossless files are equal. Other levels, all of which are smaller
+//! by 4 or more here: within 3, since OpenSlide interpolates, and undoing it brings back what was not lost to rounding.
 #![allow(clippy::unwrap_used)]
 
 mod adapter;
@@ -198,7 +198,10 @@ fn both_readers_give_the_same_pixels_of_every_level() {
             );
             match exact {
                 true => assert!(greatest <= 1, "{name} level {number}: off by {greatest}"),
-                false => assert!(mean <= 5.0, "{name} level {number}: {mean} in the mean"),
+                false => assert!(
+                    greatest <= 3 && mean <= 0.2,
+                    "{name} level {number}: off by {greatest}, {mean} in the mean"
+                ),
             }
         }
     }

@@ -235,7 +235,7 @@ impl<'c> Call<'c> {
         let call = unsafe { Call::new(self.host, self.raw, self.outs, input) };
         Ok(Detached {
             call: Some(call),
-            batch,
+            batch: Some(batch),
         })
     }
 }
@@ -243,13 +243,17 @@ impl<'c> Call<'c> {
 /// A call that outlived its function. Dropped, it has failed.
 pub struct Detached {
     call: Option<Call<'static>>,
-    batch: Held,
+    /// As long as the call is there.
+    batch: Option<Held>,
 }
 
 impl Detached {
     /// Its batch.
     pub fn batch(&self) -> Batch<'_> {
-        self.batch.batch()
+        match &self.batch {
+            Some(batch) => batch.batch(),
+            None => unreachable!("complete() consumes it"),
+        }
     }
 
     /// What may be asked of the host until it is completed.
@@ -267,6 +271,8 @@ impl Detached {
 
     fn end(&mut self, result: Result<()>) {
         let Some(call) = self.call.take() else { return };
+        // The host takes what is held longer than its call for kept.
+        self.batch = None;
         let status = match &result {
             Ok(()) => status::OK,
             Err(error) => {

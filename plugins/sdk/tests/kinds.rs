@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use weir_plugin::harness::{self, Rows, Sent};
@@ -357,6 +358,10 @@ struct OneSlide {
     waker: Waker,
 }
 
+/// The waker of a slide of this width, for whoever wakes it too late.
+static KEPT: Mutex<Option<Waker>> = Mutex::new(None);
+const KEPT_OF: u32 = 77;
+
 impl Source for MadeUp {
     type Slide = OneSlide;
 
@@ -383,6 +388,9 @@ impl Source for MadeUp {
             tile_footprint: 256.0,
             ..info
         };
+        if self.width == KEPT_OF {
+            *KEPT.lock().unwrap() = Some(waker);
+        }
         let slide = OneSlide {
             number: i,
             width: self.width,
@@ -449,6 +457,22 @@ fn a_source_sends_what_it_says_and_wakes_when_it_has_more() {
     assert_eq!(sent[4], Sent::Close);
     drop(slide);
     stage.end().unwrap();
+}
+
+#[test]
+fn whoever_wakes_a_slide_that_was_closed_is_told_of_and_does_no_harm() {
+    let stage = harness::stage::<MadeUp>()
+        .set("width", KEPT_OF)
+        .start()
+        .unwrap();
+    drop(stage.open(0).unwrap());
+    let waker = KEPT.lock().unwrap().take().unwrap();
+    std::thread::spawn(move || waker.wake()).join().unwrap();
+    let error = stage.end().unwrap_err();
+    assert!(
+        error.message().contains("woke a slide that was closed"),
+        "{error}"
+    );
 }
 
 /// Files of one grey.

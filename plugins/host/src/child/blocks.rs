@@ -80,6 +80,27 @@ impl Blocks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A block of at least `bytes`, for who needs one at a time and none for long, and of any size: the smallest that lies free, or
+    /// one of the next power of two, so that all that was ever made is less than four times the largest.
+    pub fn take_one(
+        self: &Arc<Blocks>,
+        bytes: usize,
+        more: impl FnOnce(usize) -> Result<Mapping, String>,
+    ) -> Result<Block, String> {
+        let least = shelf(bytes);
+        let free = {
+            let shelves = self.shelves();
+            let free = shelves.free.iter().filter(|(_, starts)| !starts.is_empty());
+            free.map(|(size, _)| *size)
+                .filter(|size| *size >= least)
+                .min()
+        };
+        let size = free.unwrap_or_else(|| least.checked_next_power_of_two().unwrap_or(least));
+        self.of_size(size, bytes, 1, 1, more)?
+            .pop()
+            .ok_or_else(|| "there is no memory".to_owned())
+    }
+
     /// `n` blocks of `bytes`; `more` asks the host for so many bytes of memory.
     pub fn take(
         self: &Arc<Blocks>,
@@ -87,15 +108,27 @@ impl Blocks {
         n: usize,
         more: impl FnOnce(usize) -> Result<Mapping, String>,
     ) -> Result<Vec<Block>, String> {
+        // Small ones are had by the dozen: every piece of memory is a mapping, here and in the host.
         let size = shelf(bytes);
+        self.of_size(size, bytes, n, (CHUNK / (size + PAGE)).min(16), more)
+    }
+
+    /// `n` blocks of `bytes`, each of size `size`; where they lack, at least `made` are made.
+    fn of_size(
+        self: &Arc<Blocks>,
+        size: usize,
+        bytes: usize,
+        n: usize,
+        made: usize,
+        more: impl FnOnce(usize) -> Result<Mapping, String>,
+    ) -> Result<Vec<Block>, String> {
         let lacking = {
             let shelves = self.shelves();
             n.saturating_sub(shelves.free.get(&size).map_or(0, Vec::len))
         };
         if lacking > 0 {
             let stride = size + PAGE;
-            // Small ones are had by the dozen: every piece of memory is a mapping, here and in the host.
-            let lacking = lacking.max((CHUNK / stride).min(16));
+            let lacking = lacking.max(made);
             let all = lacking
                 .checked_mul(stride)
                 .ok_or("it asked for more memory than there is")?

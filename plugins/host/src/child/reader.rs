@@ -140,15 +140,15 @@ impl Reading {
         let pitch = width as usize * 3;
         let bytes = pitch.checked_mul(height as usize);
         let bytes = bytes.ok_or(Garbage("a region without end"))?;
-        let taken = call.world.blocks.take(bytes, 1, |n| call.world.more(n));
+        let taken = call.world.blocks.take_one(bytes, |n| call.world.more(n));
         let taken = match taken {
             Ok(taken) => taken,
             Err(what) => return Ok((call.breach(what), given)),
         };
-        let (into, spot) = taken[0].place(0);
+        let (into, spot) = taken.place(0);
         given.u32(spot.memory);
         given.u64(spot.at);
-        blocks.extend(taken);
+        blocks.push(taken);
         let (into, call) = (into.cast(), call.as_ptr());
         let said = match (op, self.table.read_region, self.table.picture) {
             // SAFETY: as the header says; `into` has `height` rows of `width` px.

@@ -39,33 +39,12 @@ pub(super) struct Server {
 /// What a call answers: its status, and what it gives beside it.
 pub(super) type Spoken = (Status, Writer);
 
-/// A stage that does nothing.
-const NONE: Stage = Stage {
-    struct_size: 0,
-    flags: 0,
-    id: std::ptr::null(),
-    create: None,
-    destroy: None,
-    resolve: None,
-    cancel: None,
-    process: None,
-    remove: None,
-    complete_slide: None,
-    close_slide: None,
-    finish: None,
-    slide: None,
-    open: None,
-    next: None,
-    read: None,
-    close: None,
-};
-
 impl Server {
     pub fn new(loaded: &'static Loaded, world: Arc<World>) -> Server {
         Server {
             world,
             loaded,
-            stage: NONE,
+            stage: Stage::EMPTY,
             me: std::ptr::null_mut(),
             reading: None,
             memories: Memories::default(),

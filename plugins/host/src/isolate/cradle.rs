@@ -11,7 +11,7 @@ use crate::parameters::Parameters;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use weir_abi::status;
@@ -20,6 +20,9 @@ use weir_record::{Arena, Budget};
 /// How often a stage's processes may die in a run before they are not started again.
 const RESTARTS: u32 = 100;
 
+/// How long a call into a reader may take where nobody says it.
+const READER: Duration = Duration::from_secs(60);
+
 /// A stage or reader of a plugin that is isolated: starts its processes.
 #[derive(Debug)]
 pub(crate) struct Cradle {
@@ -27,8 +30,11 @@ pub(crate) struct Cradle {
     make: Make,
     /// How long a call may take.
     pub timeout: Duration,
-    /// Of the run: memory that its processes and the host share is missing for others.
+    /// Of the run: memory that its processes and the host share is missing for others. Of a reader it is the slide's.
     budget: Option<Budget>,
+    patience: &'static str,
+    /// Bytes of copies of inputs that its processes keep.
+    copies: Arc<AtomicUsize>,
     deaths: AtomicU32,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
@@ -53,12 +59,14 @@ impl Cradle {
                 outputs: outputs.to_vec(),
             },
             budget: Some(budget.clone()),
-            ..Cradle::of_reader(isolated, id, timeout)
+            timeout,
+            patience: "raise run.timeout of the stage if it is only slow",
+            ..Cradle::of_reader(isolated, id)
         }
     }
 
-    /// For reader `id`. Readers are made before a run has a budget.
-    pub fn of_reader(isolated: &Isolated, id: &str, timeout: Duration) -> Cradle {
+    /// For reader `id`. Readers are made before a run has a budget, and before a stage says how long they may take.
+    pub fn of_reader(isolated: &Isolated, id: &str) -> Cradle {
         Cradle {
             isolated: isolated.clone(),
             make: Make {
@@ -66,8 +74,10 @@ impl Cradle {
                 folder: String::new(),
                 outputs: Vec::new(),
             },
-            timeout,
+            timeout: READER,
             budget: None,
+            patience: "is the disk slow, or the slide damaged? raise run.timeout of the stage that reads slides if it is only slow",
+            copies: Arc::default(),
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
@@ -82,6 +92,11 @@ impl Cradle {
     /// Ids of a source's slides, by their place in its list.
     pub fn slides(&self) -> MutexGuard<'_, HashMap<u64, String>> {
         self.slides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of copies of inputs that its processes keep.
+    pub fn copies(&self) -> usize {
+        self.copies.load(Ordering::SeqCst)
     }
 
     /// Counts a death, and says what comes of it.
@@ -123,12 +138,7 @@ impl Cradle {
 
     /// What to do about a call that takes too long.
     pub fn patience(&self) -> &'static str {
-        match self.budget {
-            Some(_) => "raise run.timeout of the stage if it is only slow",
-            None => {
-                "is the disk slow, or the slide damaged? else please report it to the plugin's author"
-            }
-        }
+        self.patience
     }
 
     fn begin(
@@ -162,6 +172,7 @@ impl Cradle {
             )
         })?;
         line.budget = self.budget.clone();
+        line.copies = self.copies.clone();
         let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
         let (said, given) = remote.begin(&call, START, body, beside);
         if said != status::OK {

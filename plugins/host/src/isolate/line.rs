@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use weir_abi::column::Batch;
@@ -57,6 +58,8 @@ pub(crate) struct Line {
     bytes: usize,
     /// Whom its memory is missing; `None`: nobody counts it.
     pub budget: Option<Budget>,
+    /// Bytes of copies that are kept with their inputs: of all processes of a stage.
+    pub copies: Arc<AtomicUsize>,
     leases: Vec<Lease>,
     /// Of a source: the slide that it listed last.
     pub listed: Option<OwnSlide>,
@@ -73,7 +76,8 @@ struct Input {
 struct Kept {
     batch: *const Batch,
     /// On the copy of it, if there is one.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
+    copies: Arc<AtomicUsize>,
 }
 
 // SAFETY: a batch of the host's, of which this holds a reference; batches may be let go of from any thread.
@@ -81,8 +85,15 @@ unsafe impl Send for Kept {}
 // SAFETY: nothing is done with it but that.
 unsafe impl Sync for Kept {}
 
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.lease.as_ref().map_or(0, Lease::bytes)
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
+        self.copies.fetch_sub(self.bytes(), Ordering::SeqCst);
         if let Some(release) = HOST.batch_release {
             // SAFETY: the reference that was taken when it was kept.
             unsafe { release(self.batch) }
@@ -110,6 +121,7 @@ impl Starting {
                 made: Vec::new(),
                 bytes: 0,
                 budget: None,
+                copies: Arc::default(),
                 leases: Vec::new(),
                 listed: None,
             };
@@ -250,9 +262,19 @@ impl Line {
         let copy = self.input.take_if(|_| copied);
         let kept = Kept {
             batch,
-            _lease: copy.and_then(|copy| copy.lease),
+            lease: copy.and_then(|copy| copy.lease),
+            copies: self.copies.clone(),
         };
+        if let Some(lease) = &kept.lease {
+            lease.set_apart();
+        }
+        self.copies.fetch_add(kept.bytes(), Ordering::SeqCst);
         self.kept.insert(self.number, kept);
+    }
+
+    /// Whether the plugin holds on to an input.
+    pub fn keeps(&self) -> bool {
+        !self.kept.is_empty()
     }
 
     /// Ends the process.

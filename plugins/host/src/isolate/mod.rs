@@ -27,8 +27,10 @@
 //! * What is made is copied once, and so is an input that is no pixels. A batch that a plugin keeps stays as it is.
 //! * What a reduce, sink or source held of a slide is gone when its process dies: that slide fails, also where another one's row was
 //!   the cause; later slides go to the next process.
-//! * Memory that is shared for inputs and outputs is leased from the run's budget, at once and whatever its share; a process gets at
-//!   most half of `run.memory` (64 MiB to 4 GiB) for what it makes. A reader's is not: a process holds the largest region it read.
+//! * Memory that is shared for inputs and outputs, and for a reader's regions, is leased from the run's budget, at once and whatever its
+//!   share; a process gets at most half of `run.memory` (64 MiB to 4 GiB) for what it makes. One of a reader's keeps at most four
+//!   times its largest region.
+//! * A reader's processes share the cache that its manifest names: each is told an equal part by the cache's variable.
 //! * What a plugin allocates itself is its process's: at most half of the machine's memory, and the first to be ended when that is
 //!   short.
 //! * Handles of a slide reader are read one at a time, each in a process of its own as far as there are processors.
@@ -58,7 +60,7 @@ use crate::refusal::Refusal;
 pub use process::Program;
 use std::io::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir_runtime::Stop;
 
 /// A plugin that runs in child processes. Nothing of it is loaded here.
@@ -68,8 +70,6 @@ pub struct Isolated {
     program: Program,
     /// The first process, until a stage or reader takes it.
     first: Arc<Mutex<First>>,
-    /// How long a call into a reader may take.
-    reader_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -86,22 +86,17 @@ impl Isolated {
     /// # Errors
     /// When no process can be started (E0521).
     pub fn new(admitted: Arc<Admitted>, program: Program) -> Result<Isolated, Refusal> {
+        // Any of them may become a reader's.
+        let caches = admitted.manifest().readers.iter();
+        let caches = caches.filter_map(|reader| reader.cache.as_ref()?.share(most_processes()));
+        let program = program.with_variables(caches);
         let starting = begin(&admitted, &program);
         let starting = starting.map_err(|error| unstarted(&admitted, &error))?;
         Ok(Isolated {
             admitted,
             program,
             first: Arc::new(Mutex::new(First::Starting(starting))),
-            reader_timeout: Duration::from_secs(60),
         })
-    }
-
-    /// The same, whose readers' calls may take so long; 60 s by default. A stage's say it by `run.timeout`.
-    pub fn with_reader_timeout(self, reader_timeout: Duration) -> Isolated {
-        Isolated {
-            reader_timeout,
-            ..self
-        }
     }
 
     /// Waits until the first process has loaded the plugin.
@@ -166,6 +161,11 @@ impl Isolated {
     pub fn sha256(&self) -> &str {
         self.admitted.file().sha256()
     }
+}
+
+/// A reader has no more processes than that.
+pub(crate) fn most_processes() -> u64 {
+    std::thread::available_parallelism().map_or(1, |most| most.get() as u64)
 }
 
 /// Starts a process that loads the plugin.

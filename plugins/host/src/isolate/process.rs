@@ -1,5 +1,6 @@
 //! The child process: its start, its end, and what is said of that.
 
+use crate::call::FAULT;
 use crate::ended::told;
 use crate::isolate::channel::{Lost, Patience, Receiver, Sender, polled};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -25,6 +26,7 @@ const LAST: Duration = Duration::from_secs(1);
 pub struct Program {
     path: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Default for Program {
@@ -43,13 +45,26 @@ impl Program {
         Program {
             path: path.as_ref().to_owned(),
             arguments: arguments.into_iter().map(str::to_owned).collect(),
+            variables: Vec::new(),
         }
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn with_variables<'a>(
+        mut self,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Program {
+        let variables = variables.into_iter();
+        self.variables
+            .extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        self
     }
 
     fn command(&self, socket: OwnedFd) -> Result<Command, Error> {
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(socket))
             // What a plugin prints is for people; the host's standard output may be for programs.
             .stdout(Stdio::from(std::io::stderr().as_fd().try_clone_to_owned()?))
@@ -245,6 +260,6 @@ pub(crate) fn remedy(death: &str) -> &'static str {
     } else if death.contains("(Segmentation fault)") || death.contains("(Bus error)") {
         "it used memory that it does not have: `weir plugin check` may find out where; please report it to its author"
     } else {
-        "this is a fault of the plugin: please report it to its author"
+        FAULT
     }
 }

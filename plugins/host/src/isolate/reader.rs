@@ -5,21 +5,23 @@
 //! again, in another, by the next read from it.
 
 use crate::call::{Call, CallError, GONE, Who};
-use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::found::read_found;
 use crate::isolate::line::Line;
 use crate::isolate::message::Op;
 use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::isolate::{Isolated, most_processes};
 use crate::log::Level;
 use crate::manifest;
-use crate::reader::{absolute, broken, error};
+use crate::reader::{absolute, broken, check_room, error};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use weir_abi::reader::SPOILS;
 use weir_abi::status;
+use weir_record::Budget;
 use weir_slide::leveled::{Found, Handle, Handles, LeveledSlide};
 use weir_slide::{OpenOptions, Opener, SlideError, SlideReader};
 
@@ -51,7 +53,7 @@ struct Processes {
 
 impl IsolatedReader {
     pub fn new(isolated: &Isolated, about: &manifest::Reader, who: Arc<Who>) -> IsolatedReader {
-        let cradle = Cradle::of_reader(isolated, &about.id, isolated.reader_timeout);
+        let cradle = Cradle::of_reader(isolated, &about.id);
         IsolatedReader {
             about: about.clone(),
             house: Arc::new(House {
@@ -59,7 +61,7 @@ impl IsolatedReader {
                 who,
                 processes: Mutex::default(),
                 started: Condvar::new(),
-                most: std::thread::available_parallelism().map_or(1, usize::from),
+                most: most_processes() as usize,
                 flags: AtomicU32::new(0),
             }),
         }
@@ -145,6 +147,8 @@ impl Opener for IsolatedReader {
             house: self.house.clone(),
             shown: path.display().to_string(),
             path: absolute(path)?,
+            timeout: options.timeout.unwrap_or(self.house.cradle.timeout),
+            budget: options.budget.clone(),
         });
         Ok(Arc::new(LeveledSlide::open(
             &self.about.id,
@@ -162,9 +166,22 @@ struct IsolatedSlide {
     /// As the user named it.
     shown: String,
     path: String,
+    /// How long a call may take.
+    timeout: Duration,
+    /// Of the run that reads the slide.
+    budget: Option<Budget>,
 }
 
 impl IsolatedSlide {
+    /// The line to one of the house's processes. What it shares from here on is missing in the run's budget: a house is of one run.
+    fn line<'a>(&self, remote: &'a Remote) -> MutexGuard<'a, Line> {
+        let mut line = remote.line();
+        if line.budget.is_none() {
+            line.budget.clone_from(&self.budget);
+        }
+        line
+    }
+
     fn error(&self, said: CallError) -> SlideError {
         error(&self.shown, said)
     }
@@ -180,13 +197,14 @@ impl IsolatedSlide {
         let (remote, said, given) = loop {
             let process = self.house.process(true);
             let remote = process.map_err(|said| self.error(said))?;
-            let line = remote.line();
+            let line = self.line(&remote);
             if remote.is_gone() {
                 // Another handle's read ended it while this one waited.
                 continue;
             }
             let write = |out: &mut Writer| out.text(&self.path);
-            let (said, given, line) = remote.plain_on(line, &call, Op::OpenFile, write, &place);
+            let (said, given, line) =
+                remote.plain_on(line, &call, Op::OpenFile, self.timeout, write, &place);
             drop(line);
             break (remote, said, given);
         };
@@ -265,7 +283,7 @@ impl IsolatedHandle {
             };
             let opened = own.insert(opened);
             let (remote, number) = (opened.remote.clone(), opened.number);
-            let line: MutexGuard<Line> = remote.line();
+            let line = self.of.line(&remote);
             if remote.is_gone() {
                 // Another handle's read ended it while this one waited.
                 continue;
@@ -275,7 +293,8 @@ impl IsolatedHandle {
                 out.u64(number);
                 write(out);
             };
-            let (said, given, line) = remote.plain_on(line, &call, op, write, place);
+            let (said, given, line) =
+                remote.plain_on(line, &call, op, self.of.timeout, write, place);
             let taken = line.as_ref().map(|line| match said {
                 status::OK => Some(take(&given, line)),
                 _ => None,
@@ -352,9 +371,7 @@ impl Handle for IsolatedHandle {
         into: &mut [u8],
         pitch: usize,
     ) -> Result<(), SlideError> {
-        let row = width as usize * 3;
-        let room = (height as usize).saturating_sub(1) * pitch + row;
-        assert!(pitch >= row && into.len() >= room, "room for the region");
+        check_room(into, pitch, (width, height));
         let write = |out: &mut Writer| {
             out.u32(level);
             out.i64(x.into());
@@ -376,10 +393,7 @@ impl Handle for IsolatedHandle {
         into: &mut [u8],
     ) -> Result<(), SlideError> {
         let pitch = width as usize * 3;
-        assert!(
-            into.len() >= pitch * height as usize,
-            "room for the picture"
-        );
+        check_room(into, pitch, (width, height));
         let write = |out: &mut Writer| {
             out.u32(index as u32);
             out.u32(width);

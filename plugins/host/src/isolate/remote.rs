@@ -1,6 +1,6 @@
 //! An instance of a plugin's stage, or a reader, in a child process.
 
-use crate::call::{At, Call, GONE, Said, Who};
+use crate::call::{At, Call, FAULT, GONE, Said, Who};
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
@@ -151,7 +151,6 @@ impl Remote {
     ) -> Status {
         self.give_up();
         let plugin = &self.who.plugin;
-        const FAULT: &str = "this is a fault of the plugin: please report it to its author";
         let (what, help) = match lost {
             Lost::Closed => {
                 let death = line.process.death();
@@ -192,7 +191,7 @@ impl Remote {
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
     ) -> Spoken<'_> {
-        self.plain_on(self.line(), call, op, write, place)
+        self.plain_on(self.line(), call, op, self.cradle.timeout, write, place)
     }
 
     pub fn plain_on<'a>(
@@ -200,12 +199,13 @@ impl Remote {
         line: MutexGuard<'a, Line>,
         call: &At,
         op: Op,
+        timeout: Duration,
         write: impl FnOnce(&mut Writer),
         place: &dyn Fn() -> String,
     ) -> Spoken<'a> {
         let mut body = request(op);
         write(&mut body);
-        match self.ask(line, call, self.cradle.timeout, body, &[], place) {
+        match self.ask(line, call, timeout, body, &[], place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, answer.deeds, &line.made);

@@ -14,13 +14,7 @@ use weir_abi::status::{self, Status};
 
 /// The table that stands in for every isolated plugin's; an instance is a [`Remote`], an open slide an [`Opened`].
 pub(crate) static STAGE: Stage = Stage {
-    struct_size: size_of::<Stage>() as u32,
-    flags: 0,
-    id: c"".as_ptr(),
-    create: None,
     destroy: Some(destroy),
-    resolve: None,
-    cancel: None,
     process: Some(process),
     remove: Some(remove),
     complete_slide: Some(complete_slide),
@@ -31,6 +25,7 @@ pub(crate) static STAGE: Stage = Stage {
     next: Some(next),
     read: Some(read),
     close: Some(close),
+    ..Stage::EMPTY
 };
 
 /// An open slide of a source.

@@ -254,6 +254,25 @@ impl Cache {
             Err(error) => Err(format!("{}: {error}", self.variable)),
         }
     }
+
+    /// Bytes that so many processes have together, each with its [`Cache::share`].
+    ///
+    /// # Errors
+    /// As of [`Cache::size`].
+    pub fn size_of(&self, processes: u64) -> Result<u64, String> {
+        let size = self.size()?;
+        Ok(match self.variable.is_empty() {
+            // Nobody can tell it to keep less.
+            true => size.saturating_mul(processes),
+            false => size,
+        })
+    }
+
+    /// The variable, and what it must say to each of so many processes for all to keep no more than one.
+    pub fn share(&self, processes: u64) -> Option<(&str, String)> {
+        let size = self.size().ok().filter(|_| !self.variable.is_empty())?;
+        Some((&self.variable, format!("{}B", size / processes.max(1))))
+    }
 }
 
 impl Manifest {
@@ -301,4 +320,29 @@ pub(crate) fn invalid(what: String) -> Refusal {
         format!("its manifest is invalid: {what}"),
         "the plugin's author must mend it; plugins/README.md describes the format",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_can_be_told_its_size_is_shared_by_its_processes_and_another_counts_in_each() {
+        let told = Cache {
+            bytes: 128 << 20,
+            variable: "WEIR_NOBODY_SETS_THIS".into(),
+        };
+        assert_eq!(told.size_of(16), Ok(128 << 20));
+        let share = told.share(16);
+        assert_eq!(
+            share,
+            Some(("WEIR_NOBODY_SETS_THIS", "8388608B".to_owned()))
+        );
+        let fixed = Cache {
+            variable: String::new(),
+            ..told
+        };
+        assert_eq!(fixed.size_of(16), Ok(2 << 30));
+        assert_eq!(fixed.share(16), None);
+    }
 }

@@ -2,19 +2,18 @@
 // Each test program uses its own part of this.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+pub use crate::programs::{Made, Way};
+
+use crate::programs::{self, compiled, here, node, values};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
-use weir_pipeline::{Kind, Node, Plan, RunSettings, Schema, StageRun, Value, Values};
-use weir_plugin_host::{
-    Admitted, Ask, Counters, Described, Isolated, Loaded, Log, Plugins, Policy, Program, stage_type,
-};
+use std::sync::{Arc, OnceLock};
+use weir_pipeline::{Node, Value};
+use weir_plugin_host::{Admitted, Described};
 use weir_record::{
-    Body, Budget, Feature, Key, Skip, Slab, SlabBuf, SlideId, SlideInfo, SlideKey, TileBuf, TileId,
+    Body, Feature, Key, Skip, Slab, SlabBuf, SlideId, SlideInfo, SlideKey, TileBuf, TileId,
 };
-use weir_runtime::stage::{Batch, Prepare, Prepared, Shared, StageError, Work};
+use weir_runtime::Outcome;
+use weir_runtime::stage::{Batch, StageError, Work};
 
 // ------------------------------------------------------------------------------------------------------- the plugin
 
@@ -23,154 +22,50 @@ pub fn built() -> &'static Path {
     let (_, path) = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let so = folder.path().join("libsins.so");
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let flags = "-std=c11 -Wall -Wextra -Werror -shared -fPIC -O1 -pthread";
-        let built = Command::new("gcc")
-            .args(flags.split(' '))
-            .arg("-I")
-            .args([here.join("../abi"), PathBuf::from("-o"), so.clone()])
-            .args([here.join("tests/sins/sins.c"), PathBuf::from("-lm")])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&built.stderr).into_owned();
-        assert!(built.status.success(), "{said}");
+        compiled(&here("sins/sins.c"), &so, &[]);
         (folder, so)
     });
     path
 }
 
 pub fn admitted() -> Admitted {
-    let ask = Ask {
-        name: "sins".into(),
-        ..Ask::default()
-    };
-    Admitted::new(Described::read(built()).unwrap(), &ask, Policy::Any).unwrap()
-}
-
-pub fn program() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_plugin-host-child"), [])
-}
-
-pub type Lines = Arc<Mutex<Vec<String>>>;
-
-/// A stage of the plugin, and what it said.
-pub struct Made {
-    pub prepared: Prepared,
-    pub lines: Lines,
-    pub counters: Counters,
-    pub stop: weir_runtime::Stop,
-    pub budget: Budget,
-    pub slab: Slab,
-}
-
-/// How a stage is made.
-#[derive(Clone)]
-pub struct Way {
-    pub isolated: bool,
-    pub timeout: Duration,
-    pub out: PathBuf,
-    pub program: Program,
-    /// Of a tile, px.
-    pub side: u32,
-}
-
-pub fn way(isolated: bool) -> Way {
-    Way {
-        isolated,
-        timeout: Duration::from_secs(20),
-        out: std::env::temp_dir(),
-        program: program(),
-        side: SIDE,
-    }
+    programs::admitted(built(), "sins")
 }
 
 /// Of a tile that is so small that it is always copied, px.
 const SIDE: u32 = 8;
 
-pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
-    let schemas = Described::read(built()).unwrap().schemas();
-    let schema: &'static Schema = schemas.iter().find(|schema| schema.name == id).unwrap();
-    let shapes = schema.outs.iter().map(|port| match port.kind {
-        Kind::Features => vec![3],
-        Kind::Pixels => vec![way.side.into(), way.side.into(), 3],
-        _ => vec![],
-    });
-    let node = Node {
-        name: "own".into(),
-        schema,
-        values: Values(BTreeMap::from([("how".into(), Value::Text(how.into()))])),
-        inputs: Vec::new(),
-        run: StageRun {
-            timeout: Some(way.timeout),
-            ..StageRun::default()
-        },
-        shapes: shapes.collect(),
-    };
-    let plan = Plan {
-        name: "test".into(),
-        file: PathBuf::new(),
-        run: RunSettings {
-            out: way.out.clone(),
-            helpers: 2,
-            ..RunSettings::default()
-        },
-        models: BTreeMap::new(),
-        plugins: Vec::new(),
-        nodes: Vec::new(),
-        hash: String::new(),
-    };
-    let lines = Lines::default();
-    let heard = lines.clone();
-    let mut plugins = Plugins {
-        log: Log::to(move |_, stage, text| heard.lock().unwrap().push(format!("{stage}: {text}"))),
-        ..Plugins::default()
-    };
-    if way.isolated {
-        plugins
-            .isolated
-            .push(Isolated::new(Arc::new(admitted()), way.program.clone()).unwrap());
-    } else {
-        plugins.loaded.push(Loaded::new(&admitted()).unwrap());
-    }
-    let (counters, stop) = (plugins.counters.clone(), plugins.stop.clone());
-    let shared = Shared::default();
-    let budget = Budget::new(1 << 30);
-    let slab = match way.isolated {
-        true => Slab::shared_within(&budget),
-        false => Slab::within(&budget),
-    };
-    shared
-        .get_or_try("", || Ok::<_, StageError>(plugins))
-        .unwrap();
-    let prepare = Prepare {
-        plan: &plan,
-        node: &node,
-        shared: &shared,
-        budget: &budget,
-        slab: &slab,
-    };
-    let prepared = (stage_type(schema).prepare)(&prepare)?;
-    Ok(Made {
-        prepared,
-        lines,
-        counters,
-        stop,
-        budget,
-        slab,
-    })
+pub fn way(isolated: bool) -> Way {
+    Way::of(isolated, SIDE)
 }
 
-impl Made {
-    pub fn work(&self) -> &dyn Work {
-        match &self.prepared {
-            Prepared::Work(work) => work.as_ref(),
-            _ => panic!("no map or filter"),
-        }
-    }
+/// The stage type `id`, as a stage `name` that sins like that.
+fn stage(name: &str, id: &str, how: &str, way: &Way) -> Node {
+    let schemas = Described::read(built()).unwrap().schemas();
+    let schema = schemas.iter().find(|schema| schema.name == id).unwrap();
+    node(
+        name,
+        schema,
+        values([("how", Value::Text(how.into()))]),
+        way,
+    )
+}
 
-    pub fn said(&self) -> String {
-        self.lines.lock().unwrap().join("\n")
-    }
+pub fn made(id: &str, how: &str, way: &Way) -> Result<Made, StageError> {
+    let plugins = programs::plugins(built(), "sins", way);
+    Made::of(&stage("own", id, how, way), plugins, way)
+}
+
+/// A run of stages, each fed by the one before it: of each its name, which is the plugin's behind `sins.`, and how it sins.
+pub fn ran(chain: &[(&str, &str)], way: &Way) -> Outcome {
+    let nodes = chain
+        .iter()
+        .map(|(name, how)| stage(name, &format!("sins.{name}"), how, way));
+    programs::ran(
+        nodes.collect(),
+        programs::plugins(built(), "sins", way),
+        way,
+    )
 }
 
 // ------------------------------------------------------------------------------------------------------------- rows

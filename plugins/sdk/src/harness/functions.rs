@@ -28,6 +28,10 @@ fn specs(call: &CallBox, port: u32) -> Result<&Vec<Spec>, String> {
         .ok_or_else(|| format!("it used output {port}, which the stage does not have"))
 }
 
+fn is_of_type(batch: &HostBatch, specs: &[Spec]) -> bool {
+    batch.columns.iter().map(|column| &column.spec).eq(specs)
+}
+
 fn fresh(specs: &[Spec], n_rows: usize) -> Vec<Store> {
     let store = |spec: &Spec| Store {
         spec: spec.clone(),
@@ -216,12 +220,7 @@ impl Desk for &'static CallBox {
         let input = self
             .input()
             .ok_or("it called batch_edit() where there is no input batch")?;
-        if !input
-            .columns
-            .iter()
-            .map(|column| &column.spec)
-            .eq(specs(self, port)?)
-        {
+        if !is_of_type(input, specs(self, port)?) {
             return Err(format!(
                 "it asked to edit the input for output {port}, which is of another type"
             ));
@@ -274,12 +273,7 @@ impl Desk for &'static CallBox {
         let input = self
             .input()
             .ok_or("it called pass() where there is no input batch")?;
-        if !input
-            .columns
-            .iter()
-            .map(|column| &column.spec)
-            .eq(specs(self, port)?)
-        {
+        if !is_of_type(input, specs(self, port)?) {
             return Err(format!(
                 "it passed rows on output {port}, which is of another type than the input"
             ));
@@ -370,9 +364,7 @@ impl Desk for &'static CallBox {
     }
 
     unsafe fn wake(key: *mut c_void) {
-        // SAFETY: the caller's.
-        let key = unsafe { SlideKey::of(key) };
-        *lock(&key.woken) = true;
-        key.bell.notify_all();
+        // SAFETY: a key that the harness gave, of which none is ever freed.
+        unsafe { SlideKey::of(key) }.wake();
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::text;
 use crate::source::{SlideInfo, Tile};
 use std::ffi::c_void;
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a source sent.
@@ -51,7 +51,7 @@ pub struct OpenSlide<'s> {
     pub info: SlideInfo,
     number: u64,
     pointer: *mut c_void,
-    key: Box<SlideKey>,
+    key: Arc<SlideKey>,
 }
 
 fn info_of(slide: &abi::row::Slide) -> SlideInfo {
@@ -123,11 +123,19 @@ impl Stage {
             .open
             .ok_or_else(|| Error::new("the stage has no open()"))?;
         let call = CallBox::plain(&self.shared).open();
-        let key = Box::<SlideKey>::default();
-        let raw_key = (&raw const *key).cast_mut().cast();
+        let key = SlideKey::open(&self.shared);
         let (mut out, mut pointer) = (blank(), std::ptr::null_mut());
         // SAFETY: as weir_plugin.h says; the key lives as long as the slide.
-        let status = unsafe { open(self.pointer, call.raw(), i, raw_key, &mut out, &mut pointer) };
+        let status = unsafe {
+            open(
+                self.pointer,
+                call.raw(),
+                i,
+                key.raw(),
+                &mut out,
+                &mut pointer,
+            )
+        };
         finish_plain(&call, status)?;
         let info = info_of(&out);
         Ok(OpenSlide {
@@ -191,18 +199,11 @@ impl OpenSlide<'_> {
     }
 
     fn wait(&self) -> Result<()> {
-        let woken = lock(&self.key.woken);
-        let (mut woken, late) = self
-            .key
-            .bell
-            .wait_timeout_while(woken, Duration::from_secs(10), |woken| !*woken)
-            .unwrap_or_else(PoisonError::into_inner);
-        *woken = false;
-        match late.timed_out() {
-            true => Err(Error::new(
+        match self.key.wait(Duration::from_secs(10)) {
+            true => Ok(()),
+            false => Err(Error::new(
                 "the source was idle for ten seconds and did not wake",
             )),
-            false => Ok(()),
         }
     }
 
@@ -242,5 +243,6 @@ impl Drop for OpenSlide<'_> {
             // SAFETY: no call of the slide is in flight, and none follows.
             unsafe { close(self.pointer) }
         }
+        self.key.close();
     }
 }

@@ -121,23 +121,12 @@ pub(super) const fn table<T: Declared, K: Kind<T>>() -> Stage {
     let parallel = if T::PARALLEL { PARALLEL } else { 0 };
     let deterministic = if T::DETERMINISTIC { DETERMINISTIC } else { 0 };
     Stage {
-        struct_size: size_of::<Stage>() as u32,
         flags: parallel | deterministic,
         id: T::ID.as_ptr(),
         create: Some(create::<T, K>),
         destroy: Some(destroy::<T>),
         resolve: Some(resolve::<T, K>),
-        cancel: None,
-        process: None,
-        remove: None,
-        complete_slide: None,
-        close_slide: None,
-        finish: None,
-        slide: None,
-        open: None,
-        next: None,
-        read: None,
-        close: None,
+        ..Stage::EMPTY
     }
 }
 

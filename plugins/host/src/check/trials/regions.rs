@@ -5,6 +5,7 @@ use super::{No, Said, at_once};
 use crate::check::fence::Fence;
 use crate::check::glass::{Glass, Rectangle, read};
 use crate::reader::PluginHandle;
+use weir_slide::Limits;
 use weir_slide::leveled::Handle;
 
 /// Those of the slide's rectangles that can be read, with their pixels.
@@ -147,7 +148,15 @@ pub(super) fn pictures(glass: &Glass) -> Said {
     let found = handle.found().map_err(failed)?;
     for (number, picture) in found.pictures.iter().enumerate() {
         let size = (picture.width, picture.height);
-        let bytes = size.0 as usize * size.1 as usize * 3;
+        let bytes = (u64::from(size.0) * u64::from(size.1)).saturating_mul(3);
+        let most = Limits::default().max_picture_bytes;
+        let bytes = usize::try_from(bytes).ok().filter(|_| bytes <= most);
+        let Some(bytes) = bytes else {
+            return Err(No::Failed(format!(
+                "picture `{}` has {} x {} px: no picture takes more than {most} bytes",
+                picture.name, size.0, size.1
+            )));
+        };
         let mut both = Vec::new();
         for before in [0x00, 0xff] {
             let mut fence = Fence::new(bytes, 1).map_err(No::Failed)?;

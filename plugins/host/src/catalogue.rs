@@ -10,9 +10,7 @@ use semver::VersionReq;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_pipeline::{
-    About, Instances, Plugin, PluginAsk, PluginRefusal, Plugins, StageMemory,
-};
+use weir_pipeline::{About, Instances, Plugin, PluginAsk, PluginRefusal, Plugins, StageMemory};
 
 /// What is looked into, what is allowed, and what was admitted so far.
 #[derive(Debug, Default)]

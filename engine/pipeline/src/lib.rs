@@ -49,8 +49,10 @@ pub use diagnostic::Diagnostic;
 pub use json_schema::json_schema;
 pub use model::{HeaderError, ModelHeader, ModelInput, ModelKind};
 pub use model_file::{ModelFault, check_weights};
-pub use plan::{Edge, Node, Plan, StageRun};
-pub use plugins::{About, NoPlugins, Plugin, PluginAsk, PluginRefusal, Plugins};
+pub use plan::{Edge, Node, NodeMemory, Plan, StageRun};
+pub use plugins::{
+    About, Instances, NoPlugins, Plugin, PluginAsk, PluginRefusal, Plugins, StageMemory,
+};
 pub use run::{OnError, RunSettings};
 pub use schema::{
     Deliver, Dim, Kind, ModelField, Param, ParamKind, Place, Port, Registry, Rows, Schema,

@@ -59,6 +59,17 @@ pub(crate) fn least(plan: &Plan) -> Vec<Part> {
             kept: true,
         });
     }
+    for memory in plan.stage_memories() {
+        let of = format!("what stage `{}` allocates", memory.node.name);
+        parts.push(Part {
+            what: match memory.instances {
+                1 => of,
+                instances => format!("{of}, by {instances} instances"),
+            },
+            bytes: memory.bytes(),
+            kept: true,
+        });
+    }
     for (index, node) in plan.nodes.iter().enumerate() {
         let bytes = state(plan, index, 1);
         if bytes > 0 {

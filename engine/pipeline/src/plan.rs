@@ -43,6 +43,24 @@ pub struct Node {
     pub shapes: Vec<Vec<u64>>,
 }
 
+/// What a stage of a plugin allocates beside rows and slides.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeMemory<'a> {
+    /// The stage.
+    pub node: &'a Node,
+    /// Bytes of an instance.
+    pub each: u64,
+    /// Instances in a process of the run.
+    pub instances: u64,
+}
+
+impl NodeMemory<'_> {
+    /// Of all instances.
+    pub fn bytes(&self) -> u64 {
+        self.each.saturating_mul(self.instances)
+    }
+}
+
 /// An edge into a stage: one feeder of one input port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge {
@@ -75,10 +93,28 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// Bytes that the slide readers of its plugins keep of all slides together: part of `run.memory` that nothing else has.
-    pub fn caches(&self) -> u64 {
+    /// Bytes that plugins have for themselves, whatever slides are open: what their slide readers keep of all slides, and what their
+    /// stages allocate. Part of `run.memory` that nothing else has.
+    pub fn of_plugins(&self) -> u64 {
         let caches = self.plugins.iter().map(|plugin| plugin.cache);
-        caches.fold(0, u64::saturating_add)
+        let stages = self.stage_memories().map(|memory| memory.bytes());
+        caches.chain(stages).fold(0, u64::saturating_add)
+    }
+
+    /// What stages of plugins allocate beside rows and slides, of those that say so.
+    pub fn stage_memories(&self) -> impl Iterator<Item = NodeMemory<'_>> {
+        let all = self.plugins.iter().flat_map(|plugin| &plugin.memory);
+        all.flat_map(move |memory| {
+            let nodes = self.nodes.iter();
+            nodes
+                .filter(|node| node.schema.name == memory.stage)
+                .map(|node| NodeMemory {
+                    node,
+                    // The checker gave every required and every default value.
+                    each: node.values.bytes(&memory.param).unwrap_or(0),
+                    instances: memory.instances.count(&self.run),
+                })
+        })
     }
 
     /// Of a slide of `tiles` tiles, how many can stand at what `node` sends. A stage that gives picks lets through as many as its

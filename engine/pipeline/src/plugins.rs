@@ -3,7 +3,7 @@
 //! This crate opens no libraries, so whoever checks a file brings a [`Plugins`]; the one of weir-plugin-host reads what a
 //! library says of itself without running any of it.
 
-use crate::Schema;
+use crate::{RunSettings, Schema};
 use std::path::PathBuf;
 
 /// What a file says in `[plugin.NAME]`.
@@ -42,8 +42,43 @@ pub struct Plugin {
     pub extensions: Vec<String>,
     /// Bytes that its slide readers keep of all slides of a process together: part of `run.memory`.
     pub cache: u64,
+    /// What its stages allocate beside rows and slides: part of `run.memory`.
+    pub memory: Vec<StageMemory>,
     /// Files of the same name in later folders, which are not used.
     pub shadowed: Vec<PathBuf>,
+}
+
+/// What a stage of a plugin allocates at most, whatever slides are open, as a network its weights and layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageMemory {
+    /// The stage's type.
+    pub stage: String,
+    /// The parameter that says how many bytes an instance allocates.
+    pub param: String,
+    /// How many instances there are in a process of a run.
+    pub instances: Instances,
+}
+
+/// How many instances of a plugin's stage there are in a process of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instances {
+    /// One.
+    One,
+    /// One a worker.
+    OfWorkers,
+    /// One a helper thread, each in a process of the plugin's.
+    OfHelpers,
+}
+
+impl Instances {
+    /// How many these are.
+    pub fn count(self, run: &RunSettings) -> u64 {
+        match self {
+            Instances::One => 1,
+            Instances::OfWorkers => run.workers.max(1) as u64,
+            Instances::OfHelpers => run.helpers.max(1) as u64,
+        }
+    }
 }
 
 /// Why a plugin is not used.

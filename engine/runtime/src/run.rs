@@ -114,9 +114,9 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
     let mut member = cluster
         .map(|cluster| cluster::join(cluster, &plan.hash, workers).map_err(RunError::Join))
         .transpose()?;
-    // What readers of plugins keep is never given back, so it is no reservation: it is not there to be had.
-    let caches = plan.caches();
-    let budget = Budget::new(plan.run.memory.saturating_sub(caches) as usize);
+    // What plugins have for themselves is never given back, so it is no reservation: it is not there to be had.
+    let of_plugins = plan.of_plugins();
+    let budget = Budget::new(plan.run.memory.saturating_sub(of_plugins) as usize);
     let house = House {
         readers: Crew::new("reader", plan.run.readers, abort.clone()),
         helpers: Crew::new("helper", plan.run.helpers, abort.clone()),
@@ -169,7 +169,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
     }
     let mut outcome = report.take();
     outcome.interrupted = house.stop.level() > 0 && !outcome.stopped;
-    outcome.memory_peak = house.budget.peak() as u64 + caches;
+    outcome.memory_peak = house.budget.peak() as u64 + of_plugins;
     if let Some(control) = &control {
         if !abort.is_set() {
             control.end(&mut outcome);

@@ -4,13 +4,14 @@ use crate::admit::{Admitted, Ask, Policy};
 use crate::describe::Described;
 use crate::find::{Folders, Found};
 use crate::isolate::most_processes;
+use crate::manifest::{Concurrency, Manifest};
 use crate::refusal::Refusal;
 use crate::rules::{Rules, RulesError};
 use semver::VersionReq;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_pipeline::{About, Plugin, PluginAsk, PluginRefusal, Plugins};
+use weir_pipeline::{About, Instances, Plugin, PluginAsk, PluginRefusal, Plugins, StageMemory};
 
 /// What is looked into, what is allowed, and what was admitted so far.
 #[derive(Debug, Default)]
@@ -158,12 +159,33 @@ impl Plugins for Catalogue {
                 .flat_map(|reader| reader.extensions.clone())
                 .collect(),
             cache,
+            memory: memory(manifest, isolate),
             shadowed,
         };
         let mut known = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(plugin.sha256.clone(), Arc::new(admitted));
         Ok(plugin)
     }
+}
+
+/// What the plugin's stages allocate, of those that say so.
+fn memory(manifest: &Manifest, isolate: bool) -> Vec<StageMemory> {
+    let stages = manifest.stages.iter();
+    stages
+        .filter_map(|stage| {
+            let instances = match (isolate, stage.concurrency) {
+                (_, Concurrency::Serial) | (false, Concurrency::Parallel) => Instances::One,
+                (false, Concurrency::PerWorker) => Instances::OfWorkers,
+                // One a process, of which there are up to as many as helper threads.
+                (true, _) => Instances::OfHelpers,
+            };
+            Some(StageMemory {
+                stage: stage.id.clone(),
+                param: stage.memory.clone()?,
+                instances,
+            })
+        })
+        .collect()
 }
 
 /// What is asked for, in the terms of [`Admitted::new`].

@@ -24,6 +24,7 @@ macro_rules! template {
 const RUST: &[Template] = &[
     ("Cargo.toml", template!("rust/Cargo.toml.in")),
     ("src/lib.rs", template!("rust/src/lib.rs.in")),
+    ("NAME.weir.toml", template!("pipeline.weir.toml.in")),
     ("README.md", template!("rust/README.md.in")),
     (".gitignore", template!("rust/gitignore.in")),
 ];
@@ -32,13 +33,29 @@ const C: &[Template] = &[
     ("Makefile", template!("c/Makefile.in")),
     ("NAME.c", template!("c/plugin.c.in")),
     ("weir_plugin.h", weir_abi::HEADER),
+    ("NAME.weir.toml", template!("pipeline.weir.toml.in")),
     ("README.md", template!("c/README.md.in")),
     (".gitignore", template!("c/gitignore.in")),
 ];
 
-/// Writes a project that builds, with one stage `NAME.filter`, into `folder`, which must be new or empty. `sdk` is the folder of
-/// `weir-plugin` in a checkout; without it a Rust project asks cargo for the published crate of this version. The files that were
-/// written, in order.
+/// The file of the new plugin's library, where its build puts it: from the project's folder.
+pub fn library(name: &str, language: Language) -> String {
+    match language {
+        Language::Rust => format!("target/release/lib{}.so", name.replace('-', "_")),
+        Language::C => format!("lib{name}.so"),
+    }
+}
+
+/// The folder of `weir-plugin` in the checkout that this program was built in (target/release/weir), if it lies in one.
+pub fn sdk() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let above = program.ancestors().skip(1).take(5);
+    let mut folders = above.map(|folder| folder.join("plugins/sdk"));
+    folders.find(|folder| folder.join("Cargo.toml").is_file())
+}
+
+/// Writes a project that builds, with one stage `NAME.filter` and a pipeline that uses it, into `folder`, which must be new or empty.
+/// `sdk` is the folder of `weir-plugin` in a checkout, which a project in Rust needs. The files that were written, in order.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what to do, for a user: a name that is none, a folder with something in it, a file that
@@ -50,6 +67,14 @@ pub fn project(
     sdk: Option<&Path>,
 ) -> Result<Vec<PathBuf>, String> {
     check_name(name)?;
+    // No registry has the crate.
+    if language == Language::Rust && sdk.is_none() {
+        return Err(
+            "a plugin in Rust needs weir-plugin, and this program lies in no checkout of weir that has it: say where with --sdk, \
+             as --sdk weir/plugins/sdk"
+                .to_owned(),
+        );
+    }
     let shown = folder.display();
     let cannot = |what: &dyn std::fmt::Display| format!("{shown}: cannot be written to: {what}");
     fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
@@ -69,7 +94,7 @@ pub fn project(
             })?;
             format!("{{ path = {:?} }}", path.to_string_lossy())
         }
-        None => format!("{:?}", env!("CARGO_PKG_VERSION")),
+        None => String::new(),
     };
     let files = match language {
         Language::Rust => RUST,
@@ -81,6 +106,7 @@ pub fn project(
         let text = text
             .replace("{{name}}", name)
             .replace("{{crate}}", &name.replace('-', "_"))
+            .replace("{{library}}", &library(name, language))
             .replace("{{sdk}}", &sdk);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|error| cannot(&error))?;
@@ -150,14 +176,24 @@ mod tests {
 
     #[test]
     fn nothing_of_a_template_is_left_open() {
-        for language in [Language::Rust, Language::C] {
+        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk");
+        for (language, sdk) in [(Language::Rust, Some(&*sdk)), (Language::C, None)] {
             let folder = tempfile::tempdir().unwrap();
-            for path in project("dark", language, folder.path(), None).unwrap() {
+            for path in project("dark", language, folder.path(), sdk).unwrap() {
                 let text = fs::read_to_string(&path).unwrap();
-                for place in ["{{name}}", "{{crate}}", "{{sdk}}"] {
+                for place in ["{{name}}", "{{crate}}", "{{library}}", "{{sdk}}"] {
                     assert!(!text.contains(place), "{}: {place}", path.display());
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_project_in_rust_says_what_it_needs_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("dark");
+        let error = project("dark", Language::Rust, &new, None).unwrap_err();
+        assert!(error.contains("--sdk weir/plugins/sdk"), "{error}");
+        assert!(!new.exists());
     }
 }

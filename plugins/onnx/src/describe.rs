@@ -1,6 +1,6 @@
 //! What an ONNX file takes and gives, and how it would stand in a pipeline: for `weir plugin inspect`.
 
-use crate::session::{Place, Session};
+use crate::session::{Place, Session, mebibytes};
 use crate::signature::{Dim, Signature, Tensor};
 use ort::value::TensorElementType;
 use std::path::Path;
@@ -12,11 +12,15 @@ use weir_plugin::{Call, Error, Result};
 /// Without ONNX Runtime, and when it does not take the file.
 pub fn describe(path: &Path, call: &Call) -> Result<()> {
     // No parameter is at fault where there is no pipeline.
-    let session = Session::open(path, Place::Cpu)
+    let session = Session::open(path, Place::Cpu, u64::MAX)
         .map_err(|error| Error::new(error.message()).help(error.what_to_do()))?;
     for line in lines(&session.signature()) {
         call.info(&line);
     }
+    call.info(&format!(
+        "holds {} for its weights; a pass comes to that",
+        mebibytes(session.held()?.allocated)
+    ));
     call.info(&format!("read by {}", session.library()));
     Ok(())
 }

@@ -15,6 +15,7 @@ stage_of_a_model! {
         map,
         id = "onnx.encoder",
         deterministic,
+        memory = "memory",
         example = "[stage.encode]\nuse = \"onnx.encoder\"\nin = \"chosen\"\nmodel = \"encoder.onnx\"\nfeatures = 512\nsize = 224\nmpp = 0.5\nmean = \"0.485, 0.456, 0.406\"\nstd = \"0.229, 0.224, 0.225\"\n"
     )]
     #[input(tiles: pixels["$size", "$size", 3], mpp = "$mpp", doc = "Pixels of each tile, of the size and resolution that the model was trained on")]

@@ -95,6 +95,16 @@ impl Form {
         }
     }
 
+    /// Bytes of so many numbers.
+    pub fn bytes(&self, numbers: usize) -> u64 {
+        let each = match self.table {
+            Table::F32(_) => 4,
+            Table::F16(_) => 2,
+            Table::U8 => 1,
+        };
+        (numbers as u64).saturating_mul(each)
+    }
+
     /// Writes a tile (interleaved RGB, rows top to bottom) into place `place` of a pass.
     pub fn fill(&self, into: &mut Numbers, place: usize, tile: &[u8]) {
         match (&self.table, into) {

@@ -4,14 +4,17 @@
 //! |---|---|
 //! | [`runtime`] | ONNX Runtime's library: found, opened, or one message that says how to get it |
 //! | [`session`] | a model that it has taken, run by as many threads as call |
+//! | [`arena`] | what ONNX Runtime allocates for a session, and the end of it |
 //! | [`signature`] | what a model takes and gives |
 //! | [`form`] | from pixels to a model's numbers |
 //! | [`model`] | a model held against what the pipeline says of it, in passes of one size |
+//! | [`turns`] | how many passes run at once |
 //! | [`describe`] | what an ONNX file takes and gives, for `weir plugin inspect` |
 //! | [`encoder`], [`scorer`] | the stages; [`stage`] is what they have in common |
 //!
 //! README.md beside this crate is the page for users.
 
+pub mod arena;
 pub mod describe;
 pub mod encoder;
 pub mod form;
@@ -21,6 +24,7 @@ pub mod scorer;
 pub mod session;
 pub mod signature;
 pub mod stage;
+pub mod turns;
 
 use encoder::Encoder;
 use scorer::Scorer;

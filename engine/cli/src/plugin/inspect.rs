@@ -86,8 +86,11 @@ fn text(described: &Described) -> String {
             let _ = writeln!(text, "  cache {}", super::cache(cache));
         }
     }
-    for schema in described.schemas() {
+    for (schema, stage) in described.schemas().iter().zip(&manifest.stages) {
         let _ = write!(text, "\n{}", reference::text(schema));
+        if let Some(param) = &stage.memory {
+            let _ = writeln!(text, "\n  allocates what `{param}` says, out of run.memory");
+        }
     }
     text
 }

@@ -3,7 +3,7 @@
 use crate::message::{Done, Refusal};
 use std::io::Write;
 use std::path::PathBuf;
-use weir_plugin_host::new::{Language, project};
+use weir_plugin_host::new::{Language, library, project, sdk};
 
 /// What `weir plugin new` was told.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub struct New {
     /// The folder to write, new or empty; NAME here when none is given.
     #[arg(long)]
     pub folder: Option<PathBuf>,
-    /// Folder of weir-plugin in a checkout, as plugins/sdk; without it cargo is asked for the published crate.
+    /// Of a plugin in Rust, the folder of weir-plugin, plugins/sdk in a checkout; that of the checkout that this program lies in when none is given.
     #[arg(long)]
     pub sdk: Option<PathBuf>,
 }
@@ -40,22 +40,22 @@ pub fn new(arguments: &New, out: &mut dyn Write) -> Done {
         Lang::Rust => Language::Rust,
         Lang::C => Language::C,
     };
-    let files = project(&arguments.name, language, &folder, arguments.sdk.as_deref())
+    let sdk = arguments.sdk.clone().or_else(sdk);
+    let files = project(&arguments.name, language, &folder, sdk.as_deref())
         .map_err(|what| Refusal::usage(what, ""))?;
     for file in files {
         writeln!(out, "wrote {}", file.display())?;
     }
-    let (build, file) = match arguments.lang {
-        Lang::Rust => (
-            "cargo build --release",
-            format!("target/release/lib{}.so", arguments.name.replace('-', "_")),
-        ),
-        Lang::C => ("make", format!("lib{}.so", arguments.name)),
+    let build = match arguments.lang {
+        Lang::Rust => "cargo build --release",
+        Lang::C => "make",
     };
     writeln!(
         out,
-        "next: cd {} && {build} && weir plugin check {file}",
-        folder.display()
+        "next: cd {} && {build} && weir plugin check {} && weir test {}.weir.toml",
+        folder.display(),
+        library(&arguments.name, language),
+        arguments.name
     )?;
     Ok(0)
 }

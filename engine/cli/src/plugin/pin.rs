@@ -142,6 +142,7 @@ mod tests {
             readers: Vec::new(),
             extensions: Vec::new(),
             cache: 0,
+            memory: Vec::new(),
             shadowed: Vec::new(),
         }
     }

@@ -117,6 +117,16 @@ impl Stage {
                 .check()
                 .map_err(|what| format!("parameter `{}`: {what}", param.name))?;
         }
+        if let Some(memory) = &self.memory {
+            // Without a value there would be nothing to take out of the budget.
+            let always = |param: &Param| param.required || param.default.is_some();
+            let mut params = self.params.iter();
+            if !params.any(|it| it.name == *memory && it.kind == ParamKind::Bytes && always(it)) {
+                return Err(format!(
+                    "`memory` names `{memory}`, which is no parameter of type \"bytes\" that is required or has a default"
+                ));
+            }
+        }
         for port in self.ins.iter().chain(&self.outs) {
             self.check_port(port)
                 .map_err(|what| format!("port `{}`: {what}", port.name))?;

@@ -64,6 +64,10 @@ pub struct Stage {
     /// Bytes that it keeps of an open slide.
     #[serde(default)]
     pub state: State,
+    /// The parameter that says how many bytes an instance allocates at most, whatever slides are open. They count as part of
+    /// `run.memory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// Parameters, in the order of the values that `create` gets.
     #[serde(default)]
     pub params: Vec<Param>,

@@ -36,6 +36,7 @@ pub fn wanted(name: &str, size: u32) -> Wanted {
         std: [1.0; 3],
         size,
         batch: None,
+        memory: 256 << 20,
     }
 }
 

@@ -40,6 +40,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `deliver = "generation"` | a reduce that gets whole generations |
 /// | `place = "first"` | a sink whose rows all come to one process |
 /// | `state(slide = 64, tile = 16, feature = 4)` | bytes that are kept of an open slide: once, for each tile, for each number of a tile's feature vector |
+/// | `memory = "PARAM"` | the parameter, a `Bytes`, that says what an instance allocates at most, whatever slides are open; it is taken out of `run.memory` |
 /// | `example = "..."` | a `[stage.X]` table that works |
 ///
 /// `#[input(NAME: KIND[DIM, ..], ..)]` and `#[output(..)]`, once a port, in order. KIND is `pixels`, `scores`, `picks`, `features`,

@@ -20,6 +20,8 @@ struct Head {
     deliver: Option<String>,
     place: Option<String>,
     state: Vec<(&'static str, u64)>,
+    /// The parameter that says what an instance allocates.
+    memory: Option<LitStr>,
     example: Option<String>,
 }
 
@@ -30,7 +32,7 @@ impl Head {
         let (mut kind, mut id, mut concurrency) = (None, None, None);
         let (mut deterministic, mut batch_only) = (false, None);
         let (mut deliver, mut place, mut example) = (None, None, None);
-        let mut state = Vec::new();
+        let (mut state, mut memory) = (Vec::new(), None);
         attribute.parse_nested_meta(|meta| {
             let Some(key) = meta.path.get_ident() else {
                 return Err(meta.error("expected a word"));
@@ -51,6 +53,7 @@ impl Head {
                 "deliver" => deliver = Some(word_of(&meta, &["arrival", "generation"])?),
                 "place" => place = Some(word_of(&meta, &["home", "first"])?),
                 "example" => example = Some(meta.value()?.parse::<LitStr>()?.value()),
+                "memory" => memory = Some(meta.value()?.parse::<LitStr>()?),
                 "state" => meta.parse_nested_meta(|part| {
                     let name = ["slide", "tile", "feature"]
                         .into_iter()
@@ -62,7 +65,7 @@ impl Head {
                 _ => {
                     return Err(meta.error(
                         "no such thing of a stage: it takes a kind (source, map, filter, reduce, sink), id, parallel, serial, \
-                         per_worker, deterministic, batch_only, deliver, place, state, example",
+                         per_worker, deterministic, batch_only, deliver, place, state, memory, example",
                     ));
                 }
             }
@@ -112,6 +115,7 @@ impl Head {
             deliver,
             place,
             state,
+            memory,
             example,
         })
     }
@@ -196,6 +200,16 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
             return Err(Error::new(
                 at.span(),
                 format!("no parameter of this stage is called `{}`", &text[1..]),
+            ));
+        }
+    }
+
+    if let Some(memory) = &head.memory {
+        let text = memory.value();
+        if !params.iter().any(|param| param.name == text) {
+            return Err(Error::new(
+                memory.span(),
+                format!("no parameter of this stage is called `{text}`"),
             ));
         }
     }
@@ -309,6 +323,9 @@ fn manifest(head: &Head, doc: &Doc, params: &[Param], ins: &[Port], outs: &[Port
             .map(|(name, bytes)| format!("\"{name}\":{bytes}"))
             .collect();
         json.raw(&format!(",\"state\":{{{}}}", parts.join(",")));
+    }
+    if let Some(memory) = &head.memory {
+        json.member("memory", &memory.value());
     }
     if let Some(example) = &head.example {
         json.member("example", example);

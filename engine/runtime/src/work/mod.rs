@@ -1,21 +1,22 @@
 //! The operator of maps and filters: gathers values of all slides into batches, has helper threads work on them, and sees to it
 //! that every version has exactly one outcome on every output, whatever a stage does.
 
+mod task;
+
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use weir_record::{Body, End, Event, Failure, Key, Lease, Row, SlideId, SlideInfo, TileId};
+use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 
-use crate::abort::{Abort, message};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
-use crate::reading::stopped;
 use crate::source::TOLD_FAILURES;
-use crate::stage::{Batch, BatchShape, StageError, Work};
+use crate::stage::{BatchShape, Work};
+
+use task::{Task, failure};
 
 /// The time-out of work that keeps to its own: longer than any run.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -398,120 +399,4 @@ impl Logic for WorkLogic {
         self.counted = waiting;
         inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
     }
-}
-
-/// A batch's work, on a helper thread.
-struct Task {
-    work: Arc<dyn Work>,
-    name: String,
-    outputs: usize,
-    retries: u32,
-    abort: Abort,
-}
-
-impl Task {
-    /// The outcomes of values; those of slides that were stopped meanwhile are not looked at.
-    fn take(&self, values: Vec<Value>) -> Vec<(Key, Vec<Body>)> {
-        let (void, values): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
-            // What speaks of the slide as a whole says that it failed or was stopped: somebody must write that down.
-            value.key.tile != TileId::SLIDE && value.aborted.load(Ordering::Relaxed)
-        });
-        let skipped = |value: Value| (value.key, vec![stopped(&self.name); self.outputs]);
-        let mut outcomes: Vec<_> = void.into_iter().map(skipped).collect();
-        if !values.is_empty() {
-            let rows = values
-                .into_iter()
-                .map(|value| (value.key, value.body, value.info, value.lease));
-            outcomes.extend(self.run(rows.collect()));
-        }
-        outcomes
-    }
-
-    /// The outcomes of a batch: all at once when that works, else row by row.
-    fn run(
-        &self,
-        values: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>,
-    ) -> Vec<(Key, Vec<Body>)> {
-        let mut batch = Batch::new(values, self.outputs);
-        match self.attempt(&mut batch) {
-            Ok(()) => {}
-            Err(error) if batch.len() == 1 => self.again(&mut batch, error, self.retries),
-            Err(_) => {
-                let rows = std::mem::take(&mut batch.rows);
-                for mut row in rows {
-                    row.out.iter_mut().for_each(|outcome| *outcome = None);
-                    let mut single = Batch {
-                        rows: vec![row],
-                        outputs: self.outputs,
-                    };
-                    if let Err(error) = self.attempt(&mut single) {
-                        self.again(&mut single, error, self.retries);
-                    }
-                    batch.rows.append(&mut single.rows);
-                }
-            }
-        }
-        let outcomes = batch.rows.into_iter().map(|row| {
-            let (key, info) = (row.key, row.info);
-            let bodies = row.out.into_iter().map(|outcome| match outcome {
-                Some(body) if body.is_version() => body,
-                Some(_) => failure(
-                    &self.name,
-                    &info,
-                    key,
-                    "the stage answered with what is no version".into(),
-                    FAULT,
-                ),
-                None => failure(
-                    &self.name,
-                    &info,
-                    key,
-                    "the stage gave no outcome".into(),
-                    FAULT,
-                ),
-            });
-            (key, bodies.collect())
-        });
-        outcomes.collect()
-    }
-
-    /// Tries a single row again; then it fails.
-    fn again(&self, single: &mut Batch, mut error: StageError, retries: u32) {
-        for _ in 0..retries {
-            match self.attempt(single) {
-                Ok(()) => return,
-                Err(next) => error = next,
-            }
-        }
-        let body = failure(
-            &self.name,
-            &single.info(0).clone(),
-            single.key(0),
-            error.what,
-            &error.help,
-        );
-        single.set_all(0, body);
-    }
-
-    /// A panic is a fault of the stage, never of a tile: it ends the run.
-    fn attempt(&self, batch: &mut Batch) -> Result<(), StageError> {
-        catch_unwind(AssertUnwindSafe(|| self.work.run(batch))).unwrap_or_else(|panic| {
-            let what = message(&*panic);
-            self.abort.fatal(format!("stage `{}`: {what}", self.name));
-            Err(StageError::new(what, FAULT))
-        })
-    }
-}
-
-const FAULT: &str = "this is a fault of the stage: please report it";
-
-fn failure(stage: &str, info: &SlideInfo, key: Key, what: String, help: &str) -> Body {
-    let tile = (key.tile != weir_record::TileId::SLIDE).then(|| (key.tile.x(), key.tile.y()));
-    Body::Fail(Arc::new(Failure {
-        stage: stage.to_owned(),
-        slide: info.id.clone(),
-        tile,
-        what,
-        help: help.to_owned(),
-    }))
 }

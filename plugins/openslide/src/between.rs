@@ -313,9 +313,11 @@ mod tests {
 
     #[test]
     fn a_levels_corner_is_on_its_pixels_and_so_are_places_in_between() {
+        // Pixel 4 lies 0.0016 px from one of level 0, pixel 5 already 0.002.
         let corner = on_pixel(300, 3.9984, 300).unwrap();
-        assert_eq!((corner.zero, corner.before), (0, 300));
-        assert_eq!(on_pixel(300, 3.9984, 299), None);
+        assert_eq!((corner.zero, corner.before), (16, 296));
+        assert_eq!(on_pixel(300, 3.9984, 295), None);
+        assert_eq!(on_pixel(0, 3.9984, 0).unwrap().zero, 0);
         // Every fifth pixel lies on every twelfth of level 0.
         let near = on_pixel(1003, 2.4, 4000).unwrap();
         assert_eq!((near.zero, near.before), (2400, 3));

@@ -4,7 +4,6 @@
 //! `make kernels` (WEIR_WRITE_PTX=1) writes the page instead of holding it.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod bags;
 #[path = "emulated/mod.rs"]
 mod emulated;

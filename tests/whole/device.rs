@@ -180,7 +180,7 @@ fn a_selection_on_the_emulated_device_is_the_processors_and_stands_in_the_trace(
     let cpu = path.join("cpu");
     let plain = arguments(&cpu);
     said(command(
-        &plain.iter().map(String::as_str).collect::<Vec<_>>(),
+        &plain.iter().map(String::as_str).collect::<Vec<&str>>()[..],
     ))
     .exits(0);
     // Networks run where they did, and the selection alone on the device.

@@ -1,6 +1,6 @@
 //! The pipelines of the plugins that ship run as they are, with the plugins that `make plugins` puts beside the program.
 
-use crate::program::{files, record, root, weir};
+use crate::program::{files, fixture, record, root, weir};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -246,4 +246,62 @@ fn a_dicom_slide_is_classified_through_openslide() {
     let slide = &record["slides"]["CMU-1-Small-Region"];
     assert_eq!(slide["state"], "final", "{slide}");
     assert_eq!(slide["tiles_failed"], 0, "{slide}");
+}
+
+#[test]
+fn each_plugin_that_ships_passes_plugin_check() {
+    let at = |name: &str| root().join(name).display().to_string();
+    let onnx = |stage: &str, what: &str| format!("onnx.{stage}.{what}");
+    let scorer = at("pipelines/models/demo/a/scorer.onnx");
+    let encoder = at("pipelines/models/demo/b/encoder.onnx");
+    let features = at("plugins/features/tests/fixtures/trident/slide-8913.h5");
+    let slide = fixture("slide-14082.tiff").display().to_string();
+    // What only the user knows, and how many tests are left out for want of it or of the ability.
+    for (library, given, skipped) in [
+        ("libblur-c", Vec::new(), 4),
+        ("libweir_stain", Vec::new(), 12),
+        (
+            "libweir_onnx",
+            vec![
+                onnx("scorer", &format!("model={scorer}")),
+                onnx("scorer", "classes=2"),
+                onnx("scorer", "size=50"),
+                onnx("scorer", "mpp=4"),
+                onnx("encoder", &format!("model={encoder}")),
+                onnx("encoder", "features=128"),
+                onnx("encoder", "size=50"),
+                onnx("encoder", "mpp=4"),
+            ],
+            4,
+        ),
+        (
+            "libweir_features",
+            vec![
+                format!("features.reader.slides={features}"),
+                "features.reader.features=48".to_owned(),
+                "features.writer.features=48".to_owned(),
+            ],
+            8,
+        ),
+        (
+            "libweir_openslide",
+            vec![format!("openslide.path={slide}")],
+            2,
+        ),
+    ] {
+        let file = shipped(library).display().to_string();
+        let mut arguments = vec!["plugin", "check", &file, "--seed", "1"];
+        for one in &given {
+            arguments.extend(["--set", one]);
+        }
+        let said = weir(arguments);
+        let ended = format!(" passed, 0 failed, {skipped} skipped; seed 1");
+        assert!(
+            said.out.contains(&ended),
+            "{library}: {}{}",
+            said.out,
+            said.err
+        );
+        assert_eq!(said.code, Some(0), "{library}");
+    }
 }

@@ -8,6 +8,7 @@ use crate::log::{Level, Log};
 use crate::outcomes::{Asked, Outcomes};
 use crate::places::{Place, Taken, named};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -82,7 +83,23 @@ pub(crate) struct Slides {
     pub slides: Arc<std::sync::Mutex<crate::reduce::Known>>,
     /// What was made, in its order.
     pub made: Vec<OfSlide>,
+    /// Of which tiles a row was made, on which output.
+    pub rows: BTreeSet<(usize, u64)>,
 }
+
+impl Slides {
+    /// A row of a tile on an output: once each, since every one takes memory that only the number of tiles bounds.
+    pub fn made(&mut self, row: OfSlide) -> Result<(), String> {
+        if !self.rows.insert((row.port, row.tile)) {
+            return Err(TWO_ROWS.into());
+        }
+        self.made.push(row);
+        Ok(())
+    }
+}
+
+/// What a reduce is told that makes more of a tile than one row.
+pub(crate) const TWO_ROWS: &str = "it gave a tile two rows on one output";
 
 /// A row that a reduce made.
 #[derive(Debug)]

@@ -164,7 +164,7 @@ impl Desk for At {
         let mut desk = self.telling()?;
         match &mut desk.task {
             Task::Rows(rows) => batch.emit_rows(port as usize, &mut rows.outcomes),
-            Task::Slides(slides) => batch.emit_tiles(port as usize, &mut slides.made),
+            Task::Slides(slides) => batch.emit_tiles(port as usize, slides),
             Task::Setup | Task::Take(_) => Err("it emitted in a call that makes no rows".into()),
         }
     }
@@ -198,12 +198,11 @@ impl Desk for At {
                         "a table of a reduce is the slide's: its source is UINT32_MAX".into(),
                     );
                 }
-                slides.made.push(OfSlide {
+                slides.made(OfSlide {
                     port: port as usize,
                     tile: TileId::SLIDE.word(),
                     body,
-                });
-                Ok(())
+                })
             }
             Task::Setup | Task::Take(_) => {
                 Err("it gave a table in a call that makes no rows".into())

@@ -1,10 +1,11 @@
 //! Rows that a plugin makes: memory of the host's, the plugin's to write until it emits it.
 
 use super::{HostBatch, Of, place, slide};
-use crate::call::{OfSlide, Rows, Said};
+use crate::call::{OfSlide, Rows, Said, Slides, TWO_ROWS};
 use crate::columns::{self, Draft, Output, Part};
 use crate::outcomes::Outcomes;
 use crate::reduce::{About, Known};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::row::{Key, Row};
 use weir_pipeline::Kind;
@@ -120,6 +121,10 @@ impl HostBatch {
         tiles: &[u64],
         slides: &Mutex<Known>,
     ) -> Result<HostBatch, String> {
+        let mut seen = BTreeSet::new();
+        if !tiles.iter().all(|tile| seen.insert(tile)) {
+            return Err(TWO_ROWS.into());
+        }
         let known = slides.lock().unwrap_or_else(PoisonError::into_inner);
         let info = known
             .info(slide)
@@ -217,14 +222,13 @@ impl HostBatch {
     }
 
     /// The same for rows of a slide.
-    pub fn emit_tiles(&self, port: usize, rows: &mut Vec<OfSlide>) -> Result<(), String> {
+    pub fn emit_tiles(&self, port: usize, slides: &mut Slides) -> Result<(), String> {
         let Of::Tiles(made) = &self.of else {
             return Err("it emitted its input, or a batch that was made of one".into());
         };
         made.emit(port, |tile, body| {
             let body = body.map_err(|what| format!("output `{}`: {what}", made.output.name))?;
-            rows.push(OfSlide { port, tile, body });
-            Ok(())
+            slides.made(OfSlide { port, tile, body })
         })
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn needed(parts: &[Part]) -> u64 {
             .iter()
             .filter(|part| part.kept == kept)
             .map(|part| part.bytes)
-            .sum::<u64>()
+            .fold(0, u64::saturating_add)
     };
     sum(true).saturating_add(sum(false).saturating_mul(32).div_ceil(21))
 }

@@ -7,7 +7,7 @@ use crate::columns::Output;
 use crate::log::{Level, Log};
 use crate::outcomes::{Asked, Outcomes};
 use crate::places::{Place, Taken, named};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -274,6 +274,8 @@ pub(crate) struct Call {
     at: At,
     _taken: Taken,
     over: Cell<bool>,
+    /// The task of a call that failed.
+    failed: RefCell<Option<Task>>,
 }
 
 impl Call {
@@ -303,7 +305,13 @@ impl Call {
             at: At { number, place },
             _taken: taken,
             over: Cell::new(false),
+            failed: RefCell::default(),
         }
+    }
+
+    /// What it was given, once it has failed.
+    pub(crate) fn failed(&self) -> Option<Task> {
+        self.failed.take()
     }
 
     /// As the host's functions know it.
@@ -389,6 +397,7 @@ impl Call {
             breach = Some(what.into());
         }
         if let Some(breach) = breach {
+            self.failed.replace(Some(task));
             return Err(CallError {
                 status: status::USE,
                 said: Said {
@@ -400,7 +409,10 @@ impl Call {
         }
         match said {
             status::OK => Ok(task),
-            said => Err(self.error(said, error)),
+            said => {
+                self.failed.replace(Some(task));
+                Err(self.error(said, error))
+            }
         }
     }
 

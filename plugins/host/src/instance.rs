@@ -528,19 +528,18 @@ impl Pool {
         pending: bool,
         kept: &dyn Fn(),
     ) -> Result<Task, CallError> {
-        // Of a call that fails nothing comes back.
-        let before = (said != status::OK).then(|| input(call)).flatten();
         let done = match pending {
             true => call.end_completed(said),
             false => call.end(said),
         };
-        let after = match &done {
-            Ok(Task::Rows(rows)) => Some(&rows.input),
-            Ok(Task::Take(input)) => Some(input),
-            Ok(Task::Setup | Task::Slides(_)) | Err(_) => before.as_ref(),
+        let failed = call.failed();
+        let input = match done.as_ref().ok().or(failed.as_ref()) {
+            Some(Task::Rows(rows)) => Some(&rows.input),
+            Some(Task::Take(input)) => Some(input),
+            _ => None,
         };
         // One reference is this one.
-        if let Some(input) = after.filter(|input| Arc::strong_count(input) > 1) {
+        if let Some(input) = input.filter(|input| Arc::strong_count(input) > 1) {
             kept();
             self.kept.note(input, &self.who);
         }

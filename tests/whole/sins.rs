@@ -252,6 +252,15 @@ fn lost_one(sin: &str, stage: &str, word: &str, left: &Left, good: &Left) {
     assert!(told[0].contains(word), "{sin}: {}", told[0]);
     let place = format!("\"stage\":\"{stage}\"");
     assert!(told[0].contains(&place), "{sin}: {}", told[0]);
+    // Where a call fails by the plugin's own words, the stage's name is enough.
+    let named = told[0].contains("plugin `sin` 0.1.0");
+    assert!(named || sin == "fail", "{sin}: {}", told[0]);
+    // Which tile it was.
+    let failed = &left.record["slides"]["a"]["failures"][0];
+    assert!(
+        failed["x"].is_u64() && failed["y"].is_u64(),
+        "{sin}: {failed}"
+    );
     assert_eq!(left.record["slides"]["a"]["tiles_failed"], 1, "{sin}");
     assert_eq!(failures(left, "b"), [""; 0], "{sin}");
     assert_ne!(of_b(left).len(), 0);
@@ -334,7 +343,9 @@ fn what_a_reduce_does_wrong_at_a_slide_fails_that_slide_alone() {
         ("twice", ["plugin `sin` 0.1.0", "a tile two rows"]),
         ("nan", ["plugin `sin` 0.1.0", "must be finite"]),
     ] {
-        lost_a(sin, &From::Source, "pick", words, "", 3);
+        for more in ["", "isolate = true"] {
+            lost_a(sin, &From::Source, "pick", words, more, 3);
+        }
     }
 }
 

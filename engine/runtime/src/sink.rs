@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use weir_record::{Body, End, Event, Kind, Row, SlideId, SlideInfo};
 
+use crate::failing::MayFail;
 use crate::host::{Logic, Outputs};
 use crate::house::House;
 use crate::inbox::Inbox;
@@ -26,6 +27,8 @@ pub(crate) struct SinkLogic {
     ports: Vec<(&'static str, usize)>,
     /// For each timely input: port and feeder.
     feeders: Vec<(usize, usize)>,
+    /// By port; `None` where a reduce counts the same failures.
+    may_fail: Vec<Option<MayFail>>,
     slides: HashMap<SlideId, Slide>,
     finished: bool,
 }
@@ -62,6 +65,9 @@ impl SinkLogic {
                 )
             })
             .collect();
+        let may_fail = (0..node.schema.ins.len())
+            .map(|port| MayFail::at_sink(&house.plan, node, port))
+            .collect();
         SinkLogic {
             name: node.name.clone(),
             index,
@@ -70,6 +76,7 @@ impl SinkLogic {
             report,
             ports,
             feeders,
+            may_fail,
             slides: HashMap::new(),
             finished: false,
             house,
@@ -93,6 +100,33 @@ impl SinkLogic {
             "{}, input {}: slide {id}: {what}",
             self.name, self.ports[port].0
         ));
+    }
+
+    /// Fails the slide when too many of its tiles failed and no reduce says so. The part at process 0 has the same rows and comes
+    /// to the same; the slide's home tells the run.
+    fn judge(&mut self, id: SlideId, done: &mut [Completed], out: &mut Outputs) {
+        let Some(slide) = self.slides.get_mut(&id) else {
+            return;
+        };
+        for (may_fail, done) in self.may_fail.iter().zip(done) {
+            if done.end == Some(End::Complete)
+                && let Some(may_fail) = may_fail
+                && let Some(failure) = may_fail.too_many(&self.name, &slide.info.id, &done.tally)
+            {
+                done.end = Some(End::Aborted);
+                slide.failed = true;
+                let event = Event::SlideFailed(failure);
+                if self.home {
+                    out.event(id, event.clone());
+                }
+                // As of a failure before it: aborted alone could be a stop.
+                if let Some(stage) = self.stage.as_deref_mut()
+                    && let Err(error) = stage.event(id, &event)
+                {
+                    self.report.sink_failed(&self.name, &error);
+                }
+            }
+        }
     }
 
     fn settle(&mut self, id: SlideId, out: &mut Outputs) {
@@ -127,6 +161,7 @@ impl SinkLogic {
                     tally: slide.inboxes[*port].tally().clone(),
                 };
             }
+            self.judge(id, &mut done, out);
             if self.home {
                 for port in &connected {
                     let event = Event::LedgerEnded {
@@ -166,10 +201,10 @@ impl SinkLogic {
                 ms,
             },
         );
-        if self.house.places.sink_done(id) {
+        if let Some(failed) = self.house.places.sink_done(id, slide.failed) {
             self.house.open.leave(id);
             add(&self.house.progress.slides_done, 1);
-            if slide.failed {
+            if failed {
                 add(&self.house.progress.slides_failed, 1);
             }
         }

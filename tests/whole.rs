@@ -25,6 +25,8 @@ mod interrupt;
 mod memory;
 #[path = "whole/openslide.rs"]
 mod openslide;
+#[path = "whole/patience.rs"]
+mod patience;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
 #[path = "whole/plugins.rs"]

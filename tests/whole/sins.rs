@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The plugin, built once.
-fn plugin() -> &'static Path {
+pub(crate) fn plugin() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, file) = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();

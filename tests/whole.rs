@@ -9,6 +9,8 @@ mod program;
 
 #[path = "whole/abi.rs"]
 mod abi;
+#[path = "whole/allocated.rs"]
+mod allocated;
 #[path = "whole/damage.rs"]
 mod damage;
 #[path = "whole/demo.rs"]

@@ -174,6 +174,43 @@ fn a_manifest_that_cannot_be_says_what_is_wrong_in_it() {
 }
 
 #[test]
+fn a_stage_that_allocates_names_a_size_that_is_always_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |memory: &str, param: &str| {
+        let text = MANIFEST
+            .replacen("\"rows\"", &format!("\"memory\": {memory:?}, \"rows\""), 1)
+            .replacen("\"params\": [", &format!("\"params\": [ {param}"), 1);
+        Described::read(&build(
+            folder.path(),
+            "own",
+            &source(Some(&text), true),
+            &[],
+        ))
+    };
+    let room = |more: &str| {
+        format!("{{ \"name\": \"room\", \"type\": \"bytes\", \"doc\": \"Bytes\"{more} }}, ")
+    };
+    let given = with("room", &room(", \"default\": \"8MiB\"")).unwrap();
+    assert_eq!(given.manifest().stages[0].memory.as_deref(), Some("room"));
+    with("room", &room(", \"required\": true")).unwrap();
+    // One that is not there, one that is no size, one that may be left out.
+    for (memory, param) in [
+        ("rooom", room(", \"required\": true")),
+        ("beta", room(", \"required\": true")),
+        ("room", room("")),
+    ] {
+        let refusal = with(memory, &param).unwrap_err();
+        assert_eq!(refusal.code, "E0504", "{refusal}");
+        assert_eq!(
+            refusal.what,
+            format!(
+                "its manifest is invalid: stage `probe.same`: `memory` names `{memory}`, which is no parameter of type \"bytes\" that is required or has a default"
+            )
+        );
+    }
+}
+
+#[test]
 fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = |ask: &Ask, policy| {

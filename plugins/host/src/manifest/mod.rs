@@ -91,7 +91,7 @@ pub enum Concurrency {
     Serial,
     /// One instance, several calls at a time.
     Parallel,
-    /// An instance a worker.
+    /// An instance for each thread that calls: of a map or filter, each helper thread.
     PerWorker,
 }
 

@@ -11,6 +11,8 @@ mod program;
 mod abi;
 #[path = "whole/allocated.rs"]
 mod allocated;
+#[path = "whole/beside.rs"]
+mod beside;
 #[path = "whole/damage.rs"]
 mod damage;
 #[path = "whole/demo.rs"]

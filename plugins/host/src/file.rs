@@ -1,12 +1,13 @@
 //! A plugin file's bytes, in memory that nobody can change any more.
 
+use crate::beside::Beside;
 use crate::refusal::Refusal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use std::fs::{File, Metadata};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// No plugin is larger: 1 GiB.
@@ -25,54 +26,87 @@ pub struct PluginFile {
     bytes: Vec<u8>,
     sha256: String,
     sealed: File,
+    beside: Option<Beside>,
+}
+
+/// Why a file was not read.
+pub(crate) enum Reading {
+    /// There is none.
+    NotThere,
+    /// A folder, a pipe, a device.
+    NotPlain,
+    /// It has so many bytes, and may have fewer only.
+    TooLarge(u64),
+    /// It cannot be read, or anybody may replace it.
+    Refused(Refusal),
+}
+
+/// All bytes of a file of which weir believes what it says: a plain one of at most `largest` bytes that only its owners may change.
+pub(crate) fn whole(path: &Path, largest: u64) -> Result<Vec<u8>, Reading> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Reading::NotThere,
+        _ => Reading::Refused(unreadable(&error)),
+    };
+    // Opening a pipe would wait for somebody to write to it.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err(Reading::NotPlain);
+    }
+    if about.len() > largest {
+        return Err(Reading::TooLarge(about.len()));
+    }
+    check_writers(path, &about).map_err(Reading::Refused)?;
+    let mut bytes = Vec::with_capacity(about.len() as usize);
+    // One more than allowed, so that a file that grows meanwhile shows.
+    (&mut file)
+        .take(largest + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match bytes.len() as u64 {
+        read if read > largest => Err(Reading::TooLarge(read)),
+        _ => Ok(bytes),
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        "E0501",
+        format!("it cannot be read: {error}"),
+        "check the path and its permissions",
+    )
 }
 
 impl PluginFile {
     /// Reads the whole file. Refused: what is no plain file, is larger than 1 GiB, or lies where anybody may put another.
     pub fn read(path: &Path) -> Result<PluginFile, Refusal> {
-        let refuse = |code, what: String, help: &str| Refusal::new(code, what, help).of(path);
-        let unreadable = |error: std::io::Error| {
-            refuse(
+        let bytes = whole(path, LARGEST).map_err(|reading| match reading {
+            Reading::Refused(refusal) => refusal.of(path),
+            Reading::NotThere => unreadable(&ErrorKind::NotFound.into()).of(path),
+            Reading::NotPlain => Refusal::new(
                 "E0501",
-                format!("it cannot be read: {error}"),
-                "check the path and its permissions",
-            )
-        };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let about = file.metadata().map_err(unreadable)?;
-        if !about.is_file() {
-            return Err(refuse(
-                "E0501",
-                "it is no plain file".into(),
+                "it is no plain file",
                 "name the shared library itself",
-            ));
-        }
-        let too_large = |bytes: u64| {
-            refuse(
+            )
+            .of(path),
+            Reading::TooLarge(bytes) => Refusal::new(
                 "E0506",
                 format!("it has {bytes} bytes, and a plugin has at most {LARGEST}"),
                 "name the shared library itself",
             )
-        };
-        if about.len() > LARGEST {
-            return Err(too_large(about.len()));
-        }
-        check_writers(path, &about)?;
-        let mut bytes = Vec::with_capacity(about.len() as usize);
-        // One more than allowed, so that a file that grows meanwhile shows.
-        (&mut file)
-            .take(LARGEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(too_large(bytes.len() as u64));
-        }
+            .of(path),
+        })?;
         let sealed = seal(&bytes).map_err(|error| {
-            refuse(
+            Refusal::new(
                 "E0509",
                 format!("its bytes could not be put into sealed memory: {error}"),
                 "plugins need Linux with memfd_create",
             )
+            .of(path)
         })?;
         Ok(PluginFile::hashed(path, bytes, sealed))
     }
@@ -94,13 +128,20 @@ impl PluginFile {
     }
 
     fn hashed(path: &Path, bytes: Vec<u8>, sealed: File) -> PluginFile {
-        let sha256 = hex(&Sha256::digest(&bytes));
         PluginFile {
             path: path.to_owned(),
+            sha256: hash(&bytes),
             bytes,
-            sha256,
             sealed,
+            beside: None,
         }
+    }
+
+    /// The plugin that is this library and the manifest beside it; from here on the hash is of both.
+    pub(crate) fn described_by(mut self, beside: Beside) -> PluginFile {
+        self.sha256 = beside.with(&self.sha256);
+        self.beside = Some(beside);
+        self
     }
 
     /// Where it was read from.
@@ -113,7 +154,13 @@ impl PluginFile {
         &self.bytes
     }
 
-    /// SHA-256 of the bytes, 64 hexadecimal digits.
+    /// The manifest beside it, where it has none in it.
+    pub fn beside(&self) -> Option<&Beside> {
+        self.beside.as_ref()
+    }
+
+    /// What the plugin is known by, 64 hexadecimal digits: SHA-256 of the bytes; where its manifest lies beside it, of the hashes of
+    /// both, as `(sha256sum < libNAME.so; sha256sum < NAME.manifest.json) | sha256sum` prints it.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -133,8 +180,7 @@ fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
             "E0508",
             "anybody may write to it",
             "take the right away (chmod o-w FILE), and make sure that it is still the file you trust",
-        )
-        .of(path));
+        ));
     }
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     for folder in absolute.ancestors().skip(1) {
@@ -146,10 +192,12 @@ fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
         if about.mode() & WORLD != 0 && (own || about.mode() & STICKY == 0) {
             return Err(Refusal::new(
                 "E0508",
-                format!("anybody may put another file in its place: {} is writable by all", folder.display()),
+                format!(
+                    "anybody may put another file in its place: {} is writable by all",
+                    folder.display()
+                ),
                 "put the plugin into a folder that only you may write to, or take the right away (chmod o-w)",
-            )
-            .of(path));
+            ));
         }
     }
     Ok(())
@@ -164,6 +212,11 @@ fn seal(bytes: &[u8]) -> std::io::Result<File> {
     memory.write_all(bytes)?;
     fcntl_add_seals(&memory, SEALS)?;
     Ok(memory)
+}
+
+/// SHA-256, 64 hexadecimal digits.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(digest: &[u8]) -> String {

@@ -5,6 +5,7 @@ mod synthetic;
 
 use std::sync::Arc;
 
+use synthetic::types::WHOLE;
 use synthetic::{Scenario, answers, id, settings};
 use weir_pipeline::{Place, Plan, RunSettings};
 use weir_record::{End, State};
@@ -140,4 +141,25 @@ fn selected_tiles_have_the_setting_of_selected_tiles_at_a_sink_too() {
             assert!(failure.help.contains("run.max-failed-picked"), "{failure}");
         }
     }
+}
+
+#[test]
+fn a_slide_of_which_nothing_as_a_whole_can_be_made_fails() {
+    let mut scenario = Scenario::of(1, 100);
+    scenario.encodes_nothing = true;
+    let settings = RunSettings {
+        max_failed_picked: 0.5,
+        ..max_failed(1.0)
+    };
+    // The encoder behind the pool: what it is given there is the answer of the whole slide.
+    let mut plan = scenario.plan(Place::Home, settings);
+    plan.nodes.swap(4, 5);
+    for (node, feeder) in [(4, 3), (5, 4)] {
+        plan.nodes[node].inputs[0].node = feeder;
+    }
+    plan.nodes[6].schema = &WHOLE;
+    let (outcome, ..) = run(&scenario, plan);
+    let failure = outcome.slides[&id(0)].failed.clone().unwrap();
+    assert_eq!(failure.what, "what is made of the whole slide failed");
+    assert_eq!(failure.help, "look at what failed");
 }

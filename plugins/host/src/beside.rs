@@ -40,7 +40,7 @@ impl Beside {
         };
         match whole(&path, LARGEST) {
             Ok(text) => Ok(Some(Beside { path, text })),
-            Err(Reading::NotThere) => Ok(None),
+            Err(Reading::NotThere(_)) => Ok(None),
             Err(Reading::Refused(refusal)) => Err(refused(refusal)),
             Err(Reading::NotPlain) => Err(refused(Refusal::new(
                 "E0501",

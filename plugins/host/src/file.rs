@@ -6,8 +6,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// No plugin is larger: 1 GiB.
@@ -32,7 +32,7 @@ pub struct PluginFile {
 /// Why a file was not read.
 pub(crate) enum Reading {
     /// There is none.
-    NotThere,
+    NotThere(std::io::Error),
     /// A folder, a pipe, a device.
     NotPlain,
     /// It has so many bytes, and may have fewer only.
@@ -44,7 +44,7 @@ pub(crate) enum Reading {
 /// All bytes of a file of which weir believes what it says: a plain one of at most `largest` bytes that only its owners may change.
 pub(crate) fn whole(path: &Path, largest: u64) -> Result<Vec<u8>, Reading> {
     let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Reading::NotThere,
+        ErrorKind::NotFound => Reading::NotThere(error),
         _ => Reading::Refused(unreadable(&error)),
     };
     // Opening a pipe would wait for somebody to write to it.
@@ -86,7 +86,7 @@ impl PluginFile {
     pub fn read(path: &Path) -> Result<PluginFile, Refusal> {
         let bytes = whole(path, LARGEST).map_err(|reading| match reading {
             Reading::Refused(refusal) => refusal.of(path),
-            Reading::NotThere => unreadable(&ErrorKind::NotFound.into()).of(path),
+            Reading::NotThere(error) => unreadable(&error).of(path),
             Reading::NotPlain => Refusal::new(
                 "E0501",
                 "it is no plain file",
@@ -112,7 +112,7 @@ impl PluginFile {
     }
 
     /// The bytes that another process put into sealed memory; what they are is found out again.
-    pub(crate) fn of_sealed(path: &Path, mut sealed: File) -> Result<PluginFile, Refusal> {
+    pub(crate) fn of_sealed(path: &Path, sealed: File) -> Result<PluginFile, Refusal> {
         let unreadable = |error: std::io::Error| {
             let help = "this is a fault of weir: please report it";
             Refusal::new("E0509", format!("its sealed memory: {error}"), help).of(path)
@@ -121,9 +121,11 @@ impl PluginFile {
         if !seals.contains(SEALS) {
             return Err(unreadable(std::io::Error::other("it is not sealed")));
         }
-        let mut bytes = Vec::new();
-        sealed.rewind().map_err(unreadable)?;
-        sealed.read_to_end(&mut bytes).map_err(unreadable)?;
+        let size = sealed.metadata().map_err(unreadable)?.len();
+        let mut bytes = vec![0; size.min(LARGEST) as usize];
+        // The place up to which a file was read is the same for all processes that have it from one another, and several of the
+        // plugin's start at once: none may depend on it.
+        sealed.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
         Ok(PluginFile::hashed(path, bytes, sealed))
     }
 
@@ -262,6 +264,28 @@ mod tests {
     }
 
     #[test]
+    fn processes_that_read_the_sealed_memory_at_once_all_get_all_of_it() {
+        let folder = folder();
+        let path = folder.path().join("a.so");
+        let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = PluginFile::read(&path).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        // As a descriptor that goes to a process: another number for the same open file.
+                        let sealed = file.sealed().try_clone().unwrap();
+                        let read = PluginFile::of_sealed(&path, sealed).unwrap();
+                        assert_eq!(read.sha256(), file.sha256());
+                        assert!(read.bytes() == bytes);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn a_file_or_folder_that_anybody_may_write_to_is_refused() {
         let folder = folder();
         let path = folder.path().join("a.so");
@@ -283,6 +307,19 @@ mod tests {
         assert_eq!(PluginFile::read(&path).unwrap_err().code, "E0508");
         set_mode(folder.path(), 0o755);
         assert!(PluginFile::read(&path).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = folder();
+        let path = folder.path().join("a.so");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, 0o644.into());
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        let refused = PluginFile::read(&path).unwrap_err();
+        assert!(
+            refused.code == "E0501" && refused.what == "it is no plain file",
+            "{refused}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod source;
 mod stages;
-mod types;
+pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

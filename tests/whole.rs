@@ -9,6 +9,10 @@ mod program;
 
 #[path = "whole/abi.rs"]
 mod abi;
+#[path = "whole/allocated.rs"]
+mod allocated;
+#[path = "whole/beside.rs"]
+mod beside;
 #[path = "whole/damage.rs"]
 mod damage;
 #[path = "whole/demo.rs"]
@@ -25,6 +29,8 @@ mod interrupt;
 mod memory;
 #[path = "whole/openslide.rs"]
 mod openslide;
+#[path = "whole/patience.rs"]
+mod patience;
 #[path = "whole/pipeline.rs"]
 mod pipeline;
 #[path = "whole/plugins.rs"]

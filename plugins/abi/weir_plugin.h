@@ -2,7 +2,8 @@
  *
  * This header is the specification; it includes nothing but two headers of C11 and needs no library. A plugin exports one
  * symbol, weir_plugin_v1, and carries its description (JSON: stages, ports, parameters) in the ELF section .weir.manifest, so
- * that weir knows what a library holds without running any of it. plugins/README.md shows a plugin of thirty lines.
+ * that weir knows what a library holds without running any of it; in a language without sections NAME.manifest.json lies beside
+ * libNAME.so instead. plugins/README.md shows a plugin of thirty lines.
  *
  * Words in [brackets] say when a function may be called:
  *   [setup]       one call at a time, on any thread, before anything flows or after everything did
@@ -340,7 +341,7 @@ typedef struct weir_reader {
 
 typedef struct weir_plugin {
   uint32_t struct_size, abi_minor;
-  const char *manifest;  /* the very text of section .weir.manifest; this reference also keeps it linked                   */
+  const char *manifest;  /* the very text of section .weir.manifest; this reference also keeps it linked. NULL without one */
   const weir_stage *const *stages;
   const weir_reader *const *readers;
   uint32_t n_stages, n_readers;

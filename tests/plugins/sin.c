@@ -340,12 +340,14 @@ static void shuts(void *slide) { free(slide); }
 
 /* ------------------------------------------------------------------------------------------------------------- reader -- */
 
-/* "SINGLASS" and the name of a sin: 160 x 128 px at 1 um/px. */
+/* "SINGLASS" and the name of a sin: 160 x 128 px at 1 um/px. "sight" hangs where it is looked at. */
 typedef struct { char sin[32]; weir_level level; weir_facts facts; } glass;
 static const weir_host *reading;
 
 static int32_t sniffs(weir_str path, const uint8_t *head, size_t len) {
   (void)path;
+  if (len >= 13 && !memcmp(head, "SINGLASSsight", 13))
+    for (volatile int on = 1; on;) usleep(1000);
   return len >= 8 && !memcmp(head, "SINGLASS", 8) ? 90 : 0;
 }
 static weir_status opens_glass(const weir_host *host, weir_call *call, weir_str path, void **handle) {

@@ -147,6 +147,37 @@ fn three_bad_tiles_are_three_failures_and_127_tiles() {
 }
 
 #[test]
+fn too_many_failed_tiles_fail_a_slide_in_a_pipeline_of_a_sink_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (
+        folder.path().join("read.weir.toml"),
+        folder.path().join("out"),
+    );
+    let text = format!(
+        "weir = 1\n[stage.tiles]\nuse = \"tile-reader\"\nslides = [{:?}]\nsize = 240\nmpp = 0.499\ntissue = \"none\"\n\
+         [stage.nothing]\nuse = \"null-sink\"\nin = \"tiles\"\n",
+        fixture("corrupt/three-bad-tiles.svs")
+    );
+    std::fs::write(&file, text).unwrap();
+    let (file, folder) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let run = |more: &[&str]| {
+        let said = weir([&["run", file, "--out", folder], more].concat()).exits(3);
+        (said, record(&out)["slides"]["three-bad-tiles"].clone())
+    };
+    let (said, slide) = run(&[]);
+    assert_eq!(slide["state"], "failed", "{slide}");
+    let why = "3 of 130 tiles failed, more than 1 %";
+    assert_eq!(slide["failed"]["what"], why);
+    assert_eq!(slide["failed"]["stage"], "nothing");
+    assert!(said.err.contains(why), "{}", said.err);
+    let (_, slide) = run(&["--set", "run.max-failed=0.05"]);
+    assert_eq!(
+        (&slide["state"], &slide["tiles_failed"]),
+        (&"final".into(), &3.into())
+    );
+}
+
+#[test]
 fn every_file_of_the_shared_collection_has_its_event() {
     let Some(data) = std::env::var_os("WEIR_DATA") else {
         eprintln!("skipped: WEIR_DATA is not set");

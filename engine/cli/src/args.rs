@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
+use weir_pipeline::units;
 
 /// A streaming dataflow engine for whole-slide histopathology images. Research software, not a medical device.
 #[derive(Debug, Parser)]
@@ -74,6 +76,10 @@ pub enum Command {
         /// Size of a level-0 pixel, um, instead of what the file says.
         #[arg(long)]
         mpp: Option<f64>,
+        /// How long a plugin's slide reader may take to look at the slide, to open it or to read a region, where plugins have
+        /// processes of their own: 60 s, or as "5m".
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        timeout: Option<Duration>,
     },
     /// Say what this machine has and what is missing, each with the remedy.
     Doctor {
@@ -361,4 +367,9 @@ pub struct Kernels {
     /// Draw the roofline: a .png or .svg.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+}
+
+/// A time with its unit, as in a pipeline.
+fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).ok_or_else(|| "write it with its unit, as 20ms, 60s or 5m".into())
 }

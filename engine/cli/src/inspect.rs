@@ -20,11 +20,7 @@ use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
 const OVERVIEW: u32 = 1024;
 
 /// Opens `slide`, reads a small overview of it, and prints what was found.
-pub fn inspect(slide: &Path, mpp: Option<f64>, manner: &Manner, out: &mut dyn Write) -> Done {
-    let options = OpenOptions {
-        mpp,
-        ..OpenOptions::default()
-    };
+pub fn inspect(slide: &Path, options: OpenOptions, manner: &Manner, out: &mut dyn Write) -> Done {
     let refused = |error: SlideError| {
         Refusal::failed(
             format!("{}: {}", error.path, error.what_and_where()),

@@ -34,6 +34,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use weir_runtime::exit;
+use weir_slide::OpenOptions;
 
 fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
@@ -77,7 +78,18 @@ fn run(command: Command, manner: &Manner) -> Done {
         Command::New {
             what: New::Pipeline { file, models },
         } => new::pipeline(&file, &models, out),
-        Command::Inspect { slide, mpp } => inspect::inspect(&slide, mpp, manner, out),
+        Command::Inspect {
+            slide,
+            mpp,
+            timeout,
+        } => {
+            let options = OpenOptions {
+                mpp,
+                timeout,
+                ..OpenOptions::default()
+            };
+            inspect::inspect(&slide, options, manner, out)
+        }
         Command::Doctor { out: folder } => doctor::doctor(&folder, manner, out),
         Command::Plugin { what } => plugin::plugin(&what, manner, out),
         Command::PluginHost => Err(message::Refusal::internal(weir_plugin_host::child::main())),

@@ -28,6 +28,7 @@ impl Slide {
         let options = OpenOptions {
             mpp: entry.mpp,
             openers: openers.clone(),
+            timeout: recipe.file.data.timeout,
             ..OpenOptions::default()
         };
         let reader = open(&entry.path, &options)?;

@@ -4,9 +4,11 @@ use crate::TrainError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 use weir_model::network::Network;
 use weir_pipeline::model::ModelInput;
+use weir_pipeline::units;
 
 /// A checked recipe.
 #[derive(Clone, Debug)]
@@ -95,6 +97,10 @@ pub struct DataRecipe {
     pub tissue_min: f64,
     /// Tiles are kept in memory up to this many MiB, else read again each time.
     pub memory_mib: u64,
+    /// As `"60s"`: how long a slide reader of a plugin that is isolated may take to look at a slide, to open it or to read a region;
+    /// 60 s where nothing is said.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
 }
 
 impl Default for DataRecipe {
@@ -102,6 +108,7 @@ impl Default for DataRecipe {
         DataRecipe {
             tissue_min: 0.25,
             memory_mib: 2048,
+            timeout: None,
         }
     }
 }
@@ -246,6 +253,17 @@ impl Default for EvaluateRecipe {
             bootstrap: 2000,
             tissue_min: 0.25,
         }
+    }
+}
+
+/// A time with its unit, as in a pipeline.
+fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    match units::duration(&text) {
+        Some(time) => Ok(Some(time)),
+        None => Err(serde::de::Error::custom(format!(
+            "`{text}` is no time with its unit: write it as \"20ms\", \"60s\" or \"5m\""
+        ))),
     }
 }
 

@@ -64,9 +64,7 @@ pub struct StageMemory {
 pub enum Instances {
     /// One.
     One,
-    /// One a worker.
-    OfWorkers,
-    /// One a helper thread, each in a process of the plugin's.
+    /// One a helper thread.
     OfHelpers,
 }
 
@@ -75,7 +73,6 @@ impl Instances {
     pub fn count(self, run: &RunSettings) -> u64 {
         match self {
             Instances::One => 1,
-            Instances::OfWorkers => run.workers.max(1) as u64,
             Instances::OfHelpers => run.helpers.max(1) as u64,
         }
     }

@@ -172,7 +172,7 @@ pub(crate) fn build<'s>(
     host(scope, "report", None, inputs, 0, |_| {
         Box::new(ReportLogic::new(
             report.clone(),
-            house.plan.run.on_error,
+            house.plan.clone(),
             house.stop.clone(),
         ))
     });

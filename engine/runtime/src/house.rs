@@ -86,6 +86,7 @@ struct Inner {
 
 struct Place {
     sinks: usize,
+    failed: bool,
     _reservation: Option<Reservation>,
 }
 
@@ -114,20 +115,23 @@ impl Places {
             slide,
             Place {
                 sinks,
+                failed: false,
                 _reservation: reservation,
             },
         );
     }
 
-    /// A sink is done with the slide; returns whether it was the last.
-    pub(crate) fn sink_done(&self, slide: SlideId) -> bool {
-        let mut last = false;
+    /// A sink is done with the slide, which failed as far as it knows or did not; when it was the last, whether the slide failed
+    /// as far as any of them knows: what fails in one branch is not told in another.
+    pub(crate) fn sink_done(&self, slide: SlideId, failed: bool) -> Option<bool> {
+        let mut last = None;
         self.free(|inner| {
             if let Some(place) = inner.slides.get_mut(&slide) {
                 place.sinks = place.sinks.saturating_sub(1);
-                last = place.sinks == 0;
+                place.failed |= failed;
+                last = (place.sinks == 0).then_some(place.failed);
             }
-            if last {
+            if last.is_some() {
                 inner.slides.remove(&slide);
                 inner.taken -= 1;
             }

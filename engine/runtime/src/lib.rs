@@ -7,6 +7,7 @@ mod abort;
 pub mod cluster;
 mod control;
 mod crew;
+mod failing;
 mod graph;
 mod host;
 mod house;

@@ -7,13 +7,14 @@ use std::time::Instant;
 use weir_pipeline::Deliver;
 use weir_record::ledger::check;
 use weir_record::{
-    Body, End, Event, Failure, Key, Kind, Row, Seal, Skip, SlideId, SlideInfo, TileId,
+    Body, End, Event, Failure, Key, Kind, Row, Seal, Skip, SlideId, SlideInfo, Tally, TileId,
 };
 
+use crate::failing::MayFail;
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::{House, Infos};
 use crate::inbox::Inbox;
-use crate::progress::{add, behind_a_reduce};
+use crate::progress::add;
 use crate::stage::{Completed, Cx, Emit, Reduce};
 
 pub(crate) struct ReduceLogic {
@@ -26,7 +27,8 @@ pub(crate) struct ReduceLogic {
     ports: Vec<Port>,
     /// For each timely input: port and feeder.
     feeders: Vec<(usize, usize)>,
-    max_failed: f64,
+    /// By port.
+    may_fail: Vec<MayFail>,
     slides: HashMap<SlideId, Slide>,
     numbering: Numbering,
     last_tick: Instant,
@@ -81,10 +83,9 @@ impl ReduceLogic {
                 feeders: feeders.iter().filter(|(p, _)| *p == port).count(),
             })
             .collect();
-        let behind_selection = node
-            .inputs
-            .iter()
-            .any(|edge| behind_a_reduce(&house.plan, edge.node));
+        let may_fail = (0..node.schema.ins.len())
+            .map(|port| MayFail::at(&house.plan, node, port))
+            .collect();
         ReduceLogic {
             name: node.name.clone(),
             index,
@@ -93,11 +94,7 @@ impl ReduceLogic {
             deliver: node.schema.deliver,
             ports,
             feeders,
-            max_failed: if behind_selection {
-                house.plan.run.max_failed_picked
-            } else {
-                house.plan.run.max_failed
-            },
+            may_fail,
             slides: HashMap::new(),
             numbering: Numbering::default(),
             last_tick: Instant::now(),
@@ -200,19 +197,18 @@ impl ReduceLogic {
             if withheld && end.is_none() {
                 continue;
             }
-            if end == Some(End::Complete) {
-                let counted = tally.value + tally.skipped() + tally.fail;
-                if tally.fail as f64 > self.max_failed * counted as f64 {
-                    end = Some(End::Aborted);
-                    let event = Event::SlideFailed(self.too_many(id, tally.fail, counted));
-                    out.event(id, event.clone());
-                    // The stage hears of it as of a failure before it: aborted alone could be a stop.
-                    let mut emit = Emitter {
-                        out,
-                        numbering: &mut self.numbering,
-                    };
-                    self.stage.event(id, &event, &mut Cx::new(&mut emit));
-                }
+            if end == Some(End::Complete)
+                && let Some(failure) = self.too_many(id, port, &tally)
+            {
+                end = Some(End::Aborted);
+                let event = Event::SlideFailed(failure);
+                out.event(id, event.clone());
+                // The stage hears of it as of a failure before it: aborted alone could be a stop.
+                let mut emit = Emitter {
+                    out,
+                    numbering: &mut self.numbering,
+                };
+                self.stage.event(id, &event, &mut Cx::new(&mut emit));
             }
             // Also when the domain was reopened and ended anew within one turn: the tally is another.
             if let Some(end) = end {
@@ -258,22 +254,10 @@ impl ReduceLogic {
         }
     }
 
-    fn too_many(&self, id: SlideId, failed: u64, of: u64) -> Failure {
-        let slide = self
-            .numbering
-            .infos
-            .get(&id)
-            .map(|info| info.id.clone())
-            .unwrap_or_default();
-        let percent = 100.0 * self.max_failed;
-        Failure {
-            stage: self.name.clone(),
-            slide,
-            tile: None,
-            what: format!("{failed} of {of} tiles failed, more than {percent} %"),
-            help: "look at the tiles that failed; raise run.max-failed if so many may be missing"
-                .into(),
-        }
+    fn too_many(&self, id: SlideId, port: usize, tally: &Tally) -> Option<Failure> {
+        let info = self.numbering.infos.get(&id);
+        let slide = info.map_or("", |info| info.id.as_str());
+        self.may_fail[port].too_many(&self.name, slide, tally)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use weir_pipeline::OnError;
+use weir_pipeline::{OnError, Plan, Rows};
 use weir_record::{Body, End, Event, Failure, Prediction, Row, SlideId, SlideInfo, State, Tally};
 
 use crate::abort::Stop;
@@ -128,6 +128,14 @@ impl Report {
         self.lock().sink_failures.push(format!("{stage}: {error}"));
     }
 
+    /// A slide failed at a sink whose part here tells nobody else.
+    pub(crate) fn slide_failed(&self, failure: Failure, stopped: bool) {
+        let mut outcome = self.lock();
+        outcome.stopped |= stopped;
+        let slide = outcome.slides.entry(failure.slide.clone()).or_default();
+        slide.failed.get_or_insert(failure);
+    }
+
     pub(crate) fn take(&self) -> Outcome {
         std::mem::take(&mut *self.lock())
     }
@@ -142,15 +150,26 @@ pub(crate) struct ReportLogic {
     report: Report,
     ids: BTreeMap<SlideId, String>,
     stop: Option<Stop>,
+    plan: Arc<Plan>,
 }
 
 impl ReportLogic {
-    pub(crate) fn new(report: Report, on_error: OnError, stop: Stop) -> Self {
+    pub(crate) fn new(report: Report, plan: Arc<Plan>, stop: Stop) -> Self {
         ReportLogic {
             report,
             ids: BTreeMap::new(),
-            stop: (on_error == OnError::Stop).then_some(stop),
+            stop: (plan.run.on_error == OnError::Stop).then_some(stop),
+            plan,
         }
+    }
+
+    /// Which of several reasons for which a slide failed is said, whatever is heard first: the first stage's of the plan, a sink's
+    /// after all others'.
+    fn place(&self, failure: &Failure) -> (bool, usize) {
+        let nodes = &self.plan.nodes;
+        let at = nodes.iter().position(|node| node.name == failure.stage);
+        let sink = at.is_some_and(|at| nodes[at].schema.rows == Rows::Sink);
+        (sink, at.unwrap_or(0))
     }
 
     fn take(&mut self, row: Row) {
@@ -174,7 +193,10 @@ impl ReportLogic {
             Body::Event(event) => match Arc::unwrap_or_clone(event) {
                 Event::SlideFailed(failure) => {
                     failed = true;
-                    slide.failed.get_or_insert(failure);
+                    let first = slide.failed.as_ref();
+                    if first.is_none_or(|first| self.place(&failure) < self.place(first)) {
+                        slide.failed = Some(failure);
+                    }
                 }
                 // Fan-out brings the same news to several sinks.
                 Event::TileFailed(failure) if !slide.failures.contains(&failure) => {

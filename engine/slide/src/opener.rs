@@ -20,7 +20,10 @@ pub trait Opener: Send + Sync {
 
     /// How surely a file is this reader's, 0 (not mine) to 100, by its name and its first bytes (up to [`HEAD`]). Reads nothing
     /// else.
-    fn sniff(&self, path: &Path, head: &[u8]) -> i32;
+    ///
+    /// # Errors
+    /// Where it could not be asked: a reader in a process of its own died, or did not answer within [`OpenOptions::timeout`].
+    fn sniff(&self, path: &Path, head: &[u8], options: &OpenOptions) -> Result<i32, SlideError>;
 
     /// Opens the slide. [`Fault::NotASlide`] and [`Fault::Unsupported`] mean that it is not this reader's after all.
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError>;
@@ -41,9 +44,9 @@ impl fmt::Debug for Openers {
 pub struct Asked {
     /// The reader.
     pub id: String,
-    /// Its [`Opener::sniff`], within 0 to 100.
+    /// Its [`Opener::sniff`], within 0 to 100; 0 where it could not be asked.
     pub score: i32,
-    /// Why it did not open the file; `None` when it did, or was not asked to.
+    /// Why it did not open the file, or could not be asked about it; `None` when it did, or was not asked to.
     pub declined: Option<SlideError>,
 }
 
@@ -93,10 +96,14 @@ impl Openers {
         let mut asked: Vec<(&dyn Opener, Asked)> = self
             .iter()
             .map(|opener| {
+                let (score, declined) = match opener.sniff(path, &head, options) {
+                    Ok(score) => (score.clamp(0, 100), None),
+                    Err(error) => (0, Some(error)),
+                };
                 let asked = Asked {
                     id: opener.id().to_string(),
-                    score: opener.sniff(path, &head).clamp(0, 100),
-                    declined: None,
+                    score,
+                    declined,
                 };
                 (opener, asked)
             })

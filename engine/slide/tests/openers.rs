@@ -5,6 +5,7 @@ mod tiff_writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tiff_writer::{Order, TiffWriter, Tiles, Value, cut};
 use weir_slide::input::{Files, files};
 use weir_slide::leveled::{Found, FoundLevel, Handle, Handles, LeveledSlide, Said};
@@ -30,9 +31,13 @@ impl Opener for Stand {
         &self.endings
     }
 
-    fn sniff(&self, _: &Path, head: &[u8]) -> i32 {
+    fn sniff(&self, path: &Path, head: &[u8], options: &OpenOptions) -> Result<i32, SlideError> {
         assert!(head.len() <= 4096);
-        self.score
+        if options.timeout == Some(Duration::ZERO) {
+            let shown = path.display().to_string();
+            return Err(SlideError::new(Fault::Damaged, shown, "it hung", "wait"));
+        }
+        Ok(self.score)
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
@@ -177,6 +182,20 @@ fn the_surest_is_asked_first_ties_by_name_and_what_one_declines_the_next_may_tak
         ]
     );
     assert!(choice.native.unwrap().what.contains("is no TIFF"));
+}
+
+#[test]
+fn a_reader_that_cannot_be_asked_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let hangs = OpenOptions {
+        timeout: Some(Duration::ZERO),
+        ..options(openers(&[("a", 50, true)]).0)
+    };
+    let Err(error) = open(&text_file(&folder), &hangs) else {
+        panic!("it opened")
+    };
+    assert!(error.what.ends_with("; a declined it: it hung"), "{error}");
+    assert_eq!(error.help, "wait");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub struct Plugin {
     pub struct_size: u32,
     /// [`MINOR`](crate::MINOR) that the plugin was built against.
     pub abi_minor: u32,
-    /// The text of section [`SECTION`]; terminated.
+    /// The text of section [`SECTION`]; terminated. Null without one, where the manifest lies beside the library.
     pub manifest: *const c_char,
     /// `n_stages` of them.
     pub stages: *const *const Stage,

@@ -87,7 +87,14 @@ fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal
     {
         return Err(Refusal::new(
             "E0507",
-            format!("its SHA-256 is {}, and {pin} was asked for", file.sha256()),
+            format!(
+                "its SHA-256{} is {}, and {pin} was asked for",
+                match file.beside() {
+                    Some(beside) => format!(", of it and {} together,", beside.path().display()),
+                    None => String::new(),
+                },
+                file.sha256()
+            ),
             "if you trust the new file, pin it with `weir plugin pin`; else find out who changed it",
         ));
     }

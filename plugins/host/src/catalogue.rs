@@ -11,7 +11,9 @@ use semver::VersionReq;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use weir_pipeline::{About, Instances, Plugin, PluginAsk, PluginRefusal, Plugins, StageMemory};
+use weir_pipeline::{
+    About, Instances, Plugin, PluginAsk, PluginRefusal, Plugins, Rows, StageMemory,
+};
 
 /// What is looked into, what is allowed, and what was admitted so far.
 #[derive(Debug, Default)]
@@ -173,11 +175,13 @@ fn memory(manifest: &Manifest, isolate: bool) -> Vec<StageMemory> {
     let stages = manifest.stages.iter();
     stages
         .filter_map(|stage| {
-            let instances = match (isolate, stage.concurrency) {
-                (_, Concurrency::Serial) | (false, Concurrency::Parallel) => Instances::One,
-                (false, Concurrency::PerWorker) => Instances::OfWorkers,
-                // One a process, of which there are up to as many as helper threads.
-                (true, _) => Instances::OfHelpers,
+            // As the stage is made ready for a run: what gathers, or gives tiles, has one.
+            let helped = matches!(stage.rows, Rows::Map | Rows::Filter);
+            let instances = match stage.concurrency {
+                Concurrency::PerWorker if helped => Instances::OfHelpers,
+                // One a process.
+                Concurrency::Parallel if helped && isolate => Instances::OfHelpers,
+                _ => Instances::One,
             };
             Some(StageMemory {
                 stage: stage.id.clone(),

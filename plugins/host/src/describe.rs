@@ -1,5 +1,6 @@
 //! A library that was looked at, with what it says of itself.
 
+use crate::beside::Beside;
 use crate::elf;
 use crate::file::PluginFile;
 use crate::manifest::{self, Manifest};
@@ -13,38 +14,24 @@ use weir_pipeline::Schema;
 #[derive(Debug)]
 pub struct Described {
     file: PluginFile,
-    /// Where in the file the manifest's text stands.
-    text: Range<usize>,
+    /// Where in the file the manifest's text stands; `None`: in the file beside it.
+    text: Option<Range<usize>>,
     manifest: Manifest,
     schemas: &'static [Schema],
 }
 
 impl Described {
-    /// Reads, checks and describes the file.
+    /// Reads, checks and describes the file, by its section or by the manifest beside it ([`beside`](crate::beside)).
     pub fn read(path: &Path) -> Result<Described, Refusal> {
-        Described::of(PluginFile::read(path)?)
+        let file = PluginFile::read(path)?;
+        let beside = Beside::read(path).map_err(|refusal| refusal.of(path))?;
+        Described::of(file, beside)
     }
 
-    /// Checks and describes a file that was read.
-    pub fn of(file: PluginFile) -> Result<Described, Refusal> {
-        let described = || {
-            let library = elf::check(file.bytes())?;
-            let section = &file.bytes()[library.manifest.clone()];
-            let manifest = Manifest::parse(section)?;
-            let schemas = schema::of(&manifest, file.sha256()).map_err(manifest::invalid)?;
-            let end = section.iter().position(|byte| *byte == 0);
-            let start = library.manifest.start;
-            let text = start..end.map_or(library.manifest.end, |end| start + end);
-            Ok((text, manifest, schemas))
-        };
-        let (text, manifest, schemas) =
-            described().map_err(|refusal: Refusal| refusal.of(file.path()))?;
-        Ok(Described {
-            file,
-            text,
-            manifest,
-            schemas,
-        })
+    /// Checks and describes a file that was read, and what lies beside it.
+    pub fn of(file: PluginFile, beside: Option<Beside>) -> Result<Described, Refusal> {
+        let path = file.path().to_owned();
+        described(file, beside).map_err(|refusal| refusal.of(path))
     }
 
     /// The file.
@@ -57,13 +44,46 @@ impl Described {
         &self.manifest
     }
 
-    /// The same as it stands in the file, without its terminating zero.
+    /// The same as it stands in its file, without its terminating zero.
     pub(crate) fn text(&self) -> &[u8] {
-        &self.file.bytes()[self.text.clone()]
+        match &self.text {
+            Some(text) => &self.file.bytes()[text.clone()],
+            None => self.file.beside().map_or(&[], Beside::text),
+        }
     }
 
     /// Its stages as the checker knows them, in the manifest's order; the same ones whenever the same bytes are described.
     pub fn schemas(&self) -> &'static [Schema] {
         self.schemas
     }
+}
+
+fn described(file: PluginFile, beside: Option<Beside>) -> Result<Described, Refusal> {
+    let library = elf::check(file.bytes())?;
+    let (file, text, manifest) = match (library.manifest, beside) {
+        (Some(section), beside) => {
+            let bytes = &file.bytes()[section.clone()];
+            let manifest = Manifest::parse(bytes)?;
+            if let Some(beside) = beside
+                && Manifest::alone(beside.text()).ok().as_ref() != Some(&manifest)
+            {
+                return Err(beside.differs());
+            }
+            let end = bytes.iter().position(|byte| *byte == 0);
+            let text = section.start..end.map_or(section.end, |end| section.start + end);
+            (file, Some(text), manifest)
+        }
+        (None, Some(beside)) => {
+            let manifest = Manifest::alone(beside.text())?;
+            (file.described_by(beside), None, manifest)
+        }
+        (None, None) => return Err(Beside::missing(file.path())),
+    };
+    let schemas = schema::of(&manifest, file.sha256()).map_err(manifest::invalid)?;
+    Ok(Described {
+        file,
+        text,
+        manifest,
+        schemas,
+    })
 }

@@ -13,8 +13,8 @@ use weir_abi::plugin::{ENTRY, SECTION};
 /// What was found in a library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
-    /// Where in the file the manifest stands.
-    pub manifest: Range<usize>,
+    /// Where in the file the manifest stands; `None`: it has no section for it.
+    pub manifest: Option<Range<usize>>,
 }
 
 const MACHINE: (Machine, &str) = if cfg!(target_arch = "aarch64") {
@@ -115,13 +115,9 @@ pub fn check(bytes: &[u8]) -> Result<Library, Refusal> {
             "see plugins/README.md: a plugin exports that one function",
         ));
     }
-    let section = file.section_by_name(SECTION).ok_or_else(|| {
-        Refusal::new(
-            "E0503",
-            format!("it has no section `{SECTION}`, in which a plugin describes itself"),
-            "in C put the text into WEIR_MANIFEST and name it in weir_plugin.manifest, so that the linker keeps it",
-        )
-    })?;
+    let Some(section) = file.section_by_name(SECTION) else {
+        return Ok(Library { manifest: None });
+    };
     let (from, len) = section.file_range().unwrap_or((0, 0));
     let end = from
         .checked_add(len)
@@ -132,7 +128,7 @@ pub fn check(bytes: &[u8]) -> Result<Library, Refusal> {
         )));
     };
     Ok(Library {
-        manifest: from as usize..end as usize,
+        manifest: Some(from as usize..end as usize),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! name --find--> path --PluginFile::read--> bytes in sealed memory, with their hash
-//!      --describe--> manifest out of the ELF section --admit--> ABI, version, pin and policy hold
+//!      --describe--> manifest out of the ELF section, or beside it --admit--> ABI, version, pin and policy hold
 //!      --load--> tables of functions --prepare--> a stage of the runtime
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`find`] | a name's file |
 //! | [`mod@file`] | a file's bytes |
+//! | [`beside`] | a manifest in a file of its own |
 //! | [`elf`] | what a shared library must be before a loader may touch it |
 //! | [`manifest`] | a plugin's own description |
 //! | [`describe`] | a file with its manifest and the schemas made of it |
@@ -31,6 +32,7 @@
 
 pub mod admit;
 mod batch;
+pub mod beside;
 mod call;
 pub mod catalogue;
 pub mod check;

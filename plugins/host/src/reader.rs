@@ -85,8 +85,8 @@ impl Opener for PluginReader {
         &self.extensions
     }
 
-    fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
-        sniff(self.table, path, head)
+    fn sniff(&self, path: &Path, head: &[u8], _: &OpenOptions) -> Result<i32, SlideError> {
+        Ok(sniff(self.table, path, head))
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {

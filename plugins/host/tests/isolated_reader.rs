@@ -108,10 +108,10 @@ fn tiles_facts_and_pictures_are_the_same_to_the_bit() {
 /// A corner, and what was read there.
 type Got = ((u32, u32), Result<Vec<u8>, SlideError>);
 
-/// What four threads read of a slide, by corner.
-fn all(slide: &Arc<dyn SlideReader>) -> Vec<Vec<Got>> {
+/// What so many threads read of a slide, by corner.
+fn all(slide: &Arc<dyn SlideReader>, threads: usize) -> Vec<Vec<Got>> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
+        let threads: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {
                     corners()
@@ -128,7 +128,7 @@ fn only_the_sin_fails(how: &str, timeout: Duration, said: &str) {
     let (_here, here) = opened("nothing", false, LONG);
     let (folder, there) = opened(how, true, timeout);
     let path = folder.path().join("slide.sin");
-    for thread in all(&there) {
+    for thread in all(&there, 4) {
         for (at, got) in thread {
             match (sinful(at), got) {
                 (false, got) => assert_eq!(got.unwrap(), read(here.as_ref(), at, 8).unwrap()),
@@ -178,7 +178,9 @@ fn a_handle_that_panicked_is_used_no_more_and_another_is_opened() {
     for isolated in [false, true] {
         let (_well, well) = opened("nothing", false, LONG);
         let (_folder, slide) = opened("panic", isolated, LONG);
-        for thread in all(&slide) {
+        // In this process several threads read from one handle, of which one may be in a call when it panics in another's.
+        let threads = if isolated { 4 } else { 1 };
+        for thread in all(&slide, threads) {
             for (at, got) in thread {
                 match (sinful(at), got) {
                     (true, got) => {
@@ -222,6 +224,34 @@ fn a_file_that_was_opened_against_the_rules_is_closed_and_one_that_kills_is_refu
             assert!(open_and_tell(&path, &options).is_ok());
         }
     }
+}
+
+#[test]
+fn a_look_at_a_file_has_the_time_that_is_given_and_what_came_of_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let since = Instant::now();
+    let options = options(true, Duration::from_millis(300));
+    for (how, said) in [
+        ("loop-at-sight", " did not answer within 300ms [E0523]"),
+        (
+            "die-at-sight",
+            "'s process was killed by signal 6 (Aborted) [E0521]",
+        ),
+    ] {
+        let path = file(folder.path(), how);
+        let refused = open_and_tell(&path, &options).err().unwrap();
+        let place = format!("while it looked at {}", path.display());
+        let told = format!("; sins declined it: plugin `sins` 0.1.0{said} {place}");
+        assert!(refused.what.ends_with(&told), "{refused}");
+        assert!(
+            how == "die-at-sight" || refused.help.contains("--timeout"),
+            "{refused}"
+        );
+        // The next file is looked at by the next process.
+        let path = file(folder.path(), "nothing");
+        assert!(open_and_tell(&path, &options).is_ok());
+    }
+    assert!(since.elapsed() < Duration::from_secs(30));
 }
 
 /// What a process shares for regions is missing in the run's budget, and is the run's again when the reader is gone.

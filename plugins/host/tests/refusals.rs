@@ -63,6 +63,11 @@ fn sound() -> &'static [u8] {
     })
 }
 
+/// A sound library that has no manifest in it.
+fn silent(folder: &Path, name: &str) -> PathBuf {
+    build(folder, name, &source(None, true), &[])
+}
+
 fn described(bytes: &[u8]) -> Result<Described, Refusal> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libprobe.so");
@@ -143,7 +148,9 @@ fn a_library_without_the_symbol_or_the_manifest_is_refused_by_name() {
     let none = build(folder.path(), "none", &source(None, true), &[]);
     let refusal = Described::read(&none).unwrap_err();
     assert!(
-        refusal.code == "E0503" && refusal.what.contains(".weir.manifest"),
+        refusal.code == "E0503"
+            && refusal.what.contains("section `.weir.manifest`")
+            && refusal.what.contains("none.manifest.json is not there"),
         "{refusal}"
     );
 }
@@ -171,6 +178,43 @@ fn a_manifest_that_cannot_be_says_what_is_wrong_in_it() {
         said.push_str(&format!("{from} -> {to}\n    {}\n", refusal.what));
     }
     insta::assert_snapshot!("manifests", said);
+}
+
+#[test]
+fn a_stage_that_allocates_names_a_size_that_is_always_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |memory: &str, param: &str| {
+        let text = MANIFEST
+            .replacen("\"rows\"", &format!("\"memory\": {memory:?}, \"rows\""), 1)
+            .replacen("\"params\": [", &format!("\"params\": [ {param}"), 1);
+        Described::read(&build(
+            folder.path(),
+            "own",
+            &source(Some(&text), true),
+            &[],
+        ))
+    };
+    let room = |more: &str| {
+        format!("{{ \"name\": \"room\", \"type\": \"bytes\", \"doc\": \"Bytes\"{more} }}, ")
+    };
+    let given = with("room", &room(", \"default\": \"8MiB\"")).unwrap();
+    assert_eq!(given.manifest().stages[0].memory.as_deref(), Some("room"));
+    with("room", &room(", \"required\": true")).unwrap();
+    // One that is not there, one that is no size, one that may be left out.
+    for (memory, param) in [
+        ("rooom", room(", \"required\": true")),
+        ("beta", room(", \"required\": true")),
+        ("room", room("")),
+    ] {
+        let refusal = with(memory, &param).unwrap_err();
+        assert_eq!(refusal.code, "E0504", "{refusal}");
+        assert_eq!(
+            refusal.what,
+            format!(
+                "its manifest is invalid: stage `probe.same`: `memory` names `{memory}`, which is no parameter of type \"bytes\" that is required or has a default"
+            )
+        );
+    }
 }
 
 #[test]
@@ -218,6 +262,82 @@ fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
         ..ask()
     };
     assert!(Admitted::new(described(sound()).unwrap(), &pinned, Policy::Pinned).is_ok());
+}
+
+#[test]
+fn a_library_without_the_section_is_described_by_the_manifest_beside_it_and_known_by_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let so = silent(folder.path(), "libprobe");
+    let beside = folder.path().join("probe.manifest.json");
+    let admitted = |sha256: Option<&str>| {
+        let ask = Ask {
+            sha256: sha256.map(str::to_owned),
+            ..ask()
+        };
+        Admitted::new(Described::read(&so)?, &ask, Policy::Any)
+    };
+    assert_eq!(admitted(None).unwrap_err().code, "E0503");
+    std::fs::write(&beside, MANIFEST).unwrap();
+    let plugin = admitted(None).unwrap();
+    assert_eq!(plugin.manifest().name, "probe");
+    assert_eq!(plugin.file().beside().unwrap().path(), beside);
+    let hash = plugin.file().sha256().to_owned();
+    admitted(Some(&hash)).unwrap();
+    // The manifest is as much of the plugin as the library: a default that was changed makes it another.
+    std::fs::write(&beside, MANIFEST.replacen("0.15", "0.25", 1)).unwrap();
+    let refusal = admitted(Some(&hash)).unwrap_err();
+    assert_eq!(refusal.code, "E0507");
+    assert!(
+        refusal.what.contains("of it and") && refusal.what.contains("probe.manifest.json together"),
+        "{refusal}"
+    );
+    let changed = admitted(None).unwrap();
+    assert_ne!(changed.file().sha256(), hash);
+    let default = |plugin: &Admitted| plugin.manifest().stages[0].params[0].default.clone();
+    assert_eq!(default(&changed), Some(serde_json::json!(0.25)));
+    std::fs::write(&beside, MANIFEST).unwrap();
+    assert_eq!(admitted(Some(&hash)).unwrap().file().sha256(), hash);
+    let mut library = std::fs::read(&so).unwrap();
+    library.push(0);
+    std::fs::write(&so, library).unwrap();
+    assert_eq!(admitted(Some(&hash)).unwrap_err().code, "E0507");
+    // What is no manifest is refused as it is in a section.
+    for (text, what) in [
+        ("", "it is empty"),
+        ("{}", "missing field"),
+        ("{\"weir-abi\":\"9.0\"}", "needs plugin ABI 9.0"),
+        ("{}\0", "it holds a zero byte"),
+    ] {
+        std::fs::write(&beside, text).unwrap();
+        let refusal = admitted(None).unwrap_err();
+        assert!(refusal.what.contains(what), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn the_section_wins_and_a_manifest_beside_it_may_only_say_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let so = folder.path().join("libprobe.so");
+    let beside = folder.path().join("probe.manifest.json");
+    std::fs::write(&so, sound()).unwrap();
+    let alone = Described::read(&so).unwrap();
+    // Other spaces are no other manifest.
+    let value: serde_json::Value = serde_json::from_str(MANIFEST).unwrap();
+    std::fs::write(&beside, value.to_string()).unwrap();
+    let both = Described::read(&so).unwrap();
+    assert_eq!(both.file().sha256(), alone.file().sha256());
+    assert!(both.file().beside().is_none());
+    for other in [MANIFEST.replacen("0.15", "0.25", 1), "{".into()] {
+        std::fs::write(&beside, other).unwrap();
+        let refusal = Described::read(&so).unwrap_err();
+        assert_eq!(refusal.code, "E0504");
+        assert!(
+            refusal
+                .what
+                .contains("probe.manifest.json beside it say different things"),
+            "{refusal}"
+        );
+    }
 }
 
 proptest! {

@@ -35,6 +35,11 @@ pub fn cache_bytes() -> Result<usize> {
     Ok(usize::try_from(bytes.0).unwrap_or(usize::MAX))
 }
 
+/// The first version that reads DICOM.
+pub const DICOM: [u32; 3] = [4, 0, 0];
+/// The first version that reads CZI.
+pub const CZI: [u32; 3] = [4, 0, 1];
+
 /// `openslide_t *`.
 pub(crate) type Raw = *mut c_void;
 type Names = *const *const c_char;
@@ -181,12 +186,9 @@ impl Library {
         &self.version
     }
 
-    /// Whether it is at least version `major`.
-    pub fn at_least(&self, major: u32) -> bool {
-        let first = self.version.split('.').next();
-        first
-            .and_then(|number| number.parse::<u32>().ok())
-            .is_some_and(|have| have >= major)
+    /// Whether it is at least that version, as [`DICOM`].
+    pub fn at_least(&self, version: [u32; 3]) -> bool {
+        at_least(&self.version, version)
     }
 
     /// The name of the driver that knows the file, as `aperio`.
@@ -359,6 +361,12 @@ impl Drop for Open<'_> {
     }
 }
 
+/// Whether `have`, as `4.0.1`, is at least version `wanted`; what stands for no number counts as 0.
+fn at_least(have: &str, wanted: [u32; 3]) -> bool {
+    let mut numbers = have.split('.').map(|number| number.parse().unwrap_or(0));
+    [(); 3].map(|()| numbers.next().unwrap_or(0)) >= wanted
+}
+
 /// A copy of a text of OpenSlide's.
 fn text(text: *const c_char) -> Option<String> {
     if text.is_null() {
@@ -423,6 +431,24 @@ mod tests {
             REMEDY.contains("make openslide")
                 && REMEDY.contains(weir_libraries::OPENSLIDE_NAMED_BY)
         );
+    }
+
+    #[test]
+    fn versions_are_compared_number_by_number() {
+        for (have, dicom, czi) in [
+            ("3.4.1", false, false),
+            ("4.0.0", true, false),
+            ("4.0.1", true, true),
+            ("4.1", true, true),
+            ("10.0.0", true, true),
+            ("unknown", false, false),
+        ] {
+            assert_eq!(
+                (at_least(have, DICOM), at_least(have, CZI)),
+                (dicom, czi),
+                "{have}"
+            );
+        }
     }
 
     #[test]

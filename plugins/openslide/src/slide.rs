@@ -1,7 +1,7 @@
 //! A slide that OpenSlide has open: what was found in it, exact regions of its levels, its pictures.
 
 use crate::between::{Lines, Start, on_pixel, start, start_rounded_down, undo};
-use crate::library::{Library, Missing, Open, REMEDY, cache_bytes, library};
+use crate::library::{CZI, DICOM, Library, Missing, Open, REMEDY, cache_bytes, library};
 use crate::pixels::{Absent, absent, to_rgb};
 use crate::sniff::sniff;
 use std::cell::RefCell;
@@ -180,11 +180,11 @@ impl Slide {
         let version = library.version();
         let Some(open) = library.slide(&name) else {
             let error = Error::unsupported(format!("OpenSlide {version} does not know it"));
-            return Err(match !library.at_least(4) && needs_four(path) {
-                true => error.help(
-                    "DICOM needs OpenSlide 4.0, CZI 4.0.1: `make openslide`, or set WEIR_OPENSLIDE to libopenslide.so.1",
-                ),
-                false => error,
+            return Err(match needs(path) {
+                Some((format, said, version)) if !library.at_least(version) => error.help(format!(
+                    "{format} needs OpenSlide {said}: `make openslide` gets it, or set WEIR_OPENSLIDE to such a libopenslide.so.1"
+                )),
+                _ => error,
             });
         };
         check(&open)?;
@@ -397,13 +397,17 @@ fn pixel(vendor: &str, properties: &[(String, String)]) -> (Option<(f64, f64)>, 
     }
 }
 
-/// Whether the file is of a format that OpenSlide reads from version 4 on.
-fn needs_four(path: &Path) -> bool {
+/// What a file is that older versions of OpenSlide do not read, and the version that does.
+fn needs(path: &Path) -> Option<(&'static str, &'static str, [u32; 3])> {
     use std::io::Read;
     let mut head = [0; 132];
-    std::fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut head))
-        .is_ok_and(|()| &head[128..] == b"DICM" || head.starts_with(b"ZISRAWFILE"))
+    let mut file = std::fs::File::open(path).ok()?;
+    file.read_exact(&mut head).ok()?;
+    if &head[128..] == b"DICM" {
+        return Some(("DICOM", "4.0", DICOM));
+    }
+    head.starts_with(b"ZISRAWFILE")
+        .then_some(("CZI", "4.0.1", CZI))
 }
 
 #[cfg(test)]

@@ -480,10 +480,6 @@ fn what_the_native_reader_takes_stays_its_own_and_what_it_declines_is_asked_for(
     assert!(error.help.contains("[plugin.openslide]"), "{error}");
     let path = fixture("CMU-1-Small-Region.dcm");
     if !four() {
-        let Err(error) = open(&path, &options) else {
-            panic!("it opened")
-        };
-        assert!(error.help.contains("DICOM needs OpenSlide 4.0"), "{error}");
         return;
     }
     let (slide, choice) = open_and_tell(&path, &options).unwrap();

@@ -46,6 +46,9 @@ fn json(described: &Described) -> Result<Value, Refusal> {
         .map_err(|error| Refusal::internal(format!("a manifest cannot be written: {error}")))?;
     value["file"] = described.file().path().to_string_lossy().into();
     value["sha256"] = described.file().sha256().into();
+    if let Some(beside) = described.file().beside() {
+        value["manifest"] = beside.path().to_string_lossy().into();
+    }
     Ok(value)
 }
 
@@ -59,16 +62,27 @@ fn text(described: &Described) -> String {
         "" => "not said",
         licence => licence,
     };
-    for (key, value) in [
-        ("file", file.path().display().to_string()),
-        ("sha256", file.sha256().to_owned()),
-        ("ABI", manifest.weir_abi.clone()),
-        ("licence", licence.to_owned()),
-        (
-            "holds",
-            super::list::holds(manifest.stages.len(), manifest.readers.len()),
-        ),
-    ] {
+    let beside = file.beside();
+    let beside = beside.map(|beside| ("manifest", beside.path().display().to_string()));
+    for (key, value) in [("file", file.path().display().to_string())]
+        .into_iter()
+        .chain(beside)
+        .chain([
+            (
+                "sha256",
+                match file.beside() {
+                    Some(_) => format!("{} (of both)", file.sha256()),
+                    None => file.sha256().to_owned(),
+                },
+            ),
+            ("ABI", manifest.weir_abi.clone()),
+            ("licence", licence.to_owned()),
+            (
+                "holds",
+                super::list::holds(manifest.stages.len(), manifest.readers.len()),
+            ),
+        ])
+    {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{key:<9}{value}");
     }

@@ -5,6 +5,7 @@ use crate::message::{Done, Manner};
 use crate::shown;
 use serde_json::{Value, json};
 use std::io::Write;
+use weir_plugin_host::beside::Beside;
 use weir_plugin_host::catalogue::{self, Listed};
 use weir_plugin_host::{Folders, Policy, Refusal};
 use weir_runtime::exit;
@@ -93,6 +94,7 @@ fn json(found: &Result<Listed, Refusal>) -> Value {
                 "version": manifest.version.to_string(),
                 "summary": manifest.summary,
                 "sha256": plugin.file().sha256(),
+                "manifest": plugin.file().beside().map(Beside::path),
                 "stages": stages.collect::<Vec<_>>(),
                 "readers": readers.collect::<Vec<_>>(),
                 "shadowed_by": listed.shadowed_by,

@@ -87,7 +87,7 @@ pub static RUN: [Param; 19] = [
         "max-failed",
         ParamKind::Float { min: 0.0, max: 1.0 },
         Some("0.01"),
-        "Fraction of failed tiles above which a slide fails.",
+        "Fraction of failed tiles above which a slide fails: counted by the reduce that takes them, or by a sink where none does.",
     ),
     param(
         "max-failed-picked",

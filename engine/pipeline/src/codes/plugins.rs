@@ -16,12 +16,12 @@ table, which may be empty:
 `path`, `version`, `sha256` and `isolate` may stand in it. Built-in stage types have no dot; `weir stages` lists them."
 
     E0503 Error "not a weir plugin"
-"The file is a sound shared library, but none that weir can use: a plugin exports the function `weir_plugin_v1` and describes itself in the section `.weir.manifest`. The message says
+"The file is a sound shared library, but none that weir can use: a plugin exports the function `weir_plugin_v1` and describes itself in the section `.weir.manifest`, or in NAME.manifest.json beside libNAME.so. The message says
 which of the two is missing and what the library exports instead. Often another library of the same build was named. plugins/README.md says how a plugin is made."
 
     E0504 Error "a plugin's manifest is invalid"
-"A plugin describes itself in JSON: its name and version, its stages with their ports and parameters, its slide readers. Something in it does not follow the format, or it speaks of
-another plugin than the table that names it. Nothing of the plugin was run. Its author must mend it; `weir plugin inspect FILE` shows what a plugin says of itself."
+"A plugin describes itself in JSON: its name and version, its stages with their ports and parameters, its slide readers. Something in it does not follow the format, it speaks of
+another plugin than the table that names it, or a NAME.manifest.json beside the library says something else than the section in it. Nothing of the plugin was run. Its author must mend it; `weir plugin inspect FILE` shows what a plugin says of itself."
 
     E0505 Error "a plugin speaks another plugin ABI"
 "A plugin is built against a version of the plugin ABI, and runs in every weir that speaks the same major version and the same or a later minor one. This one needs more, or another major version.
@@ -32,7 +32,7 @@ It was refused before any of it was loaded. Take a weir that is new enough, or a
 that touched it could bring the program down, so it was refused before. Copy or build it again."
 
     E0507 Error "a plugin's hash differs"
-"`sha256` in `[plugin.X]` pins the plugin to the very bytes that somebody looked at, and the file has others: it was updated, rebuilt, damaged, or replaced by somebody. Nothing of it was run. When the change
+"`sha256` in `[plugin.X]` pins the plugin to the very bytes that somebody looked at, and the file (or the manifest beside it) has others: it was updated, rebuilt, damaged, or replaced by somebody. Nothing of it was run. When the change
 was wanted, `weir plugin pin FILE` writes the new hash; else find out who changed the file."
 
     E0508 Error "a plugin is not allowed"
@@ -74,7 +74,7 @@ again, and other slides went on."
 more. Please report the message to the plugin's author."
 
     E0523 Error "a plugin hung"
-"A call into the plugin did not end within `timeout` (`run = { timeout = \"60s\" }` of the stage; of a slide reader, of the stage that reads slides with it), even after it was asked to stop. A thread that runs foreign code cannot be ended safely, so it is left alone and its instance is used no more;
+"A call into the plugin did not end within `timeout` (`run = { timeout = \"60s\" }` of the stage; of a slide reader, of the stage that reads slides with it, `timeout` in `[data]` of a training's recipe, `--timeout` of `weir inspect`), even after it was asked to stop. A thread that runs foreign code cannot be ended safely, so it is left alone and its instance is used no more;
 with `isolate = true` its process is ended and started again. Tiles of that call have failed. Give more time where the work needs it."
 
     E0524 Error "two plugins have the same name for something"

@@ -4,7 +4,7 @@
 
 mod source;
 mod stages;
-mod types;
+pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -38,6 +38,8 @@ pub struct Scenario {
     pub panics: Option<Panics>,
     /// A tile on which the scorer hangs for this long: (slide, tile).
     pub stuck: Option<(usize, u32, Duration)>,
+    /// The encoder cannot do anything with any tile.
+    pub encodes_nothing: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,6 +74,7 @@ impl Default for Scenario {
             delay: Duration::ZERO,
             panics: None,
             stuck: None,
+            encodes_nothing: false,
         }
     }
 }
@@ -195,6 +198,17 @@ impl Scenario {
             ],
             hash: "of the synthetic graph".into(),
         }
+    }
+
+    /// The plan without the stages behind `stage`, and a sink on that stage's output.
+    pub fn plan_to(&self, stage: &str, place: Place, run: RunSettings) -> Plan {
+        let mut plan = self.plan(place, run);
+        let end = plan.nodes.iter().position(|node| node.name == stage);
+        let mut sink = plan.nodes.pop().unwrap();
+        sink.inputs[0].node = end.unwrap();
+        plan.nodes.truncate(end.unwrap() + 1);
+        plan.nodes.push(sink);
+        plan
     }
 
     /// Runs it; `options.shared` is filled here.

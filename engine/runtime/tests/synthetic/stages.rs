@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use weir_record::{
-    Body, Class, End, Feature, Key, Scores, Slab, SlideId, SlideInfo, Table, TileBuf, TileId,
+    Body, Class, End, Event, Feature, Key, Scores, Slab, SlideId, SlideInfo, Table, TileBuf, TileId,
 };
 use weir_runtime::stage::{
     Batch, BatchShape, Completed, Cx, OpenSlides, Reduce, Sink, StageError, Work,
@@ -120,6 +120,9 @@ impl Work for Encoder {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         for at in 0..batch.len() {
             self.0.dawdle(batch.key(at), 2);
+            if self.0.encodes_nothing {
+                return Err(StageError::new("it encodes nothing", ""));
+            }
             let mut values = vec![0.0; FEATURE];
             values[0] = (word_of(batch.body(at)) as u16) as f32;
             let lease = batch.take_lease(at);
@@ -196,8 +199,19 @@ impl Sink for Collect {
         Ok(())
     }
 
-    fn ended(&mut self, slide: SlideId, _: &[Completed]) -> Result<(), StageError> {
-        let (id, text) = self.slides[&slide].clone();
+    fn event(&mut self, slide: SlideId, event: &Event) -> Result<(), StageError> {
+        if let (Event::SlideFailed(failure), Some(slide)) = (event, self.slides.get_mut(&slide)) {
+            slide.1 = format!("failed by {}, ", failure.stage);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, slide: SlideId, done: &[Completed]) -> Result<(), StageError> {
+        let (id, mut text) = self.slides[&slide].clone();
+        // Rows of tiles are no answer.
+        if !text.contains("Complete") && !text.contains("Aborted") {
+            text += &format!("{:?}", done[0].end);
+        }
         self.seen
             .answers
             .lock()

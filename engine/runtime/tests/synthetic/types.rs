@@ -90,6 +90,9 @@ pub(super) static TABLE: Schema = Schema {
     ..schema("table", Rows::Sink, &[port(Kind::Table)], &[])
 };
 
+/// A sink of the one row of each slide.
+pub static WHOLE: Schema = schema("whole", Rows::Sink, &[port(Kind::Predictions)], &[]);
+
 /// The stage types of the graph.
 pub const TYPES: &[StageType] = &[
     StageType {
@@ -135,6 +138,10 @@ pub const TYPES: &[StageType] = &[
     },
     StageType {
         schema: &TABLE,
+        prepare: collect,
+    },
+    StageType {
+        schema: &WHOLE,
         prepare: collect,
     },
 ];

@@ -12,6 +12,7 @@ mod reader;
 mod serve;
 
 use crate::admit::{Admitted, Ask, Policy};
+use crate::beside::Beside;
 use crate::call::Said;
 use crate::describe::Described;
 use crate::file::PluginFile;
@@ -134,7 +135,9 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
         sha256: Some(hello.sha256.clone()),
         ..Ask::default()
     };
-    let admitted = Admitted::new(Described::of(file)?, &ask, Policy::Pinned)?;
+    let beside = hello.beside.clone();
+    let beside = beside.map(|text| Beside::of(Beside::place(file.path()), text));
+    let admitted = Admitted::new(Described::of(file, beside)?, &ask, Policy::Pinned)?;
     let loaded = Loaded::entered(&admitted, |entry| {
         let call = ChildCall::new(world, Task::Setup);
         let mut out: *const Plugin = std::ptr::null();

@@ -76,7 +76,7 @@ impl Cradle {
             },
             timeout: READER,
             budget: None,
-            patience: "is the disk slow, or the slide damaged? raise run.timeout of the stage that reads slides if it is only slow",
+            patience: "is the disk slow, or the slide damaged? if it is only slow, raise run.timeout of the stage that reads slides, `timeout` in [data] of a training's recipe, or --timeout of `weir inspect`",
             copies: Arc::default(),
             deaths: AtomicU32::new(0),
             finishes: AtomicBool::new(false),

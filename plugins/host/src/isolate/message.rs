@@ -16,6 +16,8 @@ pub(crate) struct Hello {
     /// Where its file was read from.
     pub path: String,
     pub sha256: String,
+    /// The text of the manifest beside it, where it has none in it.
+    pub beside: Option<Vec<u8>>,
 }
 
 /// What it then makes an instance of, with the stage's parameters; where the host's tiles lie in an arena, its file comes beside it.
@@ -44,6 +46,8 @@ impl Hello {
         for text in [&self.plugin, &self.path, &self.sha256] {
             out.text(text);
         }
+        out.u8(u8::from(self.beside.is_some()));
+        out.bytes(self.beside.as_deref().unwrap_or_default());
         out
     }
 
@@ -53,6 +57,11 @@ impl Hello {
             plugin: from.text()?,
             path: from.text()?,
             sha256: from.text()?,
+            beside: {
+                let there = from.u8()? != 0;
+                let text = from.bytes()?;
+                there.then(|| text.to_vec())
+            },
         };
         from.end()?;
         Ok(hello)

@@ -175,6 +175,7 @@ fn begin(admitted: &Admitted, program: &Program) -> Result<Starting, Error> {
         plugin: admitted.manifest().name.clone(),
         path: file.path().to_string_lossy().into_owned(),
         sha256: file.sha256().to_owned(),
+        beside: file.beside().map(|beside| beside.text().to_vec()),
     };
     Starting::begin(program, &hello, file.sealed().try_clone()?.into())
 }

@@ -12,7 +12,6 @@ use crate::isolate::message::Op;
 use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::isolate::{Isolated, most_processes};
-use crate::log::Level;
 use crate::manifest;
 use crate::reader::{absolute, broken, check_room, error};
 use std::path::Path;
@@ -123,23 +122,30 @@ impl Opener for IsolatedReader {
         &self.about.extensions
     }
 
-    fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
-        let call = Call::setup(&self.house.who);
-        let process = self.house.process(false);
-        let process = process.map_err(|error| call.log(Level::Error, &error.said.what));
-        let (Some(shown), Ok(process)) = (path.to_str(), process) else {
-            return 0;
+    fn sniff(&self, path: &Path, head: &[u8], options: &OpenOptions) -> Result<i32, SlideError> {
+        let Some(shown) = path.to_str() else {
+            return Ok(0);
         };
+        let failed = |said| error(shown, said);
+        let call = Call::setup(&self.house.who);
+        let process = self.house.process(false).map_err(failed)?;
         let write = |out: &mut Writer| {
             out.text(shown);
             out.bytes(head);
         };
         let place = || format!("while it looked at {shown}");
-        let (said, given, _line) = process.plain(&call, Op::Sniff, write, &place);
-        match said {
-            status::OK => Reader(&given).i32().unwrap_or(0),
-            _ => 0,
-        }
+        let timeout = options.timeout.unwrap_or(self.house.cradle.timeout);
+        let (said, given, line) =
+            process.plain_on(process.line(), &call, Op::Sniff, timeout, write, &place);
+        drop(line);
+        call.end(said).map_err(failed)?;
+        Reader(&given).i32().map_err(|garbage| {
+            broken(
+                &self.house.who,
+                shown,
+                &format!("its process sent {}", garbage.0),
+            )
+        })
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {

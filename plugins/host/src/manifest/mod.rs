@@ -1,4 +1,4 @@
-//! A plugin's own description: JSON in the ELF section `.weir.manifest`.
+//! A plugin's own description: JSON in the ELF section `.weir.manifest`, or in a file beside the library.
 //!
 //! It says of a stage what the engine's own stages say of themselves in their schema: what it makes of rows, its ports and its
 //! parameters; so a pipeline file is checked, drawn and explained without running anything of the plugin.
@@ -91,7 +91,7 @@ pub enum Concurrency {
     Serial,
     /// One instance, several calls at a time.
     Parallel,
-    /// An instance a worker.
+    /// An instance for each thread that calls: of a map or filter, each helper thread.
     PerWorker,
 }
 
@@ -297,6 +297,14 @@ impl Manifest {
         })?;
         manifest.check().map_err(invalid)?;
         Ok(manifest)
+    }
+
+    /// From the text of a file of its own, which ends where the file does.
+    pub fn alone(text: &[u8]) -> Result<Manifest, Refusal> {
+        match text.contains(&0) {
+            true => Err(invalid("it holds a zero byte".into())),
+            false => Manifest::parse(text),
+        }
     }
 
     /// Major and minor version of the ABI that it was built against.

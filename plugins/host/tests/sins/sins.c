@@ -284,6 +284,8 @@ typedef struct { char how[32], path[400]; int panicked; weir_level levels[2]; we
 
 static int32_t sniff(weir_str path, const uint8_t *head, size_t len) {
   (void)path;
+  if (len >= 18 && memcmp(head, "SINS loop-at-sight", 18) == 0) for (volatile int i = 0;; i++) {}
+  if (len >= 17 && memcmp(head, "SINS die-at-sight", 17) == 0) abort();
   return len >= 4 && memcmp(head, "SINS", 4) == 0 ? 100 : 0;
 }
 static weir_status open_file(const weir_host *h, weir_call *call, weir_str path, void **out) {

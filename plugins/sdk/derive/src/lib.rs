@@ -34,7 +34,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// |---|---|
 /// | `source`, `map`, `filter`, `reduce`, `sink` | the kind; the struct implements the trait of that name |
 /// | `id = "NAMESPACE.NAME"` | what a pipeline's `use` says; the namespace is the plugin's name |
-/// | `parallel`, `serial`, `per_worker` | how its calls may run: several at a time (maps and filters, unless they say otherwise), one at a time, an instance a worker |
+/// | `parallel`, `serial`, `per_worker` | how its calls may run: several at a time (maps and filters, unless they say otherwise), one at a time, an instance for each helper thread |
 /// | `deterministic` | same rows, same bits, whatever their batch |
 /// | `batch_only` | a reduce that takes no withdrawals, so it is refused in live runs |
 /// | `deliver = "generation"` | a reduce that gets whole generations |

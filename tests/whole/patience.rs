@@ -1,0 +1,106 @@
+//! How long a plugin's slide reader may take where there is no run: in `weir inspect` and in `weir train`.
+
+use crate::openslide::RECIPE;
+use crate::program::{Said, command, said, weir};
+use crate::sins::plugin;
+use std::path::Path;
+use std::time::Duration;
+
+/// Far less than the 60 s that a reader has by itself.
+const SOON: Duration = Duration::from_secs(40);
+const LATE: &str = "plugin `sin` 0.1.0 did not answer within 300ms [E0523]";
+
+/// A slide of the plugin's that hangs so.
+fn glass(folder: &Path, name: &str, sin: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("SINGLASS{sin}")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn inspect_waits_for_a_reader_in_its_own_process_as_long_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    std::fs::write(&rules, "isolate = \"always\"\n").unwrap();
+    let inspect = |slide: &str| {
+        let mut weir = command(["inspect", slide, "--timeout", "300ms"]);
+        weir.env("WEIR_PLUGIN_PATH", plugin().parent().unwrap());
+        weir.env("WEIR_RULES", &rules);
+        let said = said(weir);
+        assert!(said.took < SOON, "{:?}", said.took);
+        said
+    };
+    // When it is asked whether the slide is its own, and when it reads it.
+    let slide = glass(folder.path(), "sight.glass", "sight");
+    let said = inspect(&slide).exits(1);
+    let place = format!("sin declined it: {LATE} while it looked at {slide}");
+    assert!(said.err.contains(&place), "{}", said.err);
+    assert!(said.err.contains("--timeout"), "{}", said.err);
+    let said = inspect(&glass(folder.path(), "loop.glass", "loop")).exits(3);
+    assert!(said.out.contains(LATE), "{}", said.out);
+    let said = inspect(&glass(folder.path(), "well.glass", "none")).exits(0);
+    assert!(said.out.contains("chosen      sin,"), "{}", said.out);
+}
+
+#[test]
+fn a_time_without_its_unit_is_refused() {
+    let said = weir(["inspect", "slide.svs", "--timeout", "5"]).exits(2);
+    assert!(said.err.contains("as 20ms, 60s or 5m"), "{}", said.err);
+}
+
+/// Trains on two slides, the first of which has the sin.
+fn train(folder: &Path, sin: &str, timeout: &str) -> Said {
+    let mut bags = String::from("bag,slide,split,label,tiles\n");
+    for split in ["train", "val"] {
+        for bag in 0..4 {
+            let label = ["no", "yes"][bag % 2];
+            let y = 16 * bag;
+            bags += &format!("{split}-{bag},{split},{split},{label},0:{y} 16:{y} 32:{y}\n");
+        }
+    }
+    glass(folder, "train.glass", sin);
+    glass(folder, "val.glass", "none");
+    std::fs::write(folder.join("bags.csv"), bags).unwrap();
+    let manifest = "slide,path,label,split\ntrain,train.glass,yes,train\nval,val.glass,yes,val\n";
+    std::fs::write(folder.join("manifest.csv"), manifest).unwrap();
+    let recipe = RECIPE.replace("mpp = 12.0", "mpp = 1.0");
+    let recipe = format!(
+        "{recipe}[data]\ntimeout = {timeout:?}\n[plugin.sin]\npath = {:?}\nisolate = true\n",
+        plugin()
+    );
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    let said = weir([
+        "train".as_ref(),
+        folder.join("recipe.toml").as_os_str(),
+        "--data".as_ref(),
+        folder.as_os_str(),
+        "--out".as_ref(),
+        folder.join("out").as_os_str(),
+    ]);
+    assert!(said.took < SOON, "{:?}", said.took);
+    said
+}
+
+#[test]
+fn a_training_waits_for_a_reader_in_its_own_process_as_long_as_its_recipe_says() {
+    for sin in ["sight", "loop"] {
+        let folder = tempfile::tempdir().unwrap();
+        let said = train(folder.path(), sin, "300ms").exits(1);
+        assert!(said.err.contains(LATE), "{sin}: {}", said.err);
+        assert!(
+            said.err.contains("`timeout` in [data]"),
+            "{sin}: {}",
+            said.err
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "none", "5m").exits(0);
+    let said = train(folder.path(), "none", "soon").exits(2);
+    let line = RECIPE.lines().count() + 2;
+    assert!(
+        said.err.contains(&format!("recipe.toml:{line}:"))
+            && said.err.contains("`soon` is no time with its unit"),
+        "{}",
+        said.err
+    );
+}

@@ -1,5 +1,6 @@
 /* A plugin that breaks one rule at one tile, by name: for the tests of what a host survives. */
 #include "weir_plugin.h"
+#include <fenv.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
   "\"params\":[{\"name\":\"sin\",\"type\":\"choice\",\"default\":\"none\",\"doc\":\"Which rule is broken\",\"values\":["        \
   "\"none\",\"fail\",\"silent\",\"retry\",\"status\",\"lost\",\"twice\",\"both\",\"complete\",\"row\",\"port\",\"null\","         \
   "\"nan\",\"panic\",\"abort\",\"segfault\",\"exit\",\"loop\",\"overrun\",\"leak\",\"late\",\"never\",\"late-complete\","             \
-  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\"]},"                                                                        \
+  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\"]},"                                                                        \
   "{\"name\":\"slide\",\"type\":\"string\",\"default\":\"a\",\"doc\":\"At the first tile of which slide\"}]"
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
 #define SCORES "\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2],\"mpp\":\"mpp\""
@@ -31,8 +32,8 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
-                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count"};
-enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT };
+                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts"};
+enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS };
 
 typedef struct { uint64_t slide, tile; float score; } picked;
 typedef struct {
@@ -95,6 +96,7 @@ static weir_status sinned(const stage *it, weir_call *call) {
     case ABORT: abort();
     case SEGFAULT: *(volatile int *)(uintptr_t)8 = 1; return 0;
     case EXIT: _exit(3);
+    case EXITS: exit(0);
     case LOOP:
       for (volatile int on = 1; on;) usleep(1000);
       return 0;
@@ -135,6 +137,8 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   }
   const int sins = sinner != UINT32_MAX;
   if (it->sin == HOARD) host->batch_retain(batch);
+  if (it->sin == DRAFTS && !host->batch_edit(call, 0)) return WEIR_E_FAIL;
+  if (it->sin == ROUNDS) fesetround(FE_UPWARD);
   /* Time for the thread of an earlier call to do what it does. */
   if (it->sin == LATE && !sins) usleep(5000);
   weir_batch *out = NULL;
@@ -153,7 +157,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
     }
   }
   if (sins) switch (it->sin) {
-      case FAIL: case SILENT: case STATUS: case PANIC: case ABORT: case SEGFAULT: case EXIT: case LOOP: {
+      case FAIL: case SILENT: case STATUS: case PANIC: case ABORT: case SEGFAULT: case EXIT: case EXITS: case LOOP: {
         const weir_status said = sinned(it, call);
         if (said) return said;
         break;
@@ -179,6 +183,14 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
         break;
       }
       case LEAK: host->batch_retain(batch); break;
+      case GONE: {
+        weir_batch *edit = host->batch_edit(call, 0);
+        if (!edit) return WEIR_E_FAIL;
+        host->batch_release(edit);
+        host->batch_release(edit);
+        host->batch_retain(edit);
+        return host->emit(call, 0, edit);
+      }
       case LATE: {
         pthread_t thread;
         pthread_create(&thread, NULL, later, batch->columns[0].rows[sinner]);
@@ -273,7 +285,7 @@ static weir_status writes(void *self, weir_call *call, const weir_slide *slide, 
 /* ------------------------------------------------------------------------------------------------------------- source -- */
 
 enum { ACROSS = 5, TILE = 32, GIVEN = 20 };
-typedef struct { const stage *of; int at, here; uint64_t i; } opened;
+typedef struct { const stage *of; int at, here; uint64_t i; int closed; } opened;
 
 static weir_status lists(void *self, weir_call *call, uint64_t i, weir_slide *out) {
   static const char *const IDS[] = {"a", "b"};
@@ -291,7 +303,7 @@ static weir_status opens(void *self, weir_call *call, uint64_t i, void *key, wei
   if (here && (of->sin == FAIL || of->sin == SILENT || of->sin == PANIC)) return sinned(of, call);
   opened *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
-  *it = (opened){of, 0, here, i};
+  *it = (opened){of, 0, here, i, 0};
   out->width = ACROSS * TILE;
   out->height = GIVEN / ACROSS * TILE;
   out->mpp_x = out->mpp_y = 1;
@@ -305,6 +317,7 @@ static weir_status opens(void *self, weir_call *call, uint64_t i, void *key, wei
 static weir_status steps(void *slide, weir_call *call, weir_step *out) {
   opened *it = slide;
   if (it->at == GIVEN) return WEIR_END;
+  if (it->here && it->of->sin == CLOSES && it->at == 3 && it->closed++ < 20) return out->kind = WEIR_STEP_CLOSE, WEIR_OK;
   out->kind = WEIR_STEP_TILE;
   out->x = it->at % ACROSS * TILE;
   out->y = it->at / ACROSS * TILE;

@@ -48,6 +48,16 @@ fn run(sin: &str, stage: &str, more: &str, exits: i32) -> Left {
 
 /// The same with further lines of `[run]`.
 fn run_with(settings: &str, sin: &str, stage: &str, more: &str, exits: i32) -> Left {
+    let (folder, said) = said(settings, sin, stage, more);
+    left(&folder.path().join("out"), said.exits(exits))
+}
+
+/// What weir says that a sin in its own process ends.
+fn run_within(sin: &str, exits: i32) -> String {
+    said("", sin, "map", "").1.exits(exits).err
+}
+
+fn said(settings: &str, sin: &str, stage: &str, more: &str) -> (tempfile::TempDir, Said) {
     let folder = tempfile::tempdir().unwrap();
     for (seed, name) in ["a", "b"].into_iter().enumerate() {
         let path = folder.path().join(format!("{name}.tiff"));
@@ -75,9 +85,8 @@ fn run_with(settings: &str, sin: &str, stage: &str, more: &str, exits: i32) -> L
         .replace("[model.a]\npath = \"models/a\"\n", "");
     assert!(text.contains("sin.score"), "{text}");
     std::fs::write(&file, text).unwrap();
-    let said = weir(["run".as_ref(), file.as_os_str()]).exits(exits);
-    let out = folder.path().join("out");
-    left(&out, said)
+    let said = weir(["run".as_ref(), file.as_os_str()]);
+    (folder, said)
 }
 
 fn left(out: &Path, said: Said) -> Left {
@@ -126,7 +135,7 @@ fn run_own(
 out = "out"
 max-failed = 0.5
 retries = 0
-open-slides = 1
+open-slides = {}
 
 [plugin.sin]
 path = {:?}
@@ -155,6 +164,8 @@ run = {{ timeout = "2s" }}
 use = "tiles-sink"
 in = {{ scores = "score" }}
 "#,
+        // In its own processes no slide has what another one's sin ends.
+        if more == APART { 2 } else { 1 },
         plugin(),
         of("score"),
         of("pick"),
@@ -291,6 +302,7 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("row", "map", "of a batch of"),
         ("port", "map", "no output number 7"),
         ("null", "map", "null batch"),
+        ("gone", "map", "a batch that it did not have"),
         ("panic", "map", "src/lib.rs:1: on purpose"),
         ("nan", "score", "every number must be finite"),
     ] {
@@ -302,6 +314,43 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
 }
 
 const APART: &str = "isolate = true";
+
+#[test]
+fn a_source_that_closes_again_and_again_what_is_closed_gives_the_same_slides() {
+    let (good, wrote) = run_own(&From::Source, "none", "tiles", "", &[0]);
+    for more in ["", APART] {
+        let (left, written) = run_own(&From::Source, "closes", "tiles", more, &[0]);
+        assert_eq!((left.answers, &written), (good.answers.clone(), &wrote));
+    }
+}
+
+#[test]
+fn a_plugin_that_ends_weirs_own_process_does_not_end_it_well() {
+    let left = run_within("exits", 70);
+    for words in [
+        "stage `map`: plugin `sin` 0.1.0 ended the process",
+        "isolate = true",
+    ] {
+        assert!(left.contains(words), "{left}");
+    }
+    let apart = run("exits", "map", APART, 3);
+    lost_one(
+        "exits",
+        "map",
+        "E0521",
+        &apart,
+        &run("none", "map", APART, 0),
+    );
+}
+
+#[test]
+fn a_plugin_that_rounds_another_way_leaves_the_other_stages_their_bits() {
+    let good = run("none", "map", "", 0);
+    let left = run("rounds", "map", "", 0);
+    assert_eq!(left.answers, good.answers);
+    let told = "plugin `sin` 0.1.0 changed how the thread rounds";
+    assert_eq!(left.err.matches(told).count(), 1, "{}", left.err);
+}
 
 #[test]
 fn what_a_source_does_wrong_at_a_slide_fails_that_slide_alone() {
@@ -349,7 +398,7 @@ fn what_a_sink_does_wrong_at_a_slide_fails_the_run_after_the_other_slides() {
         ("panic", ["plugin `sin` 0.1.0", "src/lib.rs:1: on purpose"]),
         ("status", ["plugin `sin` 0.1.0", "returned 77"]),
     ] {
-        lost_a(sin, &From::Source, "write", words, "", 1);
+        lost_a(sin, &From::Source, "write", words, "", 3);
     }
 }
 
@@ -373,7 +422,7 @@ fn what_kills_the_process_of_a_source_a_reduce_or_a_sink_fails_the_slide_that_it
     for (stage, sins, exits) in [
         ("tiles", &["abort", "segfault", "exit", "overrun"][..], 3),
         ("pick", &["abort", "segfault", "exit", "overrun"], 3),
-        ("write", &["abort", "segfault", "exit", "overrun"], 1),
+        ("write", &["abort", "segfault", "exit", "overrun"], 3),
     ] {
         for sin in sins {
             let words = ["plugin `sin` 0.1.0", "E0521"];
@@ -381,7 +430,7 @@ fn what_kills_the_process_of_a_source_a_reduce_or_a_sink_fails_the_slide_that_it
         }
     }
     let words = ["plugin `sin` 0.1.0", "E0523"];
-    for (stage, exits) in [("tiles", 3), ("pick", 3), ("write", 1)] {
+    for (stage, exits) in [("tiles", 3), ("pick", 3), ("write", 3)] {
         lost_a("loop", &From::Source, stage, words, APART, exits);
     }
 }
@@ -522,8 +571,15 @@ in = {{ scores = "score" }}
 /// With every lent tile kept, the memory is used up in the midst of the first slide: then no tile can be read, so nothing more comes to
 /// the plugin, and the run would stand still.
 #[test]
-fn a_plugin_that_keeps_all_that_it_is_lent_is_named_and_its_run_ends() {
-    let (code, left) = kept("hoard", "4MiB", "");
+fn a_plugin_that_keeps_all_that_it_is_lent_or_makes_is_named_and_its_run_ends() {
+    for sin in ["hoard", "drafts"] {
+        is_named_and_ends(sin);
+    }
+}
+
+#[track_caller]
+fn is_named_and_ends(sin: &str) {
+    let (code, left) = kept(sin, "4MiB", "");
     assert_eq!(code, Some(3), "{}", left.err);
     for part in [
         "map: plugin `sin` 0.1.0 keeps ",

@@ -296,8 +296,11 @@ impl SourceLogic {
                         rev,
                         body: Body::Seal(seal),
                     });
+                    // A script that seals on and on has its turn like any other.
+                    sent += 1;
                 }
                 Step::Event(event) => {
+                    sent += 1;
                     if matches!(event, Event::Skipped { .. }) {
                         // Its tiles are those of an earlier run: nobody waits for them to be read.
                         let tiles = &self.house.progress.tiles;

@@ -4,13 +4,14 @@
 
 use crate::batch::HostBatch;
 use crate::columns::Output;
+use crate::inside::inside;
 use crate::log::{Level, Log};
 use crate::outcomes::{Asked, Outcomes};
 use crate::places::{AtDesk, Place, Taken, named};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 pub(crate) use weir_abi::desk::Said;
@@ -32,6 +33,8 @@ pub(crate) struct Who {
     pub(crate) stop: Stop,
     pub(crate) folder: PathBuf,
     pub(crate) slab: Option<Slab>,
+    /// It was told that it leaves a thread's rounding changed.
+    pub(crate) rounding_told: Mutex<bool>,
 }
 
 impl Who {
@@ -45,6 +48,7 @@ impl Who {
             stop: Stop::default(),
             folder: PathBuf::new(),
             slab: None,
+            rounding_told: Mutex::default(),
         }
     }
 }
@@ -74,6 +78,8 @@ pub(crate) struct Rows {
     pub leases: Vec<Option<Lease>>,
     /// Of which rows a batch was made, on which output.
     pub made: Asked,
+    /// The batches that were made.
+    pub drafts: Vec<Weak<HostBatch>>,
     pub outcomes: Outcomes,
 }
 
@@ -310,6 +316,12 @@ impl<'w> Call<'w> {
     #[cfg(test)]
     pub(crate) fn at(&self) -> At {
         self.at
+    }
+
+    /// Runs the plugin's function that the call is for, which is given it.
+    #[inline]
+    pub(crate) fn inside<T>(&self, code: impl FnOnce(*mut weir_abi::Call) -> T) -> T {
+        inside(self.who, self.number, || code(self.as_ptr()))
     }
 
     /// A call that makes no rows.

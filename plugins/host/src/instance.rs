@@ -1,6 +1,7 @@
 //! An instance of a plugin's stage, here or in a process of its own: made with its parameters, destroyed when nobody has it.
 
 use crate::call::{Call, CallError, Who};
+use crate::inside::inside;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
@@ -41,7 +42,7 @@ pub(crate) struct Instance {
     /// It panicked, or has a call that it does not end: it is used no more, and not destroyed either.
     pub spoiled: AtomicBool,
     /// What it was told lives as long as this, so it goes after `destroy`.
-    _who: Arc<Who>,
+    who: Arc<Who>,
 }
 
 // SAFETY: the header lets every function be called on any thread; `Shelf` sees to how many at once.
@@ -70,7 +71,7 @@ impl Instance {
             remote,
             number,
             spoiled: AtomicBool::new(false),
-            _who: who.clone(),
+            who: who.clone(),
         })
     }
 
@@ -88,16 +89,11 @@ fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c
     let mut me = std::ptr::null_mut();
     let values = parameters.as_slice();
     let said = match stage.create {
-        // SAFETY: as the header says: host, call and values live through the call.
-        Some(create) => unsafe {
-            create(
-                &HOST,
-                call.as_ptr(),
-                values.as_ptr(),
-                values.len() as u32,
-                &mut me,
-            )
-        },
+        Some(create) => call.inside(|call| {
+            let n = values.len() as u32;
+            // SAFETY: as the header says: host, call and values live through the call.
+            unsafe { create(&HOST, call, values.as_ptr(), n, &mut me) }
+        }),
         None => status::UNSUPPORTED,
     };
     call.end(said).map_err(|error| error.by(who))?;
@@ -110,7 +106,7 @@ impl Drop for Instance {
         let usable = self.remote.is_some() || !self.spoiled.load(Ordering::SeqCst);
         if let Some(destroy) = self.stage.destroy.filter(|_| usable) {
             // SAFETY: `create` made it, and every call into it holds a reference.
-            unsafe { destroy(self.me) }
+            inside(&self.who, 0, || unsafe { destroy(self.me) });
         }
     }
 }

@@ -212,7 +212,7 @@ mod tests {
         // SAFETY: `keep` is called before the value goes.
         let batch = unsafe { HostBatch::input([(key, &body, &info)].into_iter(), 0) }.unwrap();
         batch.keep();
-        Arc::new(batch)
+        batch.placed()
     }
 
     fn who() -> (Who, Arc<Mutex<Vec<String>>>) {

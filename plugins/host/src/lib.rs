@@ -44,6 +44,7 @@ mod ended;
 pub mod file;
 pub mod find;
 mod held;
+mod inside;
 mod instance;
 pub mod isolate;
 mod kept;

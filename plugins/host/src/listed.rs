@@ -12,6 +12,9 @@ const TEXTS: usize = 256 << 20;
 /// No slide has more tiles: what is kept of each is reserved when it opens, and a product must not come round to nothing.
 const TILES: u64 = 1 << 32;
 
+/// Nor is one longer, px: a tile's place has 24 bits, and some px before the slide's edge.
+const SIDE: i64 = 15_700_000;
+
 /// A slide as its source describes it; the texts are copies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listed {
@@ -50,9 +53,16 @@ impl Listed {
             ("a tile's um/px", self.tile_mpp),
             ("a tile's footprint", self.footprint),
         ];
+        for (what, side) in [("the width", self.width), ("the height", self.height)] {
+            if !(0..=SIDE).contains(&side) {
+                return Some(format!(
+                    "it says that {what} of slide `{id}` is {side} px, and a side has {SIDE} px at most"
+                ));
+            }
+        }
         let (what, number) = numbers
             .into_iter()
-            .find(|(_, number)| !number.is_finite())?;
+            .find(|(_, number)| !(0.0..f64::INFINITY).contains(number))?;
         Some(format!("it says that of slide `{id}` {what} is {number}"))
     }
 

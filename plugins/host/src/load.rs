@@ -5,6 +5,7 @@
 
 use crate::admit::Admitted;
 use crate::call::{Call, FAULT, Said, Who};
+use crate::inside::{inside, watch_exit};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
@@ -125,7 +126,8 @@ impl Loaded {
         });
         let call = Call::setup(&who);
         // SAFETY: as the header says: host, call and path live through the call.
-        let said = unsafe { describe(&HOST, call.as_ptr(), Str::new(&file.to_string_lossy())) };
+        let said =
+            call.inside(|call| unsafe { describe(&HOST, call, Str::new(&file.to_string_lossy())) });
         if said != status::OK {
             let said = call.close(said);
             return Err(refuse(said.what, &said.help));
@@ -166,7 +168,7 @@ pub(crate) fn enter(
 ) -> Result<*const Plugin, Said> {
     let call = Call::setup(&who);
     let mut out: *const Plugin = std::ptr::null();
-    let said = entry(call.as_ptr(), &mut out);
+    let said = call.inside(|call| entry(call, &mut out));
     match said == status::OK && !out.is_null() {
         true => Ok(out),
         false => Err(call.close(said)),
@@ -201,7 +203,9 @@ fn load(
             "raise the limit of open files",
         )
     })?;
-    let library = linked(&sealed)?;
+    watch_exit();
+    let who = Who::plugin(&manifest.name, &manifest.version);
+    let library = inside(&who, 0, || linked(&sealed))?;
     // SAFETY: the header says what type the symbol of this name has.
     let entry: Result<Symbol<Entry>, _> = unsafe { library.get(ENTRY.as_bytes()) };
     let entry = entry.map(|entry| *entry).map_err(|error| {

@@ -5,7 +5,7 @@ use crate::call::{At, OfSlide, Said, Task};
 use crate::columns::{self, Output};
 use crate::log::Level;
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use weir_abi::Str;
 use weir_abi::column::Batch;
 use weir_abi::desk::Desk;
@@ -39,12 +39,24 @@ fn no_input(function: &str) -> String {
 pub(crate) const LENT: &str =
     "it emitted its input, or a batch that it no longer had: pass() hands rows on as they are";
 
+/// A batch was named that is none of the plugin's, in the call that the thread is in.
+fn stray(what: &str) {
+    let call = std::ptr::without_provenance_mut(crate::inside::call() as usize);
+    if let Some(call) = At::find(call) {
+        call.breach(what);
+    }
+}
+
 impl At {
     /// A fresh batch's address, with one reference for the plugin.
-    fn handed(&self, batch: HostBatch) -> *mut Batch {
+    fn handed(&self, batch: HostBatch, drafts: Option<&mut Vec<Weak<HostBatch>>>) -> *mut Batch {
         batch.belongs_to(self.number);
         batch.hand();
-        HostBatch::into_ptr(Arc::new(batch))
+        let batch = batch.placed();
+        if let Some(drafts) = drafts {
+            drafts.push(Arc::downgrade(&batch));
+        }
+        HostBatch::into_ptr(batch)
     }
 }
 
@@ -98,7 +110,7 @@ impl Desk for At {
         let output = output(&outputs, port)?;
         let slab = who.as_ref().and_then(|who| who.slab.as_ref());
         let batch = HostBatch::for_rows(output, port as usize, rows, source, slab)?;
-        Ok(self.handed(batch))
+        Ok(self.handed(batch, Some(&mut rows.drafts)))
     }
 
     fn batch_for(&self, port: u32, slide: u64, tiles: &[u64]) -> Result<*mut Batch, String> {
@@ -108,7 +120,7 @@ impl Desk for At {
         };
         let output = output(&of.outputs, port)?;
         let batch = HostBatch::for_tiles(output, port as usize, slide, tiles, &of.slides)?;
-        Ok(self.handed(batch))
+        Ok(self.handed(batch, None))
     }
 
     fn batch_edit(&self, port: u32) -> Result<*mut Batch, String> {
@@ -121,42 +133,43 @@ impl Desk for At {
         let output = output(&outputs, port)?;
         let slab = who.as_ref().and_then(|who| who.slab.as_ref());
         let batch = HostBatch::edited(output, port as usize, rows, slab)?;
-        Ok(self.handed(batch))
+        Ok(self.handed(batch, Some(&mut rows.drafts)))
     }
 
     unsafe fn retain(batch: *const Batch) {
-        let batch = HostBatch::of(batch);
-        // SAFETY: every batch that a plugin knows is a `HostBatch` of which somebody holds a reference; one that is retained for the
-        // first time is lent, and its call is open.
-        unsafe {
-            (*batch).keep();
-            (*batch).hand();
-            Arc::increment_strong_count(batch);
+        let retained = HostBatch::named(batch, |named| {
+            let of = HostBatch::of(batch);
+            // SAFETY: it is there; who drops the last reference to it at this moment waits, and is not to have another.
+            let one = unsafe { std::mem::ManuallyDrop::new(Arc::from_raw(of)) };
+            if Arc::strong_count(&one) == 0 {
+                return false;
+            }
+            // One that is retained for the first time is lent, and its call is open.
+            named.keep();
+            named.hand();
+            // SAFETY: as above.
+            unsafe { Arc::increment_strong_count(of) };
+            true
+        });
+        if retained != Some(true) {
+            stray("it retained a batch that it did not have");
         }
     }
 
     unsafe fn release(batch: *const Batch) {
-        let batch = HostBatch::of(batch);
-        // SAFETY: as above, and the reference that ends here is the plugin's: one that was only lent to it is the host's.
-        unsafe {
-            if (*batch).hand_back() {
-                Arc::decrement_strong_count(batch);
-            } else if let Some(call) =
-                At::find(std::ptr::without_provenance_mut((*batch).call() as usize))
-            {
-                call.breach("it released a batch that it did not have");
-            }
+        match HostBatch::named(batch, HostBatch::hand_back) {
+            // SAFETY: the reference that ends here was the plugin's: one that was only lent to it is the host's.
+            Some(true) => unsafe { Arc::decrement_strong_count(HostBatch::of(batch)) },
+            _ => stray("it released a batch that it did not have"),
         }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        let batch = HostBatch::of(batch);
-        // SAFETY: every batch that a plugin knows is a `HostBatch` that somebody holds.
-        if !unsafe { (*batch).hand_back() } {
+        if HostBatch::named(batch, HostBatch::hand_back) != Some(true) {
             return Err(LENT.into());
         }
-        // SAFETY: the plugin gives up one reference, also when this fails.
-        let batch = unsafe { Arc::from_raw(batch) };
+        // SAFETY: the reference was the plugin's, which gives it up, also when this fails.
+        let batch = unsafe { Arc::from_raw(HostBatch::of(batch)) };
         if batch.call() != self.number {
             return Err("it emitted a batch that it made in another call".into());
         }
@@ -277,13 +290,14 @@ mod tests {
         outcomes.reset(2, 1, false);
         let rows = values.iter().map(|(key, body)| (*key, body, info));
         // SAFETY: the values are never freed.
-        let input = Arc::new(unsafe { HostBatch::input(rows, 0) }.unwrap());
+        let input = unsafe { HostBatch::input(rows, 0) }.unwrap().placed();
         let batch = input.as_ptr();
         let rows = Rows {
             input,
             outputs: [output].into(),
             leases: Vec::new(),
             made: Default::default(),
+            drafts: Vec::new(),
             outcomes,
         };
         let who = Arc::new(Who::plugin("probe", &semver::Version::new(1, 0, 0)));
@@ -412,20 +426,20 @@ mod tests {
     fn a_batch_that_was_only_lent_is_neither_emitted_nor_released() {
         let (call, input, lie) = call();
         // SAFETY: a batch of the host's, which lives.
-        unsafe {
+        call.inside(|_| unsafe {
             assert_eq!(Desk::emit(&*call, 0, input.cast_mut()), Err(LENT.into()));
             At::release(input);
-        }
+        });
         assert_eq!(rows(input), lie);
         let said = call.close(status::OK);
         assert!(said.what.contains("released a batch"), "{said:?}");
         // One that was retained is released once.
         let (call, input, _) = self::call();
         // SAFETY: as above.
-        unsafe {
+        call.inside(|_| unsafe {
             At::retain(input);
             At::release(input);
-        }
+        });
         call.pass(0, &[0, 1]).unwrap();
         assert!(call.end(status::OK).is_ok());
     }

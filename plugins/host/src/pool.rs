@@ -1,28 +1,37 @@
 //! Calls into a stage's instances, from their beginning to their end.
 
 use crate::call::{Call, CallError, Said, Task, Who};
+use crate::inside::inside;
 use crate::instance::Instance;
 use crate::kept::Kept;
 use crate::shelf::Shelf;
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
 use weir_runtime::stage::Turn;
 
 /// Which instance holds what a slide's calls left with it.
-#[derive(Debug, Default)]
-pub(crate) struct Holder(AtomicU64);
+#[derive(Default)]
+pub(crate) struct Holder {
+    number: AtomicU64,
+    /// The instance itself, where no other slide has it.
+    own: Mutex<Option<Arc<Instance>>>,
+}
 
 impl Holder {
     /// Whether it is this instance. The first that is asked of becomes it.
     fn is_of(&self, instance: &Instance) -> bool {
         let number = instance.number;
         let known = self
-            .0
+            .number
             .compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
         known.map_or_else(|known| known == number, |_| true)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<Arc<Instance>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,24 +99,30 @@ impl Pool {
         if may_wait && let Some(refusal) = shelf.refusal(&self.kept) {
             return Err(refusal);
         }
-        let instance = shelf.usable(lent.turn)?;
-        if let Some(holder) = lent.holder
-            && !holder.is_of(&instance)
-        {
-            shelf.give_back(instance);
+        let own = lent.holder.filter(|_| shelf.is_by_slide());
+        let instance = match own {
+            Some(holder) => self.own(holder)?,
+            None => shelf.usable(lent.turn)?,
+        };
+        let give_back = |instance| match own {
+            Some(_) => {}
+            None => shelf.give_back(instance),
+        };
+        if lent.holder.is_some_and(|holder| !holder.is_of(&instance)) {
+            give_back(instance);
             return Err(lost(&shelf.who));
         }
         let call = Call::new(&shelf.who, task);
-        let said = enter(shelf.stage, instance.me, call.as_ptr());
+        let said = call.inside(|call| enter(shelf.stage, instance.me, call));
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
         // Others may use it meanwhile.
         if said == status::PENDING && may_wait {
-            shelf.give_back(instance.clone());
+            give_back(instance.clone());
             return self.awaited(call, &instance, lent.kept);
         }
-        shelf.give_back(instance);
+        give_back(instance);
         self.ended(call, said, false, lent.kept)
     }
 
@@ -154,19 +169,57 @@ impl Pool {
             kept();
             self.kept.note(input, &self.shelf.who);
         }
+        if let Task::Rows(rows) = &task
+            && !rows.drafts.is_empty()
+        {
+            // What was emitted is handed on, and what it keeps of that beside is its rows' memory twice.
+            for draft in rows.drafts.iter().filter_map(Weak::upgrade) {
+                draft.set_apart();
+                self.kept.note(&draft, &self.shelf.who);
+            }
+        }
         match done {
             Ok(()) => Ok(task),
             Err(error) => Err(error.by(&self.shelf.who)),
         }
     }
 
-    /// A call that answers with nothing and cannot fail.
-    pub fn tell(&self, enter: impl FnOnce(&Stage, *mut c_void)) {
-        if let Ok(instance) = self.shelf.take(&Turn::default()) {
-            if !instance.is_over() {
-                enter(self.shelf.stage, instance.me);
+    /// The instance that is the slide's alone.
+    fn own(&self, holder: &Holder) -> Result<Arc<Instance>, CallError> {
+        let mut own = holder.own();
+        if let Some(one) = &*own {
+            return match one.is_over() {
+                true => Err(lost(&self.shelf.who)),
+                false => Ok(one.clone()),
+            };
+        }
+        let one = self.shelf.lone()?;
+        *own = Some(one.clone());
+        Ok(one)
+    }
+
+    /// A call about the end of a slide, which answers with nothing and cannot fail; nothing of the slide is asked after it.
+    pub fn close(&self, holder: &Holder, enter: impl FnOnce(&Stage, *mut c_void)) {
+        let enter = |one: &Instance| {
+            if !one.is_over() {
+                inside(&self.shelf.who, 0, || enter(self.shelf.stage, one.me));
             }
-            self.shelf.give_back(instance);
+        };
+        if self.shelf.is_by_slide() {
+            if let Some(one) = &*holder.own() {
+                enter(one);
+            }
+            self.left(holder);
+        } else if let Ok(one) = self.shelf.take(&Turn::default()) {
+            enter(&one);
+            self.shelf.give_back(one);
+        }
+    }
+
+    /// Takes back the instance that a slide had to itself, for the next one.
+    pub fn left(&self, holder: &Holder) {
+        if let Some(one) = holder.own().take() {
+            self.shelf.leave(one);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`isolate`](crate::isolate).
 
 use crate::call::{Call, CallError, FAULT, Said as Told, Who};
+use crate::inside::inside;
 use crate::isolate::reader::IsolatedReader;
 use crate::manifest::{self, Manifest};
 use crate::offer::HOST;
@@ -198,7 +199,7 @@ impl PluginSlide {
         body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
     ) -> Result<(), SlideError> {
         let call = Call::setup(&self.who);
-        let said = body(call.as_ptr());
+        let said = call.inside(body);
         call.end(said)
             .map(|_| ())
             .map_err(|said| error(&self.shown, said))
@@ -361,7 +362,7 @@ impl Drop for PluginHandle {
         let usable = !self.panicked.load(Ordering::SeqCst);
         if let Some(close) = self.of.table.close.filter(|_| usable) {
             // SAFETY: nobody else has the handle, and it is not used again.
-            unsafe { close(self.raw) };
+            inside(&self.of.who, 0, || unsafe { close(self.raw) });
         }
     }
 }

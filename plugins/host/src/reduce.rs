@@ -368,10 +368,9 @@ impl Reduce for PluginReduce {
     fn closed(&mut self, slide: SlideId) {
         let number = slide.number();
         self.due.remove(&number);
-        if self.known().slides.remove(&number).is_none() {
-            return;
-        }
-        self.pool.tell(|stage, me| {
+        let own = self.known().slides.remove(&number);
+        let Some(own) = own else { return };
+        self.pool.close(&own.holder, |stage, me| {
             if let Some(close) = stage.close_slide {
                 // SAFETY: as the header says.
                 unsafe { close(me, number) }
@@ -404,11 +403,10 @@ pub(crate) fn process(
     width: usize,
 ) -> Result<(), StageError> {
     let rows = values.iter().map(|(key, body, info)| (*key, body, info));
-    let input = Arc::new(
-        // SAFETY: the values live until the call is over.
-        unsafe { HostBatch::input(rows, width) }
-            .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?,
-    );
+    // SAFETY: the values live until the call is over.
+    let input = unsafe { HostBatch::input(rows, width) }
+        .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?
+        .placed();
     let batch = input.as_ptr();
     let task = Task::Take(input);
     let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thread_local::ThreadLocal;
 use weir_abi::stage::Stage;
-use weir_abi::status;
+use weir_abi::status::{self, Status};
 use weir_runtime::stage::Turn;
 
 /// How long ending a process may take.
@@ -133,6 +133,35 @@ impl Shelf {
         match &self.runner {
             Runner::Here(stage) => stage.finish.is_some(),
             Runner::Child(cradle) => cradle.finishes(),
+        }
+    }
+
+    /// Whether every slide has an instance of its own: a process that dies takes no other slide with it. What works over all slides has
+    /// one for all.
+    pub fn is_by_slide(&self) -> bool {
+        match &self.runner {
+            Runner::Here(_) => false,
+            Runner::Child(cradle) => self.stateful && !cradle.finishes(),
+        }
+    }
+
+    /// An instance that nobody has, for as long as a slide is open.
+    pub fn lone(&self) -> Result<Arc<Instance>, CallError> {
+        loop {
+            let one = self.all().free.pop();
+            match one {
+                Some(one) if one.is_over() => drop(one),
+                Some(one) => return Ok(one),
+                None => break,
+            }
+        }
+        self.fresh().ok_or_else(|| self.refused(GONE))
+    }
+
+    /// Takes one back when its slide is closed, for the next.
+    pub fn leave(&self, one: Arc<Instance>) {
+        if !one.is_over() {
+            self.all().free.push(one);
         }
     }
 
@@ -375,23 +404,24 @@ impl Shelf {
         }
         let isolated = one.remote.is_some();
         self.give_back(one);
+        if isolated {
+            return Err(self.refused(GONE));
+        }
+        let mut error = self.refused(status::PANIC);
+        let why = match error.said.what.as_str() {
+            "" => String::new(),
+            why => format!(": {why}"),
+        };
+        let plugin = &self.who.plugin;
+        error.said.what =
+            format!("{plugin} panicked before [E0522], and could not be made anew{why}");
+        Err(error)
+    }
+
+    /// Why the last instance could not be made.
+    fn refused(&self, status: Status) -> CallError {
         let why = self.all().refused.clone();
-        let why = why.map_or_else(Said::default, |said| *said);
-        Err(match isolated {
-            true => CallError::of(GONE, why),
-            false => CallError::of(
-                status::PANIC,
-                Said {
-                    what: format!(
-                        "{} panicked before [E0522], and could not be made anew{}{}",
-                        self.who.plugin,
-                        if why.what.is_empty() { "" } else { ": " },
-                        why.what
-                    ),
-                    ..why
-                },
-            ),
-        })
+        CallError::of(status, why.map_or_else(Said::default, |said| *said))
     }
 }
 

@@ -96,10 +96,10 @@ impl Sink for PluginSink {
     }
 
     fn closed(&mut self, slide: SlideId) {
-        if self.slides.remove(&slide).is_none() {
+        let Some(own) = self.slides.remove(&slide) else {
             return;
-        }
-        self.pool.tell(|stage, me| {
+        };
+        self.pool.close(&own.holder, |stage, me| {
             if let Some(close) = stage.close_slide {
                 // SAFETY: as the header says.
                 unsafe { close(me, slide.number()) }

@@ -1,8 +1,9 @@
 //! A plugin's source as the runtime's [`Source`].
 
 use crate::call::{Call, FAULT, Said, Task, Who};
+use crate::inside::inside;
 use crate::listed::{self, Listed, empty};
-use crate::pool::Pool;
+use crate::pool::{Holder, Pool};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +84,8 @@ impl Source for PluginSource {
         let mut out = empty();
         let mut handle = std::ptr::null_mut();
         let mut said = status::UNSUPPORTED;
-        let done = self.pool.call(Task::Setup, |stage, me, call| {
+        let mut holder = Holder::default();
+        let done = self.pool.call_for(&holder, Task::Setup, |stage, me, call| {
             if let Some(open) = stage.open {
                 // SAFETY: as the header says; both places are this call's.
                 said = unsafe {
@@ -102,7 +104,8 @@ impl Source for PluginSource {
         // Also where the call broke a rule: then this closes it.
         let handle = (said == status::OK).then(|| {
             Arc::new(Handle {
-                _pool: self.pool.clone(),
+                pool: self.pool.clone(),
+                holder: std::mem::take(&mut holder),
                 stage: self.pool.shelf.stage,
                 who: self.pool.who().clone(),
                 handle,
@@ -110,6 +113,9 @@ impl Source for PluginSource {
                 info: std::sync::OnceLock::new(),
             })
         });
+        if handle.is_none() {
+            self.pool.left(&holder);
+        }
         done.map_err(|error| self.failure(slide, error.into()))?;
         let Some(handle) = handle else {
             let error = StageError::new("the plugin opened nothing", "");
@@ -155,6 +161,7 @@ impl Source for PluginSource {
                 queue: Vec::new(),
                 over: false,
                 failed: false,
+                closed: true,
             }),
             reader: handle,
         })
@@ -187,7 +194,9 @@ impl Of {
 /// An open slide of the plugin's.
 struct Handle {
     /// A slide may point into the instance that opened it, which lives as long as this.
-    _pool: Arc<Pool>,
+    pool: Arc<Pool>,
+    /// Of one that no other slide has.
+    holder: Holder,
     stage: &'static Stage,
     who: Arc<Who>,
     handle: *mut c_void,
@@ -204,11 +213,12 @@ unsafe impl Sync for Handle {}
 impl Drop for Handle {
     fn drop(&mut self) {
         // In a process of its own nothing is called: what stands in for it ends.
-        let usable = self._pool.shelf.keeps_time() || !self.panicked();
+        let usable = self.pool.shelf.keeps_time() || !self.panicked();
         if let Some(close) = self.stage.close.filter(|_| usable) {
             // SAFETY: every call of the slide holds a reference.
-            unsafe { close(self.handle) }
+            inside(&self.who, 0, || unsafe { close(self.handle) });
         }
+        self.pool.left(&self.holder);
     }
 }
 
@@ -250,7 +260,9 @@ impl Handle {
         (about.key.rev, about.key.source) = (rev, rev);
         let said = match self.stage.read {
             // SAFETY: as the header says: row and memory live through the call.
-            Some(read) => unsafe { read(self.handle, call.as_ptr(), &about, into.cast(), len) },
+            Some(read) => {
+                call.inside(|call| unsafe { read(self.handle, call, &about, into.cast(), len) })
+            }
             None => status::UNSUPPORTED,
         };
         call.end(self.heard(said))
@@ -287,6 +299,8 @@ struct PluginScript {
     queue: Vec<Step>,
     over: bool,
     failed: bool,
+    /// Nothing was sent since the generation was closed.
+    closed: bool,
 }
 
 impl PluginScript {
@@ -350,7 +364,7 @@ impl Script for PluginScript {
         };
         let said = match self.handle.stage.next {
             // SAFETY: as the header says; `step` is a place for a step.
-            Some(next) => unsafe { next(self.handle.handle, call.as_ptr(), &mut step) },
+            Some(next) => call.inside(|call| unsafe { next(self.handle.handle, call, &mut step) }),
             None => status::UNSUPPORTED,
         };
         let said = self.handle.heard(said);
@@ -369,9 +383,13 @@ impl Script for PluginScript {
             _ => {}
         }
         if step.kind == STEP_CLOSE {
-            self.seal(None);
-            return self.next();
+            // One that closes what is closed has nothing new to say: it is asked again as if it had said so.
+            if !std::mem::replace(&mut self.closed, true) {
+                self.seal(None);
+            }
+            return self.queue.pop().unwrap_or(Step::Wait(IDLE));
         }
+        self.closed = false;
         let Some(tile) = TileId::new(0, 0, step.x, step.y) else {
             return self.fault(format!(
                 "a tile at ({}, {}), where no slide reaches",

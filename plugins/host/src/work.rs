@@ -73,6 +73,7 @@ impl Work for PluginWork {
             if free {
                 rows.leases.clear();
                 rows.made.clear();
+                rows.drafts.clear();
                 frame.set(Some(rows));
             }
         }
@@ -112,10 +113,11 @@ impl PluginWork {
     #[cold]
     fn frame(&self) -> Box<Rows> {
         Box::new(Rows {
-            input: Arc::new(HostBatch::unfilled()),
+            input: HostBatch::unfilled().placed(),
             outputs: self.outputs.clone(),
             leases: Vec::new(),
             made: Asked::default(),
+            drafts: Vec::new(),
             outcomes: Outcomes::default(),
         })
     }

@@ -204,6 +204,16 @@ impl HostBatch {
         about
     }
 
+    /// Takes the tiles of a batch that a plugin keeps beyond its call out of the account of the stage: nobody can wait for their memory.
+    pub fn set_apart(&self) {
+        let Of::Rows(made) = &self.of else { return };
+        let writing = made.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Draft::Pixels(tiles) = &writing.draft {
+            let leases = tiles.iter().filter_map(|tile| tile.lease());
+            leases.for_each(Lease::set_apart);
+        }
+    }
+
     /// The batch is emitted on `port`: its rows become what was written.
     pub fn emit_rows(&self, port: usize, outcomes: &mut Outcomes) -> Result<(), String> {
         let Of::Rows(made) = &self.of else {

@@ -2,6 +2,7 @@
 //! `made`.
 
 mod again;
+mod live;
 mod made;
 
 use crate::columns::{self, Output, Part, Parts};
@@ -68,10 +69,28 @@ impl Lent {
     }
 }
 
+impl Drop for HostBatch {
+    fn drop(&mut self) {
+        live::gone(self);
+    }
+}
+
 impl HostBatch {
     /// The host's side of a batch that a plugin names.
     pub fn of(batch: *const Batch) -> *const HostBatch {
         batch.cast()
+    }
+
+    /// In its place, where plugins may know it.
+    pub fn placed(self) -> Arc<HostBatch> {
+        let batch = Arc::new(self);
+        live::born(Arc::as_ptr(&batch));
+        batch
+    }
+
+    /// A batch that a plugin names, as long as `look` takes; `None` where there is none any more.
+    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&HostBatch) -> T) -> Option<T> {
+        live::with(HostBatch::of(batch), look)
     }
 
     /// Its address, for a plugin, with one reference.

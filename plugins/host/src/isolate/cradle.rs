@@ -20,6 +20,9 @@ use weir_record::{Arena, Budget};
 /// How often a stage's processes may die in a run before they are not started again.
 const RESTARTS: u32 = 100;
 
+/// How long making an instance may take where a call may not take longer: it may read a model.
+const MAKE: Duration = Duration::from_secs(60);
+
 /// How long a call into a reader may take where nobody says it.
 const READER: Duration = Duration::from_secs(60);
 
@@ -174,7 +177,7 @@ impl Cradle {
         line.budget = self.budget.clone();
         line.copies = self.copies.clone();
         let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
-        let (said, given) = remote.begin(&call, START, body, beside);
+        let (said, given) = remote.begin(&call, START, self.timeout.max(MAKE), body, beside);
         if said != status::OK {
             // It has no instance, and ends by itself.
             remote.give_up();

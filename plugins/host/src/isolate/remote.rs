@@ -99,11 +99,13 @@ impl Remote {
         }
     }
 
-    /// Has the process load the plugin and make the instance: the status, and what it gave.
+    /// Has the process load the plugin, which may take `timeout`, and make the instance, which may take `make`: the status, and what
+    /// it gave.
     pub fn begin(
         &self,
         call: &At,
         timeout: Duration,
+        make: Duration,
         body: Writer,
         beside: &[BorrowedFd],
     ) -> (Status, Vec<u8>) {
@@ -130,7 +132,7 @@ impl Remote {
             }
         }
         let place = || "while it was made".to_owned();
-        match self.ask(line, call, timeout, body, beside, &place) {
+        match self.ask(line, call, make, body, beside, &place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, answer.deeds, &line.made);

@@ -178,6 +178,7 @@ mod tests {
             outputs: [output].into(),
             leases: Vec::new(),
             made: Default::default(),
+            drafts: Vec::new(),
             outcomes,
         }));
         let version = semver::Version::new(1, 0, 0);

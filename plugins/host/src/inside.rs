@@ -1,0 +1,192 @@
+//! A thread that is in a plugin's code, in this process.
+//!
+//! Two things that such code can do reach far beyond its call, and C libraries do both in good faith. One changes how the thread
+//! computes: the direction of rounding, or that tiny numbers are taken for zero, which every library does when it is loaded that was
+//! linked with `-ffast-math`. Built-in stages would give other bits then, so the thread's settings are put back. The other calls
+//! `exit()` on an error: the process would be gone with exit status 0 and half of its outputs, so whose code it was is said, and that
+//! the run failed.
+
+use crate::call::Who;
+use crate::log::Level;
+use std::cell::Cell;
+use std::sync::Once;
+
+thread_local! {
+    /// Whose code the thread is in, and for which call's number.
+    static WHOSE: Cell<(*const Who, u64)> = const { Cell::new((std::ptr::null(), 0)) };
+}
+
+/// Exit status of a run that a plugin ended.
+const ENDED: i32 = 70;
+
+/// The number of the call that the thread is in; 0 where it is in none.
+pub(crate) fn call() -> u64 {
+    WHOSE.get().1
+}
+
+/// Runs code of the plugin's, for the call of that number; 0: a function that has none.
+#[inline]
+pub(crate) fn inside<T>(who: &Who, call: u64, code: impl FnOnce() -> T) -> T {
+    let (outer, before) = (WHOSE.replace((who, call)), rounding::read());
+    let done = code();
+    WHOSE.set(outer);
+    let after = rounding::read();
+    if after != before {
+        changed(who, before);
+    }
+    done
+}
+
+#[cold]
+fn changed(who: &Who, before: u64) {
+    rounding::write(before);
+    let mut told = who
+        .rounding_told
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !std::mem::replace(&mut *told, true) {
+        let line = format!(
+            "{} changed how the thread rounds, or takes tiny numbers for zero, and left it so: it was put back after each of its calls, but its own numbers may differ from run to run; a library does so that was linked with -ffast-math or -Ofast",
+            who.plugin
+        );
+        who.log.line(Level::Warn, &who.stage, &line);
+    }
+}
+
+/// Has the end of the process looked at from now on: one that a plugin brings about is told.
+pub(crate) fn watch_exit() {
+    static ONCE: Once = Once::new();
+    // SAFETY: the function lives as long as the process. Where it cannot be noted, nothing is told.
+    ONCE.call_once(|| unsafe {
+        libc::atexit(at_exit);
+    });
+}
+
+/// Runs on the thread that called `exit()`.
+extern "C" fn at_exit() {
+    let (whose, _) = WHOSE.get();
+    if whose.is_null() {
+        return;
+    }
+    // SAFETY: the thread is in `inside`, whose caller has it.
+    let who = unsafe { &*whose };
+    let stage = match who.stage.as_str() {
+        "" => String::new(),
+        stage => format!("stage `{stage}`: "),
+    };
+    eprintln!(
+        "error: {stage}{} ended the process: it called exit(), and what was not written yet is lost\n  = help: `isolate = true` in its table gives it a process of its own; a plugin says what is wrong with fail()",
+        who.plugin
+    );
+    // SAFETY: ends the process without what else is to be done at its end, which may wait for the thread that is in here.
+    unsafe { libc::_exit(ENDED) }
+}
+
+/// How a thread rounds: its control bits, without the flags that every operation may set.
+#[cfg(target_arch = "x86_64")]
+mod rounding {
+    /// Rounding, masks, denormals; MXCSR's lowest six bits are flags (Intel SDM volume 1, 10.2.3).
+    const CONTROL: u32 = 0xFFC0;
+
+    #[inline]
+    fn all() -> u32 {
+        let mut now = 0_u32;
+        // SAFETY: stores four bytes where they may be stored.
+        unsafe {
+            std::arch::asm!("stmxcsr [{}]", in(reg) &mut now, options(nostack, preserves_flags));
+        }
+        now
+    }
+
+    #[inline]
+    pub fn read() -> u64 {
+        u64::from(all() & CONTROL)
+    }
+
+    pub fn write(control: u64) {
+        let new = all() & !CONTROL | control as u32;
+        // SAFETY: the bits are those that the thread had before.
+        unsafe {
+            std::arch::asm!("ldmxcsr [{}]", in(reg) &new, options(nostack, readonly, preserves_flags));
+        }
+    }
+}
+
+/// The same of the other kind of processor.
+#[cfg(target_arch = "aarch64")]
+mod rounding {
+    #[inline]
+    pub fn read() -> u64 {
+        let control: u64;
+        // SAFETY: reads a register.
+        unsafe {
+            std::arch::asm!("mrs {}, fpcr", out(reg) control, options(nomem, nostack, preserves_flags));
+        }
+        control
+    }
+
+    pub fn write(control: u64) {
+        // SAFETY: the bits are those that the thread had before.
+        unsafe {
+            std::arch::asm!("msr fpcr, {}", in(reg) control, options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
+/// Elsewhere nothing is known of it.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod rounding {
+    pub fn read() -> u64 {
+        0
+    }
+
+    pub fn write(_: u64) {}
+}
+
+#[cfg(test)]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::log::Log;
+    use std::hint::black_box;
+    use std::sync::{Arc, Mutex};
+
+    /// A third, to the bit that the thread's rounding gives.
+    #[inline(never)]
+    fn third() -> u64 {
+        (black_box(1.0_f64) / black_box(3.0)).to_bits()
+    }
+
+    #[test]
+    fn what_a_plugin_does_to_the_rounding_of_a_thread_is_undone_and_told_once() {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = lines.clone();
+        let who = Who {
+            log: Log::to(move |_, _, text| heard.lock().unwrap().push(text.to_owned())),
+            ..Who::plugin("probe", &semver::Version::new(1, 0, 0))
+        };
+        let nearest = third();
+        unsafe extern "C" {
+            fn fesetround(mode: i32) -> i32;
+        }
+        // Upward, as the C libraries of these processors number it.
+        let upward = if cfg!(target_arch = "x86_64") {
+            0x800
+        } else {
+            0x40_0000
+        };
+        for _ in 0..3 {
+            let within = inside(&who, 0, || {
+                // SAFETY: of the C library.
+                assert_eq!(unsafe { fesetround(upward) }, 0);
+                third()
+            });
+            assert_ne!(within, nearest);
+            assert_eq!(third(), nearest);
+        }
+        let told = lines.lock().unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("plugin `probe` 1.0.0"), "{told:?}");
+    }
+}

@@ -127,7 +127,7 @@ impl Opener for IsolatedReader {
             return Ok(0);
         };
         let failed = |said| error(shown, said);
-        let call = Call::setup(self.house.who.clone());
+        let call = Call::setup(&self.house.who);
         let process = self.house.process(false).map_err(failed)?;
         let write = |out: &mut Writer| {
             out.text(shown);
@@ -198,7 +198,7 @@ impl IsolatedSlide {
 
     /// Opens the slide in a process.
     fn opened(&self) -> Result<Opened, SlideError> {
-        let call = Call::setup(self.house.who.clone());
+        let call = Call::setup(&self.house.who);
         let place = || format!("while {} was opened", self.shown);
         let (remote, said, given) = loop {
             let process = self.house.process(true);
@@ -259,7 +259,7 @@ impl Drop for Opened {
         if self.remote.is_gone() || self.panicked {
             return;
         }
-        let call = Call::setup(self.remote.who.clone());
+        let call = Call::setup(&self.remote.who);
         let place = || "while a file was closed".to_owned();
         let write = |out: &mut Writer| out.u64(self.number);
         self.remote.plain(&call, Op::CloseFile, write, &place);
@@ -294,7 +294,7 @@ impl IsolatedHandle {
                 // Another handle's read ended it while this one waited.
                 continue;
             }
-            let call = Call::setup(remote.who.clone());
+            let call = Call::setup(&remote.who);
             let write = |out: &mut Writer| {
                 out.u64(number);
                 write(out);

@@ -128,6 +128,14 @@ impl Report {
         self.lock().sink_failures.push(format!("{stage}: {error}"));
     }
 
+    /// A slide failed at a sink whose part here tells nobody else.
+    pub(crate) fn slide_failed(&self, failure: Failure, stopped: bool) {
+        let mut outcome = self.lock();
+        outcome.stopped |= stopped;
+        let slide = outcome.slides.entry(failure.slide.clone()).or_default();
+        slide.failed.get_or_insert(failure);
+    }
+
     pub(crate) fn take(&self) -> Outcome {
         std::mem::take(&mut *self.lock())
     }

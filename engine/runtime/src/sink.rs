@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use weir_record::{Body, End, Event, Kind, Row, SlideId, SlideInfo};
+use weir_pipeline::OnError;
+use weir_record::{Body, End, Event, Failure, Kind, Row, SlideId, SlideInfo};
 
 use crate::failing::MayFail;
 use crate::host::{Logic, Outputs};
@@ -39,6 +40,8 @@ struct Slide {
     /// What `ended` was called with last, by port.
     told: Option<Vec<(u32, Option<End>)>>,
     failed: bool,
+    /// This sink could not do something of it.
+    broken: bool,
     touched: bool,
     since: Instant,
 }
@@ -91,6 +94,42 @@ impl SinkLogic {
         }
     }
 
+    /// A call about a slide. What it cannot do fails the slide, once: others go on. The sink is told that it failed, gets no more rows of
+    /// it, and at its end that it was aborted, lest it writes a part for the whole.
+    fn call_for(
+        &mut self,
+        id: SlideId,
+        out: &mut Outputs,
+        what: impl FnOnce(&mut dyn Sink) -> Result<(), StageError>,
+    ) {
+        let (Some(stage), Some(slide)) = (self.stage.as_deref_mut(), self.slides.get_mut(&id))
+        else {
+            return;
+        };
+        let Err(error) = what(stage) else { return };
+        if std::mem::replace(&mut slide.broken, true) {
+            return;
+        }
+        slide.failed = true;
+        let failure = Failure {
+            stage: self.name.clone(),
+            slide: slide.info.id.clone(),
+            tile: None,
+            what: error.what,
+            help: error.help,
+        };
+        // It fails already.
+        let _ = stage.event(id, &Event::SlideFailed(failure.clone()));
+        if self.home {
+            return out.event(id, Event::SlideFailed(failure));
+        }
+        let stops = self.house.plan.run.on_error == OnError::Stop;
+        self.report.slide_failed(failure, stops);
+        if stops {
+            self.house.stop.request();
+        }
+    }
+
     fn fault(&self, slide: SlideId, port: usize, what: String) {
         let id = self
             .slides
@@ -119,11 +158,9 @@ impl SinkLogic {
                 if self.home {
                     out.event(id, event.clone());
                 }
-                // As of a failure before it: aborted alone could be a stop.
-                if let Some(stage) = self.stage.as_deref_mut()
-                    && let Err(error) = stage.event(id, &event)
-                {
-                    self.report.sink_failed(&self.name, &error);
+                // As of a failure before it: aborted alone could be a stop. What it cannot do of that fails what has failed.
+                if let Some(stage) = self.stage.as_deref_mut() {
+                    slide.broken |= stage.event(id, &event).is_err();
                 }
             }
         }
@@ -173,7 +210,11 @@ impl SinkLogic {
                     out.event(id, event);
                 }
             }
-            self.call(|stage| stage.ended(id, &done));
+            if self.slides.get(&id).is_some_and(|slide| slide.broken) {
+                done.iter_mut()
+                    .for_each(|done| done.end = Some(End::Aborted));
+            }
+            self.call_for(id, out, |stage| stage.ended(id, &done));
         }
         let Some(slide) = self.slides.get(&id) else {
             return;
@@ -232,6 +273,7 @@ impl Logic for SinkLogic {
                         inboxes,
                         told: None,
                         failed: false,
+                        broken: false,
                         touched: false,
                         since: Instant::now(),
                     };
@@ -239,7 +281,7 @@ impl Logic for SinkLogic {
                     if self.home {
                         out.send_all(row);
                     }
-                    self.call(|stage| stage.opened(id, &info));
+                    self.call_for(id, out, |stage| stage.opened(id, &info));
                 }
                 Body::Event(event) if **event == Event::Closing => {
                     if let Some(slide) = self.slides.get_mut(&id) {
@@ -255,7 +297,7 @@ impl Logic for SinkLogic {
                     if self.home {
                         out.send_all(row);
                     }
-                    self.call(|stage| stage.event(id, &event));
+                    self.call_for(id, out, |stage| stage.event(id, &event));
                 }
                 Body::Seal(seal) => {
                     let (rev, seal) = (row.rev, *seal);
@@ -291,8 +333,11 @@ impl Logic for SinkLogic {
                                 tile: row.tile,
                                 rev: row.rev,
                             };
+                            if slide.broken {
+                                continue;
+                            }
                             let body = row.body.without_lease();
-                            self.call(|stage| stage.row(port, key, body));
+                            self.call_for(id, out, |stage| stage.row(port, key, body));
                         }
                     }
                 }

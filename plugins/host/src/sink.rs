@@ -67,15 +67,20 @@ impl Sink for PluginSink {
     }
 
     fn ended(&mut self, id: SlideId, done: &[Completed]) -> Result<(), StageError> {
-        self.hand_over(id)?;
+        // What it did not take it cannot write: it is told that the slide was aborted.
+        let given = self.hand_over(id);
         let Some(own) = self.slides.get(&id) else {
             return Ok(());
         };
         let about = slide(&own.info, id.number());
         let through = done.iter().map(|done| done.through).max().unwrap_or(0);
         let end = done.iter().filter_map(|done| done.end).max();
-        let end = end.unwrap_or(End::Complete);
-        self.pool
+        let end = match given {
+            Ok(()) => end.unwrap_or(End::Complete),
+            Err(_) => End::Aborted,
+        };
+        let told = self
+            .pool
             .call_for(&own.holder, Task::Setup, |stage, me, call| {
                 match stage.complete_slide {
                     // SAFETY: as the header says: the slide and its strings live through the call.
@@ -84,7 +89,9 @@ impl Sink for PluginSink {
                     },
                     None => status::UNSUPPORTED,
                 }
-            })?;
+            });
+        given?;
+        told?;
         Ok(())
     }
 

@@ -20,6 +20,8 @@ struct Source<'a> {
     stages: &'a str,
     /// How many it says that they are.
     count: &'a str,
+    /// The header's minor version that it was built against.
+    minor: &'a str,
     /// The table's id.
     id: &'a str,
     /// The text that it hands over as its manifest's.
@@ -37,6 +39,7 @@ impl Source<'_> {
             flags: "0",
             stages: "&same",
             count: "sizeof stages / sizeof *stages",
+            minor: "WEIR_ABI_MINOR",
             id: "\"probe.same\"",
             text: "weir_manifest",
             mark,
@@ -65,7 +68,7 @@ static weir_status process(void *self, weir_call *c, uint32_t port, const weir_b
 }}
 static const weir_stage same = {{ .struct_size = sizeof same, .flags = {}, .id = {}, .create = create, .destroy = destroy, .process = process }};
 static const weir_stage *const stages[] = {{ {} }};
-static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = {},
+static const weir_plugin plugin = {{ .struct_size = sizeof plugin, .abi_minor = {}, .manifest = {},
                                     .stages = stages, .n_stages = {} }};
 WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {{
   int mark = open({:?}, O_CREAT | O_WRONLY | O_APPEND, 0644);
@@ -76,7 +79,7 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, c
   return WEIR_OK;
 }}
 "#,
-            self.flags, self.id, self.stages, self.text, self.count, self.mark
+            self.flags, self.id, self.stages, self.minor, self.text, self.count, self.mark
         );
         compiled_text(&text, so, &[])
     }
@@ -129,6 +132,20 @@ fn the_flags_of_a_stage_say_what_its_manifest_says() {
             }
         }
     }
+}
+
+#[test]
+fn a_plugin_of_a_later_header_is_refused_whatever_its_manifest_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let source = Source {
+        minor: "WEIR_ABI_MINOR + 7",
+        ..Source::sound(&mark)
+    };
+    let refusal = loaded(&source.build(&folder.path().join("libprobe.so"))).unwrap_err();
+    assert_eq!(refusal.code, "E0513");
+    let said = "it was built against ABI 1.7 (abi_minor), and its manifest says 1.0";
+    assert!(refusal.what.contains(said), "{refusal}");
 }
 
 #[test]

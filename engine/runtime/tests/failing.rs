@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use synthetic::types::WHOLE;
 use synthetic::{Scenario, answers, id, settings};
-use weir_pipeline::{Place, Plan, RunSettings};
+use weir_pipeline::{OnError, Place, Plan, RunSettings};
 use weir_record::{End, State};
 use weir_runtime::{Options, Outcome, counters, exit};
 
@@ -81,6 +81,23 @@ fn a_sink_lets_pass_what_may_fail() {
     assert_eq!(outcome.slides[&id(0)].failed_tiles(), 2);
     assert_eq!(said, ["Some(Complete)", "Some(Complete)"]);
     assert_eq!((outcome.exit_code(), failed), (exit::PARTLY, 0));
+}
+
+#[test]
+fn a_run_that_stops_at_the_first_failed_slide_stops_at_one_that_a_sink_fails() {
+    let mut scenario = Scenario::of(50, 400);
+    scenario.slides[0].bad = (0..100).collect();
+    scenario.delay = std::time::Duration::from_micros(200);
+    let settings = RunSettings {
+        on_error: OnError::Stop,
+        open_slides: 1,
+        ..max_failed(0.01)
+    };
+    let plan = scenario.plan_to("score", Place::Home, settings);
+    let (outcome, said, _) = run(&scenario, plan);
+    assert!(outcome.stopped);
+    assert_eq!(outcome.exit_code(), exit::FAILED);
+    assert!(said.len() < 50, "the others were not begun");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const REPEATS: usize = 20;
 const CHILD: &str = "plugin-host";
 /// The argument with which it is one run.
 const ONCE: &str = "once";
-/// The argument with which it measures calls alone, many of them: for a profiler.
+/// The argument with which it measures calls alone, many of them, of so many rows if that follows: for a profiler.
 const CALLS: &str = "calls";
 /// Rows of a batch.
 const BATCH: usize = 64;
@@ -301,7 +301,9 @@ fn main() -> Result<()> {
     println!("| call | built in | plugin in process | over it | a tile | wanted | |");
     println!("|---|---|---|---|---|---|---|");
     let alone = std::env::args().nth(1).as_deref() == Some(CALLS);
-    for rows in [1, BATCH] {
+    let only = std::env::args().nth(2).map(|rows| rows.parse::<usize>());
+    let only = only.transpose()?;
+    for rows in only.map_or(vec![1, BATCH], |rows| vec![rows]) {
         let mut rows_of = batch(rows)?;
         let calls = if alone { 4_000_000 } else { 200_000 } / rows as u32;
         let built_in = call(&Pass, &mut rows_of, calls)?;

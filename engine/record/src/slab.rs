@@ -77,6 +77,7 @@ impl Default for Data {
 
 impl Deref for Data {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         match self {
             Data::Own(bytes) => bytes,
@@ -86,6 +87,7 @@ impl Deref for Data {
 }
 
 impl DerefMut for Data {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
             Data::Own(bytes) => bytes,

@@ -6,12 +6,12 @@ use crate::batch::HostBatch;
 use crate::columns::Output;
 use crate::log::{Level, Log};
 use crate::outcomes::{Asked, Outcomes};
-use crate::places::{Place, Taken, named};
-use std::cell::{Cell, RefCell};
+use crate::places::{AtDesk, Place, Taken, named};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 pub(crate) use weir_abi::desk::Said;
 use weir_abi::status::{self, Status};
@@ -63,7 +63,7 @@ pub(crate) enum Task {
     /// Rows of an input to rows of outputs.
     Rows(Box<Rows>),
     /// Rows of slides that the stage itself names: a reduce.
-    Slides(Slides),
+    Slides(Box<Slides>),
 }
 
 /// Rows of an input, and what becomes of them.
@@ -111,6 +111,16 @@ pub(crate) struct OfSlide {
 }
 
 impl Task {
+    /// The rows that it was given.
+    #[inline]
+    pub fn input(&self) -> Option<&Arc<HostBatch>> {
+        match self {
+            Task::Rows(rows) => Some(&rows.input),
+            Task::Take(input) => Some(input),
+            Task::Setup | Task::Slides(_) => None,
+        }
+    }
+
     /// What is left of it by a plugin that may read its input for ever.
     fn leak(self) {
         match self {
@@ -135,37 +145,47 @@ pub(crate) fn next_number() -> u64 {
 }
 
 /// What is known of a call, in its place.
-#[derive(Default)]
 pub(crate) struct Desk {
-    /// The call's; of the last one when none is open.
-    number: u64,
-    open: bool,
-    /// Whose call it is, or was: a stage that is gone is not held on to, nor the run's memory with it.
-    who: Weak<Who>,
+    /// Whose call it was that had the place last: only to be compared.
+    pub(crate) who: *const Who,
     pub task: Task,
-    completed: Option<Status>,
-    error: Option<Said>,
+    pub(crate) completed: Option<Status>,
+    /// Who waits for it to be completed.
+    waiter: Option<Thread>,
+    error: Option<Box<Said>>,
     /// The first thing that was done against the rules.
-    breach: Option<String>,
+    breach: Option<Box<str>>,
+}
+
+// SAFETY: `who` is never followed.
+unsafe impl Send for Desk {}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk {
+            who: std::ptr::null(),
+            task: Task::Setup,
+            completed: None,
+            waiter: None,
+            error: None,
+            breach: None,
+        }
+    }
 }
 
 impl Desk {
-    /// The number of the call that has the place, or had it last.
-    #[cfg(test)]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    #[cfg(test)]
-    pub fn numbered(number: u64) -> Desk {
-        Desk {
-            number,
-            ..Desk::default()
+    /// For a call of that number with that task, where one is over whose end took what it left.
+    #[inline]
+    pub(crate) fn begin(&mut self, number: u64, task: Task) {
+        if let Some(input) = task.input() {
+            input.belongs_to(number);
         }
-    }
-
-    pub fn who(&self) -> Option<Arc<Who>> {
-        self.who.upgrade()
+        self.task = task;
+        self.completed = None;
+        // What a call left that was never ended.
+        if self.error.is_some() || self.breach.is_some() || self.waiter.is_some() {
+            (self.error, self.breach, self.waiter) = (None, None, None);
+        }
     }
 }
 
@@ -187,10 +207,12 @@ impl At {
 
     /// Whether rows of an input are to become rows of outputs.
     pub fn makes_rows(&self) -> bool {
-        matches!(self.place.desk().task, Task::Rows(_))
+        self.desk()
+            .is_ok_and(|desk| matches!(desk.task, Task::Rows(_)))
     }
 
     /// `None` where no call ever was.
+    #[inline]
     pub fn find(of: *mut weir_abi::Call) -> Option<At> {
         let number = of.addr() as u64;
         let place = named(number)?;
@@ -198,16 +220,14 @@ impl At {
     }
 
     /// The call's desk while it is open.
-    pub fn desk(&self) -> Result<MutexGuard<'static, Desk>, String> {
-        let desk = self.place.desk();
-        match desk.open && desk.number == self.number {
-            true => Ok(desk),
-            false => Err(OVER.into()),
-        }
+    #[inline]
+    pub fn desk(&self) -> Result<AtDesk<'static>, String> {
+        self.place.desk(self.number).ok_or_else(|| OVER.into())
     }
 
     /// The same, while the plugin may hand rows on.
-    pub fn telling(&self) -> Result<MutexGuard<'static, Desk>, String> {
+    #[inline]
+    pub fn telling(&self) -> Result<AtDesk<'static>, String> {
         let desk = self.desk()?;
         match desk.completed {
             None => Ok(desk),
@@ -215,20 +235,25 @@ impl At {
         }
     }
 
+    /// Whose call it is; of one that is over, as long as that is known.
+    pub fn who(&self) -> Option<Arc<Who>> {
+        self.place.whose(self.number)
+    }
+
+    /// The same while it is open.
+    pub fn open(&self) -> Option<Arc<Who>> {
+        self.desk().ok()?;
+        self.who()
+    }
+
     /// The plugin broke a rule: noted once, told in the log, and the call fails (E0520). Of a call that is over only the log is told,
     /// as long as it is known whose it was.
     pub fn breach(&self, what: impl Into<String>) -> Status {
         let what = what.into();
-        let mut desk = self.place.desk();
-        if desk.number != self.number {
-            return status::USE;
+        if let Ok(mut desk) = self.desk() {
+            desk.breach.get_or_insert_with(|| what.as_str().into());
         }
-        let who = desk.who();
-        if desk.open {
-            desk.breach.get_or_insert_with(|| what.clone());
-        }
-        drop(desk);
-        if let Some(who) = who {
+        if let Some(who) = self.who() {
             let line = format!("{} broke the contract [E0520]: {what}", who.plugin);
             who.log.line(Level::Error, &who.stage, &line);
         }
@@ -237,31 +262,28 @@ impl At {
 
     pub fn fail(&self, said: Said) {
         if let Ok(mut desk) = self.desk() {
-            desk.error = Some(said);
+            desk.error = Some(Box::new(said));
         }
     }
 
     pub fn log(&self, level: Level, text: &str) {
-        let who = {
-            let desk = self.place.desk();
-            desk.who().filter(|_| desk.number == self.number)
-        };
-        if let Some(who) = who {
+        if let Some(who) = self.who() {
             who.log.line(level, &who.stage, text);
         }
     }
 
     pub fn complete(&self, said: Status) {
-        let first = match self.desk() {
+        let waiter = match self.desk() {
             Ok(mut desk) if desk.completed.is_none() => {
                 desk.completed = Some(said);
-                true
+                Some(desk.waiter.take())
             }
-            _ => false,
+            _ => None,
         };
-        match first {
-            true => self.place.over.notify_all(),
-            false => {
+        match waiter {
+            // It may not wait yet, or not at all.
+            Some(waiter) => waiter.iter().for_each(Thread::unpark),
+            None => {
                 self.breach("it completed a call twice, or after it was over");
             }
         }
@@ -269,49 +291,19 @@ impl At {
 }
 
 /// A call, as the host holds it; it is over when this is dropped.
-pub(crate) struct Call {
-    pub(crate) who: Arc<Who>,
+pub(crate) struct Call<'w> {
+    who: &'w Arc<Who>,
     at: At,
-    _taken: Taken,
-    over: Cell<bool>,
-    /// The task of a call that failed.
-    failed: RefCell<Option<Task>>,
+    taken: Taken,
 }
 
-impl Call {
-    pub(crate) fn new(who: Arc<Who>, task: Task) -> Call {
-        let taken = Taken::take();
-        let place = taken.place;
-        let number = {
-            let mut desk = place.desk();
-            desk.number = taken.next(desk.number);
-            desk.open = true;
-            match &task {
-                Task::Take(input) => input.belongs_to(desk.number),
-                Task::Rows(rows) => rows.input.belongs_to(desk.number),
-                Task::Setup | Task::Slides(_) => {}
-            }
-            if !std::ptr::eq(desk.who.as_ptr(), Arc::as_ptr(&who)) {
-                desk.who = Arc::downgrade(&who);
-            }
-            desk.task = task;
-            desk.completed = None;
-            desk.error = None;
-            desk.breach = None;
-            desk.number
-        };
-        Call {
-            who,
-            at: At { number, place },
-            _taken: taken,
-            over: Cell::new(false),
-            failed: RefCell::default(),
-        }
-    }
-
-    /// What it was given, once it has failed.
-    pub(crate) fn failed(&self) -> Option<Task> {
-        self.failed.take()
+impl<'w> Call<'w> {
+    #[inline]
+    pub(crate) fn new(who: &'w Arc<Who>, task: Task) -> Call<'w> {
+        let mut taken = Taken::take();
+        let (number, place) = taken.open(who, task);
+        let at = At { number, place };
+        Call { who, at, taken }
     }
 
     /// As the host's functions know it.
@@ -321,7 +313,7 @@ impl Call {
     }
 
     /// A call that makes no rows.
-    pub(crate) fn setup(who: Arc<Who>) -> Call {
+    pub(crate) fn setup(who: &'w Arc<Who>) -> Call<'w> {
         Call::new(who, Task::Setup)
     }
 
@@ -331,10 +323,12 @@ impl Call {
         const GLANCE: Duration = Duration::from_millis(50);
         let until = Instant::now() + timeout;
         let mut cancelled = false;
-        let mut desk = self.at.place.desk();
         loop {
-            if let Some(said) = desk.completed {
-                return Some(said);
+            if let Ok(mut desk) = self.desk() {
+                if desk.completed.is_some() {
+                    return desk.completed;
+                }
+                desk.waiter = Some(std::thread::current());
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -342,86 +336,86 @@ impl Call {
             }
             if !cancelled && self.who.stop.level() > 0 {
                 cancelled = true;
-                drop(desk);
                 cancel();
-                desk = self.at.place.desk();
                 continue;
             }
-            let waited = self.at.place.over.wait_timeout(desk, left.min(GLANCE));
-            (desk, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            std::thread::park_timeout(left.min(GLANCE));
         }
     }
 
     /// Ends a call that the plugin did not complete in time. It may go on for ever, so what it was given stays where it is.
-    pub(crate) fn give_up(&self, timeout: Duration) -> CallError {
-        let mut desk = self.at.place.desk();
-        desk.open = false;
-        self.over.set(true);
-        let task = std::mem::take(&mut desk.task);
-        drop(desk);
-        task.leak();
-        CallError {
-            status: status::FAIL,
-            said: Said {
+    pub(crate) fn give_up(mut self, timeout: Duration) -> CallError {
+        std::mem::take(&mut self.taken.close().task).leak();
+        let plugin = &self.who.plugin;
+        CallError::of(
+            status::FAIL,
+            Said {
                 what: format!(
-                    "{} left a call pending and did not complete it within {timeout:?} [E0523]",
-                    self.who.plugin
+                    "{plugin} left a call pending and did not complete it within {timeout:?} [E0523]"
                 ),
                 param: String::new(),
                 help: "give the stage a longer `run.timeout`, if it needs it; else this is a fault of the plugin".into(),
             },
-        }
+        )
     }
 
     /// Ends the call with what the plugin returned: its task with what it did, or what was wrong.
-    pub(crate) fn end(&self, said: Status) -> Result<Task, CallError> {
-        self.end_of(said, false)
+    pub(crate) fn end(self, said: Status) -> Result<Task, CallError> {
+        let (task, done) = self.over(said, false);
+        done.map(|()| task)
     }
 
-    /// The same of a call that the plugin left pending, with what it completed it with.
-    pub(crate) fn end_completed(&self, said: Status) -> Result<Task, CallError> {
-        self.end_of(said, true)
-    }
-
-    fn end_of(&self, said: Status, pending: bool) -> Result<Task, CallError> {
-        let mut desk = self.at.place.desk();
-        desk.open = false;
-        self.over.set(true);
+    /// Ends the call with what the plugin returned, or with what it completed it with where it left it `pending`: its task with what
+    /// it did, and what was wrong.
+    #[inline]
+    pub(crate) fn over(mut self, said: Status, pending: bool) -> (Task, Result<(), CallError>) {
+        let desk = self.taken.close();
         let task = std::mem::take(&mut desk.task);
+        let well = said == status::OK
+            && desk.breach.is_none()
+            && desk.error.is_none()
+            && (pending || desk.completed.is_none());
+        match well {
+            true => (task, Ok(())),
+            false => (task, self.wrong(said, pending)),
+        }
+    }
+
+    /// What was wrong with a call that is over, if anything was.
+    #[cold]
+    fn wrong(&mut self, said: Status, pending: bool) -> Result<(), CallError> {
+        let desk = self.taken.close();
         let (mut breach, error) = (desk.breach.take(), desk.error.take());
         let completed = desk.completed.is_some();
-        drop(desk);
         if completed && !pending && breach.is_none() {
             let what = "it completed a call and did not return WEIR_PENDING";
             self.log(Level::Error, what);
             breach = Some(what.into());
         }
-        if let Some(breach) = breach {
-            self.failed.replace(Some(task));
-            return Err(CallError {
-                status: status::USE,
-                said: Said {
-                    what: format!("{} broke the contract [E0520]: {breach}", self.who.plugin),
-                    param: String::new(),
-                    help: FAULT.into(),
-                },
-            });
-        }
-        match said {
-            status::OK => Ok(task),
-            said => {
-                self.failed.replace(Some(task));
-                Err(self.error(said, error))
+        match breach {
+            Some(breach) => {
+                let what = format!("{} broke the contract [E0520]: {breach}", self.who.plugin);
+                Err(CallError::of(
+                    status::USE,
+                    Said {
+                        what,
+                        param: String::new(),
+                        help: FAULT.into(),
+                    },
+                ))
             }
+            None if said == status::OK => Ok(()),
+            None => Err(self.error(said, error.map(|error| *error))),
         }
     }
 
     /// Ends a call that failed.
-    pub(crate) fn close(&self, said: Status) -> Said {
+    pub(crate) fn close(self, said: Status) -> Said {
+        let who = self.who;
         match self.end(said) {
-            Err(error) => error.said,
+            Err(error) => *error.by(who).said,
             Ok(_) => Said {
-                what: format!("{} gave nothing", self.who.plugin),
+                what: format!("{} gave nothing", who.plugin),
                 ..Said::default()
             },
         }
@@ -439,14 +433,8 @@ impl Call {
                     told.help = FAULT.into();
                 }
             }
-            GONE if !unsaid => {}
-            status::FAIL
-            | status::RETRY
-            | status::PARAM
-            | status::MEMORY
-            | status::CANCELLED
-            | status::UNSUPPORTED
-                if !unsaid => {}
+            GONE | status::PARAM if !unsaid => {}
+            said if !unsaid && WORDS.contains(&said) => {}
             status::FAIL => told.what = format!("{plugin} failed without a word"),
             status::RETRY => told.what = format!("{plugin} could not, and asks to be tried again"),
             status::PARAM => told.what = format!("{plugin} refuses its parameters without a word"),
@@ -460,28 +448,25 @@ impl Call {
                 told.help = FAULT.into();
             }
         }
-        CallError {
-            status: said,
-            said: told,
-        }
+        CallError::of(said, told)
     }
 }
 
-impl Deref for Call {
+impl Deref for Call<'_> {
     type Target = At;
     fn deref(&self) -> &At {
         &self.at
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        // Its `who` stays, so that a plugin that names it too late is still known.
-        if !self.over.get() {
-            self.at.place.desk().open = false;
-        }
-    }
-}
+/// With these a plugin says what was wrong.
+const WORDS: [Status; 5] = [
+    status::FAIL,
+    status::RETRY,
+    status::MEMORY,
+    status::CANCELLED,
+    status::UNSUPPORTED,
+];
 
 /// What to do about a plugin that breaks the contract.
 pub(crate) const FAULT: &str = "this is a fault of the plugin: please report it to its author";
@@ -490,7 +475,25 @@ pub(crate) const FAULT: &str = "this is a fault of the plugin: please report it 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
     pub status: Status,
-    pub said: Said,
+    /// In a box: of most calls there is none, and every one hands the place for it on.
+    pub said: Box<Said>,
+}
+
+impl CallError {
+    pub fn of(status: Status, said: Said) -> CallError {
+        let said = Box::new(said);
+        CallError { status, said }
+    }
+
+    /// With the plugin's name before words of its own, for where nothing else names it: a parameter's stand under its line of the file,
+    /// a reader's behind the reader.
+    #[cold]
+    pub fn by(mut self, who: &Who) -> CallError {
+        if WORDS.contains(&self.status) && !self.said.what.starts_with(&who.plugin) {
+            self.said.what = format!("{}: {}", who.plugin, self.said.what);
+        }
+        self
+    }
 }
 
 impl From<CallError> for StageError {

@@ -108,6 +108,12 @@ impl Part {
         self
     }
 
+    /// Bytes from each row to the next where they are all alike, else 0.
+    #[inline]
+    pub fn pitch(&self) -> i64 {
+        pitch(&self.rows)
+    }
+
     /// As a plugin sees it, as long as this lives unmoved in its vectors.
     pub fn column(&self) -> Column {
         Column {
@@ -119,7 +125,7 @@ impl Part {
                 true => std::ptr::null(),
                 false => self.lengths.as_ptr(),
             },
-            pitch: pitch(&self.rows),
+            pitch: self.pitch(),
             device: Device { kind: CPU, id: 0 },
             dtype: self.dtype,
             ndim: self.shape.len() as i32,
@@ -157,6 +163,10 @@ impl Parts {
         part
     }
 
+    pub fn first(&mut self) -> Option<&mut Part> {
+        self.all[..self.used].first_mut()
+    }
+
     pub fn used(&self) -> &[Part] {
         &self.all[..self.used]
     }
@@ -169,7 +179,7 @@ impl From<Vec<Part>> for Parts {
     }
 }
 
-/// Bytes from each row to the next where they are all alike, else 0.
+#[inline]
 fn pitch(rows: &[*mut c_void]) -> i64 {
     let (Some(&first), Some(&second)) = (rows.first(), rows.get(1)) else {
         return 0;

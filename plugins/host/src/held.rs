@@ -1,6 +1,6 @@
 //! What holds of a slide at an input of a reduce or a sink, and what of it the plugin has not been told yet.
 
-use crate::instance::{Holder, Pool};
+use crate::pool::{Holder, Pool};
 use crate::reduce::{process, removed};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -126,10 +126,16 @@ impl Kept {
     }
 
     /// Why the stage gets no more rows, when it keeps too many. `beside`: bytes of copies that are kept with them.
+    #[inline]
     pub fn refusal(&self, who: &Who, beside: usize) -> Option<Said> {
-        if self.bytes.load(Ordering::Relaxed) + beside <= self.most {
-            return None;
+        match self.bytes.load(Ordering::Relaxed) + beside <= self.most {
+            true => None,
+            false => self.refused(who, beside),
         }
+    }
+
+    #[cold]
+    fn refused(&self, who: &Who, beside: usize) -> Option<Said> {
         let mut all = self.all();
         let rows = all.look();
         self.bytes.store(rows, Ordering::Relaxed);
@@ -204,7 +210,7 @@ mod tests {
         };
         let (info, body) = (Arc::new(info), Body::Pixels(Arc::new(tile)));
         // SAFETY: `keep` is called before the value goes.
-        let batch = unsafe { HostBatch::input([(key, &body, &info)], 0) }.unwrap();
+        let batch = unsafe { HostBatch::input([(key, &body, &info)].into_iter(), 0) }.unwrap();
         batch.keep();
         Arc::new(batch)
     }

@@ -1,7 +1,7 @@
 //! A source's list of slides.
 
 use crate::call::{FAULT, Task};
-use crate::instance::Pool;
+use crate::pool::Pool;
 use weir_abi::{Str, row, status};
 use weir_runtime::stage::StageError;
 
@@ -115,7 +115,7 @@ pub(crate) fn all(pool: &Pool) -> Result<Vec<(u64, Listed)>, StageError> {
             return Err(StageError::new(
                 format!(
                     "{} broke the contract [E0520]: its list of slides does not end: {} slides, {texts} bytes of text",
-                    pool.who.plugin,
+                    pool.who().plugin,
                     number + 1
                 ),
                 format!(
@@ -125,13 +125,13 @@ pub(crate) fn all(pool: &Pool) -> Result<Vec<(u64, Listed)>, StageError> {
         }
         if listed.id.is_empty() {
             return Err(StageError::new(
-                format!("{}: slide {number} has no id", pool.who.plugin),
+                format!("{}: slide {number} has no id", pool.who().plugin),
                 FAULT,
             ));
         }
         if let Some(what) = listed.fault(&listed.id) {
             return Err(StageError::new(
-                format!("{} broke the contract [E0520]: {what}", pool.who.plugin),
+                format!("{} broke the contract [E0520]: {what}", pool.who().plugin),
                 FAULT,
             ));
         }

@@ -119,10 +119,11 @@ impl Loaded {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(text.to_owned());
         });
-        let call = Call::setup(Arc::new(Who {
+        let who = Arc::new(Who {
             log,
             ..Who::plugin(&self.manifest.name, &self.manifest.version)
-        }));
+        });
+        let call = Call::setup(&who);
         // SAFETY: as the header says: host, call and path live through the call.
         let said = unsafe { describe(&HOST, call.as_ptr(), Str::new(&file.to_string_lossy())) };
         if said != status::OK {
@@ -163,7 +164,7 @@ pub(crate) fn enter(
     who: Arc<Who>,
     entry: impl FnOnce(*mut weir_abi::Call, *mut *const Plugin) -> status::Status,
 ) -> Result<*const Plugin, Said> {
-    let call = Call::setup(who);
+    let call = Call::setup(&who);
     let mut out: *const Plugin = std::ptr::null();
     let said = entry(call.as_ptr(), &mut out);
     match said == status::OK && !out.is_null() {
@@ -231,6 +232,17 @@ fn load(
     };
     // SAFETY: a plugin's table lives as long as the process and has the members that its size says.
     let plugin = unsafe { tables::plugin(out) }.map_err(|Fault(what)| differs(what))?;
+    if manifest
+        .abi()
+        .is_none_or(|(_, minor)| plugin.abi_minor > minor)
+    {
+        return Err(differs(format!(
+            "it was built against ABI {}.{} (abi_minor), and its manifest says {}",
+            weir_abi::MAJOR,
+            plugin.abi_minor,
+            manifest.weir_abi
+        )));
+    }
     if !plugin.manifest.is_null() {
         // SAFETY: the header says that it is the text of the file's section, and lives as long as the process.
         if !unsafe { tables::is(plugin.manifest, admitted.text()) } {

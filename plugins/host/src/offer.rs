@@ -23,6 +23,7 @@ pub(crate) const VERSION: &CStr =
     };
 
 /// Output number `port`.
+#[inline]
 fn output(outputs: &[Output], port: u32) -> Result<&Output, String> {
     outputs
         .get(port as usize)
@@ -67,20 +68,18 @@ impl Desk for At {
     }
 
     fn cancelled(&self) -> bool {
-        let stopped = |desk: &crate::call::Desk| desk.who().is_some_and(|who| who.stop.level() > 0);
         // A call that is over has nothing left to do.
-        self.desk().map_or(true, |desk| stopped(&desk))
+        self.open().is_none_or(|who| who.stop.level() > 0)
     }
 
     fn count(&self, name: &str, by: u64) {
-        let who = self.desk().ok().and_then(|desk| desk.who());
-        if let Some(who) = who {
+        if let Some(who) = self.open() {
             who.counters.add(&who.stage, name, by);
         }
     }
 
     fn folder(&self) -> Str {
-        let who = self.desk().ok().and_then(|desk| desk.who());
+        let who = self.open();
         let folder = who.as_ref().and_then(|who| who.folder.to_str());
         // The text is the stage's, whose instances have it as long as they live.
         folder.map_or(Str::EMPTY, |folder| Str {
@@ -90,8 +89,8 @@ impl Desk for At {
     }
 
     fn batch_new(&self, port: u32, source: &[u32]) -> Result<*mut Batch, String> {
+        let who = self.open();
         let mut desk = self.desk()?;
-        let who = desk.who();
         let Task::Rows(rows) = &mut desk.task else {
             return Err(no_input("batch_new"));
         };
@@ -113,8 +112,8 @@ impl Desk for At {
     }
 
     fn batch_edit(&self, port: u32) -> Result<*mut Batch, String> {
+        let who = self.open();
         let mut desk = self.desk()?;
-        let who = desk.who();
         let Task::Rows(rows) = &mut desk.task else {
             return Err(no_input("batch_edit"));
         };
@@ -169,6 +168,7 @@ impl Desk for At {
         }
     }
 
+    #[inline]
     fn pass(&self, port: u32, rows: &[u32]) -> Result<(), String> {
         let mut desk = self.telling()?;
         let Task::Rows(of) = &mut desk.task else {
@@ -243,12 +243,12 @@ mod tests {
     };
 
     /// A map of tiles of 4 px: a call with two of them, and where their pixels lie.
-    fn call() -> (Call, *const Batch, Vec<*const u8>) {
+    fn call() -> (Call<'static>, *const Batch, Vec<*const u8>) {
         call_of(Kind::Pixels, vec![4, 4, 3])
     }
 
     /// The same of a map to something else.
-    fn call_of(kind: Kind, shape: Vec<u64>) -> (Call, *const Batch, Vec<*const u8>) {
+    fn call_of(kind: Kind, shape: Vec<u64>) -> (Call<'static>, *const Batch, Vec<*const u8>) {
         let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
         let info: &'static Arc<SlideInfo> = Box::leak(Box::new(Arc::new(info)));
         let values = (0..2).map(|i| {
@@ -287,6 +287,7 @@ mod tests {
             outcomes,
         };
         let who = Arc::new(Who::plugin("probe", &semver::Version::new(1, 0, 0)));
+        let who = Box::leak(Box::new(who));
         (
             Call::new(who, Task::Rows(Box::new(rows))),
             batch,
@@ -305,7 +306,7 @@ mod tests {
             .collect()
     }
 
-    fn made(call: &Call) -> Vec<*const u8> {
+    fn made(call: Call) -> Vec<*const u8> {
         let Ok(Task::Rows(mut rows)) = call.end(status::OK) else {
             panic!("the call failed");
         };
@@ -324,7 +325,7 @@ mod tests {
         let written = rows(batch);
         // SAFETY: the batch is the plugin's to give up.
         unsafe { Desk::emit(&*call, 0, batch) }.unwrap();
-        assert_eq!(made(&call), written);
+        assert_eq!(made(call), written);
     }
 
     #[test]
@@ -372,7 +373,7 @@ mod tests {
                 rev: 0,
             };
             // SAFETY: the value outlives the batch.
-            let input = unsafe { HostBatch::input([(key, &body, &info)], 2) }.unwrap();
+            let input = unsafe { HostBatch::input([(key, &body, &info)].into_iter(), 2) }.unwrap();
             let input = Arc::new(input);
             let batch = input.as_ptr();
             // SAFETY: a batch of the host's, which lives, and has as many columns as it says.

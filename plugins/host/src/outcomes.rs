@@ -69,6 +69,7 @@ pub(crate) struct Outcomes {
 
 impl Outcomes {
     /// Nothing is known of `rows` rows.
+    #[inline]
     pub fn reset(&mut self, rows: usize, ports: usize, filter: bool) {
         self.told.clear();
         self.marks.clear();
@@ -153,6 +154,12 @@ impl Outcomes {
             true => Ok(at * self.ports..(at + 1) * self.ports),
             false => Err(format!("it spoke of row {row} of a batch of {rows}")),
         }
+    }
+
+    /// Whether all rows go on as they came, on every output.
+    #[inline]
+    pub fn all_passed(&self) -> bool {
+        self.marks.iter().all(|mark| *mark == Mark::Passed)
     }
 
     /// All of them, as (row, output, outcome); what is left is nothing. Of a row of a filter of which nothing was said it was left

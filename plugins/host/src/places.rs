@@ -3,22 +3,113 @@
 //! A `weir_call *` is no address but a number: the place in its low bits, above them how often that place was taken. So a plugin that
 //! names a call which is over, however late and from whatever thread, or one that never was, is found out and touches nothing: places
 //! are never freed, and the number of a later call in the same place is another.
+//!
+//! What is known of a call is reached under its number only, and only while it is open: one word says both, and is the lock too. A
+//! call is thus opened with a store and closed with one atomic operation, and so is each function of the host's that it calls; two
+//! threads of one call seldom meet.
 
-use crate::call::Desk;
-use std::cell::RefCell;
+use crate::call::{Desk, Task, Who};
+use std::cell::{RefCell, UnsafeCell};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
-/// A call's state, and who waits for its end.
+/// A call's state.
 #[derive(Default)]
 pub(crate) struct Place {
-    desk: Mutex<Desk>,
-    pub over: Condvar,
+    /// How often it was taken, above [`OPEN`] and [`HELD`].
+    state: AtomicU64,
+    /// Whose call it is, or was: a stage that is gone is not held on to, nor the run's memory with it.
+    whose: Mutex<Weak<Who>>,
+    desk: UnsafeCell<Desk>,
 }
 
+// SAFETY: the desk is reached by who holds the lock of an open call, and by who has taken the place while no call is open in it.
+unsafe impl Sync for Place {}
+
+/// A call is open in the place.
+const OPEN: u64 = 1;
+/// A thread is at its desk.
+const HELD: u64 = 2;
+/// Bits of the two.
+const FLAGS: u32 = 2;
+
 impl Place {
-    pub fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The desk of call number `number`, the caller's alone; `None` when it is over.
+    #[inline]
+    pub fn desk(&self, number: u64) -> Option<AtDesk<'_>> {
+        let open = turn(number) << FLAGS | OPEN;
+        let mut meeting = Meeting::default();
+        loop {
+            match self.swap(open, open | HELD) {
+                Ok(()) => return Some(AtDesk { place: self, open }),
+                Err(now) if now == open | HELD => meeting.wait(),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    #[inline]
+    fn swap(&self, from: u64, to: u64) -> Result<(), u64> {
+        self.state
+            .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
+            .map(drop)
+    }
+
+    /// Whose call that one is, or was, as long as no other took its place.
+    pub fn whose(&self, number: u64) -> Option<Arc<Who>> {
+        let whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who takes the place has the number of its call there before its name.
+        let is = self.state.load(Ordering::Acquire) >> FLAGS == turn(number);
+        whose.upgrade().filter(|_| is)
+    }
+}
+
+/// A thread that waits for another to leave a desk: that is soon, but for one that makes a large batch there.
+#[derive(Default)]
+struct Meeting(u32);
+
+impl Meeting {
+    #[cold]
+    fn wait(&mut self) {
+        self.0 += 1;
+        match self.0 {
+            0..64 => std::hint::spin_loop(),
+            64..80 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
+}
+
+/// A thread at the desk of an open call.
+pub(crate) struct AtDesk<'a> {
+    place: &'a Place,
+    open: u64,
+}
+
+impl Deref for AtDesk<'_> {
+    type Target = Desk;
+    #[inline]
+    fn deref(&self) -> &Desk {
+        // SAFETY: who set HELD has the desk alone until it is cleared.
+        unsafe { &*self.place.desk.get() }
+    }
+}
+
+impl DerefMut for AtDesk<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Desk {
+        // SAFETY: as above.
+        unsafe { &mut *self.place.desk.get() }
+    }
+}
+
+impl Drop for AtDesk<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.place.state.store(self.open, Ordering::Release);
     }
 }
 
@@ -29,15 +120,20 @@ const BITS: u32 = 20;
 const BLOCK: usize = 256;
 const BLOCKS: usize = (1 << BITS) / BLOCK;
 
+/// How often its place was taken, of a call's number.
+const fn turn(number: u64) -> u64 {
+    number >> BITS
+}
+
 /// Blocks of places; a block that is there stays.
 static PLACES: [OnceLock<Box<[Place]>>; BLOCKS] = [const { OnceLock::new() }; BLOCKS];
 
 /// Places that no thread has for its own, and how many there are.
-static SPARE: Mutex<(VecDeque<usize>, usize)> = Mutex::new((VecDeque::new(), 0));
+static SPARE: Mutex<(VecDeque<u32>, u32)> = Mutex::new((VecDeque::new(), 0));
 
 /// A thread's places that no call has. The one that was used longest ago is taken first: a call that is named too late is then known
 /// for what it was as long as can be.
-struct Own(VecDeque<usize>);
+struct Own(VecDeque<u32>);
 
 /// A thread keeps at least so many.
 const KEPT: usize = 16;
@@ -55,11 +151,12 @@ thread_local! {
 
 /// A place that no other call has until it is given back.
 pub(crate) struct Taken {
-    at: usize,
-    pub place: &'static Place,
+    at: u32,
+    place: &'static Place,
 }
 
 impl Taken {
+    #[inline]
     pub fn take() -> Taken {
         let own = OWN.try_with(|own| {
             let mut own = own.borrow_mut();
@@ -69,15 +166,48 @@ impl Taken {
         Taken { at, place: of(at) }
     }
 
-    /// The number of the call that comes after the one of `last` in this place.
-    pub fn next(&self, last: u64) -> u64 {
-        let turn = (last >> BITS).wrapping_add(1).max(1) & (u64::MAX >> BITS);
-        turn.max(1) << BITS | self.at as u64
+    /// Opens a call of `who` in the place, which has none; its number, and where it is.
+    #[inline]
+    pub fn open(&mut self, who: &Arc<Who>, task: Task) -> (u64, &'static Place) {
+        let place = self.place;
+        let last = place.state.load(Ordering::Relaxed) >> FLAGS;
+        let turn = (last + 1) & (u64::MAX >> (BITS + FLAGS));
+        let turn = turn.max(1);
+        let number = turn << BITS | u64::from(self.at);
+        // SAFETY: no call is open in it, and nobody else has taken it.
+        let desk = unsafe { &mut *place.desk.get() };
+        if !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
+            desk.who = Arc::as_ptr(who);
+            place.state.store(turn << FLAGS, Ordering::Release);
+            *place.whose.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(who);
+        }
+        desk.begin(number, task);
+        place.state.store(turn << FLAGS | OPEN, Ordering::Release);
+        (number, place)
+    }
+
+    /// Closes the call that is open in the place. What it left is the caller's; nobody comes to its desk any more.
+    #[inline]
+    pub fn close(&mut self) -> &mut Desk {
+        let place = self.place;
+        let state = place.state.load(Ordering::Relaxed);
+        // None but who has taken the place opens and closes.
+        if state & OPEN != 0 {
+            let over = state & !(OPEN | HELD);
+            let mut meeting = Meeting::default();
+            while place.swap(over | OPEN, over).is_err() {
+                meeting.wait();
+            }
+        }
+        // SAFETY: no call is open in it now, and nobody else has taken it.
+        unsafe { &mut *place.desk.get() }
     }
 }
 
 impl Drop for Taken {
+    #[inline]
     fn drop(&mut self) {
+        self.close();
         let kept = OWN.try_with(|own| own.borrow_mut().0.push_back(self.at));
         if kept.is_err() {
             // The thread is ending.
@@ -88,22 +218,29 @@ impl Drop for Taken {
 }
 
 /// A place that no thread has.
-fn fresh() -> usize {
+#[cold]
+fn fresh() -> u32 {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
     spare.0.pop_front().unwrap_or_else(|| {
         spare.1 += 1;
         // A process has far fewer calls open at once.
-        assert!(spare.1 <= BLOCKS * BLOCK, "too many calls are open");
+        assert!(
+            spare.1 as usize <= BLOCKS * BLOCK,
+            "too many calls are open"
+        );
         spare.1 - 1
     })
 }
 
-fn of(at: usize) -> &'static Place {
+#[inline]
+fn of(at: u32) -> &'static Place {
+    let at = at as usize;
     let block = PLACES[at / BLOCK].get_or_init(|| (0..BLOCK).map(|_| Place::default()).collect());
     &block[at % BLOCK]
 }
 
 /// The place that a number names; `None` where no call ever was.
+#[inline]
 pub(crate) fn named(number: u64) -> Option<&'static Place> {
     let at = (number & ((1 << BITS) - 1)) as usize;
     PLACES[at / BLOCK].get()?.get(at % BLOCK)
@@ -111,19 +248,25 @@ pub(crate) fn named(number: u64) -> Option<&'static Place> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use weir_abi::status;
+
+    fn who(name: &str) -> Arc<Who> {
+        Arc::new(Who::plugin(name, &semver::Version::new(1, 0, 0)))
+    }
 
     #[test]
     fn no_two_calls_have_one_number_and_a_place_comes_back_late() {
         let mut seen = std::collections::HashSet::new();
         let mut last = None;
+        let who = who("probe");
         for _ in 0..100 {
-            let taken = Taken::take();
-            let number = taken.next(taken.place.desk().number());
-            *taken.place.desk() = Desk::numbered(number);
+            let mut taken = Taken::take();
+            let (number, place) = taken.open(&who, Task::Setup);
             assert!(seen.insert(number));
             assert_ne!(number, 0);
-            assert!(named(number).is_some_and(|place| std::ptr::eq(place, taken.place)));
+            assert!(named(number).is_some_and(|named| std::ptr::eq(named, place)));
             let place = number & 0xF_FFFF;
             assert_ne!(Some(place), last, "the place that was used last");
             last = Some(place);
@@ -134,5 +277,61 @@ mod tests {
     fn what_never_was_a_call_names_no_place() {
         assert!(named(u64::MAX).is_none());
         assert!(named(0x7FFF_DEAD_BEE0 | 0xF_0000).is_none());
+    }
+
+    #[test]
+    fn a_call_has_its_desk_while_it_is_open_and_its_name_until_another_has_the_place() {
+        let (first, second) = (who("first"), who("second"));
+        let mut taken = Taken::take();
+        let (one, place) = taken.open(&first, Task::Setup);
+        assert!(place.desk(one).is_some());
+        taken.close();
+        assert!(place.desk(one).is_none());
+        assert_eq!(place.whose(one).unwrap().plugin_name, "first");
+        let (two, _) = taken.open(&second, Task::Setup);
+        assert!(place.desk(one).is_none() && place.whose(one).is_none());
+        assert!(place.desk(two).is_some());
+        assert_eq!(place.whose(two).unwrap().plugin_name, "second");
+        drop(first);
+        drop(second);
+        assert!(place.whose(two).is_none(), "a stage that is gone is held");
+    }
+
+    #[test]
+    fn threads_that_meet_at_a_desk_have_it_one_after_the_other_and_none_after_its_end() {
+        let who = who("probe");
+        for _ in 0..20 {
+            let mut taken = Taken::take();
+            let (number, place) = taken.open(&who, Task::Setup);
+            let (begun, told) = std::sync::mpsc::channel();
+            let counted = std::thread::scope(|threads| {
+                let all: Vec<_> = (0..4)
+                    .map(|_| {
+                        let begun = begun.clone();
+                        threads.spawn(move || {
+                            let mut done = 0;
+                            while let Some(mut desk) = place.desk(number) {
+                                let count = desk.completed.unwrap_or(status::OK);
+                                std::hint::black_box(&count);
+                                desk.completed = Some(count + 1);
+                                drop(desk);
+                                done += 1;
+                                if done == 100 {
+                                    begun.send(()).unwrap();
+                                }
+                            }
+                            done
+                        })
+                    })
+                    .collect();
+                for _ in 0..4 {
+                    told.recv().unwrap();
+                }
+                let at_end = taken.close().completed;
+                let done = all.into_iter().map(|thread| thread.join().unwrap());
+                (done.sum::<i32>(), at_end)
+            });
+            assert_eq!(Some(counted.0), counted.1);
+        }
     }
 }

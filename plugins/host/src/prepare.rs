@@ -3,7 +3,7 @@
 use crate::call::{FAULT, Who};
 use crate::columns::{self, Output};
 use crate::held::Taken;
-use crate::instance::{Pool, Runner};
+use crate::instance::Runner;
 use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::message::row_bytes;
@@ -11,7 +11,9 @@ use crate::load::Loaded;
 use crate::log::{Counters, Log};
 use crate::manifest::Manifest;
 use crate::parameters::Parameters;
+use crate::pool::Pool;
 use crate::reduce::{Known, PluginReduce};
+use crate::shelf::Shelf;
 use crate::sink::PluginSink;
 use crate::slides;
 use crate::source::{Of, PluginSource};
@@ -119,16 +121,16 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             cx.budget,
         ))),
     };
-    let pool = Pool::new(
+    let shelf = Shelf::new(
         runner,
         who,
         Parameters::new(about, cx.values(), &slides),
         about.concurrency,
         threads,
         timeout,
-        cx.budget.cap(),
-    )
-    .map_err(|error| refused(error.said))?;
+    );
+    let shelf = shelf.map_err(|error| refused(*error.said))?;
+    let pool = Pool::new(shelf, cx.budget.cap());
     let name: Arc<str> = node.name.as_str().into();
     let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
     let taken = |port: usize| Taken {
@@ -143,7 +145,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             outputs,
             width: width(cx.plan, node, 0),
             name,
-            frames: Mutex::default(),
+            frames: Default::default(),
         })),
         Rows::Reduce => {
             let pool = Arc::new(pool);

@@ -197,7 +197,7 @@ impl PluginSlide {
         &self,
         body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
     ) -> Result<(), SlideError> {
-        let call = Call::setup(self.who.clone());
+        let call = Call::setup(&self.who);
         let said = body(call.as_ptr());
         call.end(said)
             .map(|_| ())
@@ -253,8 +253,7 @@ impl PluginHandle {
                 help: FAULT.into(),
                 ..Told::default()
             };
-            let status = status::PANIC;
-            return Err(error(&self.of.shown, CallError { status, said }));
+            return Err(error(&self.of.shown, CallError::of(status::PANIC, said)));
         }
         self.of.call(|call| {
             let said = body(call);

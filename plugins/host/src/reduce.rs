@@ -7,8 +7,8 @@ use crate::batch::{HostBatch, place, slide};
 use crate::call::{OfSlide, Slides, Task};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
-use crate::instance::{Holder, Pool};
 use crate::kept::set_apart;
+use crate::pool::{Holder, Lent, Pool};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};
@@ -17,7 +17,7 @@ use weir_pipeline::Kind;
 use weir_record::{
     Bag, Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State, Tally, TileId,
 };
-use weir_runtime::stage::{Completed, Cx, Reduce, StageError};
+use weir_runtime::stage::{Completed, Cx, Reduce, StageError, Turn};
 
 /// What the host knows of a row that a plugin makes and that is not the plugin's to say.
 #[derive(Clone, Debug, Default)]
@@ -251,12 +251,12 @@ impl PluginReduce {
         through: u32,
         end: Option<End>,
     ) -> Result<Vec<OfSlide>, StageError> {
-        let task = Task::Slides(Slides {
+        let task = Task::Slides(Box::new(Slides {
             outputs: self.outputs.clone(),
             slides: self.known.clone(),
             made: Vec::new(),
             rows: BTreeSet::new(),
-        });
+        }));
         let about = slide(info, number);
         let done =
             self.pool
@@ -265,10 +265,10 @@ impl PluginReduce {
                     Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
                     None => status::UNSUPPORTED,
                 })?;
-        let Task::Slides(Slides { made, .. }) = done else {
-            return Ok(Vec::new());
-        };
-        Ok(made)
+        Ok(match done {
+            Task::Slides(slides) => slides.made,
+            _ => Vec::new(),
+        })
     }
 }
 
@@ -412,7 +412,12 @@ pub(crate) fn process(
     let batch = input.as_ptr();
     let task = Task::Take(input);
     let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
-    pool.lend(Some(holder), task, &kept, |stage, me, call| {
+    let lent = Lent {
+        holder: Some(holder),
+        kept: &kept,
+        turn: &Turn::default(),
+    };
+    pool.lend(lent, task, |stage, me, call| {
         match stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
             Some(process) => unsafe { process(me, call, port, batch) },

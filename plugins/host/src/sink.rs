@@ -3,7 +3,7 @@
 use crate::batch::slide;
 use crate::call::Task;
 use crate::held::{Held, Taken};
-use crate::instance::{Holder, Pool};
+use crate::pool::{Holder, Pool};
 use crate::reduce::code;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,14 +101,14 @@ impl Sink for PluginSink {
     }
 
     fn finish(&mut self) -> Result<(), StageError> {
-        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || !self.pool.finishes() {
+        if self.unfinished.fetch_sub(1, Ordering::SeqCst) != 1 || !self.pool.shelf.finishes() {
             return Ok(());
         }
-        if self.pool.replaced() > 0 {
+        if self.pool.shelf.replaced() > 0 {
             return Err(StageError::new(
                 format!(
                     "{} lost what it held of the run when it panicked, hung or died [E0521]: what it writes at the end would lack slides",
-                    self.pool.who.plugin
+                    self.pool.who().plugin
                 ),
                 "see the log for how; run it again",
             ));

@@ -1,8 +1,8 @@
 //! A plugin's source as the runtime's [`Source`].
 
 use crate::call::{Call, FAULT, Said, Task, Who};
-use crate::instance::Pool;
 use crate::listed::{self, Listed, empty};
+use crate::pool::Pool;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,8 +103,8 @@ impl Source for PluginSource {
         let handle = (said == status::OK).then(|| {
             Arc::new(Handle {
                 _pool: self.pool.clone(),
-                stage: self.pool.stage,
-                who: self.pool.who.clone(),
+                stage: self.pool.shelf.stage,
+                who: self.pool.who().clone(),
                 handle,
                 panicked: AtomicBool::new(false),
                 info: std::sync::OnceLock::new(),
@@ -134,7 +134,7 @@ impl Source for PluginSource {
             width: u64::try_from(opened.width.max(listed.width)).unwrap_or(0),
             height: u64::try_from(opened.height.max(listed.height)).unwrap_or(0),
             mpp: (mpp > 0.0).then_some((Mpp(mpp), MppOrigin::Vendor)),
-            reader: format!("plugin/{}", self.pool.who.plugin_name),
+            reader: format!("plugin/{}", self.pool.who().plugin_name),
             patient: opened.patient.or_else(|| listed.patient.clone()),
             label: opened.label.or_else(|| listed.label.clone()),
             split: opened.split.or_else(|| listed.split.clone()),
@@ -204,7 +204,7 @@ unsafe impl Sync for Handle {}
 impl Drop for Handle {
     fn drop(&mut self) {
         // In a process of its own nothing is called: what stands in for it ends.
-        let usable = self._pool.keeps_time() || !self.panicked();
+        let usable = self._pool.shelf.keeps_time() || !self.panicked();
         if let Some(close) = self.stage.close.filter(|_| usable) {
             // SAFETY: every call of the slide holds a reference.
             unsafe { close(self.handle) }
@@ -241,7 +241,7 @@ impl Handle {
         if self.panicked() {
             return Err(ReadError::Damaged(self.panicked_before().what));
         }
-        let call = Call::setup(self.who.clone());
+        let call = Call::setup(&self.who);
         let mut about = match self.info.get() {
             Some(info) => crate::batch::place(tile, info, 0),
             None => row::Row::default(),
@@ -343,7 +343,7 @@ impl Script for PluginScript {
             // In a read: what is left of the slide cannot be had.
             return self.broken(self.handle.panicked_before());
         }
-        let call = Call::setup(self.handle.who.clone());
+        let call = Call::setup(&self.handle.who);
         let mut step = stage::Step {
             struct_size: size_of::<stage::Step>() as u32,
             ..stage::Step::default()
@@ -355,17 +355,18 @@ impl Script for PluginScript {
         };
         let said = self.handle.heard(said);
         let done = matches!(said, status::IDLE | status::END | status::OK);
-        if done
-            && step.kind != STEP_FAIL
-            && let Err(error) = call.end(status::OK)
-        {
-            return self.broken(error.said);
-        }
+        let why = match (done, step.kind) {
+            (true, STEP_FAIL) => call.close(status::FAIL),
+            (true, _) => match call.end(status::OK) {
+                Ok(_) => Said::default(),
+                Err(error) => return self.broken(*error.said),
+            },
+            (false, _) => return self.broken(call.close(said)),
+        };
         match said {
             status::IDLE => return Step::Wait(IDLE),
             status::END => return self.end(End::Complete),
-            status::OK => {}
-            other => return self.broken(call.close(other)),
+            _ => {}
         }
         if step.kind == STEP_CLOSE {
             self.seal(None);
@@ -411,7 +412,6 @@ impl Script for PluginScript {
                 body: Body::Gone,
             },
             (STEP_FAIL, _) => {
-                let said = call.close(status::FAIL);
                 let info = self.handle.info.get();
                 Step::Outcome {
                     tile,
@@ -420,8 +420,8 @@ impl Script for PluginScript {
                         stage: self.name.to_string(),
                         slide: info.map_or_else(String::new, |info| info.id.clone()),
                         tile: Some((step.x, step.y)),
-                        what: said.what,
-                        help: said.help,
+                        what: why.what,
+                        help: why.help,
                     })),
                 }
             }

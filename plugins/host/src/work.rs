@@ -3,11 +3,13 @@
 use crate::batch::HostBatch;
 use crate::call::{FAULT, Rows, Said, Task};
 use crate::columns::Output;
-use crate::instance::Pool;
 use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::pool::{Lent, Pool};
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
+use thread_local::ThreadLocal;
 use weir_abi::status;
 use weir_pipeline::Kind;
 use weir_record::{Body, Class, Failure, Skip, SlideInfo, TileBuf, TileId};
@@ -22,19 +24,15 @@ pub(crate) struct PluginWork {
     pub width: usize,
     /// The stage's name in the pipeline file.
     pub name: Arc<str>,
-    /// What calls that are over needed: the next ones take it, with its memory.
-    // A task has its rows in a box, so that it is moved as a pointer; the box is kept with them.
-    #[allow(clippy::vec_box)]
-    pub frames: Mutex<Vec<Box<Rows>>>,
+    /// What a thread's last call needed: its next one takes it, with its memory.
+    pub frames: ThreadLocal<Cell<Option<Box<Rows>>>>,
 }
-
-/// So many frames are kept: a thread has one at a time.
-const FRAMES: usize = 64;
 
 impl Work for PluginWork {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let n = batch.len();
-        let mut rows = self.frame();
+        let frame = self.frames.get_or_default();
+        let mut rows = frame.take().unwrap_or_else(|| self.frame());
         let values = (0..n).map(|i| (batch.key(i), batch.body(i), batch.info(i)));
         let filled = match Arc::get_mut(&mut rows.input) {
             // SAFETY: the batch and its values stay as they are until the call is over.
@@ -52,30 +50,44 @@ impl Work for PluginWork {
         rows.outcomes.reset(n, self.outputs.len(), filter);
         let input = rows.input.as_ptr();
         let kept = || (0..n).for_each(|i| set_apart(batch.body(i)));
+        let lent = Lent {
+            holder: None,
+            kept: &kept,
+            turn: batch.turn(),
+        };
         let task = Task::Rows(rows);
         let done = self
             .pool
-            .lend(None, task, &kept, |stage, me, call| match stage.process {
+            .lend(lent, task, |stage, me, call| match stage.process {
                 // SAFETY: as the header says: the batch lives at least as long as the call.
                 Some(process) => unsafe { process(me, call, 0, input) },
                 None => status::UNSUPPORTED,
             })?;
         if let Task::Rows(mut rows) = done {
             self.settle(&mut rows.outcomes, batch);
-            self.keep(rows);
+            // An input that the plugin holds on to is its own now; one that it had a hold on keeps the tiles' memory.
+            let free = !rows.input.has_kept()
+                || Arc::get_mut(&mut rows.input)
+                    .map(HostBatch::clear)
+                    .is_some();
+            if free {
+                rows.leases.clear();
+                rows.made.clear();
+                frame.set(Some(rows));
+            }
         }
         Ok(())
     }
 
     fn keeps_time(&self) -> bool {
-        self.pool.keeps_time()
+        self.pool.shelf.keeps_time()
     }
 
     fn late(&self, after: Duration) -> StageError {
         StageError::new(
             format!(
                 "{} did not answer within {after:?} [E0523]",
-                self.pool.who.plugin
+                self.pool.who().plugin
             ),
             "raise run.timeout of the stage if it is only slow; `isolate = true` ends a call that takes too long, with its process",
         )
@@ -96,37 +108,28 @@ impl Work for PluginWork {
 }
 
 impl PluginWork {
-    /// What a call needs: of one that is over, or new.
+    /// What a call needs.
+    #[cold]
     fn frame(&self) -> Box<Rows> {
-        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        frames.pop().unwrap_or_else(|| {
-            Box::new(Rows {
-                input: Arc::new(HostBatch::unfilled()),
-                outputs: self.outputs.clone(),
-                leases: Vec::new(),
-                made: Asked::default(),
-                outcomes: Outcomes::default(),
-            })
+        Box::new(Rows {
+            input: Arc::new(HostBatch::unfilled()),
+            outputs: self.outputs.clone(),
+            leases: Vec::new(),
+            made: Asked::default(),
+            outcomes: Outcomes::default(),
         })
-    }
-
-    /// Keeps it for the next call, unless the plugin retained its input.
-    fn keep(&self, mut rows: Box<Rows>) {
-        let Some(input) = Arc::get_mut(&mut rows.input) else {
-            return;
-        };
-        // Tiles are others' memory.
-        input.clear();
-        rows.leases.clear();
-        rows.made.clear();
-        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if frames.len() < FRAMES {
-            frames.push(rows);
-        }
     }
 
     /// Every row has one outcome on every output, or the plugin broke the contract.
     fn settle(&self, outcomes: &mut Outcomes, batch: &mut Batch) {
+        if outcomes.all_passed() {
+            for row in 0..batch.len() {
+                for port in 0..self.outputs.len() {
+                    batch.set(row, port, batch.body(row).clone());
+                }
+            }
+            return;
+        }
         for (row, port, outcome) in outcomes.take() {
             let body = match outcome {
                 Outcome::Made(body) => body,
@@ -138,14 +141,15 @@ impl PluginWork {
                 Outcome::Failed(said) => {
                     let mut said = *said;
                     if !said.what.is_empty() {
-                        said.what = format!("{}: {}", self.pool.who.plugin, said.what);
+                        said.what = format!("{}: {}", self.pool.who().plugin, said.what);
                     }
                     self.failure(batch, row, said)
                 }
                 Outcome::None => {
                     let what = format!(
                         "{} lost it [E0520]: it neither made nor failed its row of output `{}`",
-                        self.pool.who.plugin, self.outputs[port].name
+                        self.pool.who().plugin,
+                        self.outputs[port].name
                     );
                     let help = FAULT.to_owned();
                     self.failure(
@@ -170,7 +174,7 @@ impl PluginWork {
             slide: batch.info(row).id.clone(),
             tile: (tile != TileId::SLIDE).then(|| (tile.x(), tile.y())),
             what: match said.what.is_empty() {
-                true => format!("{} failed without a word", self.pool.who.plugin),
+                true => format!("{} failed without a word", self.pool.who().plugin),
                 false => said.what,
             },
             help: said.help,

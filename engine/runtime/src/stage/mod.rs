@@ -20,10 +20,12 @@ use weir_record::{
 };
 
 mod source;
+mod turn;
 
 pub use source::{
     OpenSlides, OpenedSlide, Overview, ReadError, Script, SlideRef, Source, Step, TileReader,
 };
+pub use turn::Turn;
 
 /// A stage type: what it says of itself and how it is prepared.
 #[derive(Clone, Copy)]
@@ -247,6 +249,7 @@ impl Default for BatchShape {
 pub struct Batch {
     pub(crate) rows: Vec<BatchRow>,
     pub(crate) outputs: usize,
+    pub(crate) turn: Turn,
 }
 
 pub(crate) struct BatchRow {
@@ -270,10 +273,26 @@ impl Batch {
                 out: vec![None; outputs],
             })
             .collect();
-        Batch { rows, outputs }
+        Batch {
+            rows,
+            outputs,
+            turn: Turn::default(),
+        }
+    }
+
+    pub(crate) fn with_turn(self, turn: &Turn) -> Self {
+        let turn = turn.clone();
+        Batch { turn, ..self }
+    }
+
+    /// For a stage that may have to wait before it can begin.
+    #[inline]
+    pub fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// Number of rows; at least one.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows.len()
     }

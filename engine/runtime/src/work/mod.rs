@@ -4,9 +4,9 @@
 mod task;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
@@ -14,7 +14,7 @@ use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::source::TOLD_FAILURES;
-use crate::stage::{BatchShape, Work};
+use crate::stage::{BatchShape, Turn, Work};
 
 use task::{Task, failure};
 
@@ -69,8 +69,8 @@ struct Value {
 
 /// A batch on a helper thread.
 struct InHand {
-    /// When a thread took it up: it may have waited long for one.
-    started: Arc<OnceLock<Instant>>,
+    /// When it came to its turn: it may have waited long for a thread, or for a part of the stage that one batch has at a time.
+    turn: Turn,
     rows: Vec<Waiting>,
 }
 
@@ -196,19 +196,20 @@ impl WorkLogic {
         };
         let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
         let (house, index) = (self.house.clone(), self.index);
-        let started: Arc<OnceLock<Instant>> = Arc::default();
-        let start = started.clone();
+        let turn = Turn::waiting();
+        let own = turn.clone();
         let run = move || {
-            let since = *start.get_or_init(Instant::now);
+            let since = Instant::now();
+            own.begins();
             let n = values.len() as u64;
-            let rows = task.take(values);
+            let rows = task.take(values, &own);
             house.progress.stages[index].worked(n, since.elapsed());
             house.traced(index, since, n);
             // Nobody listens any more when the run was aborted or the answer is too late.
             let _ = answer.send(Done { job, rows });
             waker();
         };
-        self.jobs.insert(job, InHand { started, rows });
+        self.jobs.insert(job, InHand { turn, rows });
         if self.work.inline() {
             run();
         } else {
@@ -269,7 +270,7 @@ impl WorkLogic {
             // At each turn: an earlier alarm may have stood in for this one.
             return self.alarm.set(&self.wake, self.look_again);
         }
-        let until = |job: &InHand| job.started.get().copied().unwrap_or(now) + self.shape.timeout;
+        let until = |job: &InHand| job.turn.since().unwrap_or(now) + self.shape.timeout;
         let late: Vec<u64> = self
             .jobs
             .iter()
@@ -389,7 +390,7 @@ impl Logic for WorkLogic {
         if self.work.inline() {
             self.take_answers(out);
         }
-        let jobs = self.jobs.values().filter(|job| job.started.get().is_none());
+        let jobs = self.jobs.values().filter(|job| job.turn.since().is_none());
         let queued: usize = jobs.map(|job| job.rows.len()).sum();
         let counters = &self.house.progress.stages[self.index];
         // Each worker adds its change: the counter is all workers'.

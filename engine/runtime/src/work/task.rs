@@ -9,7 +9,7 @@ use weir_record::{Body, Failure, Key, Lease, SlideInfo, TileId};
 use super::Value;
 use crate::abort::{Abort, message};
 use crate::reading::stopped;
-use crate::stage::{Batch, StageError, Work};
+use crate::stage::{Batch, StageError, Turn, Work};
 
 /// A batch's work, on a helper thread.
 pub(super) struct Task {
@@ -21,8 +21,8 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// The outcomes of values; those of slides that were stopped meanwhile are not looked at.
-    pub(super) fn take(&self, values: Vec<Value>) -> Vec<(Key, Vec<Body>)> {
+    /// The outcomes of values; those of slides that were stopped meanwhile are not looked at. `turn` is told while it cannot begin.
+    pub(super) fn take(&self, values: Vec<Value>, turn: &Turn) -> Vec<(Key, Vec<Body>)> {
         let (void, values): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
             // What speaks of the slide as a whole says that it failed or was stopped: somebody must write that down.
             value.key.tile != TileId::SLIDE && value.aborted.load(Ordering::Relaxed)
@@ -33,7 +33,7 @@ impl Task {
             let rows = values
                 .into_iter()
                 .map(|value| (value.key, value.body, value.info, value.lease));
-            outcomes.extend(self.run(rows.collect()));
+            outcomes.extend(self.run(rows.collect(), turn));
         }
         outcomes
     }
@@ -42,8 +42,9 @@ impl Task {
     fn run(
         &self,
         values: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>,
+        turn: &Turn,
     ) -> Vec<(Key, Vec<Body>)> {
-        let mut batch = Batch::new(values, self.outputs);
+        let mut batch = Batch::new(values, self.outputs).with_turn(turn);
         match self.attempt(&mut batch) {
             Ok(()) => {}
             Err(error) if batch.len() == 1 => self.again(&mut batch, error, self.retries),
@@ -54,6 +55,7 @@ impl Task {
                     let mut single = Batch {
                         rows: vec![row],
                         outputs: self.outputs,
+                        turn: turn.clone(),
                     };
                     if let Err(error) = self.attempt(&mut single) {
                         self.again(&mut single, error, self.retries);

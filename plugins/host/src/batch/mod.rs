@@ -1,14 +1,16 @@
 //! A batch as a plugin sees it: the header's struct, and behind it what holds its memory. What is lent is here, what a plugin makes in
 //! `made`.
 
+mod again;
 mod made;
 
 use crate::columns::{self, Output, Part, Parts};
 use crate::outcomes::Outcomes;
 use crate::shown::{self, Beside};
+use again::Form;
 use made::Made;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use weir_abi::Str;
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Key, Row, Slide};
@@ -27,6 +29,8 @@ pub(crate) struct HostBatch {
     parts: Parts,
     beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
+    /// What the rows of an input have in common.
+    form: Option<Form>,
     /// Number of the call that made it, or whose input it is.
     call: AtomicU64,
     /// References that are the plugin's to give up: none of an input that it was lent.
@@ -54,7 +58,14 @@ enum Of {
 #[derive(Default)]
 struct Lent {
     bodies: Vec<*const Body>,
-    kept: Mutex<Vec<Body>>,
+    kept: OnceLock<Vec<Body>>,
+}
+
+impl Lent {
+    /// Whether somebody holds, or held, on to them.
+    fn has_kept(&self) -> bool {
+        self.kept.get().is_some()
+    }
 }
 
 impl HostBatch {
@@ -69,11 +80,13 @@ impl HostBatch {
     }
 
     /// Its address, as long as the caller has it.
+    #[inline]
     pub fn as_ptr(self: &Arc<HostBatch>) -> *const Batch {
         Arc::as_ptr(self).cast()
     }
 
     /// Notes whose it is. Rows that are made are those of that call's input, so they can be emitted in no other.
+    #[inline]
     pub fn belongs_to(&self, call: u64) {
         self.call.store(call, Ordering::Relaxed);
     }
@@ -103,6 +116,7 @@ impl HostBatch {
     }
 
     /// The body of a row of an input whose call is open.
+    #[inline]
     fn body(&self, row: u32) -> Option<&Body> {
         match &self.of {
             // SAFETY: the values live as long as the call is open, which `fill` was promised.
@@ -114,11 +128,9 @@ impl HostBatch {
     /// Holds on to the values of an input beyond its call. The first time its call must be open.
     pub fn keep(&self) {
         if let Of::Input(lent) = &self.of {
-            let mut kept = lent.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.is_empty() {
-                // SAFETY: as in `body`.
-                kept.extend(lent.bodies.iter().map(|body| unsafe { (**body).clone() }));
-            }
+            // SAFETY: as in `body`.
+            let clones = || lent.bodies.iter().map(|body| unsafe { (**body).clone() });
+            lent.kept.get_or_init(|| clones().collect());
         }
     }
 
@@ -140,6 +152,7 @@ impl HostBatch {
             parts: Parts::default(),
             beside: Beside::default(),
             infos: Vec::new(),
+            form: None,
             call: AtomicU64::new(0),
             held: AtomicU32::new(0),
             of,
@@ -175,9 +188,21 @@ impl HostBatch {
     ///
     /// # Safety
     /// The values stay as they are and where they are until the call that they are for is over, or [`HostBatch::keep`] was called.
+    #[inline]
     pub unsafe fn fill<'a>(
         &mut self,
-        values: impl IntoIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)>,
+        values: impl ExactSizeIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
+        width: usize,
+    ) -> Result<(), String> {
+        match self.refill(values.clone()) {
+            true => Ok(()),
+            false => self.fill_anew(values, width),
+        }
+    }
+
+    fn fill_anew<'a>(
+        &mut self,
+        values: impl Iterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)>,
         width: usize,
     ) -> Result<(), String> {
         self.clear();
@@ -208,9 +233,15 @@ impl HostBatch {
             self.rows.push(row(key, body, &self.infos[at], at));
             lent.bodies.push(body);
         }
-        // SAFETY: the caller's.
+        if last.is_none() {
+            self.slides.clear();
+            self.infos.clear();
+        }
+        // SAFETY: they are `values`' own.
         let bodies = lent.bodies.iter().map(|body| unsafe { &**body });
-        shown::of_bodies(bodies, width, &mut self.parts, &mut self.beside)?;
+        shown::of_bodies(bodies.clone(), width, &mut self.parts, &mut self.beside)?;
+        let form = bodies.map(Form::of).next().flatten();
+        self.form = form.map(|(form, _)| form);
         self.point();
         Ok(())
     }
@@ -221,11 +252,17 @@ impl HostBatch {
         self.slides.truncate(1);
         self.infos.truncate(1);
         self.parts.clear();
+        self.form = None;
         if let Of::Input(lent) = &mut self.of {
             lent.bodies.clear();
-            let kept = lent.kept.get_mut();
-            kept.unwrap_or_else(PoisonError::into_inner).clear();
+            lent.kept.take();
         }
+    }
+
+    /// Whether a plugin holds, or held, on to its values.
+    #[inline]
+    pub fn has_kept(&self) -> bool {
+        matches!(&self.of, Of::Input(lent) if lent.has_kept())
     }
 
     /// Values that came, as a plugin reads them.
@@ -233,7 +270,7 @@ impl HostBatch {
     /// # Safety
     /// As [`HostBatch::fill`].
     pub unsafe fn input<'a>(
-        values: impl IntoIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)>,
+        values: impl ExactSizeIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
         width: usize,
     ) -> Result<HostBatch, String> {
         let mut batch = HostBatch::unfilled();
@@ -255,6 +292,7 @@ impl HostBatch {
     }
 
     /// Rows of the input, handed on as they are.
+    #[inline]
     pub fn pass(
         &self,
         output: &Output,
@@ -279,6 +317,7 @@ impl HostBatch {
     }
 
     /// Whether all rows of an input have the kind and the shape of the first, which `shown` saw to: what fits one fits all.
+    #[inline]
     fn alike(&self) -> bool {
         matches!(
             self.body(0),

@@ -167,7 +167,8 @@ impl Desk for At {
     }
 
     fn cancelled(&self) -> bool {
-        self.world().stopped()
+        // A call that is over has nothing left to do.
+        !matches!(self, At::Open(_)) || self.world().stopped()
     }
 
     fn count(&self, name: &str, by: u64) {

@@ -147,14 +147,14 @@ impl Cradle {
         body: Writer,
         beside: &[BorrowedFd],
     ) -> Result<(Arc<Remote>, Vec<u8>), CallError> {
-        let call = Call::setup(who.clone());
-        let failed = |what: String, help: &str| CallError {
-            status: status::FAIL,
-            said: Said {
+        let call = Call::setup(who);
+        let failed = |what: String, help: &str| {
+            let said = Said {
                 what: format!("{}'s process {what}", who.plugin),
                 help: help.into(),
                 ..Said::default()
-            },
+            };
+            CallError::of(status::FAIL, said)
         };
         if self.deaths.load(Ordering::SeqCst) > RESTARTS {
             return Err(failed(

@@ -124,7 +124,7 @@ impl Opener for IsolatedReader {
     }
 
     fn sniff(&self, path: &Path, head: &[u8]) -> i32 {
-        let call = Call::setup(self.house.who.clone());
+        let call = Call::setup(&self.house.who);
         let process = self.house.process(false);
         let process = process.map_err(|error| call.log(Level::Error, &error.said.what));
         let (Some(shown), Ok(process)) = (path.to_str(), process) else {
@@ -192,7 +192,7 @@ impl IsolatedSlide {
 
     /// Opens the slide in a process.
     fn opened(&self) -> Result<Opened, SlideError> {
-        let call = Call::setup(self.house.who.clone());
+        let call = Call::setup(&self.house.who);
         let place = || format!("while {} was opened", self.shown);
         let (remote, said, given) = loop {
             let process = self.house.process(true);
@@ -253,7 +253,7 @@ impl Drop for Opened {
         if self.remote.is_gone() || self.panicked {
             return;
         }
-        let call = Call::setup(self.remote.who.clone());
+        let call = Call::setup(&self.remote.who);
         let place = || "while a file was closed".to_owned();
         let write = |out: &mut Writer| out.u64(self.number);
         self.remote.plain(&call, Op::CloseFile, write, &place);
@@ -288,7 +288,7 @@ impl IsolatedHandle {
                 // Another handle's read ended it while this one waited.
                 continue;
             }
-            let call = Call::setup(remote.who.clone());
+            let call = Call::setup(&remote.who);
             let write = |out: &mut Writer| {
                 out.u64(number);
                 write(out);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
-use weir_abi::status::{self, Status};
+use weir_abi::status::Status;
 use weir_record::{Arena, TileId};
 
 /// How long an instance may take to be destroyed.
@@ -122,7 +122,7 @@ impl Remote {
                     help: refusal.help,
                     ..Said::default()
                 });
-                return (status::FAIL, Vec::new());
+                return (GONE, Vec::new());
             }
             Err(lost) => {
                 let place = "while it was loaded";
@@ -332,7 +332,7 @@ impl Drop for Remote {
         if self.is_gone() {
             return;
         }
-        let call = Call::setup(self.who.clone());
+        let call = Call::setup(&self.who);
         let place = || "while its instance was destroyed".to_owned();
         let asked = self.ask(
             self.line(),

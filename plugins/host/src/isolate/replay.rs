@@ -149,7 +149,7 @@ mod tests {
     use weir_record::{Body, Feature, Key, SlideId, SlideInfo, SlideKey, TileId};
 
     /// A call with three rows of two numbers in, and two numbers a row out.
-    fn call() -> Call {
+    fn call() -> Call<'static> {
         let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
         let info = Arc::new(info);
         let values = (0..3).map(|i| {
@@ -181,7 +181,8 @@ mod tests {
             outcomes,
         }));
         let version = semver::Version::new(1, 0, 0);
-        Call::new(Arc::new(Who::plugin("probe", &version)), task)
+        let who = Box::leak(Box::new(Arc::new(Who::plugin("probe", &version))));
+        Call::new(who, task)
     }
 
     fn memories() -> Vec<Mapping> {

@@ -128,7 +128,7 @@ unsafe extern "C" fn close_slide(me: *mut c_void, number: u64) {
     if me.is_gone() {
         return;
     }
-    let call = Call::setup(me.who.clone());
+    let call = Call::setup(&me.who);
     let place = || "while a slide was closed".to_owned();
     me.plain(&call, Op::CloseSlide, |out| out.u64(number), &place);
 }
@@ -287,7 +287,7 @@ unsafe extern "C" fn close(handle: *mut c_void) {
     if slide.remote.is_gone() || slide.panicked.load(Ordering::SeqCst) {
         return;
     }
-    let call = Call::setup(slide.remote.who.clone());
+    let call = Call::setup(&slide.remote.who);
     let place = || format!("while slide `{}` was closed", slide.id);
     let write = |out: &mut Writer| out.u64(slide.number);
     slide.remote.plain(&call, Op::Close, write, &place);

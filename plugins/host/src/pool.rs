@@ -1,0 +1,195 @@
+//! Calls into a stage's instances, from their beginning to their end.
+
+use crate::call::{Call, CallError, Said, Task, Who};
+use crate::instance::Instance;
+use crate::kept::Kept;
+use crate::shelf::Shelf;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use weir_abi::stage::Stage;
+use weir_abi::status::{self, Status};
+use weir_runtime::stage::Turn;
+
+/// Which instance holds what a slide's calls left with it.
+#[derive(Debug, Default)]
+pub(crate) struct Holder(AtomicU64);
+
+impl Holder {
+    /// Whether it is this instance. The first that is asked of becomes it.
+    fn is_of(&self, instance: &Instance) -> bool {
+        let number = instance.number;
+        let known = self
+            .0
+            .compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+        known.map_or_else(|known| known == number, |_| true)
+    }
+}
+
+/// A stage of a pipeline in this process, to be called.
+pub(crate) struct Pool {
+    pub shelf: Shelf,
+    /// Inputs that the plugin holds on to.
+    kept: Kept,
+}
+
+/// What a call is given beside its task.
+pub(crate) struct Lent<'a> {
+    /// Which instance holds what it stands on: it fails when that one is there no more.
+    pub holder: Option<&'a Holder>,
+    /// Told when the plugin holds on to the input beyond the call: nobody can wait for its memory then.
+    pub kept: &'a dyn Fn(),
+    /// Told while it waits for an instance.
+    pub turn: &'a Turn,
+}
+
+impl Pool {
+    /// As [`Shelf::new`]; `memory`: of the run, bytes.
+    pub fn new(shelf: Shelf, memory: usize) -> Pool {
+        let kept = Kept::within(memory);
+        Pool { shelf, kept }
+    }
+
+    /// Whose calls they are.
+    pub fn who(&self) -> &Arc<Who> {
+        &self.shelf.who
+    }
+
+    /// A call: `enter` calls the plugin's function; what comes back is the task with what the plugin did.
+    pub fn call(
+        &self,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        let (holder, kept, turn) = (None, &|| (), &Turn::default());
+        self.lend(Lent { holder, kept, turn }, task, enter)
+    }
+
+    /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
+    pub fn call_for(
+        &self,
+        holder: &Holder,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        let (holder, kept, turn) = (Some(holder), &|| (), &Turn::default());
+        self.lend(Lent { holder, kept, turn }, task, enter)
+    }
+
+    /// A call with an input. One that the plugin leaves pending is waited for, with its instance free for others.
+    #[inline]
+    pub fn lend(
+        &self,
+        lent: Lent,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        let shelf = &self.shelf;
+        // Only process() may return before it is done.
+        let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
+        if may_wait && let Some(refusal) = shelf.refusal(&self.kept) {
+            return Err(refusal);
+        }
+        let instance = shelf.usable(lent.turn)?;
+        if let Some(holder) = lent.holder
+            && !holder.is_of(&instance)
+        {
+            shelf.give_back(instance);
+            return Err(lost(&shelf.who));
+        }
+        let call = Call::new(&shelf.who, task);
+        let said = enter(shelf.stage, instance.me, call.as_ptr());
+        if said == status::PANIC {
+            instance.spoiled.store(true, Ordering::SeqCst);
+        }
+        // Others may use it meanwhile.
+        if said == status::PENDING && may_wait {
+            shelf.give_back(instance.clone());
+            return self.awaited(call, &instance, lent.kept);
+        }
+        shelf.give_back(instance);
+        self.ended(call, said, false, lent.kept)
+    }
+
+    /// Ends a call that the plugin left pending, when that completes it.
+    #[cold]
+    fn awaited(&self, call: Call, instance: &Instance, kept: &dyn Fn()) -> Result<Task, CallError> {
+        let timeout = self.shelf.timeout;
+        let cancel = || {
+            if let Some(cancel) = self.shelf.stage.cancel {
+                // SAFETY: the instance lives, and `cancel` may be called from any thread.
+                unsafe { cancel(instance.me) }
+            }
+        };
+        let Some(said) = call.wait(timeout, cancel) else {
+            cancel();
+            // A thread of the plugin's may be at it for ever.
+            instance.spoiled.store(true, Ordering::SeqCst);
+            if let Some(input) = call.desk().ok().and_then(|desk| desk.task.input().cloned()) {
+                kept();
+                self.kept.note(&input, &self.shelf.who);
+            }
+            return Err(call.give_up(timeout));
+        };
+        if said == status::PANIC {
+            instance.spoiled.store(true, Ordering::SeqCst);
+        }
+        self.ended(call, said, true, kept)
+    }
+
+    /// Ends a call, which the plugin left pending or not, and notes its input where the plugin holds on to it.
+    #[inline]
+    fn ended(
+        &self,
+        call: Call,
+        said: Status,
+        pending: bool,
+        kept: &dyn Fn(),
+    ) -> Result<Task, CallError> {
+        let (task, done) = call.over(said, pending);
+        // One reference is this one.
+        if let Some(input) = task.input()
+            && Arc::strong_count(input) > 1
+        {
+            kept();
+            self.kept.note(input, &self.shelf.who);
+        }
+        match done {
+            Ok(()) => Ok(task),
+            Err(error) => Err(error.by(&self.shelf.who)),
+        }
+    }
+
+    /// A call that answers with nothing and cannot fail.
+    pub fn tell(&self, enter: impl FnOnce(&Stage, *mut c_void)) {
+        if let Ok(instance) = self.shelf.take(&Turn::default()) {
+            if !instance.is_over() {
+                enter(self.shelf.stage, instance.me);
+            }
+            self.shelf.give_back(instance);
+        }
+    }
+}
+
+/// Why a call fails whose slide's earlier calls went to an instance that is gone.
+fn lost(who: &Who) -> CallError {
+    CallError::of(
+        status::FAIL,
+        Said {
+            what: format!(
+                "{} lost what it held of the slide when it panicked, hung or died [E0521]",
+                who.plugin
+            ),
+            help: "see the log for how; the slide can be run again".into(),
+            ..Said::default()
+        },
+    )
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // What they hold they give back in destroy().
+        self.shelf.clear();
+        self.kept.left(&self.shelf.who);
+    }
+}

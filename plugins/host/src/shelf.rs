@@ -1,0 +1,406 @@
+//! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
+
+use crate::call::{CallError, GONE, Said, Who};
+use crate::instance::{Instance, Runner};
+use crate::isolate::cradle::Cradle;
+use crate::kept::Kept;
+use crate::log::Level;
+use crate::manifest::Concurrency;
+use crate::parameters::Parameters;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use thread_local::ThreadLocal;
+use weir_abi::stage::Stage;
+use weir_abi::status;
+use weir_runtime::stage::Turn;
+
+/// How long ending a process may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a call waits for a process before a further one is started: as long as starting one may take.
+const FURTHER: Duration = Duration::from_millis(20);
+
+/// The instances of one stage of a pipeline in this process.
+pub(crate) struct Shelf {
+    pub stage: &'static Stage,
+    pub who: Arc<Who>,
+    runner: Runner,
+    parameters: Parameters,
+    /// Of a stage whose calls may overlap, always the same one.
+    overlapping: bool,
+    /// Of such a stage: a thread's own hold on that one, between its calls.
+    near: ThreadLocal<Cell<Option<Arc<Instance>>>>,
+    /// Slides live on in it from call to call, so that no other can take its place while it works.
+    stateful: bool,
+    /// How long a call may take before its instance is given up.
+    pub timeout: Duration,
+    all: Mutex<Instances>,
+    back: Condvar,
+    /// Who has it makes an instance.
+    making: Mutex<()>,
+    /// Instances that were made.
+    made: AtomicU64,
+    /// Instances that came in the place of one that panicked, hung or died.
+    replaced: AtomicU64,
+}
+
+struct Instances {
+    free: Vec<Arc<Instance>>,
+    /// Those that a call has, and since when, as seen by who waited first: a call that nobody waits for need not know the time.
+    out: Vec<(Arc<Instance>, Option<Instant>)>,
+    /// Calls that wait for one.
+    waiting: usize,
+    /// Those whose call did not come back in time. Slides that they opened may be read yet, so they are kept.
+    given_up: Vec<Arc<Instance>>,
+    /// How many more may be made when none is free.
+    spare: usize,
+    /// Why the last one could not be made.
+    refused: Option<Box<Said>>,
+}
+
+impl Shelf {
+    /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so; `None` for a stage
+    /// to which what is told of a slide and what is asked of it must go to the same instance, whichever thread it is. An isolated
+    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    pub fn new(
+        runner: Runner,
+        who: Arc<Who>,
+        parameters: Parameters,
+        concurrency: Concurrency,
+        threads: Option<usize>,
+        timeout: Duration,
+    ) -> Result<Shelf, CallError> {
+        let isolated = matches!(runner, Runner::Child(_));
+        let stateful = threads.is_none();
+        let threads = threads.unwrap_or(1);
+        let count = match concurrency {
+            Concurrency::PerWorker => threads.max(1),
+            Concurrency::Parallel if isolated => threads.max(1),
+            Concurrency::Serial | Concurrency::Parallel => 1,
+        };
+        // Processes are started when they are needed; the first at once, so that what it says against its parameters is heard.
+        let at_once = if isolated { 1 } else { count };
+        let free = (1..=at_once as u64)
+            .map(|number| Instance::new(&runner, &who, &parameters, number).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Shelf {
+            stage: runner.table(),
+            who,
+            runner,
+            parameters,
+            overlapping: concurrency == Concurrency::Parallel && !isolated,
+            near: ThreadLocal::new(),
+            stateful,
+            // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
+            timeout: if isolated { timeout + GRACE } else { timeout },
+            all: Mutex::new(Instances {
+                free,
+                out: Vec::new(),
+                waiting: 0,
+                given_up: Vec::new(),
+                spare: count - at_once,
+                refused: None,
+            }),
+            back: Condvar::new(),
+            making: Mutex::new(()),
+            made: AtomicU64::new(at_once as u64),
+            replaced: AtomicU64::new(0),
+        })
+    }
+
+    /// An instance more; why it could not be made is kept for who asks next. The header promises that one is made at a time.
+    fn fresh(&self) -> Option<Arc<Instance>> {
+        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
+        match Instance::new(&self.runner, &self.who, &self.parameters, number) {
+            Ok(fresh) => Some(Arc::new(fresh)),
+            Err(error) => {
+                self.all().refused = Some(error.said);
+                None
+            }
+        }
+    }
+
+    /// Whether every call ends when its time is over.
+    pub fn keeps_time(&self) -> bool {
+        matches!(self.runner, Runner::Child(_))
+    }
+
+    /// Whether the stage has a function for the end of the run.
+    pub fn finishes(&self) -> bool {
+        match &self.runner {
+            Runner::Here(stage) => stage.finish.is_some(),
+            Runner::Child(cradle) => cradle.finishes(),
+        }
+    }
+
+    /// How many instances came in the place of one that panicked, hung or died.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Lets go of all that no call has given up, so that they are destroyed.
+    pub fn clear(&mut self) {
+        self.near.clear();
+        let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
+        all.free.clear();
+        all.out.clear();
+    }
+
+    fn all(&self) -> MutexGuard<'_, Instances> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An instance, for one call; waits until one is free, and tells `turn` when it does and when it no longer does. A call that does
+    /// not come back has its instance for ever, and a new one takes that one's place; where that cannot be made, this fails.
+    #[inline]
+    pub fn take(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
+        if self.overlapping
+            && let Some(near) = self.near.get()
+            && let Some(one) = near.take()
+            && !one.is_over()
+        {
+            return Ok(one);
+        }
+        self.taken(turn)
+    }
+
+    fn taken(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
+        let mut all = self.all();
+        if self.overlapping
+            && let Some(one) = all.free.last()
+        {
+            return Ok(one.clone());
+        }
+        match all.out() {
+            Some(one) => Ok(one),
+            None => {
+                drop(all);
+                turn.waits();
+                let one = self.awaited();
+                turn.begins();
+                one
+            }
+        }
+    }
+
+    fn awaited(&self) -> Result<Arc<Instance>, CallError> {
+        let begun = Instant::now();
+        let mut all = self.all();
+        all.waiting += 1;
+        loop {
+            if let Some(one) = all.out() {
+                all.waiting -= 1;
+                return Ok(one);
+            }
+            let soon = match all.spare > 0 && !all.out.is_empty() {
+                true => FURTHER.saturating_sub(begun.elapsed()),
+                false => Duration::ZERO,
+            };
+            if all.spare > 0 && soon.is_zero() {
+                all.spare -= 1;
+                drop(all);
+                let fresh = self.fresh();
+                all = self.all();
+                all.free.extend(fresh);
+                continue;
+            }
+            let now = Instant::now();
+            let since = all.out.iter_mut().map(|(_, at)| *at.get_or_insert(now));
+            let oldest = since.min();
+            let left = oldest.map_or(self.timeout, |since| {
+                (since + self.timeout).saturating_duration_since(now)
+            });
+            if left.is_zero() && self.stateful && !self.keeps_time() {
+                // It may be slow and well; if it hangs, nothing can be done about it in this process.
+                for (_, at) in &mut all.out {
+                    *at = Some(now);
+                }
+                let line = format!(
+                    "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
+                    self.who.plugin, self.timeout
+                );
+                self.who.log.line(Level::Warn, &self.who.stage, &line);
+                continue;
+            }
+            if left.is_zero() {
+                drop(all);
+                let fresh = self.fresh();
+                all = self.all();
+                let late = all.out.iter().position(|(_, since)| *since == oldest);
+                match (late, fresh) {
+                    (Some(late), Some(fresh)) => {
+                        let (given_up, _) = all.out.swap_remove(late);
+                        all.given_up.push(given_up);
+                        self.replaced.fetch_add(1, Ordering::SeqCst);
+                        all.free.push(fresh);
+                    }
+                    // The late one may still come back, for others.
+                    (Some(late), None) => {
+                        all.out[late].1 = Some(Instant::now());
+                        all.waiting -= 1;
+                        return Err(self.none_left(all.refused.clone()));
+                    }
+                    // It came back meanwhile.
+                    (None, _) => {}
+                }
+                continue;
+            }
+            let wait = match soon.is_zero() {
+                true => left.max(Duration::from_millis(10)),
+                false => soon,
+            };
+            let back = self.back.wait_timeout(all, wait);
+            (all, _) = back.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Why a call has no instance: the one that there is does not come back.
+    fn none_left(&self, why: Option<Box<Said>>) -> CallError {
+        let why = why.map_or_else(Said::default, |said| *said);
+        let (plugin, timeout) = (&self.who.plugin, self.timeout);
+        CallError::of(
+            status::FAIL,
+            Said {
+                what: format!(
+                    "{plugin} has been at another call for {timeout:?} [E0523], and could not be made anew: {}",
+                    why.what
+                ),
+                ..why
+            },
+        )
+    }
+
+    /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
+    /// one stays and fails every call.
+    #[inline]
+    pub fn give_back(&self, one: Arc<Instance>) {
+        if self.overlapping && !one.is_over() {
+            // Who waits for the end of this call's work calls again soon.
+            self.near.get_or_default().set(Some(one));
+            return;
+        }
+        self.put_back(one);
+    }
+
+    fn put_back(&self, one: Arc<Instance>) {
+        // One that finds no place is destroyed when the shelf is free again: that is the plugin's code.
+        let mut fresh = one.is_over().then(|| self.fresh()).flatten();
+        let made = fresh.is_some();
+        let mut all = self.all();
+        if self.overlapping {
+            let mut places = all.free.iter_mut();
+            if let Some(place) = places.find(|at| Arc::ptr_eq(at, &one))
+                && let Some(fresh) = fresh.take()
+            {
+                *place = fresh;
+                self.replaced.fetch_add(1, Ordering::SeqCst);
+            }
+            return;
+        }
+        let known = all.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
+        // One that was given up already has its successor.
+        if let Some(known) = known {
+            all.out.swap_remove(known);
+            self.free(&mut all, fresh.take().unwrap_or(one));
+            self.replaced.fetch_add(made.into(), Ordering::SeqCst);
+        }
+    }
+
+    /// To be had again.
+    fn free(&self, all: &mut Instances, one: Arc<Instance>) {
+        all.free.push(one);
+        if all.waiting > 0 {
+            self.back.notify_one();
+        }
+    }
+
+    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places; one that is
+    /// at a call meanwhile keeps what it has until the next.
+    #[inline]
+    pub fn refusal(&self, kept: &Kept) -> Option<CallError> {
+        match &self.runner {
+            Runner::Here(_) => kept
+                .refusal(&self.who, 0)
+                .map(|said| CallError::of(status::FAIL, said)),
+            Runner::Child(cradle) => {
+                if let Some(said) = kept.refusal(&self.who, cradle.copies()) {
+                    self.end_keepers(cradle, &said);
+                }
+                None
+            }
+        }
+    }
+
+    fn end_keepers(&self, cradle: &Cradle, said: &Said) {
+        let free = std::mem::take(&mut self.all().free);
+        for one in free {
+            let keeper = one.remote.as_ref();
+            let Some(keeper) = keeper.filter(|remote| remote.line().keeps()) else {
+                self.free(&mut self.all(), one);
+                continue;
+            };
+            keeper.give_up();
+            let line = format!("{}; {}", said.what, cradle.died());
+            self.who.log.line(Level::Error, &self.who.stage, &line);
+            let (fresh, old) = match self.fresh() {
+                Some(fresh) => (fresh, Some(one)),
+                None => (one, None),
+            };
+            self.replaced
+                .fetch_add(old.is_some().into(), Ordering::SeqCst);
+            self.free(&mut self.all(), fresh);
+        }
+    }
+
+    /// An instance that can be used, or why there is none.
+    #[inline]
+    pub fn usable(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
+        let one = self.take(turn)?;
+        match one.is_over() {
+            false => Ok(one),
+            true => self.anew(one, turn),
+        }
+    }
+
+    /// One in the place of one that ended between two calls, or could not be made anew before.
+    #[cold]
+    fn anew(&self, over: Arc<Instance>, turn: &Turn) -> Result<Arc<Instance>, CallError> {
+        self.give_back(over);
+        let one = self.take(turn)?;
+        if !one.is_over() {
+            return Ok(one);
+        }
+        let isolated = one.remote.is_some();
+        self.give_back(one);
+        let why = self.all().refused.clone();
+        let why = why.map_or_else(Said::default, |said| *said);
+        Err(match isolated {
+            true => CallError::of(GONE, why),
+            false => CallError::of(
+                status::PANIC,
+                Said {
+                    what: format!(
+                        "{} panicked before [E0522], and could not be made anew{}{}",
+                        self.who.plugin,
+                        if why.what.is_empty() { "" } else { ": " },
+                        why.what
+                    ),
+                    ..why
+                },
+            ),
+        })
+    }
+}
+
+impl Instances {
+    /// One that is free, for a call.
+    fn out(&mut self) -> Option<Arc<Instance>> {
+        let one = self.free.pop()?;
+        self.out
+            .push((one.clone(), (self.waiting > 0).then(Instant::now)));
+        Some(one)
+    }
+}

@@ -12,26 +12,41 @@ use weir_features::output::{Dtype, write};
 
 use rows::{about, bytes, floats, made_up, whole};
 
-/// A Python that has h5py: the one that WEIR_PYTHON names, Debian's (`make packages` gives it h5py), any.
+/// A Python that has h5py: the one that WEIR_PYTHON names, Debian's (`make packages` gives it h5py), any; `None` where
+/// `WEIR_WITHOUT_H5PY=1` says that these tests need none.
 fn python() -> Option<String> {
+    if std::env::var_os("WEIR_WITHOUT_H5PY").is_some() {
+        eprintln!("skipped: WEIR_WITHOUT_H5PY is set");
+        return None;
+    }
     let named = std::env::var("WEIR_PYTHON").ok();
     let known = ["/usr/bin/python3".to_owned(), "python3".to_owned()];
-    named.into_iter().chain(known).find(|python| {
+    let found = named.into_iter().chain(known).find(|python| {
         let tried = Command::new(python).args(["-c", "import h5py"]).output();
         tried.is_ok_and(|done| done.status.success())
-    })
+    });
+    assert!(
+        found.is_some(),
+        "no Python has h5py; `make packages` installs it, WEIR_PYTHON names another Python, WEIR_WITHOUT_H5PY=1 skips these tests"
+    );
+    found
 }
 
-fn peers(python: &str, args: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/peers.py");
+/// What a script of tests/peers prints.
+fn said(python: &str, script: &str, args: &[&str]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
     let done = Command::new(python)
-        .arg(script)
+        .arg(folder.join(script))
         .args(args)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{args:?}: {said}");
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script} {args:?}: {errors}");
     String::from_utf8(done.stdout).unwrap()
+}
+
+fn peers(python: &str, args: &[&str]) -> String {
+    said(python, "peers.py", args)
 }
 
 /// What a peer says of a file of `count` rows of `made_up` that `about` describes.
@@ -92,9 +107,6 @@ fn put(path: &Path, layout: Layout, dtype: Dtype, count: usize) {
 #[test]
 fn h5py_and_the_peers_reading_calls_open_what_is_written() {
     let Some(python) = python() else {
-        eprintln!(
-            "skipped: no Python with h5py (make packages installs it, WEIR_PYTHON names another)"
-        );
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -133,15 +145,7 @@ fn programs() -> (String, Vec<(Layout, String)>) {
 }
 
 fn original(python: &str, args: &[&str]) -> serde_json::Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/originals.py");
-    let done = Command::new(python)
-        .arg(script)
-        .args(args)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{args:?}: {said}");
-    serde_json::from_slice(&done.stdout).unwrap()
+    serde_json::from_str(&said(python, "originals.py", args)).unwrap()
 }
 
 #[test]
@@ -206,9 +210,6 @@ fn what_the_programs_themselves_write_is_read() {
 #[test]
 fn what_h5py_writes_in_many_ways_is_read_as_the_same_numbers() {
     let Some(python) = python() else {
-        eprintln!(
-            "skipped: no Python with h5py (make packages installs it, WEIR_PYTHON names another)"
-        );
         return;
     };
     let folder = tempfile::tempdir().unwrap();

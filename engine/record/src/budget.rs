@@ -257,7 +257,7 @@ impl fmt::Debug for Budget {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn scanning_leaves_an_eighth_for_what_was_selected() {

@@ -1,6 +1,7 @@
 # make demo   install what is missing, build, classify the slide in tests/fixtures, say where the results are
 # make test   install what is missing, run every test
 # make plugins  build the plugins that ship and put them beside the program
+# make feature-peers TRIDENT=folder CLAM=folder STAMP=folder   the plugin `features` against checkouts of these programs
 # make demo-weights DATA=folder   train the demo's two models again
 # make kernels  compile the CUDA sources again: kernels/ptx (no device is needed)
 # make bench  what the README's tables were printed by
@@ -27,7 +28,7 @@ CUDA_TOOLS := .cuda/12/libnvrtc.so.12 .cuda/13/libnvrtc.so.13 .cuda/bin/ptxas .c
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 
-.PHONY: demo test build setup packages openslide onnx-peers plugins demo-weights kernels bench bench-kernels bench-gpu clean
+.PHONY: demo test build setup packages openslide onnx-peers feature-peers plugins demo-weights kernels bench bench-kernels bench-gpu clean
 
 demo: build
 	$(WEIR) run pipelines/demo.weir.toml
@@ -86,6 +87,17 @@ $(ONNX_PEERS): $(ONNX_TESTS)/real.py $(ONNX_TESTS)/models/requirements.txt | pac
 	.onnx-peers/venv/bin/python -m pip install -q --disable-pip-version-check -r $(ONNX_TESTS)/models/requirements.txt
 	.onnx-peers/venv/bin/python $(ONNX_TESTS)/real.py .onnx-peers/models >/dev/null
 	touch $@
+
+# None of the three programs is on PyPI, so their code comes from checkouts, any of them. What they import is made once in
+# .feature-peers, several GB with PyTorch; FEATURE_PEERS_PYTHON names a Python that has it.
+FEATURE_TESTS := plugins/features/tests/peers
+FEATURE_PEERS_PYTHON ?= $(abspath .feature-peers/venv/bin/python)
+feature-peers: packages
+	@[ -n "$(TRIDENT)$(CLAM)$(STAMP)" ] || { echo "say where the checkouts are: make feature-peers TRIDENT=folder CLAM=folder STAMP=folder" >&2; exit 1; }
+	@[ -x "$(FEATURE_PEERS_PYTHON)" ] || { python3 -m venv .feature-peers/venv && \
+	  .feature-peers/venv/bin/python -m pip install -q --disable-pip-version-check -r $(FEATURE_TESTS)/requirements.txt; }
+	WEIR_FEATURE_PEERS="$(FEATURE_PEERS_PYTHON)" WEIR_TRIDENT="$(abspath $(TRIDENT))" WEIR_CLAM="$(abspath $(CLAM))" \
+	  WEIR_STAMP="$(abspath $(STAMP))" cargo test --release -p weir-plugin-features --test peers -- --ignored --nocapture --test-threads=1
 
 # 1: package, 2: what of it, 3: folder
 wheel = rm -rf .cuda/wheel && mkdir -p $(3) && \
@@ -154,5 +166,5 @@ demo bench test: export WEIR_OPENSLIDE ?= $(abspath $(OPENSLIDE))
 test: export WEIR_ONNX_PEERS ?= $(abspath .onnx-peers)
 
 clean:
-	rm -rf out .onnxruntime .onnx-peers .openslide .cuda
+	rm -rf out .onnxruntime .onnx-peers .feature-peers .openslide .cuda
 	cargo clean

@@ -21,6 +21,8 @@ mod demo;
 mod device;
 #[path = "whole/embeddings.rs"]
 mod embeddings;
+#[path = "whole/ends.rs"]
+mod ends;
 #[path = "whole/inspect.rs"]
 mod inspect;
 #[path = "whole/interrupt.rs"]
@@ -43,6 +45,8 @@ mod restart;
 mod same;
 #[path = "whole/shipped.rs"]
 mod shipped;
+#[path = "whole/sinner.rs"]
+mod sinner;
 #[path = "whole/sins.rs"]
 mod sins;
 #[path = "whole/spoken.rs"]

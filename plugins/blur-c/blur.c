@@ -21,7 +21,7 @@ WEIR_MANIFEST(
     "\"doc\":\"A tile is left out, with the reason `blurred`, when its sharpness is below `sharpness-min`: the variance, over its "
     "inner pixels, of the Laplacian (4 neighbours minus 4 times the pixel) of its luma (0.299 R + 0.587 G + 0.114 B, 0 to 255). "
     "A tile without inner pixels has sharpness 0.\","
-    "\"concurrency\":\"parallel\",\"example\":\"[stage.sharp]\\nuse = \\\"blur-c.filter\\\"\\nsharpness-min = 25.0\","
+    "\"concurrency\":\"parallel\",\"example\":\"[stage.sharp]\\nuse = \\\"blur-c.filter\\\"\\nin = \\\"tiles\\\"\\nsharpness-min = 25.0\","
     "\"params\":[{\"name\":\"sharpness-min\",\"type\":\"float\",\"default\":15.0,\"min\":0.0,\"max\":1040400.0,"
     "\"doc\":\"Least variance of the Laplacian that is kept, in grey values squared.\"}],"
     "\"in\":[{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\"}],"

@@ -2,7 +2,7 @@
 
 use crate::openslide::RECIPE;
 use crate::program::{Said, command, said, weir};
-use crate::sins::plugin;
+use crate::sinner::plugin;
 use std::path::Path;
 use std::time::Duration;
 

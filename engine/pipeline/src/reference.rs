@@ -129,7 +129,10 @@ pub fn text(schema: &Schema) -> String {
     let _ = writeln!(text, "rows: {}", schema.rows.name());
     section(&mut text, "What it does");
     for paragraph in schema.doc.split("\n\n") {
-        fill(&mut text, paragraph, "  ");
+        match table(paragraph) {
+            Some(rows) => rows.iter().for_each(|row| tabled(&mut text, row)),
+            None => fill(&mut text, paragraph, "  "),
+        }
         text.push('\n');
     }
     text.pop();
@@ -169,6 +172,40 @@ pub fn text(schema: &Schema) -> String {
 
 fn section(text: &mut String, title: &str) {
     let _ = writeln!(text, "\n{title}");
+}
+
+/// The rows of a paragraph that is a table in Markdown, each cell with what stands above it.
+fn table(paragraph: &str) -> Option<Vec<Vec<(String, String)>>> {
+    let mut rows = paragraph.lines().map(cells);
+    let heads = rows.next()??;
+    let rule = rows.next()??;
+    let ruled = |cell: &String| !cell.is_empty() && cell.chars().all(|c| matches!(c, '-' | ':'));
+    if !rule.iter().all(ruled) {
+        return None;
+    }
+    rows.map(|row| Some(heads.iter().cloned().zip(row?).collect()))
+        .collect()
+}
+
+/// The cells of a table's line.
+fn cells(line: &str) -> Option<Vec<String>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    // `\|` is a character of its cell.
+    let shielded = inner.replace("\\|", "\0");
+    let cells = shielded.split('|');
+    Some(cells.map(|cell| cell.trim().replace('\0', "|")).collect())
+}
+
+/// A table's row on a terminal, which is too narrow for columns of sentences: its first cell, and the others below it.
+fn tabled(text: &mut String, row: &[(String, String)]) {
+    for (place, (head, cell)) in row.iter().enumerate() {
+        match (place, head.is_empty(), cell.is_empty()) {
+            (_, _, true) => {}
+            (0, _, _) => fill(text, cell, "  "),
+            (_, true, _) => fill(text, cell, "      "),
+            _ => fill(text, &format!("{head}: {cell}"), "      "),
+        }
+    }
 }
 
 /// Lines of at most 100 characters.
@@ -278,4 +315,26 @@ pub fn faults(registry: &Registry) -> Vec<String> {
         faults.extend(schema_faults(registry, schema));
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_table_comes_out_as_its_rows_each_cell_with_its_head() {
+        let doc = "| layout | features | |\n|---|:--|---|\n| clam | `features`: [rows, numbers \\| 0] | f32 |\n| stamp | | f16 |";
+        let mut text = String::new();
+        for row in table(doc).unwrap() {
+            tabled(&mut text, &row);
+        }
+        assert_eq!(
+            text,
+            "  clam\n      features: `features`: [rows, numbers | 0]\n      f32\n  stamp\n      f16\n"
+        );
+        for none in ["a | b", "| a |\nno rule", "| a |\n| b |", ""] {
+            assert_eq!(table(none), None, "{none}");
+        }
+    }
 }

@@ -172,7 +172,7 @@ type Block = Result<Arc<Vec<u8>>>;
 pub struct FeatureFile {
     /// Whose layout it has.
     pub layout: Layout,
-    /// Numbers of a row.
+    /// Numbers of a row; 0 where the file has no rows and does not say how wide they would be.
     pub width: usize,
     /// Rows.
     pub rows: usize,
@@ -217,7 +217,8 @@ impl FeatureFile {
             })?;
         let features = file.dataset(array).map_err(broken)?;
         let (rows, width, flat) = shape(&features, array)?;
-        if rows > MOST_ROWS || width == 0 || width > MOST_NUMBERS {
+        let none = rows == 0 && width == 0;
+        if rows > MOST_ROWS || !none && !(1..=MOST_NUMBERS).contains(&width) {
             return Err(Error::new(format!(
                 "`{array}` is said to have {rows} rows of {width} numbers, and no file of features has more than {MOST_ROWS} rows \
                  of 1 to {MOST_NUMBERS}"
@@ -398,10 +399,12 @@ fn sheltered<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
     })
 }
 
-/// Rows and numbers of an array, and whether the rows are its first dimension: TRIDENT's older files have one of 1 before.
+/// Rows and numbers of an array, and whether the rows are its first dimension: TRIDENT's older files have one of 1 before. Of a slide
+/// without patches its files have `[0]`, where the encoder does not say how wide its vectors are.
 fn shape(dataset: &Dataset, name: &str) -> Result<(u64, u64, bool)> {
     let shape = dataset.shape().map_err(|error| unreadable(name, &error))?;
     match shape[..] {
+        [0] => Ok((0, 0, true)),
         [rows, width] => Ok((rows, width, true)),
         [1, rows, width] => Ok((rows, width, false)),
         _ => Err(Error::new(format!(

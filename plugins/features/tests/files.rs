@@ -1,35 +1,17 @@
-//! Files: against h5py and the peers' own reading calls, round trips, damage.
+//! Files: the fixtures' numbers, round trips, damage, what is refused.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod rows;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use proptest::prelude::*;
 use weir_features::file::FeatureFile;
 use weir_features::layout::Layout;
 use weir_features::output::{About, Dtype, write};
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
-}
-
-fn floats(path: &Path) -> Vec<f32> {
-    let bytes = std::fs::read(path).unwrap();
-    let (words, rest) = bytes.as_chunks::<4>();
-    assert!(rest.is_empty());
-    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
-}
-
-fn whole(file: &FeatureFile) -> Vec<f32> {
-    let mut all = vec![0.0; file.rows * file.width];
-    for (row, into) in all.chunks_exact_mut(file.width).enumerate() {
-        file.row(row, into).unwrap();
-    }
-    all
-}
+use rows::{about, bytes, fixture, floats, whole};
 
 #[test]
 fn each_layout_is_seen_and_read_as_the_very_numbers_that_h5py_reads() {
@@ -72,162 +54,6 @@ fn each_layout_is_seen_and_read_as_the_very_numbers_that_h5py_reads() {
         error.message().contains("has its features in `feats`"),
         "{error}"
     );
-}
-
-/// A Python that has h5py: the one that WEIR_PYTHON names, Debian's (`make packages` gives it h5py), any; `None` where
-/// `WEIR_WITHOUT_H5PY=1` says that these tests need none.
-fn python() -> Option<String> {
-    if std::env::var_os("WEIR_WITHOUT_H5PY").is_some() {
-        eprintln!("skipped: WEIR_WITHOUT_H5PY is set");
-        return None;
-    }
-    let named = std::env::var("WEIR_PYTHON").ok();
-    let known = ["/usr/bin/python3".to_owned(), "python3".to_owned()];
-    let found = named.into_iter().chain(known).find(|python| {
-        let tried = Command::new(python).args(["-c", "import h5py"]).output();
-        tried.is_ok_and(|done| done.status.success())
-    });
-    assert!(
-        found.is_some(),
-        "no Python has h5py; `make packages` installs it, WEIR_PYTHON names another Python, WEIR_WITHOUT_H5PY=1 skips these tests"
-    );
-    found
-}
-
-fn peers(python: &str, args: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/peers.py");
-    let done = Command::new(python)
-        .arg(script)
-        .args(args)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{args:?}: {said}");
-    String::from_utf8(done.stdout).unwrap()
-}
-
-fn about(layout: Layout, dtype: Dtype, width: usize) -> About {
-    About {
-        layout,
-        dtype,
-        width,
-        name: "slide-ü".into(),
-        encoder: "made-up".into(),
-        folder: "features".into(),
-        size: (100_000, 80_000),
-        mpp: Some(0.25),
-        footprint: 512.0,
-        tile_px: 256,
-    }
-}
-
-/// Rows of numbers that f16 holds, and corners 384 px apart, so that tiles of 512 px overlap by 128: 64 of their own px.
-fn made_up(count: usize, width: usize) -> (Vec<(i64, i64)>, Vec<f32>) {
-    let corners = (0..count as i64)
-        .map(|i| (i % 37 * 384, i / 37 * 384))
-        .collect();
-    let numbers = (0..count * width)
-        .map(|i| (i * 7919 % 4001) as f32 / 8.0 - 250.0)
-        .collect();
-    (corners, numbers)
-}
-
-fn bytes(dtype: Dtype, numbers: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    dtype.append(numbers, &mut bytes).unwrap();
-    bytes
-}
-
-#[test]
-fn h5py_and_the_peers_reading_calls_open_what_is_written() {
-    let Some(python) = python() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    for layout in Layout::ALL {
-        for dtype in [Dtype::F32, Dtype::F16] {
-            for count in [0, 1, 2500] {
-                let (corners, numbers) = made_up(count, 24);
-                let path = folder.path().join(format!("{layout}-{dtype:?}-{count}.h5"));
-                write(
-                    &path,
-                    &about(layout, dtype, 24),
-                    &corners,
-                    bytes(dtype, &numbers),
-                )
-                .unwrap();
-                let out = folder.path().join("out");
-                let (path, out) = (path.to_str().unwrap(), out.to_str().unwrap());
-                let said = peers(&python, &["read", layout.name(), path, out]);
-                let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-                assert_eq!(said["shape"], serde_json::json!([count, 24]));
-                assert_eq!(floats(Path::new(&format!("{out}.f32"))), numbers);
-                let places = std::fs::read(format!("{out}.coords")).unwrap();
-                let scale = if layout == Layout::Stamp { 0.25 } else { 1.0 };
-                let truth: Vec<f64> = corners
-                    .iter()
-                    .flat_map(|(x, y)| [*x as f64 * scale, *y as f64 * scale])
-                    .collect();
-                let read: Vec<f64> = places
-                    .as_chunks::<8>()
-                    .0
-                    .iter()
-                    .map(|w| f64::from_le_bytes(*w))
-                    .collect();
-                assert_eq!(read, truth);
-                let expected = match layout {
-                    Layout::Trident => serde_json::json!({
-                        "patch_size": 256, "patch_size_level0": 512, "overlap": if count > 1 { 64 } else { 0 },
-                        "level0_width": 100_000, "level0_height": 80_000, "name": "slide-ü",
-                        "level0_magnification": 40.0, "target_magnification": 20.0, "encoder": "made-up",
-                    }),
-                    Layout::Clam => serde_json::json!({
-                        "patch_size": 512, "patch_level": 0, "custom_downsample": 1, "downsample": [1.0, 1.0],
-                        "level_dim": [100_000, 80_000], "name": "slide-ü",
-                    }),
-                    Layout::Stamp => serde_json::json!({
-                        "tile_size_um": 128.0, "tile_size_px": 256, "unit": "um", "extractor": "made-up", "feat_type": "tile",
-                        "dtype": if dtype == Dtype::F16 { "float16" } else { "float32" },
-                    }),
-                };
-                for (name, value) in expected.as_object().unwrap() {
-                    assert_eq!(&said[name], value, "{layout} {name}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn what_h5py_writes_in_many_ways_is_read_as_the_same_numbers() {
-    let Some(python) = python() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    peers(&python, &["make", folder.path().to_str().unwrap()]);
-    let mut seen = 0;
-    for path in std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-    {
-        if path.extension().is_none_or(|end| end != "h5") {
-            continue;
-        }
-        let file = FeatureFile::open(&path, None)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(
-            whole(&file),
-            floats(&path.with_extension("f32")),
-            "{}",
-            path.display()
-        );
-        let corners = file.corners(None, None).unwrap();
-        assert_eq!(corners.side, 256.0);
-        let at = |i: usize| ((i % 40 * 256) as i64, (i / 40 * 256) as i64);
-        assert_eq!(corners.at, (0..file.rows).map(at).collect::<Vec<_>>());
-        seen += 1;
-    }
-    assert_eq!(seen, 33);
 }
 
 proptest! {
@@ -332,6 +158,36 @@ fn damage_anywhere_is_an_error_or_other_numbers_and_never_a_panic() {
             }
         }
     }
+}
+
+/// As TRIDENT writes it of an encoder that does not say how wide its vectors are.
+#[test]
+fn a_slide_without_patches_has_no_rows_though_its_file_says_no_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.h5");
+    let make = |features: &[u64], places: &[i64]| {
+        let mut builder = hdf5_pure::FileBuilder::new();
+        builder
+            .create_dataset("features")
+            .with_f32_data(&vec![1.0; features[0] as usize])
+            .with_shape(features);
+        builder
+            .create_dataset("coords")
+            .with_i64_data(places)
+            .with_shape(&[places.len() as u64 / 2, 2]);
+        builder.write(&path).unwrap();
+        FeatureFile::open(&path, None)
+    };
+    let file = make(&[0], &[]).unwrap();
+    assert_eq!(
+        (file.layout, file.rows, file.width),
+        (Layout::Trident, 0, 0)
+    );
+    assert_eq!(file.corners(None, None).unwrap().at, []);
+    let error = make(&[0], &[256, 512]).err().unwrap();
+    assert!(error.message().contains("`coords` has 1 rows"), "{error}");
+    let error = make(&[3], &[]).err().unwrap();
+    assert!(error.message().contains("has the shape [3]"), "{error}");
 }
 
 #[test]

@@ -125,6 +125,51 @@ fn what_one_layout_holds_goes_through_every_other_and_back_as_the_same_numbers()
     }
 }
 
+/// The lot, as a user has it: three slides in each layout, one source a layout.
+#[test]
+fn every_file_of_the_shared_data_is_read_as_the_same_slides() {
+    let Some(data) = std::env::var_os("WEIR_DATA") else {
+        eprintln!("skipped: WEIR_DATA, the folder of shared data, is not set");
+        return;
+    };
+    let features = PathBuf::from(data).join("features");
+    let read = |layout: &str| {
+        let stage = reader(&[&features.join(layout)], 48);
+        let slides = stage.slides().unwrap();
+        let sheets: BTreeMap<String, (SlideInfo, Sheet)> = (0..slides.len() as u64)
+            .map(|i| sheet(&stage, i))
+            .map(|(info, sheet)| (info.id.clone(), (info, sheet)))
+            .collect();
+        stage.end().unwrap();
+        sheets
+    };
+    let [trident, clam, stamp] = ["trident", "clam", "stamp"].map(read);
+    let rows: Vec<_> = trident
+        .iter()
+        .map(|(id, (_, sheet))| (id.as_str(), sheet.len()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("slide-8863", 325),
+            ("slide-8867", 547),
+            ("slide-8913", 291)
+        ]
+    );
+    for (id, (info, truth)) in &trident {
+        assert_eq!(info.mpp, Some((4.0, 4.0)));
+        assert_eq!((info.tile_footprint, info.tile_px), (50.0, 50));
+        assert_eq!(&clam[id].1, truth, "{id}");
+        let (other, halves) = &stamp[id];
+        assert_eq!((other.tile_footprint, other.tile_px), (50.0, 50));
+        assert!(halves.keys().eq(truth.keys()), "{id}");
+        for (half, full) in halves.values().flatten().zip(truth.values().flatten()) {
+            assert!((half - full).abs() <= full.abs() / 2048.0 + 1e-7, "{id}");
+        }
+    }
+    assert_eq!((clam.len(), stamp.len()), (3, 3));
+}
+
 #[test]
 fn a_file_of_another_width_or_none_at_all_fails_its_slide_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -134,7 +134,8 @@ pub fn summary(
         .keys()
         .filter_map(|id| weir_stages::folder::of(folder, id).ok());
     if let Some(slide) = folders.find(|slide| slide.is_dir()) {
-        writeln!(out, "{}: {}", slide.display(), files(&slide).join(", "))?;
+        let names = [files(&slide), within(&slide)].concat();
+        writeln!(out, "{}: {}", slide.display(), names.join(", "))?;
     }
     Ok(())
 }
@@ -208,13 +209,25 @@ fn counts_line(totals: &record::Totals, outcome: &Outcome) -> String {
 
 /// Names of the files in a folder, sorted; not the hidden ones.
 fn files(folder: &Path) -> Vec<String> {
+    let mut names = named(folder, Path::is_file);
+    names.retain(|name| !name.starts_with('.') && !name.ends_with(".part"));
+    names
+}
+
+/// Folders, told from files by the slash: `tiles/` of image-sink.
+fn within(folder: &Path) -> Vec<String> {
+    let mut names = named(folder, Path::is_dir);
+    names.iter_mut().for_each(|name| name.push('/'));
+    names
+}
+
+fn named(folder: &Path, kind: fn(&Path) -> bool) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .map(|entries| {
             entries
                 .filter_map(Result::ok)
-                .filter(|entry| entry.path().is_file())
+                .filter(|entry| kind(&entry.path()))
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .filter(|name| !name.starts_with('.') && !name.ends_with(".part"))
                 .collect()
         })
         .unwrap_or_default();

@@ -196,7 +196,10 @@ impl Params<'_> {
         }
         if near.is_none() {
             let all: Vec<&str> = names().collect();
-            diagnostic = diagnostic.help(format!("its parameters: {}", all.join(", ")));
+            diagnostic = diagnostic.help(match all.is_empty() {
+                true => "it has no parameters".to_owned(),
+                false => format!("its parameters: {}", all.join(", ")),
+            });
         }
         cx.found.push(diagnostic.did_you_mean(key, near));
     }

@@ -3,9 +3,13 @@
     peers.py read LAYOUT FILE OUT    reads as the peer does; OUT.f32, OUT.coords (f64) and a line of JSON with what it says
     peers.py make FOLDER             files as h5py writes them in many ways, each with NAME.f32 beside it
 
-The reading calls are those of the peers' public sources: TRIDENT trident/IO.py read_coords and the slide encoders' loading of
-`features` and `coords`; CLAM dataset_modules/dataset_generic.py Generic_MIL_Dataset.__getitem__ with use_h5; STAMP
-src/stamp/modeling/data.py BagDataset.__getitem__ and get_coords.
+None of the three programs is on PyPI (the packages `trident`, `clam` and `STAMP` there are others), and the licences of two forbid to
+copy them, so the reading calls stand here in our words. Each names the lines that it stands for; originals.py calls those lines
+themselves, out of a checkout. The commits:
+
+    TRIDENT a91fa8490e0210ebbbe58452c3babe009e0ab7ca
+    CLAM    53e2409d4a8189c682c173382964a85f114f923c
+    STAMP   c54ce06739622c127a83eccb35a7082e504b9aef
 """
 import json
 import os
@@ -16,6 +20,7 @@ import numpy as np
 
 
 def trident(path):
+    # trident/IO.py:602-605 (read_coords), trident/wsi_objects/WSI.py:774-782 and 1102-1105.
     with h5py.File(path, "r") as f:
         attrs = dict(f["coords"].attrs)
         coords = f["coords"][:]
@@ -39,11 +44,12 @@ def trident(path):
 
 
 def clam(path):
+    # dataset_modules/dataset_generic.py:346-352, with use_h5; dataset_modules/dataset_h5.py:63-67.
     with h5py.File(path, "r") as f:
         features = f["features"][:]
         coords = f["coords"][:]
         attrs = dict(f["coords"].attrs)
-    # As TRIDENT's read_coords_legacy reads CLAM's.
+    # As TRIDENT reads CLAM's: trident/IO.py:638-643 (read_coords_legacy).
     said = {
         "patch_size": int(attrs["patch_size"]),
         "patch_level": int(attrs["patch_level"]),
@@ -60,8 +66,17 @@ def version(text):
     return tuple(int(part) for part in text.split("."))
 
 
+def opened(path):
+    # src/stamp/modeling/data.py:597-605: for files on shared storage, and what does not open so is opened plainly.
+    try:
+        return h5py.File(path, "r", swmr=True, libver="latest")
+    except Exception:
+        return h5py.File(path, "r")
+
+
 def stamp(path, own="2.0.0"):
-    with h5py.File(path, "r") as f:
+    # src/stamp/modeling/data.py:610-632 (BagDataset) and 741-806 (get_coords); src/stamp/encoding/encoder/__init__.py:190-199.
+    with opened(path) as f:
         features = f["feats"][:].astype(np.float32)
         coords = f["coords"][:]
         size_um = size_px = coords_um = None
@@ -79,7 +94,7 @@ def stamp(path, own="2.0.0"):
             "tile_size_px": size_px,
             "unit": f.attrs["unit"],
             "extractor": f.attrs["extractor"],
-            # detect_feature_type compares it as a text.
+            # detect_feature_type, data.py:438-446, compares it as a text.
             "feat_type": str(f.attrs.get("feat_type")),
             "dtype": str(f["feats"].dtype),
         }

@@ -40,11 +40,25 @@ impl Said {
     }
 }
 
+/// No text that a plugin says is longer, bytes: it is for people, is kept for every tile, and stands in no account of a run's memory.
+const LONGEST: usize = 16 << 10;
+
+/// A text for people, the rest of a very long one cut off.
+///
 /// # Safety
 /// As [`Str::bytes`].
 pub unsafe fn text<'a>(of: Str) -> Cow<'a, str> {
     // SAFETY: the caller's.
-    String::from_utf8_lossy(unsafe { of.bytes() })
+    let bytes = unsafe { of.bytes() };
+    match bytes.get(..LONGEST) {
+        None => String::from_utf8_lossy(bytes),
+        Some(_) if bytes.len() == LONGEST => String::from_utf8_lossy(bytes),
+        Some(head) => {
+            let n = bytes.len() - LONGEST;
+            let head = String::from_utf8_lossy(head);
+            Cow::Owned(format!("{head} ... ({n} further bytes are cut off)"))
+        }
+    }
 }
 
 /// A call of a host, as its functions see it. Of what a plugin may hand over nothing is checked but that pointers lead somewhere:

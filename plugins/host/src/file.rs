@@ -4,11 +4,12 @@ use crate::beside::Beside;
 use crate::refusal::Refusal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// No plugin is larger: 1 GiB.
 const LARGEST: u64 = 1 << 30;
@@ -184,13 +185,11 @@ fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
             "take the right away (chmod o-w FILE), and make sure that it is still the file you trust",
         ));
     }
-    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    for folder in absolute.ancestors().skip(1) {
+    for (folder, own) in on_the_way(path) {
         let Ok(about) = folder.metadata() else {
             continue;
         };
-        // In a sticky folder nobody can replace another's file; but in the file's own folder anybody could have made it first.
-        let own = Some(folder) == absolute.parent();
+        // In a sticky folder nobody can replace another's file; but the file, or a link that leads to it, anybody could have made first.
         if about.mode() & WORLD != 0 && (own || about.mode() & STICKY == 0) {
             return Err(Refusal::new(
                 "E0508",
@@ -203,6 +202,46 @@ fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The folders through which a path leads to its file, those of links too, and whether the file or a link lies in it.
+fn on_the_way(path: &Path) -> Vec<(PathBuf, bool)> {
+    /// The kernel follows no more.
+    const LINKS: usize = 40;
+    let parts = |path: &Path| -> Vec<PathBuf> {
+        let parts = path.components();
+        parts.map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut left: VecDeque<PathBuf> = parts(&absolute).into();
+    let (mut at, mut folders, mut links) = (PathBuf::from("/"), Vec::new(), 0);
+    while let Some(part) = left.pop_front() {
+        match part.components().next() {
+            Some(Component::Normal(_)) => {}
+            Some(Component::ParentDir) => {
+                at.pop();
+                continue;
+            }
+            Some(Component::RootDir) => {
+                at = PathBuf::from("/");
+                continue;
+            }
+            _ => continue,
+        }
+        let next = at.join(&part);
+        let link = std::fs::read_link(&next).ok().filter(|_| links < LINKS);
+        folders.push((at.clone(), link.is_some() || left.is_empty()));
+        match link {
+            Some(target) => {
+                links += 1;
+                for part in parts(&target).into_iter().rev() {
+                    left.push_front(part);
+                }
+            }
+            None => at = next,
+        }
+    }
+    folders
 }
 
 fn seal(bytes: &[u8]) -> std::io::Result<File> {

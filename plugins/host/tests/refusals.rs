@@ -264,6 +264,32 @@ fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
     assert!(Admitted::new(described(sound()).unwrap(), &pinned, Policy::Pinned).is_ok());
 }
 
+/// Whoever may write to the folder of a link decides where it leads.
+#[test]
+fn a_link_in_a_folder_that_all_may_write_to_is_refused_wherever_it_leads() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let so = build(folder.path(), "probe", &source(Some(MANIFEST), true), &[]);
+    let open = folder.path().join("open");
+    std::fs::create_dir_all(open.join("deep")).unwrap();
+    symlink(&so, open.join("deep/link.so")).unwrap();
+    symlink(open.join("deep"), folder.path().join("by")).unwrap();
+    let chain = folder.path().join("chain.so");
+    symlink("by/link.so", &chain).unwrap();
+    let read = |path: &Path| weir_plugin_host::PluginFile::read(path).map(drop);
+    assert_eq!(read(&chain), Ok(()));
+    for mode in [0o777, 0o1777] {
+        std::fs::set_permissions(open.join("deep"), PermissionsExt::from_mode(mode)).unwrap();
+        for path in [&chain, &open.join("deep/link.so")] {
+            let refusal = read(path).unwrap_err();
+            assert_eq!(refusal.code, "E0508", "{refusal}");
+            let deep = open.join("deep");
+            assert!(refusal.what.contains(&*deep.to_string_lossy()), "{refusal}");
+        }
+        assert_eq!(read(&so), Ok(()));
+    }
+}
+
 #[test]
 fn a_library_without_the_section_is_described_by_the_manifest_beside_it_and_known_by_both() {
     let folder = tempfile::tempdir().unwrap();

@@ -179,7 +179,9 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         }
         Rows::Source => {
             let of = source_of(cx)?;
-            Prepared::Source(Arc::new(PluginSource::new(Arc::new(pool), name, of)?))
+            let default_mpp = cx.run().default_mpp;
+            let source = PluginSource::new(Arc::new(pool), name, of, default_mpp)?;
+            Prepared::Source(Arc::new(source))
         }
     })
 }

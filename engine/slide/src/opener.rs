@@ -119,6 +119,10 @@ impl Openers {
                 Err(error) if error.declines() => asked.declined = Some(error),
                 // It is this reader's file, and there is something wrong with it.
                 Err(mut error) => {
+                    if error.help.is_empty() {
+                        // It knows of no remedy; what the native reader lacks may be one.
+                        error.help.clone_from(&native.help);
+                    }
                     error.what = format!(
                         "{} (read by {}; the native reader declined it: {})",
                         error.what, asked.id, native.what

@@ -28,7 +28,7 @@ pub fn plugin(what: &args::Plugin, manner: &Manner, out: &mut dyn Write) -> Done
         args::Plugin::Inspect {
             plugin,
             file: Some(file),
-        } => inspect::file(plugin, file, out),
+        } => inspect::file(plugin, file, manner, out),
         args::Plugin::Inspect { plugin, file: None } => inspect::inspect(plugin, manner, out),
         args::Plugin::New(arguments) => new::new(arguments, out),
         args::Plugin::Check(arguments) => check::check(arguments, manner, out),

@@ -33,7 +33,7 @@ pub fn failures(outcome: &Outcome, manner: &Manner) {
                 _ => alike.remove(&why(failure)),
             };
             if let Some(slides) = slides {
-                let slides = named(&slides);
+                let slides = of_slides(&slides);
                 let what = format!("{}: {slides}: {}", failure.stage, failure.what);
                 manner.error(&what, &failure.help);
             }
@@ -78,7 +78,7 @@ fn alike(outcome: &Outcome) -> BTreeMap<Why<'_>, Vec<&str>> {
 }
 
 /// As "slide a", "slides a, b, c".
-fn named(slides: &[&str]) -> String {
+fn of_slides(slides: &[&str]) -> String {
     match slides {
         [one] => format!("slide {one}"),
         all if all.len() <= TOLD => format!("slides {}", all.join(", ")),

@@ -102,6 +102,10 @@ pub fn later(checked: &Checked, of: &str, rest: &str) -> Diagnostic {
             "its manifest has the stage `probe.settle`, and the loaded plugin does not hand it over",
             "",
         ),
+        "E0514" => (
+            "cannot start: plugin `probe` 0.3.1: its library is not there",
+            "install it",
+        ),
         "E0520" => (
             "plugin `probe` 0.3.1 lost 2 of 64 tiles at slide `a`, tile (512, 0)",
             "",

@@ -48,6 +48,7 @@ fn a_memory_that_is_too_little_for_what_a_stage_allocates_is_refused_before_anyt
                 "error[E0602]",
                 "memory = \"100MiB\"",
                 "192MiB of what stage `own` allocates, by 3 instances",
+                "`stage.own.room` says how much an instance of it allocates",
             ] {
                 assert!(refused.contains(part), "{part} in\n{refused}");
             }

@@ -1,7 +1,8 @@
 //! The pipelines of the plugins that ship run as they are, with the plugins that `make plugins` puts beside the program.
 
 use crate::openslide::reads_dicom;
-use crate::program::{files, fixture, record, root, weir};
+use crate::program::{command, files, fixture, record, root, said, weir};
+use half::f16;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,301 @@ fn feature_files_of_one_layout_become_those_of_another() {
         .filter(|name| name.ends_with(".h5"))
         .collect();
     assert_eq!(made, ["features/slide-8913.h5"]);
+    let rows = stamp(&written["features/slide-8913.h5"]);
+    // What h5py reads in the source's file, by place; STAMP's are f16, and its places um.
+    let fixture = |name: &str| {
+        let file = format!("plugins/features/tests/fixtures/{name}");
+        std::fs::read(root().join(file)).unwrap()
+    };
+    let (numbers, places) = (fixture("h5py.f32"), fixture("h5py.i64"));
+    let numbers = numbers.as_chunks::<4>().0.iter();
+    let numbers: Vec<f32> = numbers.map(|word| f32::from_le_bytes(*word)).collect();
+    let places = places.as_chunks::<8>().0.iter();
+    let places: Vec<i64> = places.map(|word| i64::from_le_bytes(*word)).collect();
+    let mut truth: Vec<Row> = places
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .zip(numbers.chunks(48))
+        .map(|([x, y], row)| {
+            let row = row.iter().map(|number| f16::from_f32(*number)).collect();
+            ([*x as f32 * 4.0, *y as f32 * 4.0], row)
+        })
+        .collect();
+    truth.sort_by(|([ax, ay], _), ([bx, by], _)| ay.total_cmp(by).then(ax.total_cmp(bx)));
+    assert_eq!(truth.len(), 291);
+    assert!(rows == truth, "the rows are not the source's");
+}
+
+/// Place, um, and numbers.
+type Row = ([f32; 2], Vec<f16>);
+
+/// The rows of a file that is in STAMP's layout.
+fn stamp(bytes: &[u8]) -> Vec<Row> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("it.h5");
+    std::fs::write(&path, bytes).unwrap();
+    let file = hdf5_pure::File::open(&path).unwrap();
+    let mut names = file.root().datasets().unwrap();
+    names.sort();
+    assert_eq!(names, ["coords", "feats"]);
+    let said = file.root().attrs().unwrap();
+    for name in [
+        "stamp_version",
+        "extractor",
+        "unit",
+        "tile_size_um",
+        "tile_size_px",
+    ] {
+        assert!(said.contains_key(name), "{name} of {said:?}");
+    }
+    let (feats, coords) = (
+        file.dataset("feats").unwrap(),
+        file.dataset("coords").unwrap(),
+    );
+    let shape = feats.shape().unwrap();
+    assert_eq!(coords.shape().unwrap(), [shape[0], 2]);
+    let raw = feats.read_raw().unwrap();
+    assert_eq!(raw.len() as u64, shape[0] * shape[1] * 2, "f16");
+    let words = raw.as_chunks::<2>().0.iter();
+    let numbers: Vec<f16> = words.map(|word| f16::from_le_bytes(*word)).collect();
+    let places = coords.read_f32().unwrap();
+    let rows = numbers.chunks(shape[1] as usize);
+    let places = places.as_chunks::<2>().0.iter().copied();
+    places.zip(rows.map(<[f16]>::to_vec)).collect()
+}
+
+/// CLAM's files say no mpp, and STAMP's need it.
+#[test]
+fn the_runs_default_mpp_is_a_plugins_slides_too() {
+    shipped("libweir_features");
+    let clam = root().join("plugins/features/tests/fixtures/clam");
+    let slides = format!("slides={}", clam.display());
+    let folder = tempfile::tempdir().unwrap();
+    let file = root().join("pipelines/features.weir.toml");
+    let out = folder.path().join("out");
+    // What an earlier run left of a slide that fails now goes.
+    let earlier = out.join("features/slide-8913.h5");
+    std::fs::create_dir_all(out.join("features")).unwrap();
+    std::fs::write(&earlier, "of an earlier run").unwrap();
+    let other = out.join("features/other.h5");
+    std::fs::write(&other, "of another slide").unwrap();
+    let arguments = [
+        "run",
+        file.to_str().unwrap(),
+        &slides,
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let said = weir(arguments);
+    assert_ne!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.err.contains("nobody says the slide's mpp") && said.err.contains("run.default-mpp"),
+        "{said:?}"
+    );
+    assert!(!earlier.exists());
+    assert!(other.exists());
+    for more in [
+        "plugin.features.isolate=false",
+        "plugin.features.isolate=true",
+    ] {
+        let more = ["--set", "run.default-mpp=4", "--set", more];
+        let (written, record) = run("features", &[&[slides.as_str()], &more[..]].concat());
+        let slide = &record["slides"]["slide-8913"];
+        assert_eq!(slide["mpp"], 4.0, "{slide}");
+        assert_eq!(stamp(&written["features/slide-8913.h5"]).len(), 291);
+    }
+}
+
+/// Each pipeline's outputs, whoever has the plugin's code in its process.
+#[test]
+fn pipelines_of_plugins_that_ship_write_the_same_bytes_in_process_and_isolated() {
+    for (pipeline, library, sets) in [
+        (
+            "blur-c",
+            "libblur-c",
+            &["stage.sharp.sharpness-min=3000"][..],
+        ),
+        ("features", "libweir_features", &[]),
+        ("stain", "libweir_stain", &[]),
+        ("openslide", "libweir_openslide", &[]),
+        (
+            "onnx",
+            "libweir_onnx",
+            &[
+                "stage.score.memory=\"32MiB\"",
+                "stage.encode.memory=\"32MiB\"",
+            ],
+        ),
+    ] {
+        shipped(library);
+        if pipeline == "openslide" && !reads_dicom() {
+            continue;
+        }
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let of = |isolate: bool| {
+            let isolate = format!("plugin.{pipeline}.isolate={isolate}");
+            let (mut files, record) = run(pipeline, &[&sets[..], &["--set", &isolate]].concat());
+            for (id, slide) in record["slides"].as_object().unwrap() {
+                assert_eq!(slide["state"], "final", "{pipeline}: {id}: {slide}");
+            }
+            // When it was made and how long it took, and whose process it was, differ.
+            files.retain(|name, _| !name.ends_with("run.json"));
+            files
+        };
+        let (here, apart) = (of(false), of(true));
+        let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        assert!(!here.is_empty(), "{pipeline}");
+        assert_eq!(names(&here), names(&apart), "{pipeline}");
+        for (name, bytes) in &here {
+            assert!(*bytes == apart[name], "{pipeline}: {name} differs");
+        }
+    }
+}
+
+#[test]
+fn a_missing_library_is_one_message_with_what_to_do() {
+    shipped("libweir_onnx");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let file = root().join("pipelines/onnx.weir.toml");
+    for isolate in ["false", "true"] {
+        let mut weir = command([
+            "run",
+            file.to_str().unwrap(),
+            "--out",
+            out.to_str().unwrap(),
+            "--set",
+            &format!("plugin.onnx.isolate={isolate}"),
+            "--set",
+            "run.memory=\"16GiB\"",
+        ]);
+        weir.env("WEIR_ONNXRUNTIME", "/nowhere/libonnxruntime.so");
+        let told = said(weir).exits(1).err;
+        for part in [
+            "error[E0514]: stage `score` cannot start: plugin `onnx` ",
+            "/nowhere/libonnxruntime.so",
+            "onnx.weir.toml:",
+            "[stage.score]",
+            "help: ",
+            "make setup",
+        ] {
+            assert!(told.contains(part), "{part} in\n{told}");
+        }
+    }
+    // A reader's: of slides that need it, once for all of them.
+    shipped("libweir_openslide");
+    let file = root().join("pipelines/openslide.weir.toml");
+    let slides = folder.path().join("slides");
+    std::fs::create_dir(&slides).unwrap();
+    let link = |name: &str, to: &str| {
+        std::os::unix::fs::symlink(fixture(to), slides.join(name)).unwrap();
+        format!("\"{}\"", slides.join(name).display())
+    };
+    let dicom = ["a.dcm", "b.dcm", "c.dcm"].map(|name| link(name, "CMU-1-Small-Region.dcm"));
+    let native = link("d.tiff", "slide-14082.tiff");
+    let run = |slides: &[&String], name: &str| {
+        let list: Vec<&str> = slides.iter().map(|slide| slide.as_str()).collect();
+        let slides = format!("slides=[{}]", list.join(","));
+        let out = folder.path().join(name);
+        let mut weir = command([
+            "run",
+            file.to_str().unwrap(),
+            &slides,
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        weir.env("WEIR_OPENSLIDE", "/nowhere/libopenslide.so.1");
+        said(weir)
+    };
+    let all: Vec<&String> = dicom.iter().chain([&native]).collect();
+    let told = run(&all, "all");
+    assert_ne!(told.code, Some(0), "{told:?}");
+    assert_eq!(
+        told.err
+            .matches("the OpenSlide library is not there")
+            .count(),
+        1,
+        "{told:?}"
+    );
+    assert!(
+        told.err.contains(
+            "tiles: slides a, b, c: openslide declined it: the OpenSlide library is not there"
+        ) && told.err.contains("`make openslide`"),
+        "{told:?}"
+    );
+    assert!(told.out.contains("d: "), "{told:?}");
+    // What needs no library runs without one.
+    run(&[&native], "native").exits(0);
+}
+
+#[test]
+fn tiles_unlike_an_onnx_files_are_told_with_their_units_and_what_to_change() {
+    shipped("libweir_onnx");
+    let file = root().join("pipelines/onnx.weir.toml");
+    let sets = [
+        "--set",
+        "stage.score.mpp=0.5",
+        "--set",
+        "stage.score.size=224",
+    ];
+    let arguments = [&["validate", file.to_str().unwrap()], &sets[..]].concat();
+    let told = weir(arguments).exits(2);
+    let told = format!("{}{}", told.out, told.err);
+    for part in [
+        "[E0404]",
+        "stage `score` takes tiles of 224 px at 0.5 um/px, not 50 px at 4 um/px",
+        "give the stage the tiles that it takes",
+    ] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+}
+
+#[test]
+fn what_a_file_is_to_a_plugin_is_told_of_the_file() {
+    let library = shipped("libweir_onnx");
+    let models = root().join("plugins/onnx/tests/models");
+    let inspect = |plugin: &str, file: &Path, more: &[&str]| {
+        let asked = [
+            "plugin",
+            "inspect",
+            plugin,
+            "--file",
+            file.to_str().unwrap(),
+        ];
+        weir([&asked[..], more].concat())
+    };
+    let two = models.join("two.onnx");
+    let told = inspect("onnx", &two, &["--format", "json"]).exits(0).out;
+    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(json["plugin"], "onnx");
+    assert_eq!(json["file"], two.to_str().unwrap());
+    let lines: Vec<&str> = json["says"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("no stage takes it: it has 2 inputs")),
+        "{lines:?}"
+    );
+    let text = root().join("README.md");
+    let told = inspect("onnx", &text, &[]).exits(2).err;
+    assert!(
+        told.contains("README.md")
+            && !told.contains("E05")
+            && !told.contains(library.to_str().unwrap()),
+        "{told}"
+    );
+    shipped("libblur-c");
+    let told = inspect("blur-c", &text, &[]).exits(2).err;
+    assert!(
+        told.contains("it describes no files") && !told.contains("E05"),
+        "{told}"
+    );
 }
 
 /// weir finds the files for the plugin: a folder is searched for the plugin's endings, a manifest says who they are.
@@ -141,7 +437,7 @@ fn what_a_manifest_says_of_slides_reaches_a_plugins_source() {
             "--out",
             out.to_str().unwrap(),
         ];
-        weir([&["run"], &arguments[..]].concat()).exits(1).err
+        weir([&["run"], &arguments[..]].concat()).exits(2).err
     };
     let pattern = format!("{}/trident/*.npy", fixtures.display());
     let said = refused(&pattern);
@@ -286,7 +582,13 @@ fn each_plugin_that_ships_passes_plugin_check() {
         ),
     ] {
         let file = shipped(library).display().to_string();
-        let mut arguments = vec!["plugin", "check", &file, "--seed", "1"];
+        // By its name as well as by its file.
+        let plugin = if library == "libblur-c" {
+            "blur-c"
+        } else {
+            &file
+        };
+        let mut arguments = vec!["plugin", "check", plugin, "--seed", "1"];
         for one in &given {
             arguments.extend(["--set", one]);
         }

@@ -68,7 +68,7 @@ impl Stand {
 fn a_parameter_that_a_plugin_refuses_is_marked_in_the_file_in_process_and_isolated() {
     for plugin in ["", "isolate = true"] {
         let said = Stand::new(plugin, "even = 7", "").run();
-        assert_ne!(said.code, Some(0), "{said:?}");
+        assert_eq!(said.code, Some(2), "{said:?}");
         let text = std::fs::read_to_string(Stand::new(plugin, "even = 7", "").file()).unwrap();
         let line = text.lines().position(|line| line == "even = 7").unwrap() + 1;
         for words in [

@@ -48,6 +48,8 @@ pub struct Node {
 pub struct NodeMemory<'a> {
     /// The stage.
     pub node: &'a Node,
+    /// Its parameter that says so.
+    pub param: &'a str,
     /// Bytes of an instance.
     pub each: u64,
     /// Instances in a process of the run.
@@ -110,6 +112,7 @@ impl Plan {
                 .filter(|node| node.schema.name == memory.stage)
                 .map(|node| NodeMemory {
                     node,
+                    param: &memory.param,
                     // The checker gave every required and every default value.
                     each: node.values.bytes(&memory.param).unwrap_or(0),
                     instances: memory.instances.count(&self.run),

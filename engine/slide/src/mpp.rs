@@ -8,7 +8,7 @@ pub const SMALLEST: f64 = 0.05;
 /// Largest size that a pixel of level 0 can have, um.
 pub const LARGEST: f64 = 20.0;
 /// Sizes along x and y may differ by this factor; tiles are square in um only up to it.
-const SQUARE: f64 = 1.01;
+pub const SQUARE: f64 = 1.01;
 
 /// What is said about a pixel's size, um along x and y; not judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

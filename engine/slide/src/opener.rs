@@ -119,6 +119,10 @@ impl Openers {
                 Err(error) if error.declines() => asked.declined = Some(error),
                 // It is this reader's file, and there is something wrong with it.
                 Err(mut error) => {
+                    if error.help.is_empty() {
+                        // It knows of no remedy; what the native reader lacks may be one.
+                        error.help.clone_from(&native.help);
+                    }
                     error.what = format!(
                         "{} (read by {}; the native reader declined it: {})",
                         error.what, asked.id, native.what
@@ -142,7 +146,7 @@ impl Openers {
     }
 }
 
-/// The native reader's error, with what the others said.
+/// The native reader's error, with what the others said; before it that of a reader which knows what to do.
 fn nobody(mut native: SlideError, asked: &[Asked]) -> SlideError {
     if asked.is_empty() {
         let add = "further readers come as plugins: `[plugin.openslide]` in the pipeline, or in a training's recipe, adds what OpenSlide reads";
@@ -152,21 +156,32 @@ fn nobody(mut native: SlideError, asked: &[Asked]) -> SlideError {
         };
         return native;
     }
-    for asked in asked {
+    // Whoever says what to do about it would have read it: that is what is wrong, and the rest is beside it.
+    let cause = asked.iter().find_map(|asked| {
+        let error = asked.declined.as_ref()?;
+        (!error.help.is_empty()).then_some((asked, error))
+    });
+    if let Some((asked, error)) = cause {
+        native.what = format!(
+            "{}; the native reader declined it: {}",
+            declined(asked, error),
+            native.what
+        );
+        native.help.clone_from(&error.help);
+    }
+    let told = cause.map(|(asked, _)| &asked.id);
+    for asked in asked.iter().filter(|asked| Some(&asked.id) != told) {
+        native.what += "; ";
         native.what += &match &asked.declined {
-            Some(error) => format!("; {} declined it: {}", asked.id, error.what_and_where()),
-            None => format!("; {} does not know it", asked.id),
+            Some(error) => declined(asked, error),
+            None => format!("{} does not know it", asked.id),
         };
     }
-    if let Some(help) = asked
-        .iter()
-        .filter_map(|asked| asked.declined.as_ref())
-        .map(|error| &error.help)
-        .find(|help| !help.is_empty())
-    {
-        native.help.clone_from(help);
-    }
     native
+}
+
+fn declined(asked: &Asked, error: &SlideError) -> String {
+    format!("{} declined it: {}", asked.id, error.what_and_where())
 }
 
 fn head(path: &Path) -> Result<Vec<u8>, SlideError> {

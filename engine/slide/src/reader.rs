@@ -95,7 +95,7 @@ impl Facts {
                 self.mpp_problem.clone().unwrap_or_else(|| {
                     "the size of a pixel is not known: no vendor key, no resolution tag, no objective power".into()
                 }),
-                "give it in the manifest (column mpp), on the command line, or as [run] default-mpp",
+                "give it in the manifest of slides (column mpp) or for the whole run (`default-mpp` in [run], or `--set run.default-mpp=0.5`); `weir inspect` takes it as `--mpp`",
             )
         })
     }

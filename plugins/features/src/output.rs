@@ -138,8 +138,13 @@ pub fn write(path: &Path, about: &About, corners: &[(i64, i64)], rows: Vec<u8>) 
     }
     let builder = build(about, corners, rows)?;
     let at = |error: std::io::Error| {
-        Error::new(format!("{} cannot be written: {error}", path.display()))
-            .help("see that the disk has room and that the folder may be written")
+        let help = match error.kind() {
+            std::io::ErrorKind::InvalidFilename => {
+                "the slide's id is too long for a file's name: a manifest of slides gives it a shorter one"
+            }
+            _ => "see that the disk has room and that the folder may be written",
+        };
+        Error::new(format!("{} cannot be written: {error}", path.display())).help(help)
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(at)?;

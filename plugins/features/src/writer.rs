@@ -1,10 +1,13 @@
 //! `features.writer`: feature files out.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use weir_plugin::{Batch, Call, Choice, End, Error, Result, Row, Sink, Slide};
 
+use crate::file::FeatureFile;
 use crate::layout::Layout;
 use crate::output::{About, Dtype, write};
 
@@ -32,8 +35,8 @@ pub enum As {
 /// | stamp | `feats` [rows, numbers] f16 | f32, um | on the file: stamp_version, extractor, unit, tile_size_um, tile_size_px, code_hash, feat_type; the slide's mpp must be known |
 ///
 /// Rows are in the order of their places, so that a file is a function of its slide. A file is written beside its place and put there
-/// when it is whole; a slide that failed, or of which not everything came, has none. A slide without rows has arrays of none. A number
-/// that is not finite or does not fit fails its slide.
+/// when it is whole; a slide that failed, or of which not everything came, has none, nor one of an earlier run. A slide without rows
+/// has arrays of none. A number that is not finite or does not fit fails its slide.
 #[derive(weir_plugin::Stage)]
 #[stage(
     sink,
@@ -90,6 +93,16 @@ impl Sink for Writer {
         let dtype = self.dtype();
         for (i, row) in batch.rows().iter().enumerate() {
             let slide = batch.slide(i);
+            if !self.slides.contains_key(&slide.number()) {
+                let path = self.path(slide.id());
+                // Of an earlier run: whatever becomes of this one, that is not its file.
+                remove(&path)?;
+                let kept = Kept {
+                    path,
+                    ..Kept::default()
+                };
+                self.slides.insert(slide.number(), kept);
+            }
             let kept = self.slides.entry(slide.number()).or_default();
             let numbers = column.row(i);
             if numbers.len() != self.features as usize {
@@ -115,34 +128,57 @@ impl Sink for Writer {
     }
 
     fn complete(&mut self, slide: Slide, _: u32, end: End, call: &Call) -> Result<()> {
-        let none = Kept::default();
-        let (corners, rows) = match end {
-            End::Complete => {
-                let kept = self.slides.remove(&slide.number()).unwrap_or(none);
-                kept.into_order(self.features as usize * self.dtype().size())
-            }
-            End::Provisional => {
-                let kept = self.slides.get(&slide.number()).cloned().unwrap_or(none);
-                kept.into_order(self.features as usize * self.dtype().size())
-            }
+        let path = self.path(slide.id());
+        let mut kept = self.slides.remove(&slide.number()).unwrap_or_default();
+        kept.path.clone_from(&path);
+        let done = match end {
+            End::Complete | End::Provisional => self.write(&mut kept, slide, end, call),
             End::Incomplete => {
                 call.warn(&format!(
                     "{}: not everything came of it, so no file of it is written",
                     slide.id()
                 ));
-                return Ok(());
+                remove(&path)
             }
-            End::Aborted => return Ok(()),
+            End::Aborted => remove(&path),
+        };
+        // Of a complete one nothing more is needed.
+        if end != End::Complete {
+            self.slides.insert(slide.number(), kept);
         }
-        .map_err(|what| self.unfit(&what))?;
-        let count = corners.len();
-        write(&self.path(slide.id()), &self.about(slide), &corners, rows)?;
-        call.count("rows-written", count as u64);
-        Ok(())
+        done.map_err(|error| match remove(&path) {
+            Ok(()) => error,
+            Err(left) => Error::new(format!("{}; and {}", error.message(), left.message()))
+                .help(left.what_to_do()),
+        })
     }
 
     fn close(&mut self, slide: u64) {
-        self.slides.remove(&slide);
+        // What is still here did not become complete; nobody is there to hear that a file cannot be removed.
+        if let Some(kept) = self.slides.remove(&slide)
+            && !kept.path.as_os_str().is_empty()
+        {
+            let _ = remove(&kept.path);
+        }
+    }
+}
+
+/// Removes a slide's file, where there is one.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::InvalidFilename
+            ) =>
+        {
+            Err(Error::new(format!(
+                "{} of an earlier run cannot be removed: {error}",
+                path.display()
+            ))
+            .help("remove it: it is not what this run makes of its slide"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -155,12 +191,57 @@ impl Writer {
         }
     }
 
+    /// Writes the slide's file. Of a provisional one the rows are taken back from the file: HDF5's writer wants them for itself, and
+    /// a large slide should not be there twice.
+    fn write(&self, kept: &mut Kept, slide: Slide, end: End, call: &Call) -> Result<()> {
+        let bytes = self.features as usize * self.dtype().size();
+        let corners = kept.sort(bytes).map_err(|what| self.unfit(&what))?;
+        let rows = std::mem::take(&mut kept.rows);
+        if end == End::Provisional {
+            kept.lost = true;
+        }
+        write(&kept.path, &self.about(slide)?, &corners, rows)?;
+        if end == End::Provisional {
+            kept.rows = self.read_back(&kept.path, corners.len())?;
+            kept.lost = false;
+        }
+        call.count("rows-written", corners.len() as u64);
+        Ok(())
+    }
+
+    /// The rows of a file as [`Dtype::append`] wrote them.
+    fn read_back(&self, path: &Path, rows: usize) -> Result<Vec<u8>> {
+        let (width, dtype) = (self.features as usize, self.dtype());
+        let file = FeatureFile::open(path, Some(self.layout))?;
+        let mut bytes = Vec::with_capacity(rows * width * dtype.size());
+        let mut numbers = vec![0.0; width];
+        for row in 0..rows {
+            file.row(row, &mut numbers)?;
+            dtype
+                .append(&numbers, &mut bytes)
+                .map_err(|what| Error::new(format!("row {row} of {}: {what}", path.display())))?;
+        }
+        Ok(bytes)
+    }
+
     fn unfit(&self, what: &str) -> Error {
         let error = Error::new(format!("the features cannot be written: {what}"));
         match self.dtype() {
             Dtype::F16 => error.help("set dtype = \"f32\""),
             Dtype::F32 => error,
         }
+    }
+
+    /// One size for a slide's pixel, um: no layout has a place for two.
+    fn square(&self, slide: Slide, (x, y): (f64, f64)) -> Result<f64> {
+        if (x / y).max(y / x) > SQUARE {
+            return Err(Error::new(format!(
+                "pixels of slide `{}` are {x} x {y} um, and a file of this layout holds one size for both",
+                slide.id()
+            ))
+            .help("resample the slide to square pixels"));
+        }
+        Ok((x + y) / 2.0)
     }
 
     fn path(&self, id: &str) -> PathBuf {
@@ -172,8 +253,8 @@ impl Writer {
         folder.join(format!("{}.h5", file_name(id)))
     }
 
-    fn about(&self, slide: Slide) -> About {
-        About {
+    fn about(&self, slide: Slide) -> Result<About> {
+        Ok(About {
             layout: self.layout,
             dtype: self.dtype(),
             width: self.features as usize,
@@ -181,12 +262,15 @@ impl Writer {
             encoder: self.encoder.clone(),
             folder: self.folder.clone(),
             size: slide.size(),
-            mpp: slide.mpp().map(|(x, y)| (x + y) / 2.0),
+            mpp: slide.mpp().map(|mpp| self.square(slide, mpp)).transpose()?,
             footprint: slide.tile_footprint(),
             tile_px: slide.tile_px(),
-        }
+        })
     }
 }
+
+/// As weir's own readers have it: sizes along x and y may differ by this factor.
+const SQUARE: f64 = 1.01;
 
 /// The id as a file's name; different ids have different names.
 fn file_name(id: &str) -> String {
@@ -208,8 +292,10 @@ fn file_name(id: &str) -> String {
 }
 
 /// Rows of a slide, as they came.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Kept {
+    /// Where its file goes.
+    path: PathBuf,
     /// The host's word of each row's tile, and where it lies.
     tiles: Vec<(u64, i64, i64)>,
     /// Their features as they will lie in the file.
@@ -218,10 +304,12 @@ struct Kept {
     places: HashMap<u64, usize>,
     /// What cannot be written, by tile.
     unfit: HashMap<u64, String>,
+    /// The rows went into a file that could not be written or read again.
+    lost: bool,
 }
 
-/// Corners of tiles, level-0 px, and their features, row behind row.
-type Ordered = (Vec<(i64, i64)>, Vec<u8>);
+/// Corners of tiles, level-0 px.
+type Corners = Vec<(i64, i64)>;
 
 impl Kept {
     fn put(&mut self, row: &Row, numbers: &[f32], dtype: Dtype, tiles: u64) {
@@ -266,8 +354,11 @@ impl Kept {
         self.rows.truncate(last * bytes);
     }
 
-    /// Corners and features by rising y, then x, without a second copy of the features.
-    fn into_order(mut self, bytes: usize) -> std::result::Result<Ordered, String> {
+    /// Puts the rows by rising y, then x, without a second copy of the features; their corners.
+    fn sort(&mut self, bytes: usize) -> std::result::Result<Corners, String> {
+        if self.lost {
+            return Err("an earlier file of the slide took them along when it failed".into());
+        }
         if let Some((_, what)) = self.unfit.iter().min_by_key(|(tile, _)| **tile) {
             return Err(what.clone());
         }
@@ -277,11 +368,11 @@ impl Kept {
             let (tile, x, y) = self.tiles[*place];
             (y, x, tile)
         });
-        let corners = from.iter().map(|place| {
-            let (_, x, y) = self.tiles[*place];
-            (x, y)
-        });
-        let corners = corners.collect();
+        self.tiles
+            .sort_unstable_by_key(|(tile, x, y)| (*y, *x, *tile));
+        for (place, (tile, ..)) in self.tiles.iter().enumerate() {
+            self.places.insert(*tile, place);
+        }
         let mut spare = vec![0; bytes];
         for start in 0..from.len() {
             if from[start] == start {
@@ -300,7 +391,7 @@ impl Kept {
             self.rows[place * bytes..(place + 1) * bytes].copy_from_slice(&spare);
             from[place] = place;
         }
-        Ok((corners, self.rows))
+        Ok(self.tiles.iter().map(|(_, x, y)| (*x, *y)).collect())
     }
 }
 
@@ -332,10 +423,14 @@ mod tests {
         #[test]
         fn whatever_came_and_went_the_rows_are_the_last_versions_in_the_order_of_their_places(
             news in prop::collection::vec((0_u64..12, prop::option::weighted(0.7, -9_i8..9)), 0..60),
+            sorted_after in prop::collection::vec(0_usize..60, 0..3),
         ) {
             let mut kept = Kept::default();
             let mut truth: BTreeMap<(i64, i64), f32> = BTreeMap::new();
-            for (tile, value) in news {
+            for (at, (tile, value)) in news.into_iter().enumerate() {
+                if sorted_after.contains(&at) {
+                    kept.sort(4).unwrap();
+                }
                 let (x, y) = ((tile % 4) as i64 * 10, (tile / 4) as i64 * 10 - 10);
                 match value {
                     Some(value) => {
@@ -349,14 +444,14 @@ mod tests {
                     }
                 }
             }
-            let (corners, rows) = kept.into_order(4).unwrap();
+            let corners = kept.sort(4).unwrap();
             let expected: Vec<_> = truth.keys().map(|(y, x)| (*x, *y)).collect();
             prop_assert_eq!(corners, expected);
             let mut bytes = Vec::new();
             for value in truth.values() {
                 Dtype::F16.append(&[*value, -value], &mut bytes).unwrap();
             }
-            prop_assert_eq!(rows, bytes);
+            prop_assert_eq!(kept.rows, bytes);
         }
     }
 
@@ -369,10 +464,10 @@ mod tests {
                 Some(value) => kept.put(&row(3, 10, 20), &[value], Dtype::F16, 0),
                 None => kept.remove(3, 2),
             }
-            kept.into_order(2)
+            kept.sort(2)
         };
-        assert_eq!(told(None).unwrap(), (vec![], vec![]));
-        assert_eq!(told(Some(1.0)).unwrap().0, [(10, 20)]);
+        assert_eq!(told(None).unwrap(), []);
+        assert_eq!(told(Some(1.0)).unwrap(), [(10, 20)]);
         let what = told(Some(f32::NAN)).unwrap_err();
         assert!(
             what.starts_with("of the tile at (10, 20), number 0 is NaN"),

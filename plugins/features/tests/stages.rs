@@ -292,6 +292,69 @@ fn a_slide_that_failed_has_no_file_and_one_that_grows_has_its_latest() {
 }
 
 #[test]
+fn a_file_of_an_earlier_run_goes_when_its_slide_fails_or_is_run_anew_and_no_others_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let features = folder.path().join("features");
+    std::fs::create_dir(&features).unwrap();
+    let path = |id: &str| features.join(format!("{id}.h5"));
+    let row = |id: &str, value: f32| Rows::features(2).push(id, 0, 0, &[value; 2]);
+    for (case, end) in [
+        ("aborted", Some(End::Aborted)),
+        ("incomplete", Some(End::Incomplete)),
+        ("unfit", Some(End::Complete)),
+        ("died", None),
+        ("withdrawn", Some(End::Provisional)),
+    ] {
+        for id in ["a", "b"] {
+            std::fs::write(path(id), "of an earlier run").unwrap();
+        }
+        let sink = writer(folder.path(), "trident", 2);
+        let value = if case == "unfit" { f32::NAN } else { 1.0 };
+        sink.take("features", row("a", value)).unwrap();
+        assert!(!path("a").exists(), "{case}");
+        // As if it had been written by the part of a run that came before.
+        std::fs::write(path("a"), "of an earlier run").unwrap();
+        if let Some(end) = end {
+            assert_eq!(sink.complete("a", 0, end).is_err(), case == "unfit");
+            assert_eq!(path("a").exists(), end == End::Provisional, "{case}");
+        }
+        sink.close("a");
+        assert!(!path("a").exists(), "{case}");
+        assert_eq!(std::fs::read(path("b")).unwrap(), b"of an earlier run");
+        sink.end().unwrap();
+    }
+}
+
+#[test]
+fn ids_that_no_file_can_have_and_pixels_that_are_not_square_are_refused_by_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |id: &str, mpp: (f64, f64)| {
+        let info = SlideInfo {
+            id: id.into(),
+            path: id.into(),
+            mpp: Some(mpp),
+            ..SlideInfo::default()
+        };
+        let sink = writer(folder.path(), "stamp", 2);
+        let rows = Rows::features(2).slide(info).push(id, 0, 0, &[1.0_f32; 2]);
+        sink.take("features", rows).unwrap();
+        let error = sink.complete(id, 0, End::Complete).err();
+        sink.end().unwrap();
+        error
+    };
+    assert_eq!(told("square", (0.5, 0.502)), None);
+    let error = told("oblong", (0.5, 0.25)).unwrap();
+    assert!(
+        error
+            .message()
+            .contains("pixels of slide `oblong` are 0.5 x 0.25 um"),
+        "{error}"
+    );
+    let error = told(&"x".repeat(250), (0.5, 0.5)).unwrap();
+    assert!(error.what_to_do().contains("too long"), "{error}");
+}
+
+#[test]
 fn a_number_that_f16_does_not_hold_fails_its_slide_and_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let sink = writer(folder.path(), "stamp", 2);

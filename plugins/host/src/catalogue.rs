@@ -68,11 +68,19 @@ impl Catalogue {
     /// The plugin of this file, or of this name: what holds a `/` or ends in `.so` is a file. For looking at it, so neither
     /// rules nor pins matter.
     pub fn look(&self, file_or_name: &Path) -> Result<Described, Refusal> {
+        Described::read(&self.file(file_or_name)?)
+    }
+
+    /// The file that is meant, as [`Catalogue::look`] takes it; it is not looked at.
+    ///
+    /// # Errors
+    /// When no folder has a plugin of the name.
+    pub fn file(&self, file_or_name: &Path) -> Result<PathBuf, Refusal> {
         let text = file_or_name.to_string_lossy();
         if text.contains('/') || text.ends_with(".so") {
-            return Described::read(file_or_name);
+            return Ok(file_or_name.to_owned());
         }
-        Described::read(&self.folders.find(&text)?.path)
+        Ok(self.folders.find(&text)?.path)
     }
 
     /// Whether plugins may be used at all, before anything is looked at.

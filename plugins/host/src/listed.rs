@@ -25,7 +25,8 @@ pub(crate) struct Listed {
     pub split: Option<String>,
     pub width: i64,
     pub height: i64,
-    pub mpp: f64,
+    /// um/px along x and y; 0 where not known.
+    pub mpp: (f64, f64),
     pub tiles: u64,
     pub footprint: f64,
     pub tile_mpp: f64,
@@ -49,7 +50,8 @@ impl Listed {
             ));
         }
         let numbers = [
-            ("um/px", self.mpp),
+            ("um/px", self.mpp.0),
+            ("um/px down", self.mpp.1),
             ("a tile's um/px", self.tile_mpp),
             ("a tile's footprint", self.footprint),
         ];
@@ -80,7 +82,7 @@ impl Listed {
             split: optional(slide.split),
             width: slide.width,
             height: slide.height,
-            mpp: slide.mpp_x,
+            mpp: (slide.mpp_x, slide.mpp_y),
             tiles: slide.tiles,
             footprint: slide.tile_footprint,
             tile_mpp: slide.tile_mpp,

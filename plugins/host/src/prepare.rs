@@ -123,13 +123,13 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     };
     let shelf = Shelf::new(
         runner,
-        who,
+        who.clone(),
         Parameters::new(about, cx.values(), &slides),
         about.concurrency,
         threads,
         timeout,
     );
-    let shelf = shelf.map_err(|error| refused(*error.said))?;
+    let shelf = shelf.map_err(|error| refused(*error.by(&who).said))?;
     let pool = Pool::new(shelf, cx.budget.cap());
     let name: Arc<str> = node.name.as_str().into();
     let fed = |port: usize| node.inputs.iter().any(|edge| edge.port == port);
@@ -179,7 +179,9 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         }
         Rows::Source => {
             let of = source_of(cx)?;
-            Prepared::Source(Arc::new(PluginSource::new(Arc::new(pool), name, of)?))
+            let default_mpp = cx.run().default_mpp;
+            let source = PluginSource::new(Arc::new(pool), name, of, default_mpp)?;
+            Prepared::Source(Arc::new(source))
         }
     })
 }

@@ -14,6 +14,7 @@ use weir_record::{Body, End, Failure, Generations, Grid, Mpp, MppOrigin, SlideIn
 use weir_runtime::stage::{
     OpenedSlide, ReadError, Script, SlideRef, Source, StageError, Step, TileReader,
 };
+use weir_slide::mpp::SQUARE;
 use weir_slide::slide_key;
 
 /// How long a source that has nothing yet is left alone.
@@ -24,6 +25,8 @@ pub(crate) struct PluginSource {
     pool: Arc<Pool>,
     name: Arc<str>,
     of: Of,
+    /// `run.default-mpp`.
+    default_mpp: Option<f64>,
     slides: Vec<SlideRef>,
     /// Of each slide: its number with the plugin, and what that said of it.
     listed: Vec<(u64, Listed)>,
@@ -40,7 +43,12 @@ pub(crate) enum Of {
 
 impl PluginSource {
     /// Asks the plugin for its slides.
-    pub fn new(pool: Arc<Pool>, name: Arc<str>, of: Of) -> Result<PluginSource, StageError> {
+    pub fn new(
+        pool: Arc<Pool>,
+        name: Arc<str>,
+        of: Of,
+        default_mpp: Option<f64>,
+    ) -> Result<PluginSource, StageError> {
         let found = listed::all(&pool)?;
         let slides = found
             .iter()
@@ -54,6 +62,7 @@ impl PluginSource {
             pool,
             name,
             of,
+            default_mpp,
             slides,
             listed: found,
         })
@@ -127,19 +136,16 @@ impl Source for PluginSource {
             let what = format!("{} broke the contract [E0520]: {what}", handle.who.plugin);
             return Err(self.failure(slide, StageError::new(what, FAULT)));
         }
-        let mpp = if opened.mpp > 0.0 {
-            opened.mpp
-        } else {
-            listed.mpp
-        };
-        let grid = self.of.grid(&opened, mpp);
+        let mpp =
+            pixel(&opened, listed, self.default_mpp).map_err(|error| self.failure(slide, error))?;
+        let grid = self.of.grid(&opened, mpp.map_or(0.0, |(mpp, _)| mpp.0));
         let info = Arc::new(SlideInfo {
             id: listed.id.clone(),
             key: slide.key,
             path: listed.path.clone(),
             width: u64::try_from(opened.width.max(listed.width)).unwrap_or(0),
             height: u64::try_from(opened.height.max(listed.height)).unwrap_or(0),
-            mpp: (mpp > 0.0).then_some((Mpp(mpp), MppOrigin::Vendor)),
+            mpp,
             reader: format!("plugin/{}", self.pool.who().plugin_name),
             patient: opened.patient.or_else(|| listed.patient.clone()),
             label: opened.label.or_else(|| listed.label.clone()),
@@ -168,11 +174,41 @@ impl Source for PluginSource {
     }
 }
 
+/// Size of a level-0 pixel as the plugin says it when it opens the slide, else when it lists it, else `run.default-mpp`.
+///
+/// # Errors
+/// Of pixels that are not square, which no reader of weir's takes either.
+fn pixel(
+    opened: &Listed,
+    listed: &Listed,
+    default: Option<f64>,
+) -> Result<Option<(Mpp, MppOrigin)>, StageError> {
+    let said = [opened, listed].into_iter().find(|said| said.mpp.0 > 0.0);
+    let Some(said) = said else {
+        return Ok(default.map(|mpp| (Mpp(mpp), MppOrigin::Default)));
+    };
+    let (x, y) = said.mpp;
+    if y > 0.0 && (x / y).max(y / x) > SQUARE {
+        return Err(StageError::new(
+            format!("its pixels are {x} x {y} um; pixels that are not square are not read"),
+            "resample the slide to square pixels",
+        ));
+    }
+    Ok(Some((Mpp(x), MppOrigin::Vendor)))
+}
+
 impl Of {
     fn grid(self, opened: &Listed, level: f64) -> Grid {
         let (px, mpp) = match self {
             Of::Pixels { mpp, width, .. } if mpp > 0.0 => (width, mpp),
             Of::Pixels { width, .. } => (width, opened.tile_mpp),
+            // Of the sizes that the plugin leaves out, the two others say the third.
+            Of::Features { .. }
+                if opened.tile_mpp <= 0.0 && opened.footprint > 0.0 && opened.tile_px > 0 =>
+            {
+                let px = opened.tile_px;
+                (px, level * opened.footprint / f64::from(px))
+            }
             Of::Features { .. } => (opened.tile_px, opened.tile_mpp),
         };
         let by_mpp = match level > 0.0 && mpp > 0.0 {
@@ -451,5 +487,46 @@ impl Script for PluginScript {
         if !self.over {
             self.seal(Some(End::Aborted));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn said(x: f64, y: f64) -> Listed {
+        Listed {
+            mpp: (x, y),
+            ..Listed::default()
+        }
+    }
+
+    #[test]
+    fn the_slide_says_its_mpp_before_its_line_in_the_list_and_that_before_the_run() {
+        let of = |opened: &Listed, listed: &Listed, default| pixel(opened, listed, default);
+        let vendor = |mpp| Ok(Some((Mpp(mpp), MppOrigin::Vendor)));
+        assert_eq!(of(&said(0.5, 0.5), &said(1.0, 1.0), Some(2.0)), vendor(0.5));
+        assert_eq!(of(&said(0.0, 0.0), &said(1.0, 1.0), Some(2.0)), vendor(1.0));
+        let none = said(0.0, 0.0);
+        let by_run = Some((Mpp(2.0), MppOrigin::Default));
+        assert_eq!(of(&none, &none, Some(2.0)), Ok(by_run));
+        assert_eq!(of(&none, &none, None), Ok(None));
+        assert_eq!(of(&said(0.5, 0.0), &none, None), vendor(0.5));
+        let error = of(&said(0.5, 0.25), &none, None).unwrap_err();
+        assert!(error.what.contains("0.5 x 0.25 um"), "{error}");
+    }
+
+    #[test]
+    fn a_tiles_mpp_follows_from_its_slides_where_the_plugin_leaves_it_out() {
+        let listed = Listed {
+            footprint: 448.0,
+            tile_px: 224,
+            ..Listed::default()
+        };
+        let grid = Of::Features { width: 3 }.grid(&listed, 0.25);
+        assert_eq!((grid.px, grid.mpp, grid.footprint), (224, 0.5, 448.0));
+        let grid = Of::Features { width: 3 }.grid(&listed, 0.0);
+        assert_eq!((grid.px, grid.mpp, grid.footprint), (224, 0.0, 448.0));
     }
 }

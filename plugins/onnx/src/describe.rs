@@ -33,6 +33,18 @@ fn lines(signature: &Signature) -> Vec<String> {
     for output in &signature.outputs {
         lines.push(format!("gives {output}{}", note(as_vector(output))));
     }
+    if signature.inputs.len() > 1 {
+        lines.push(format!(
+            "no stage takes it: it has {} inputs, and only pixels can be given",
+            signature.inputs.len()
+        ));
+    }
+    if signature.outputs.len() > 1 {
+        lines.push(format!(
+            "a stage needs to be told which of its {} outputs: `output`",
+            signature.outputs.len()
+        ));
+    }
     lines
 }
 
@@ -133,6 +145,8 @@ mod tests {
                 "takes by: f32[1]",
                 "gives vector: f32[?, 512, 1, 1]  # output = \"vector\", features or classes = 512",
                 "gives map: f32[?, 512, 7, 7]",
+                "no stage takes it: it has 4 inputs, and only pixels can be given",
+                "a stage needs to be told which of its 2 outputs: `output`",
             ]
         );
     }

@@ -77,7 +77,7 @@ impl Model {
         let session = Session::open(&wanted.model, wanted.place, wanted.memory)?;
         let signature = session.signature();
         let all = |error: Error| Error::clone(&error).help(help(&error, &signature));
-        let input = choose("input", &signature.inputs, wanted.input.as_deref()).map_err(all)?;
+        // Before `input` is asked for, which would not help.
         if signature.inputs.len() > 1 {
             return Err(all(Error::param(
                 "model",
@@ -87,6 +87,7 @@ impl Model {
                 ),
             )));
         }
+        let input = choose("input", &signature.inputs, wanted.input.as_deref()).map_err(all)?;
         let output = choose("output", &signature.outputs, wanted.output.as_deref()).map_err(all)?;
         if !matches!(
             output.element,

@@ -14,7 +14,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
     match bytes.as_slice() {
         [0x89, b'P', b'N', b'G', ..] => {
-            png(&bytes).map_err(|error| format!("its PNG cannot be decoded: {error}"))
+            png(&bytes).map_err(|error| format!("its PNG cannot be taken: {error}"))
         }
         [0xff, 0xd8, ..] => {
             jpeg(&bytes).map_err(|error| format!("its JPEG cannot be decoded: {error}"))
@@ -46,6 +46,9 @@ fn png(bytes: &[u8]) -> Result<Vec<u8>, String> {
             .iter()
             .flat_map(|[r, g, b, _]| [*r, *g, *b])
             .collect()),
+        png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => {
+            Err("it is grey, and stains are told by their colours: RGB is wanted".into())
+        }
         other => Err(format!("its colours are {other:?}, not RGB")),
     }
 }
@@ -63,4 +66,27 @@ fn jpeg(bytes: &[u8]) -> Result<Vec<u8>, String> {
         return Err("it is too large".into());
     }
     decoder.decode().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_grey_picture_is_told_that_colours_are_wanted() {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 2, 2);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[1, 2, 3, 4]).unwrap();
+        writer.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grey.png");
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(
+            read(&path).unwrap_err(),
+            "its PNG cannot be taken: it is grey, and stains are told by their colours: RGB is wanted"
+        );
+    }
 }

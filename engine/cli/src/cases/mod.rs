@@ -102,7 +102,7 @@ fn run(
     match weir_runtime::run(plan.clone(), types, options) {
         Ok(outcome) => Ok(judge(case, &plan, &outcome, &progress)),
         Err(weir_runtime::RunError::Prepare { stage, error }) => {
-            Ok(vec![plugin::not_ready(checked, &stage, &error)])
+            Ok(vec![plugin::not_ready(checked, &plan, &stage, &error)])
         }
         Err(error) => Ok(refused(error.to_string())),
     }

@@ -12,8 +12,8 @@ use weir_runtime::exit;
 /// What `weir plugin check` was told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// The plugin's file.
-    #[arg(value_name = "FILE")]
+    /// The plugin's file, or its name where it lies in a folder that is searched.
+    #[arg(value_name = "FILE_OR_NAME")]
     pub file: std::path::PathBuf,
     /// Only tests whose name, as "stain.normalise: one-row", contains TEXT. May be repeated.
     #[arg(long = "only", value_name = "TEXT")]
@@ -40,12 +40,10 @@ pub struct Trial {
 
 /// Runs the tests.
 pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
-    super::catalogue(false)?
-        .rules()
-        .unnamed(false)
-        .map_err(super::refused)?;
+    let catalogue = super::catalogue(false)?;
+    catalogue.rules().unnamed(false).map_err(super::refused)?;
     let order = Order {
-        file: arguments.file.clone(),
+        file: catalogue.file(&arguments.file).map_err(super::refused)?,
         seed: arguments.seed.unwrap_or_else(seed),
         timeout: Duration::from_secs(arguments.timeout),
         only: arguments.only.clone(),

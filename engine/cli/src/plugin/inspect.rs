@@ -23,7 +23,7 @@ pub fn inspect(plugin: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
 }
 
 /// Prints what a file is to a plugin, in the plugin's own words; its code runs for that.
-pub fn file(plugin: &Path, file: &Path, out: &mut dyn Write) -> Done {
+pub fn file(plugin: &Path, file: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
     let catalogue = super::catalogue(false)?;
     catalogue.rules().unnamed(true).map_err(super::refused)?;
     let described = catalogue.look(plugin).map_err(super::refused)?;
@@ -34,8 +34,30 @@ pub fn file(plugin: &Path, file: &Path, out: &mut dyn Write) -> Done {
     let admitted =
         Admitted::new(described, &ask, catalogue.rules().plugins).map_err(super::refused)?;
     let loaded = Loaded::new(&admitted).map_err(super::refused)?;
-    for line in loaded.describe(file).map_err(super::refused)? {
-        writeln!(out, "{line}")?;
+    let (name, version) = (&loaded.manifest().name, &loaded.manifest().version);
+    // The plugin is sound and was not refused: what is wrong is of this file, so no code of plugins is said.
+    let lines = loaded.describe(file).map_err(|refusal| {
+        Refusal::usage(
+            format!(
+                "plugin `{name}` {version} does not say what {} is: {}",
+                file.display(),
+                refusal.what
+            ),
+            refusal.help,
+        )
+    })?;
+    match manner.format {
+        Format::Json => {
+            let said = serde_json::json!({
+                "plugin": name, "version": version.to_string(), "file": file, "says": lines,
+            });
+            writeln!(out, "{said}")?;
+        }
+        _ => {
+            for line in &lines {
+                writeln!(out, "{line}")?;
+            }
+        }
     }
     Ok(exit::DONE)
 }

@@ -4,7 +4,7 @@ use crate::message::{Manner, Refusal};
 use crate::pipeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use weir_pipeline::{About, Checked, Diagnostic, Plan, Plugin, PluginRefusal};
+use weir_pipeline::{About, Checked, Code, Diagnostic, Plan, Plugin, PluginRefusal, codes};
 use weir_plugin_host::{Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type};
 use weir_runtime::stage::{StageError, StageType};
 use weir_runtime::{Stop, exit};
@@ -85,12 +85,32 @@ pub fn load_some(
     Err(Refusal::Told(exit::USAGE))
 }
 
-/// A stage that cannot be made ready, at its place in the file; at the parameter, where it blames one.
-pub fn not_ready(checked: &Checked, stage: &str, error: &StageError) -> Diagnostic {
-    match &error.param {
-        Some(param) => checked.refused_parameter(stage, param, &error.what, &error.help),
-        None => checked.refused(stage, &error.what, &error.help),
+/// A stage that cannot be made ready, at its place in the file; at the parameter, where it blames one. What a plugin says besides has a
+/// code of plugins: that of the breach or death that the host found in it, else E0514.
+pub fn not_ready(checked: &Checked, plan: &Plan, stage: &str, error: &StageError) -> Diagnostic {
+    if let Some(param) = &error.param {
+        return checked.refused_parameter(stage, param, &error.what, &error.help);
     }
+    if !of_plugin(plan, stage) {
+        return checked.refused(stage, &error.what, &error.help);
+    }
+    let (code, what) = coded(&error.what);
+    checked.stage_failed(code, stage, &format!("cannot start: {what}"), &error.help)
+}
+
+/// Whether the stage's type is a plugin's.
+pub fn of_plugin(plan: &Plan, stage: &str) -> bool {
+    let node = plan.nodes.iter().find(|node| node.name == stage);
+    node.is_some_and(|node| node.schema.name.contains('.'))
+}
+
+/// The code that the host put into its message, and the message without it.
+fn coded(what: &str) -> (&'static Code, String) {
+    let marked = what.find(" [E05").and_then(|at| {
+        let code = codes::find(what.get(at + 2..at + 7)?)?;
+        Some((code, what.replacen(what.get(at..at + 8)?, "", 1)))
+    });
+    marked.unwrap_or((&codes::E0514, what.to_owned()))
 }
 
 /// Lines of plugins, on standard error.

@@ -10,7 +10,7 @@ mod readers;
 
 pub use check::{Check, Trial};
 pub use list::summary;
-pub use load::{load, load_some, not_ready};
+pub use load::{load, load_some, not_ready, of_plugin};
 pub use new::New;
 pub use readers::readers;
 
@@ -28,7 +28,7 @@ pub fn plugin(what: &args::Plugin, manner: &Manner, out: &mut dyn Write) -> Done
         args::Plugin::Inspect {
             plugin,
             file: Some(file),
-        } => inspect::file(plugin, file, out),
+        } => inspect::file(plugin, file, manner, out),
         args::Plugin::Inspect { plugin, file: None } => inspect::inspect(plugin, manner, out),
         args::Plugin::New(arguments) => new::new(arguments, out),
         args::Plugin::Check(arguments) => check::check(arguments, manner, out),

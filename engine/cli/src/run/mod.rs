@@ -156,12 +156,13 @@ pub fn run(arguments: &args::Run, manner: &Manner, out: &mut dyn Write) -> Done 
                     &facts.record(&outcome, *exit, Some(&error.to_string())),
                 );
             }
-            if let RunError::Prepare { stage, error } = &error
-                && error.param.is_some()
+            if let (RunError::Prepare { stage, error }, Refusal::Error { exit, .. }) =
+                (&error, &refused)
+                && (error.param.is_some() || plugin::of_plugin(&plan, stage))
             {
-                let told = [plugin::not_ready(&checked, stage, error)];
+                let told = [plugin::not_ready(&checked, &plan, stage, error)];
                 pipeline::print(&told, &checked.sources, manner);
-                return Err(Refusal::Told(exit::FAILED));
+                return Err(Refusal::Told(*exit));
             }
             Err(refused)
         }
@@ -221,7 +222,11 @@ fn refusal(error: &RunError, stop: &Stop) -> Refusal {
         };
     }
     Refusal::Error {
-        exit: error.exit_code(),
+        exit: match error {
+            // A mistake in the file, as every other of a parameter.
+            RunError::Prepare { error, .. } if error.param.is_some() => exit::USAGE,
+            _ => error.exit_code(),
+        },
         what: error.to_string(),
         help: match error {
             RunError::Internal(_) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
-use weir_record::{Prediction, State};
+use weir_record::{Failure, Prediction, State};
 use weir_runtime::{Outcome, SlideRecord, exit};
 use weir_stages::Placement;
 
@@ -20,12 +20,23 @@ pub fn failures(outcome: &Outcome, manner: &Manner) {
     for failure in &outcome.sink_failures {
         manner.error(failure, "");
     }
+    // Told together, but not to a program, which asks of each.
+    let mut alike = match manner.format {
+        Format::Json => BTreeMap::new(),
+        _ => alike(outcome),
+    };
     for (id, slide) in &outcome.slides {
         if let Some(failure) = &slide.failed {
-            manner.error(
-                &format!("{}: slide {id}: {}", failure.stage, failure.what),
-                &failure.help,
-            );
+            let slides = match manner.format {
+                Format::Json => Some(vec![id.as_str()]),
+                // With the first of them.
+                _ => alike.remove(&why(failure)),
+            };
+            if let Some(slides) = slides {
+                let slides = of_slides(&slides);
+                let what = format!("{}: {slides}: {}", failure.stage, failure.what);
+                manner.error(&what, &failure.help);
+            }
         }
         for failure in &slide.failures {
             manner.warning(&failure.to_string(), "");
@@ -45,6 +56,37 @@ pub fn failures(outcome: &Outcome, manner: &Manner) {
             "interrupted",
             "run again to go on: slides that are done are not computed again",
         );
+    }
+}
+
+/// What failed a slide: stage, words, help.
+type Why<'a> = (&'a str, &'a str, &'a str);
+
+fn why(failure: &Failure) -> Why<'_> {
+    (&failure.stage, &failure.what, &failure.help)
+}
+
+/// Slides that failed with the very same words, as all of a run do where a library is missing.
+fn alike(outcome: &Outcome) -> BTreeMap<Why<'_>, Vec<&str>> {
+    let mut alike = BTreeMap::<Why, Vec<&str>>::new();
+    for (id, slide) in &outcome.slides {
+        if let Some(failure) = &slide.failed {
+            alike.entry(why(failure)).or_default().push(id);
+        }
+    }
+    alike
+}
+
+/// As "slide a", "slides a, b, c".
+fn of_slides(slides: &[&str]) -> String {
+    match slides {
+        [one] => format!("slide {one}"),
+        all if all.len() <= TOLD => format!("slides {}", all.join(", ")),
+        all => format!(
+            "slides {} and {} more",
+            all[..TOLD].join(", "),
+            shown::count((all.len() - TOLD) as u64)
+        ),
     }
 }
 

@@ -111,6 +111,9 @@ fn explain(
     let Some((wanted, given)) = pairs().next() else {
         return Diagnostic::new(&codes::E0404, link.span, codes::E0404.title, "");
     };
+    if port.kind == Kind::Pixels {
+        return other_tiles(cx, drafts, headers, conflict, link, taker, port.name);
+    }
     let title = format!(
         "input `{}` of stage `{}` takes {} of {}, not {}",
         port.name,
@@ -140,21 +143,90 @@ fn untrained(
     name: &str,
     header: &ModelHeader,
 ) -> Diagnostic {
-    let mut given = Vec::new();
-    if let Some((_, number)) = conflict.dims.first() {
-        given.push(format!("{} px", number.value));
-    }
-    if let Some((_, number)) = &conflict.mpp {
-        given.push(format!("{} um/px", number.value));
-    }
+    let given = tiles(conflict, |(_, given)| given);
     let wanted = format!("{} px at {} um/px", header.input.size, header.input.mpp);
     let title = format!(
         "model `{name}` was trained on tiles of {wanted}, and stage `{}` gets {}",
+        taker.name, given
+    );
+    let diagnostic = Diagnostic::new(&codes::E0419, link.span, title, format!("{wanted} wanted"));
+    let (diagnostic, edits) = set_at_the_reader(cx, drafts, conflict, diagnostic);
+    let diagnostic = diagnostic
+        .help("a network says nothing about tiles that are unlike those that it was trained on");
+    if edits.is_empty() {
+        diagnostic
+    } else {
+        diagnostic.fixes("give the model the tiles that it knows", edits)
+    }
+}
+
+/// Tiles of another size or um/px than a stage takes, by its type or its own parameters.
+fn other_tiles(
+    cx: &Cx,
+    drafts: &[&Draft],
+    headers: &BTreeMap<String, ModelHeader>,
+    conflict: &Conflict,
+    link: Link,
+    taker: &Draft,
+    port: &str,
+) -> Diagnostic {
+    let wanted = tiles(conflict, |(wanted, _)| wanted);
+    let title = format!(
+        "input `{port}` of stage `{}` takes tiles of {wanted}, not {}",
         taker.name,
-        given.join(" at ")
+        tiles(conflict, |(_, given)| given)
     );
     let mut diagnostic =
-        Diagnostic::new(&codes::E0419, link.span, title, format!("{wanted} wanted"));
+        Diagnostic::new(&codes::E0404, link.span, title, format!("{wanted} wanted"));
+    let pairs = || conflict.dims.iter().chain(&conflict.mpp);
+    let given = pairs().map(|(_, given)| given);
+    // What a parameter gives is told with what to change.
+    let given = given.filter(|number| !matches!(number.because, Because::Param { .. }));
+    let mut told = Vec::new();
+    for number in pairs().map(|(wanted, _)| wanted).chain(given) {
+        let (span, text) = reason(drafts, headers, number);
+        if span != link.span && !told.contains(&number.because) {
+            diagnostic = diagnostic.with(span, text);
+        }
+        told.push(number.because);
+    }
+    let (diagnostic, edits) = set_at_the_reader(cx, drafts, conflict, diagnostic);
+    if edits.is_empty() {
+        diagnostic
+    } else {
+        diagnostic.fixes("give the stage the tiles that it takes", edits)
+    }
+}
+
+/// What of a conflict is a tile's, in words: as "50 px at 4 um/px".
+fn tiles(conflict: &Conflict, which: impl Fn(&(Number, Number)) -> &Number) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for pair in &conflict.dims {
+        // No tile is that small, and no picture has more channels.
+        let unit = match pair.0.value.max(pair.1.value) <= 4.0 {
+            true => "channels",
+            false => "px",
+        };
+        let word = format!("{} {unit}", which(pair).value);
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    let mut words = vec![words.join(" x ")];
+    if let Some(pair) = &conflict.mpp {
+        words.push(format!("{} um/px", which(pair).value));
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" at ")
+}
+
+/// Where the reader has its numbers from, and the changes by which it sends what is wanted.
+fn set_at_the_reader(
+    cx: &Cx,
+    drafts: &[&Draft],
+    conflict: &Conflict,
+    mut diagnostic: Diagnostic,
+) -> (Diagnostic, Vec<Edit>) {
     let mut edits = Vec::new();
     for (wanted, number) in conflict.dims.first().into_iter().chain(&conflict.mpp) {
         let Because::Param { stage, param } = number.because else {
@@ -194,13 +266,7 @@ fn untrained(
             }
         }
     }
-    diagnostic = diagnostic
-        .help("a network says nothing about tiles that are unlike those that it was trained on");
-    if edits.is_empty() {
-        diagnostic
-    } else {
-        diagnostic.fixes("give the model the tiles that it knows", edits)
-    }
+    (diagnostic, edits)
 }
 
 /// A number as it would stand in the file; um/px keep their point.

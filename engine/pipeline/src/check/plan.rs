@@ -145,6 +145,12 @@ fn memory(cx: &mut Cx, root: &Table, plan: &Plan) {
     for part in &parts {
         diagnostic = diagnostic.help(format!("{} of {}", show_bytes(part.bytes), part.what));
     }
+    for memory in plan.stage_memories() {
+        diagnostic = diagnostic.help(format!(
+            "`stage.{}.{}` says how much an instance of it allocates: give less where that is enough",
+            memory.node.name, memory.param
+        ));
+    }
     let mebibytes = least.div_ceil(1 << 20);
     match item {
         Some(item) => super::convert::push(

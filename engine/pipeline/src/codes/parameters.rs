@@ -10,8 +10,8 @@ Beside these, every stage takes `use`, `in`, `run` and `doc`. How a stage is run
 where a list belongs. `weir stages TYPE` says what a parameter takes; a string that is exactly `${x}` takes the type of the variable x."
 
     E0303 Error "a stage refused to start"
-"The file is sound, but a stage could not make itself ready with what it was given: a library is missing, weights do not load, a list of
-slides holds the same name twice. The message is the stage's own."
+"What the stage was given is of the right type and within its range, and it cannot work with it all the same: two parameters do not go together, a pattern matches no file, a list of
+slides holds the same name twice, a model is of another kind. The message is the stage's own, and marks the parameter that it blames, at its line or, where it has its default, at the stage."
 
     E0304 Error "not one of the values"
 "The key takes one of a few words, which the message lists; `weir stages TYPE` lists them too. They are written in quotes and in small

@@ -60,6 +60,10 @@ that one, and `\">=1.2, <1.5\"` is a range. Change the requirement, or take anot
 "The stages and readers that the loaded plugin hands over are not those of its manifest, in number, name or what they can do. What was checked would not be what runs, so it is used no further. Its author must mend it;
 `weir plugin check FILE` shows the difference."
 
+    E0514 Error "a plugin's stage cannot be made ready"
+"The plugin was loaded, and said that this stage of it cannot work here, whatever its parameters are: most often a library or a device that it needs is missing. What it said stands in the message, with what
+to do where it knows that. Nothing was read or computed."
+
     E0520 Error "a plugin broke its contract"
 "A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, or completed a
 call twice. The message says what. The rows of that call were tried alone, and the one at which it happens again has failed; of a source it is the tile or slide that it was asked for, of a reduce or a sink the slide. Nothing was invented in their place. `weir plugin check FILE` helps its author to find it."

@@ -247,7 +247,7 @@ impl Normalise {
         if let Some(path) = &self.reference {
             return wanted.read(path).map_err(|what| {
                 Error::param("reference", what)
-                    .help("take a PNG or JPEG of tissue with nuclei and stroma, or a file of stain.measure with the same settings")
+                    .help("take a PNG or JPEG in colours (RGB) of tissue with nuclei and stroma, or a file of stain.measure with the same settings")
             });
         }
         if wanted.stains {

@@ -341,3 +341,31 @@ fn the_header_stands_alone() {
         .collect();
     assert_eq!(includes, ["#include <stddef.h>", "#include <stdint.h>"]);
 }
+
+/// What was released is these bytes, comments and all: a later version has a folder of its own.
+#[test]
+fn what_was_released_as_1_0_is_what_it_was() {
+    const RELEASED: &[(&str, &str)] = &[
+        (
+            "5900af789ceae18c63d19bb13006e07319341d973a1370e05193824a5b14c300",
+            "kinds.c",
+        ),
+        (
+            "634bff1ee507980822895e556a889d5db49e20dace225232eaf15a8d63328bff",
+            "more.c",
+        ),
+        (
+            "bb4d88a33f4bc319b741eec117db3b4d0b01d2fdf4ae6a9a98bc31e560bd0a97",
+            "weir_plugin.h",
+        ),
+    ];
+    let folder = here().join("../../tests/abi/v1.0");
+    for (sum, file) in RELEASED {
+        let said = Command::new("sha256sum")
+            .arg(folder.join(file))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert_eq!(said.split(' ').next(), Some(*sum), "tests/abi/v1.0/{file}");
+    }
+}

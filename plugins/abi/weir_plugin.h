@@ -3,10 +3,12 @@
  * This header is the specification; it includes nothing but two headers of C11 and needs no library. A plugin exports one
  * symbol, weir_plugin_v1, and carries its description (JSON: stages, ports, parameters) in the ELF section .weir.manifest, so
  * that weir knows what a library holds without running any of it; in a language without sections NAME.manifest.json lies beside
- * libNAME.so instead. plugins/README.md shows a plugin of thirty lines.
+ * libNAME.so instead. plugins/sdk/README.md shows a plugin of forty lines, plugins/README.md says what stands in the
+ * description.
  *
  * Words in [brackets] say when a function may be called:
- *   [setup]       one call at a time, on any thread, before anything flows or after everything did
+ *   [setup]       one call at a time, on any thread, before anything flows or after everything did; create() also later, in the
+ *                 place of an instance that panicked or was given up, while other instances work: one create() at a time
  *   [work]        on any worker thread, while the stage runs; weir_stage.flags says how many at once
  *   [any-thread]  from any thread, as long as the named object lives
  *
@@ -43,13 +45,15 @@ typedef int32_t weir_status;
 #define WEIR_IDLE             2  /* next() only: nothing yet; the host asks again within some milliseconds                 */
 #define WEIR_END              3  /* slide(), next(): nothing more, ever                                                    */
 #define WEIR_E_FAIL         (-1) /* this cannot be done: rows are tried alone, then what fails is a failed tile            */
-#define WEIR_E_RETRY        (-2) /* the same call may succeed later: a busy device, a lost link                            */
+#define WEIR_E_RETRY        (-2) /* the same call may succeed later: a busy device, a lost link; what hosts do stands below */
 #define WEIR_E_PARAM        (-3) /* create() only: a parameter is unusable; weir_error says which                          */
 #define WEIR_E_MEMORY       (-4) /* out of memory, the host's or a device's                                                */
 #define WEIR_E_CANCELLED    (-5) /* the run is being stopped                                                               */
 #define WEIR_E_PANIC        (-6) /* only the SDKs' guards return it: the instance is used no more                          */
 #define WEIR_E_UNSUPPORTED  (-7) /* read_region(), picture(): this slide has no such thing                                 */
 #define WEIR_E_USE          (-8) /* host functions only: called against the rules; the host has said so in its log         */
+/* What hosts of 1.0 make of WEIR_E_RETRY: read_region() is tried again. Of process() of a map or a filter it is WEIR_E_FAIL: rows
+ * are tried alone, and once more as often as the user's `run.retries` says. Of any other function it is a failure as others are. */
 
 typedef struct {
   weir_str message;      /* one sentence, lower case, no full stop                                                         */
@@ -214,7 +218,8 @@ typedef struct weir_host {
   /* Reserved: next() of this slide has something again. Hosts of 1.0 ask again by themselves; this does nothing, and the key
    * that open() is given is NULL.                                                                            [any-thread] */
   void (*wake)(void *slide_key);
-  /* The folder of the run's outputs, absolute; valid as long as the instance.                                     [setup] */
+  /* The folder of the run's outputs, absolute; valid as long as the instance. While create(), complete_slide() or finish() is
+   * under way.                                                                                               [any-thread] */
   weir_str (*folder)(weir_call *);
 } weir_host;
 
@@ -255,8 +260,8 @@ typedef struct weir_stage {
   void (*cancel)(void *self);
 
   /* ---- map, filter, reduce, sink ---- */
-  /* [work] the batch is borrowed until the call ends: retain it to keep it longer. Only values come: what was skipped, has
-   * failed or was withdrawn never does. */
+  /* [work] the batch is borrowed until the function returned and, of a pending one, the call is completed, whichever is later:
+   * retain it to keep it longer. Only values come: what was skipped, has failed or was withdrawn never does. */
   weir_status (*process)(void *self, weir_call *, uint32_t port, const weir_batch *);
 
   /* ---- reduce, sink ---- */
@@ -276,7 +281,8 @@ typedef struct weir_stage {
   /* [setup] slide number i in order, from 0 on; WEIR_END when there is none. The host copies what `out` points to; only id
    * and path must be there. */
   weir_status (*slide)(void *self, weir_call *, uint64_t i, weir_slide *out);
-  /* [work] may take its time. `out` is completed: size, um/px. slide_key is NULL. A failure ends this slide. */
+  /* [work] may take its time. `out` comes empty, only its struct_size is set: fill in what slide() gave, and size and um/px. The
+   * host copies what it points to. slide_key is NULL. A failure ends this slide. */
   weir_status (*open)(void *self, weir_call *, uint64_t i, void *slide_key, weir_slide *out, void **slide);
   /* [work] returns at once: WEIR_OK with a step, WEIR_IDLE, or WEIR_END when the slide is complete. One call at a time a slide. */
   weir_status (*next)(void *slide, weir_call *, weir_step *out);

@@ -29,7 +29,7 @@ namespace weir {
 inline weir_str str(std::string_view text) noexcept { return {text.data(), text.size()}; }
 inline std::string_view view(weir_str text) noexcept { return {text.ptr, text.len}; }
 
-// What goes wrong, with its status, the parameter at fault and what to do. Any other exception is WEIR_E_FAIL with its what().
+// What goes wrong, with its status, which is one of the negative ones (of another it is WEIR_E_FAIL), the parameter at fault and what to do. Any other exception is WEIR_E_FAIL with its what().
 class error : public std::exception {
  public:
   explicit error(std::string message, weir_status status = WEIR_E_FAIL) : message_(std::move(message)), status_(status) {}
@@ -194,7 +194,13 @@ class call {
   const weir_batch *input_;
 };
 
-// Values of the parameters, in the manifest's order.
+// An item of a parameter of type "slides": a file, with what a manifest says of it. Texts may be empty; mpp is 0 where nobody says it.
+struct slide_file {
+  std::string_view path, id, patient, label, split;
+  double mpp;
+};
+
+// Values of the parameters, in the manifest's order. Views live until the constructor returns.
 class values {
  public:
   values(const weir_value *raw, uint32_t n) noexcept : raw_(raw), n_(n) {}
@@ -208,8 +214,26 @@ class values {
   double number(uint32_t i) const { return at(i, WEIR_FLOAT).f; }
   std::string_view text(uint32_t i) const { return view(at(i, WEIR_STRING).s); }
   std::string_view choice(uint32_t i) const { return view(at(i, WEIR_INT).s); }
+  // Of type "strings".
+  std::vector<std::string_view> texts(uint32_t i) const {
+    std::vector<std::string_view> all;
+    for (const weir_value &item : items(at(i, WEIR_LIST))) all.push_back(view(item.s));
+    return all;
+  }
+  // Of type "slides".
+  std::vector<slide_file> slides(uint32_t i) const {
+    std::vector<slide_file> all;
+    for (const weir_value &item : items(at(i, WEIR_LIST))) {
+      if (item.n < 4) throw error("the host gave a slide without its id, patient, label and split");
+      const weir_value *said = item.items;
+      all.push_back({view(item.s), view(said[0].s), view(said[1].s), view(said[2].s), view(said[3].s), item.f});
+    }
+    return all;
+  }
 
  private:
+  static std::vector<weir_value> items(const weir_value &list) { return {list.items, list.items + list.n}; }
+
   const weir_value *raw_;
   uint32_t n_;
 };
@@ -290,7 +314,8 @@ weir_status guard(const weir_host &host, weir_call *raw, F &&body) noexcept {
       return body();
     }
   } catch (const error &it) {
-    return refuse(it.raw(), it.status());
+    // What was thrown is a failure, whatever number it carries: WEIR_OK would lose the rows without a word.
+    return refuse(it.raw(), it.status() < 0 ? it.status() : WEIR_E_FAIL);
   } catch (const std::bad_alloc &) {
     return refuse({str("out of memory"), {}, {}}, WEIR_E_MEMORY);
   } catch (const std::exception &it) {
@@ -520,27 +545,55 @@ constexpr weir_reader slides(const char *id, uint32_t flags = 0) noexcept {
   return table;
 }
 
+namespace border {
+
+// What a library exports, of its stages and readers in the order in which they are named. It never moves: its tables point into it.
+template <size_t N>
+class whole {
+ public:
+  template <class... P>
+  explicit whole(const char *manifest, const P &...parts) noexcept {
+    table_.struct_size = sizeof table_;
+    table_.abi_minor = WEIR_ABI_MINOR;
+    table_.manifest = manifest;
+    table_.stages = stage_at_;
+    table_.readers = reader_at_;
+    (add(parts), ...);
+  }
+  whole(const whole &) = delete;
+  whole &operator=(const whole &) = delete;
+  const weir_plugin *table() const noexcept { return &table_; }
+
+ private:
+  void add(const weir_stage &stage) noexcept {
+    stages_[table_.n_stages] = stage;
+    stage_at_[table_.n_stages] = &stages_[table_.n_stages];
+    table_.n_stages++;
+  }
+  void add(const weir_reader &reader) noexcept {
+    readers_[table_.n_readers] = reader;
+    reader_at_[table_.n_readers] = &readers_[table_.n_readers];
+    table_.n_readers++;
+  }
+
+  weir_stage stages_[N]{};
+  weir_reader readers_[N]{};
+  const weir_stage *stage_at_[N]{};
+  const weir_reader *reader_at_[N]{};
+  weir_plugin table_{}; /* by name: it grows at its end */
+};
+template <class... P>
+whole(const char *, const P &...) -> whole<sizeof...(P)>;
+
+}  // namespace border
+
 }  // namespace weir
 
-// The one symbol, for the stages that stand there; after WEIR_MANIFEST. What also has readers writes it by hand.
-#define WEIR_PLUGIN(...)                                                                               \
-  namespace {                                                                                          \
-  const weir_stage weir_stages[] = {__VA_ARGS__};                                                      \
-  }                                                                                                    \
-  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {     \
-    static const struct whole {                                                                        \
-      const weir_stage *at[sizeof weir_stages / sizeof weir_stages[0]];                                \
-      weir_plugin table{}; /* by name: it grows at its end */                                          \
-      whole() noexcept {                                                                               \
-        for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) at[i] = &weir_stages[i];                 \
-        table.struct_size = sizeof(weir_plugin);                                                       \
-        table.abi_minor = WEIR_ABI_MINOR;                                                              \
-        table.manifest = weir_manifest;                                                                \
-        table.stages = at;                                                                             \
-        table.n_stages = static_cast<uint32_t>(sizeof at / sizeof at[0]);                              \
-      }                                                                                                \
-    } plugin;                                                                                          \
-    *out = &plugin.table;                                                                              \
-    return WEIR_OK;                                                                                    \
+// The one symbol, for the stages and slide readers that stand there; after WEIR_MANIFEST. What also has extensions writes it by hand.
+#define WEIR_PLUGIN(...)                                                                           \
+  extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) { \
+    static const weir::border::whole plugin(weir_manifest, __VA_ARGS__);                           \
+    *out = plugin.table();                                                                         \
+    return WEIR_OK;                                                                                \
   }
 #endif

@@ -34,6 +34,9 @@ use std::marker::PhantomData;
 /// The header's text.
 pub const HEADER: &str = include_str!("../weir_plugin.h");
 
+/// The text of the header for C++17, which includes the other one.
+pub const HEADER_CPP: &str = include_str!("../weir_plugin.hpp");
+
 /// Plugins of another major version are refused.
 pub const MAJOR: u32 = 1;
 

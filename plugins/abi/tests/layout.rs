@@ -216,21 +216,66 @@ fn the_layout_is_that_of_the_snapshot() {
     insta::assert_snapshot!("abi", of_rust());
 }
 
-/// A member that was left out here would leave a hole.
+/// The header without its comments.
+fn without_comments() -> String {
+    let mut parts = HEADER.split("/*");
+    let mut text = parts.next().unwrap().to_owned();
+    for part in parts {
+        text.push_str(part.split_once("*/").unwrap().1);
+    }
+    text
+}
+
+/// The name that a declarator declares: what follows `(*` of a function's, else the last word.
+fn declared(declarator: &str) -> &str {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match declarator.split_once("(*") {
+        Some((_, function)) => function.split(|c| !is_name(c)).next().unwrap(),
+        None => declarator.trim().rsplit(|c| !is_name(c)).next().unwrap(),
+    }
+}
+
+/// Every struct of the header: its name, and its members in order.
+fn structs_of_the_header() -> Vec<(String, Vec<String>)> {
+    let text = without_comments();
+    let mut all = Vec::new();
+    for typedef in text.split("typedef struct").skip(1) {
+        // One that is only declared has no body.
+        let Some((_, body)) = typedef
+            .split_once('{')
+            .filter(|(tag, _)| !tag.contains(';'))
+        else {
+            continue;
+        };
+        let (body, behind) = body.split_once('}').unwrap();
+        let members = body.split(';').filter(|it| !it.trim().is_empty());
+        let members = members.flat_map(|member| match member.contains("(*") {
+            true => vec![declared(member).to_owned()],
+            false => member
+                .split(',')
+                .map(|it| declared(it).to_owned())
+                .collect(),
+        });
+        let name = behind.split(';').next().unwrap().trim().to_owned();
+        all.push((name, members.collect()));
+    }
+    all
+}
+
 #[test]
-fn members_lie_side_by_side_so_none_is_missing() {
-    for it in structs() {
-        let mut end = 0;
-        for (member, offset, size) in &it.members {
-            let gap = offset - end;
-            assert!(
-                gap < 8 && (gap == 0 || offset.is_multiple_of(8) && *size >= 8),
-                "{}: {gap} bytes before {member}",
-                it.name
-            );
-            end = offset + size;
-        }
-        assert!(it.size - end < it.align, "{}: more behind it", it.name);
+fn every_member_of_the_header_is_here_in_its_order() {
+    let of_c = structs_of_the_header();
+    let here: std::collections::BTreeMap<&str, Vec<&str>> = structs()
+        .iter()
+        .map(|it| (it.name, it.members.iter().map(|(name, ..)| *name).collect()))
+        .collect();
+    assert_eq!(of_c.len(), here.len(), "{of_c:?}");
+    for (name, members) in &of_c {
+        assert_eq!(
+            here.get(name.as_str()),
+            Some(&members.iter().map(String::as_str).collect()),
+            "{name}"
+        );
     }
 }
 
@@ -295,4 +340,32 @@ fn the_header_stands_alone() {
         .filter(|line| line.starts_with("#include"))
         .collect();
     assert_eq!(includes, ["#include <stddef.h>", "#include <stdint.h>"]);
+}
+
+/// What was released is these bytes, comments and all: a later version has a folder of its own.
+#[test]
+fn what_was_released_as_1_0_is_what_it_was() {
+    const RELEASED: &[(&str, &str)] = &[
+        (
+            "5900af789ceae18c63d19bb13006e07319341d973a1370e05193824a5b14c300",
+            "kinds.c",
+        ),
+        (
+            "634bff1ee507980822895e556a889d5db49e20dace225232eaf15a8d63328bff",
+            "more.c",
+        ),
+        (
+            "2470f3ff1271f3f8ed909f77c8d0d8fa4aa47fad7b740e515ff14d37c9b1a5da",
+            "weir_plugin.h",
+        ),
+    ];
+    let folder = here().join("../../tests/abi/v1.0");
+    for (sum, file) in RELEASED {
+        let said = Command::new("sha256sum")
+            .arg(folder.join(file))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert_eq!(said.split(' ').next(), Some(*sum), "tests/abi/v1.0/{file}");
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum Language {
     /// Rust, on the crate `weir-plugin`.
     Rust,
-    /// C11, on `weir_plugin.h`, a copy of which lies in the project.
+    /// C11, on `weir_plugin.h`, a copy of which lies in the project; beside it `weir_plugin.hpp`, for who goes on in C++17.
     C,
 }
 
@@ -33,6 +33,7 @@ const C: &[Template] = &[
     ("Makefile", template!("c/Makefile.in")),
     ("NAME.c", template!("c/plugin.c.in")),
     ("weir_plugin.h", weir_abi::HEADER),
+    ("weir_plugin.hpp", weir_abi::HEADER_CPP),
     ("NAME.weir.toml", template!("pipeline.weir.toml.in")),
     ("README.md", template!("c/README.md.in")),
     (".gitignore", template!("c/gitignore.in")),
@@ -75,6 +76,13 @@ pub fn project(
                 .to_owned(),
         );
     }
+    // Looked at before anything is written.
+    let sdk = match sdk {
+        Some(path) if language == Language::Rust => {
+            format!("{{ path = {:?} }}", checked_sdk(path)?.to_string_lossy())
+        }
+        _ => String::new(),
+    };
     let shown = folder.display();
     let cannot = |what: &dyn std::fmt::Display| format!("{shown}: cannot be written to: {what}");
     fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
@@ -84,18 +92,6 @@ pub fn project(
             "{shown}: there is something in this folder already; name a new one, or an empty one"
         ));
     }
-    let sdk = match sdk {
-        Some(path) => {
-            let path = path.canonicalize().map_err(|error| {
-                format!(
-                    "{}: this is not the folder of weir-plugin: {error}",
-                    path.display()
-                )
-            })?;
-            format!("{{ path = {:?} }}", path.to_string_lossy())
-        }
-        None => String::new(),
-    };
     let files = match language {
         Language::Rust => RUST,
         Language::C => C,
@@ -117,6 +113,27 @@ pub fn project(
     Ok(written)
 }
 
+/// The folder as cargo needs it, when the crate `weir-plugin` lies in it.
+fn checked_sdk(path: &Path) -> Result<PathBuf, String> {
+    let no = |what: &dyn std::fmt::Display| {
+        format!(
+            "{}: this is not the folder of weir-plugin: {what}; name plugins/sdk of a checkout of weir with --sdk",
+            path.display()
+        )
+    };
+    let whole = path.canonicalize().map_err(|error| no(&error))?;
+    let text = fs::read_to_string(whole.join("Cargo.toml"))
+        .map_err(|error| no(&format_args!("its Cargo.toml cannot be read: {error}")))?;
+    let names = |line: &str| {
+        let named = line.split_once('=').filter(|(key, _)| key.trim() == "name");
+        named.is_some_and(|(_, name)| name.trim() == "\"weir-plugin\"")
+    };
+    match text.lines().any(names) {
+        true => Ok(whole),
+        false => Err(no(&"its Cargo.toml is another crate's")),
+    }
+}
+
 /// Of the form that a manifest's name has, and no word that cargo or Rust refuses as a crate's.
 fn check_name(name: &str) -> Result<(), String> {
     const TAKEN: &[&str] = &[
@@ -126,6 +143,7 @@ fn check_name(name: &str) -> Result<(), String> {
         "alloc",
         "proc-macro",
         "weir-plugin",
+        "weir-plugin-derive",
         "weir-abi",
     ];
     const KEYWORDS: &[&str] = &[
@@ -161,7 +179,16 @@ mod tests {
     fn no_name_that_is_none_and_no_folder_with_something_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let make = |name: &str| project(name, Language::C, folder.path(), None);
-        for name in ["", "Stain", "9a", "a_b", "../a", "match", "test"] {
+        for name in [
+            "",
+            "Stain",
+            "9a",
+            "a_b",
+            "../a",
+            "match",
+            "test",
+            "weir-plugin-derive",
+        ] {
             assert!(make(name).is_err(), "{name}");
         }
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
@@ -194,6 +221,11 @@ mod tests {
         let new = folder.path().join("dark");
         let error = project("dark", Language::Rust, &new, None).unwrap_err();
         assert!(error.contains("--sdk weir/plugins/sdk"), "{error}");
+        let other = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for wrong in [Path::new("/nonexistent"), folder.path(), other] {
+            let error = project("dark", Language::Rust, &new, Some(wrong)).unwrap_err();
+            assert!(error.contains("not the folder of weir-plugin"), "{error}");
+        }
         assert!(!new.exists());
     }
 }

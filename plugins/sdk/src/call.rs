@@ -233,6 +233,8 @@ impl<'c> Call<'c> {
         let batch = unsafe { Batch::new(input, self.host) }.hold();
         // SAFETY: the call is open until `Detached` completes it, and `batch` keeps the input; nothing of `'c` is used.
         let call = unsafe { Call::new(self.host, self.raw, self.outs, input) };
+        // The call has one owner: what is asked of this one is no second.
+        call.detached.store(true, Ordering::Relaxed);
         Ok(Detached {
             call: Some(call),
             batch: Some(batch),

@@ -23,7 +23,8 @@ impl Error {
         Error::of(status::FAIL, message)
     }
 
-    /// The same call may succeed later: a busy device, a lost link.
+    /// The same call may succeed later: a busy device, a lost link. Of a reader's region hosts of 1.0 try it again; of a map or a filter
+    /// it is as [`Error::new`]: the rows alone, and again as often as `run.retries` says; of anything else it fails.
     pub fn retry(message: impl Into<String>) -> Error {
         Error::of(status::RETRY, message)
     }

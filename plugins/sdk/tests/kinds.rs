@@ -361,6 +361,8 @@ struct OneSlide {
 /// The waker of a slide of this width, for whoever wakes it too late.
 static KEPT: Mutex<Option<Waker>> = Mutex::new(None);
 const KEPT_OF: u32 = 77;
+/// Of this width, nobody wakes anybody: as a source that asks somewhere whether there is more.
+const ASKS: u32 = 5;
 
 impl Source for MadeUp {
     type Slide = OneSlide;
@@ -412,8 +414,10 @@ impl SourceSlide for OneSlide {
         Ok(match self.at.fetch_add(1, Ordering::Relaxed) {
             0 => Step::Tile(tile(0)),
             1 => {
-                let waker = self.waker;
-                std::thread::spawn(move || waker.wake());
+                if self.width != ASKS {
+                    let waker = self.waker;
+                    std::thread::spawn(move || waker.wake());
+                }
                 Step::Idle
             }
             2 => Step::Fail(tile(256), Error::new("torn")),
@@ -434,9 +438,18 @@ impl SourceSlide for OneSlide {
 }
 
 #[test]
-fn a_source_sends_what_it_says_and_wakes_when_it_has_more() {
-    let stage = harness::stage::<MadeUp>().set("width", 4).start().unwrap();
-    assert_eq!(stage.size("features", "d").unwrap(), 4);
+fn a_source_sends_what_it_says_and_is_asked_again_when_it_has_nothing_yet() {
+    for width in [4, ASKS] {
+        sends_what_it_says(width);
+    }
+}
+
+fn sends_what_it_says(width: u32) {
+    let stage = harness::stage::<MadeUp>()
+        .set("width", width)
+        .start()
+        .unwrap();
+    assert_eq!(stage.size("features", "d").unwrap(), i64::from(width));
     let slides = stage.slides().unwrap();
     assert_eq!(
         slides.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(),
@@ -448,7 +461,7 @@ fn a_source_sends_what_it_says_and_wakes_when_it_has_more() {
         ((1000, 500), 256.0)
     );
     let sent = slide.run(|tile| tile.width as usize * 4).unwrap();
-    assert_eq!(sent[0].features().unwrap(), [1.5; 4]);
+    assert_eq!(sent[0].features().unwrap(), vec![1.5; width as usize]);
     assert!(
         matches!(&sent[1], Sent::Fail(tile, error) if tile.x == 256 && error.message() == "torn")
     );
@@ -460,7 +473,7 @@ fn a_source_sends_what_it_says_and_wakes_when_it_has_more() {
 }
 
 #[test]
-fn whoever_wakes_a_slide_that_was_closed_is_told_of_and_does_no_harm() {
+fn whoever_wakes_a_slide_that_was_closed_does_no_harm() {
     let stage = harness::stage::<MadeUp>()
         .set("width", KEPT_OF)
         .start()
@@ -468,11 +481,7 @@ fn whoever_wakes_a_slide_that_was_closed_is_told_of_and_does_no_harm() {
     drop(stage.open(0).unwrap());
     let waker = KEPT.lock().unwrap().take().unwrap();
     std::thread::spawn(move || waker.wake()).join().unwrap();
-    let error = stage.end().unwrap_err();
-    assert!(
-        error.message().contains("woke a slide that was closed"),
-        "{error}"
-    );
+    stage.end().unwrap();
 }
 
 /// Files of one grey.

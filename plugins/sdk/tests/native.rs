@@ -232,6 +232,8 @@ fn cpp_stages_run_and_what_they_throw_is_an_error() {
         (0, "nothing to see"),
         (1, "an exception without a message"),
         (2, "column `pixels` is of another type"),
+        (4, "said no"),
+        (5, "said no twice"),
     ] {
         assert_eq!(odd.process(tiles(value)).unwrap_err().message(), told);
     }
@@ -255,7 +257,25 @@ fn cpp_stages_run_and_what_they_throw_is_an_error() {
     );
     count.end().unwrap();
 
-    let two = library.stage("cpp.two").unwrap().start().unwrap();
+    let two = library
+        .stage("cpp.two")
+        .unwrap()
+        .set("names", vec!["first", "second"])
+        .set(
+            "files",
+            serde_json::json!([{"path": "/a.svs", "id": "a", "label": "tumour", "mpp": 0.25}]),
+        )
+        .start()
+        .unwrap();
+    let said: Vec<String> = two.log().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "info: first",
+            "info: second",
+            "info: a of tumour at 0.250000"
+        ]
+    );
     let slides = two.slides().unwrap();
     assert_eq!(slides[1].id, "a slide with a long name, number 1");
     let slide = two.open(1).unwrap();

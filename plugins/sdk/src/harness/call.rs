@@ -8,7 +8,6 @@ use crate::abi;
 use crate::abi::status::{self, Status};
 use crate::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicIsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,8 +21,8 @@ pub(super) struct Shared {
     /// Every call there was: a plugin that uses one too late must find it closed, not freed. Each call holds this in turn, so
     /// neither is ever freed: a test's few kilobytes.
     pub calls: Mutex<Vec<Arc<CallBox>>>,
-    /// Keys of every slide that was opened: as calls, for a plugin that wakes one too late.
-    pub keys: Mutex<Vec<Arc<SlideKey>>>,
+    /// What a reduce or a sink was given and holds: input port, slide, tile.
+    pub given: Mutex<BTreeSet<(u32, u64, u64)>>,
     pub log: Mutex<Vec<Line>>,
     pub counters: Mutex<BTreeMap<String, u64>>,
     pub cancelled: AtomicBool,
@@ -167,67 +166,5 @@ impl CallBox {
                 state.faults.push(fault);
             }
         }
-    }
-}
-
-/// The key of a slide that `wake` is given.
-pub(super) struct SlideKey {
-    shared: Arc<Shared>,
-    state: Mutex<Woken>,
-    bell: Condvar,
-}
-
-#[derive(Default)]
-struct Woken {
-    woken: bool,
-    closed: bool,
-}
-
-impl SlideKey {
-    /// A key that stays.
-    pub fn open(shared: &Arc<Shared>) -> Arc<SlideKey> {
-        let key = Arc::new(SlideKey {
-            shared: shared.clone(),
-            state: Mutex::default(),
-            bell: Condvar::new(),
-        });
-        lock(&shared.keys).push(key.clone());
-        key
-    }
-
-    pub fn raw(self: &Arc<Self>) -> *mut c_void {
-        Arc::as_ptr(self).cast_mut().cast()
-    }
-
-    /// # Safety
-    /// `key` is what `raw` gave of a slide of a harness that lives.
-    pub unsafe fn of<'a>(key: *mut c_void) -> &'a SlideKey {
-        // SAFETY: the caller's.
-        unsafe { &*key.cast::<SlideKey>().cast_const() }
-    }
-
-    pub fn wake(&self) {
-        let mut state = lock(&self.state);
-        if state.closed {
-            lock(&self.shared.faults).push("it woke a slide that was closed".into());
-            return;
-        }
-        state.woken = true;
-        self.bell.notify_all();
-    }
-
-    /// Waits until it is woken; false when that takes longer.
-    pub fn wait(&self, most: Duration) -> bool {
-        let state = lock(&self.state);
-        let (mut state, late) = self
-            .bell
-            .wait_timeout_while(state, most, |state| !state.woken)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.woken = false;
-        !late.timed_out()
-    }
-
-    pub fn close(&self) {
-        lock(&self.state).closed = true;
     }
 }

@@ -1,6 +1,7 @@
 //! The host's functions.
 
-use super::call::{CallBox, SlideKey, State, lock};
+use super::about::Port;
+use super::call::{CallBox, State, lock};
 use super::done::{Line, OutRow};
 use super::memory::{HostBatch, Origin, RowMemory, Spec, Store};
 use crate::abi;
@@ -10,7 +11,8 @@ use crate::abi::host::Host;
 use crate::abi::row::{Key, Row};
 use crate::abi::status::Status;
 use crate::error::Error;
-use std::ffi::{CStr, c_void};
+use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +21,11 @@ pub(super) static HOST: Host = abi::desk::host::<&'static CallBox>();
 
 fn error(said: Said) -> Error {
     Error::new(said.what).of_param(said.param).help(said.help)
+}
+
+/// That a row was made of one row of the input more than once, in the host's words.
+fn twice(row: u32) -> String {
+    format!("it made two rows of row {row} on one output")
 }
 
 /// The columns of output `port`.
@@ -110,6 +117,52 @@ fn with_row<'a>(
     }
 }
 
+impl CallBox {
+    /// What the manifest says of output `port`.
+    fn output(&self, port: u32) -> Option<&Port> {
+        self.about.as_ref()?.outs.get(port as usize)
+    }
+
+    /// Whether a reduce may make rows of these tiles: in the host's words where it may not.
+    fn check_tiles(&self, port: u32, slide: u64, tiles: &[u64]) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        if !tiles.iter().all(|tile| seen.insert(tile)) {
+            return Err("it gave a tile two rows on one output".into());
+        }
+        let Some(out) = self.output(port) else {
+            return Ok(());
+        };
+        if matches!(out.kind.as_str(), "pixels" | "table") {
+            return Err(format!(
+                "it called batch_for() for output `{}`, which carries {}",
+                out.name, out.kind
+            ));
+        }
+        let of_slide = matches!(out.kind.as_str(), "bag" | "predictions");
+        let given = lock(&self.shared.given);
+        for &tile in tiles {
+            if of_slide != (tile == abi::row::TILE_SLIDE) {
+                return Err(format!(
+                    "output `{}` carries {}, whose rows are {}",
+                    out.name,
+                    out.kind,
+                    if of_slide {
+                        "the slide's: their tile is WEIR_TILE_SLIDE"
+                    } else {
+                        "tiles'"
+                    }
+                ));
+            }
+            if !of_slide && !given.iter().any(|it| (it.1, it.2) == (slide, tile)) {
+                return Err(format!(
+                    "it made a row of a tile that it was not given, {tile:#x}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Desk for &'static CallBox {
     const VERSION: &'static CStr = c"weir-plugin's harness";
 
@@ -141,8 +194,11 @@ impl Desk for &'static CallBox {
         }
     }
 
+    // A call that is gone has nothing to go on for.
     fn cancelled(&self) -> bool {
-        self.shared.cancelled.load(Ordering::SeqCst)
+        let state = lock(&self.state);
+        let gone = state.closed || state.completed.is_some();
+        gone || self.shared.cancelled.load(Ordering::SeqCst)
     }
 
     fn count(&self, name: &str, by: u64) {
@@ -172,9 +228,7 @@ impl Desk for &'static CallBox {
                 return Err(format!("it made a batch of row {row}, of {rows} rows"));
             }
             if !state.made.insert((port, row)) {
-                return Err(format!(
-                    "it made a batch of row {row} twice for output {port}"
-                ));
+                return Err(twice(row));
             }
         }
         let rows = source.iter().map(|row| input.rows[*row as usize]).collect();
@@ -193,6 +247,7 @@ impl Desk for &'static CallBox {
             format!("it called batch_for() for slide {slide}, whose turn it is not")
         })?;
         let specs = specs(self, port)?;
+        self.check_tiles(port, slide, tiles)?;
         let rows = tiles.iter().map(|tile| Row {
             key: Key {
                 slide,
@@ -216,14 +271,27 @@ impl Desk for &'static CallBox {
     }
 
     fn batch_edit(&self, port: u32) -> Result<*mut Batch, String> {
-        let _open = open(self, "batch_edit")?;
+        let mut state = open(self, "batch_edit")?;
         let input = self
             .input()
             .ok_or("it called batch_edit() where there is no input batch")?;
+        if let Some(out) = self.output(port)
+            && out.kind != "pixels"
+        {
+            return Err(format!(
+                "output `{}` carries {}, and only pixels are edited in place",
+                out.name, out.kind
+            ));
+        }
         if !is_of_type(input, specs(self, port)?) {
             return Err(format!(
                 "it asked to edit the input for output {port}, which is of another type"
             ));
+        }
+        for row in 0..input.rows.len() as u32 {
+            if !state.made.insert((port, row)) {
+                return Err(twice(row));
+            }
         }
         let columns = input.columns.iter().map(|column| Store {
             spec: column.spec.clone(),
@@ -361,10 +429,5 @@ impl Desk for &'static CallBox {
                 self.breach(what);
             }
         }
-    }
-
-    unsafe fn wake(key: *mut c_void) {
-        // SAFETY: a key that the harness gave, of which none is ever freed.
-        unsafe { SlideKey::of(key) }.wake();
     }
 }

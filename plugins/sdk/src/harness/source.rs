@@ -1,6 +1,6 @@
 //! A source that runs.
 
-use super::call::{CallBox, SlideKey, lock};
+use super::call::{CallBox, lock};
 use super::slides::tile;
 use super::stage::{Stage, blank, finish_plain};
 use crate::abi;
@@ -11,8 +11,12 @@ use crate::error::{Error, Result};
 use crate::host::text;
 use crate::source::{SlideInfo, Tile};
 use std::ffi::c_void;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a source may have nothing before its test has waited enough; a run waits for as long as it takes.
+const MOST_IDLE: Duration = Duration::from_secs(10);
+/// From one question to the next, of a source that has nothing.
+const ASKED_EVERY: Duration = Duration::from_millis(2);
 
 /// What a source sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +55,6 @@ pub struct OpenSlide<'s> {
     pub info: SlideInfo,
     number: u64,
     pointer: *mut c_void,
-    key: Arc<SlideKey>,
 }
 
 fn info_of(slide: &abi::row::Slide) -> SlideInfo {
@@ -123,15 +126,14 @@ impl Stage {
             .open
             .ok_or_else(|| Error::new("the stage has no open()"))?;
         let call = CallBox::plain(&self.shared).open();
-        let key = SlideKey::open(&self.shared);
         let (mut out, mut pointer) = (blank(), std::ptr::null_mut());
-        // SAFETY: as weir_plugin.h says; the key lives as long as the slide.
+        // SAFETY: as weir_plugin.h says: hosts of 1.0 have no key.
         let status = unsafe {
             open(
                 self.pointer,
                 call.raw(),
                 i,
-                key.raw(),
+                std::ptr::null_mut(),
                 &mut out,
                 &mut pointer,
             )
@@ -143,7 +145,6 @@ impl Stage {
             number: self.shared.slides.get(&info).raw.number,
             info,
             pointer,
-            key,
         })
     }
 }
@@ -152,7 +153,7 @@ impl OpenSlide<'_> {
     /// Everything it sends, each tile read as it comes, `bytes` a tile: `width * height * 3` of pixels, `4 * width` of features.
     ///
     /// # Errors
-    /// What the plugin said, or that it is idle for ten seconds.
+    /// What the plugin said, or that it has nothing for ten seconds, asked every few milliseconds as a run asks.
     pub fn run(&self, bytes: impl Fn(&Tile) -> usize) -> Result<Vec<Sent>> {
         let next = self
             .stage
@@ -160,6 +161,7 @@ impl OpenSlide<'_> {
             .next
             .ok_or_else(|| Error::new("the stage has no next()"))?;
         let mut all = Vec::new();
+        let mut idle_since = None;
         loop {
             let call = CallBox::plain(&self.stage.shared).open();
             let mut step = abi::stage::Step {
@@ -169,9 +171,12 @@ impl OpenSlide<'_> {
             // SAFETY: as weir_plugin.h says.
             let status = unsafe { next(self.pointer, call.raw(), &mut step) };
             match finish_plain(&call, status)? {
-                status::OK => {}
+                status::OK => idle_since = None,
                 status::IDLE => {
-                    self.wait()?;
+                    if idle_since.get_or_insert_with(Instant::now).elapsed() > MOST_IDLE {
+                        return Err(Error::new("the source had nothing for ten seconds"));
+                    }
+                    std::thread::sleep(ASKED_EVERY);
                     continue;
                 }
                 status::END => return Ok(all),
@@ -195,15 +200,6 @@ impl OpenSlide<'_> {
                 STEP_CLOSE => Sent::Close,
                 other => return Err(Error::new(format!("next() gave a step of kind {other}"))),
             });
-        }
-    }
-
-    fn wait(&self) -> Result<()> {
-        match self.key.wait(Duration::from_secs(10)) {
-            true => Ok(()),
-            false => Err(Error::new(
-                "the source was idle for ten seconds and did not wake",
-            )),
         }
     }
 
@@ -243,6 +239,5 @@ impl Drop for OpenSlide<'_> {
             // SAFETY: no call of the slide is in flight, and none follows.
             unsafe { close(self.pointer) }
         }
-        self.key.close();
     }
 }

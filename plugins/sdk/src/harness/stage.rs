@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How long a call that was kept may take.
@@ -136,7 +136,7 @@ pub struct Stage {
     ended: AtomicBool,
 }
 
-// SAFETY: an instance may be called from any thread; a serial one is called under a lock.
+// SAFETY: an instance may be called from any thread; what is no other's to call meanwhile is called under a lock, see `turn`.
 unsafe impl Send for Stage {}
 // SAFETY: as above.
 unsafe impl Sync for Stage {}
@@ -155,6 +155,13 @@ impl Stage {
     /// What was counted so far under this name.
     pub fn counter(&self, name: &str) -> u64 {
         lock(&self.shared.counters).get(name).copied().unwrap_or(0)
+    }
+
+    /// The instance, where it takes one call at a time: of reduces and sinks, whose state is theirs alone in every call, and of what
+    /// does not say that it is parallel.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let alone = self.table.complete_slide.is_some() || self.table.flags & PARALLEL == 0;
+        alone.then(|| lock(&self.one_at_a_time))
     }
 
     /// From now on the run is being stopped.
@@ -183,8 +190,10 @@ impl Stage {
         let name = CString::new(symbol).map_err(Error::from)?;
         let call = CallBox::plain(&self.shared).open();
         let mut size = 0;
+        let turn = self.turn();
         // SAFETY: as weir_plugin.h says.
         let status = unsafe { resolve(self.pointer, call.raw(), port, name.as_ptr(), &mut size) };
+        drop(turn);
         finish_plain(&call, status)?;
         if size <= 0 {
             return Err(Error::new(format!(
@@ -221,6 +230,11 @@ impl Stage {
         } else {
             Vec::new()
         };
+        if !counted {
+            let (rows, _) = rows.places(&self.shared.slides);
+            let given = rows.iter().map(|row| (port, row.key.slide, row.key.tile));
+            lock(&self.shared.given).extend(given);
+        }
         let input = rows.batch(&self.shared.slides, &self.shared.live, port);
         let call = CallBox {
             about: counted.then(|| self.about.clone()),
@@ -230,11 +244,11 @@ impl Stage {
         }
         .open();
         let before: Vec<Vec<u8>> = contents(&call).map(<[u8]>::to_vec).collect();
-        let serial = (self.table.flags & PARALLEL == 0).then(|| lock(&self.one_at_a_time));
+        let turn = self.turn();
         // SAFETY: as weir_plugin.h says: the batch is held until the call has ended.
         let status = unsafe { process(self.pointer, call.raw(), port, input) };
         let status = call.close(status, PATIENCE);
-        drop(serial);
+        drop(turn);
         let mut state = lock(&call.state);
         if !contents(&call).eq(before.iter().map(Vec::as_slice)) {
             state.faults.push("it wrote to its input".into());
@@ -295,6 +309,7 @@ impl Stage {
         let port = self.about.input(port)?;
         let (rows, _slides) = rows.places(&self.shared.slides);
         let call = CallBox::plain(&self.shared).open();
+        let _turn = self.turn();
         // SAFETY: as weir_plugin.h says: the rows live until it returns.
         let status = unsafe {
             remove(
@@ -305,7 +320,12 @@ impl Stage {
                 rows.len() as u32,
             )
         };
-        finish_plain(&call, status).map(|_| ())
+        finish_plain(&call, status)?;
+        let mut given = lock(&self.shared.given);
+        for row in &rows {
+            given.remove(&(port, row.key.slide, row.key.tile));
+        }
+        Ok(())
     }
 
     fn known(&self, slide: &str) -> Arc<SlideBox> {
@@ -331,21 +351,25 @@ impl Stage {
             .ok_or_else(|| Error::new("the stage has no complete_slide()"))?;
         let slide = self.known(slide);
         let call = CallBox {
+            about: Some(self.about.clone()),
             outs: self.outs(0, None)?,
             turn: Some(slide.clone()),
             ..CallBox::plain(&self.shared)
         }
         .open();
+        let turn = self.turn();
         // SAFETY: as weir_plugin.h says.
         let status =
             unsafe { complete(self.pointer, call.raw(), &slide.raw, generation, end.code()) };
         let status = call.close(status, PATIENCE);
+        drop(turn);
         self.done(&mut lock(&call.state), status, 0)
     }
 
     /// Of reduces and sinks: the slide's state may be dropped.
     pub fn close(&self, slide: &str) {
         if let Some(close) = self.table.close_slide {
+            let _turn = self.turn();
             // SAFETY: as weir_plugin.h says.
             unsafe { close(self.pointer, self.known(slide).raw.number) }
         }
@@ -360,6 +384,7 @@ impl Stage {
             return Ok(());
         };
         let call = CallBox::plain(&self.shared).open();
+        let _turn = self.turn();
         // SAFETY: as weir_plugin.h says.
         let status = unsafe { finish(self.pointer, call.raw()) };
         finish_plain(&call, status).map(|_| ())

@@ -57,21 +57,6 @@ class Grey : public weir::reader {
 WEIR_MANIFEST(R"({"weir-abi": "1.0", "name": "grey", "version": "1.0.0", "summary": "Grey files",
   "readers": [{"id": "grey", "summary": "Grey files", "extensions": ["grey"]}]})");
 
-const weir_reader GREY = weir::slides<Grey>("grey", WEIR_READER_PARALLEL);
-const weir_reader *const READERS[] = {&GREY};
-
 }  // namespace
 
-extern "C" weir_status weir_plugin_v1(const weir_host *, weir_call *, const weir_plugin **out) {
-  static const weir_plugin plugin = [] {
-    weir_plugin table{};
-    table.struct_size = sizeof table;
-    table.abi_minor = WEIR_ABI_MINOR;
-    table.manifest = weir_manifest;
-    table.readers = READERS;
-    table.n_readers = 1;
-    return table;
-  }();
-  *out = &plugin;
-  return WEIR_OK;
-}
+WEIR_PLUGIN(weir::slides<Grey>("grey", WEIR_READER_PARALLEL))

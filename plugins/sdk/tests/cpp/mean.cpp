@@ -39,6 +39,8 @@ class Odd : public weir::work {
         case 0: throw std::runtime_error("nothing to see");
         case 1: throw 7;
         case 2: batch.column<float>("pixels"); break;
+        case 4: throw weir::error("said no", WEIR_OK);
+        case 5: throw weir::error("said no twice", WEIR_PENDING);
         case 3: call.skip(i, "three"); break;
         default: kept.push_back(i);
       }
@@ -88,7 +90,12 @@ class OneTile : public weir::open_slide {
 
 class Two : public weir::source {
  public:
-  Two(const weir::values &, weir::call &) {}
+  Two(const weir::values &values, weir::call &call) {
+    for (const std::string_view name : values.texts(0)) call.log(WEIR_LOG_INFO, name);
+    for (const weir::slide_file &file : values.slides(1)) {
+      call.log(WEIR_LOG_INFO, std::string(file.id) + " of " + std::string(file.label) + " at " + std::to_string(file.mpp));
+    }
+  }
   bool slide(weir::call &, uint64_t i, weir::slide_info &out) override {
     out.id = "a slide with a long name, number " + std::to_string(i);
     out.path = "p";
@@ -108,7 +115,10 @@ WEIR_MANIFEST(R"({"weir-abi": "1.0", "name": "cpp", "version": "1.0.0", "summary
   {"id": "cpp.odd", "summary": "Odd", "rows": "filter",
    "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}], "out": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}]},
   {"id": "cpp.count", "summary": "Counts", "rows": "sink", "in": [{"name": "tiles", "kind": "pixels", "shape": ["h", "w", 3]}]},
-  {"id": "cpp.two", "summary": "Two slides", "rows": "source", "out": [{"name": "features", "kind": "features", "shape": [2]}]}]})");
+  {"id": "cpp.two", "summary": "Two slides", "rows": "source",
+   "params": [{"name": "names", "type": "strings", "default": [], "doc": "Names"},
+              {"name": "files", "type": "slides", "default": [], "doc": "Files"}],
+   "out": [{"name": "features", "kind": "features", "shape": [2]}]}]})");
 
 }  // namespace
 

@@ -14,10 +14,7 @@ use std::time::{Duration, Instant};
 use weir_abi::plugin::{Entry, Plugin};
 
 fn refused(refusal: Refusal) -> No {
-    No::Failed(match refusal.help.is_empty() {
-        true => refusal.to_string(),
-        false => format!("{refusal}: {}", refusal.help),
-    })
+    No::Failed(refusal.to_string())
 }
 
 /// The file, admitted as one that a pipeline names without any condition.

@@ -63,7 +63,8 @@ unsafe extern "C" fn fail(call: *mut Call, error: *const Error) {
 unsafe extern "C" fn cancelled(call: *mut Call) -> i32 {
     match is_open(call, "cancelled") {
         true => host!(cancelled(call), 0),
-        false => 0,
+        // A call that is gone has nothing to go on for.
+        false => 1,
     }
 }
 

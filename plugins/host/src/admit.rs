@@ -59,9 +59,8 @@ impl Admitted {
 fn check(described: &Described, ask: &Ask, policy: Policy) -> Result<(), Refusal> {
     let (manifest, file) = (described.manifest(), described.file());
     let name = &manifest.name;
-    if manifest.abi().is_some_and(|abi| !speaks(abi)) {
-        let subject = format!("plugin `{name}` {}", manifest.version);
-        return Err(foreign(&subject, &manifest.weir_abi));
+    if let Some(refusal) = described.foreign() {
+        return Err(refusal);
     }
     if *name != ask.name {
         return Err(Refusal::new(

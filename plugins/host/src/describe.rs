@@ -1,5 +1,6 @@
 //! A library that was looked at, with what it says of itself.
 
+use crate::admit;
 use crate::beside::Beside;
 use crate::elf;
 use crate::file::PluginFile;
@@ -21,6 +22,14 @@ pub struct Described {
 }
 
 impl Described {
+    /// Why it does not run here, where it was built for another version of the ABI.
+    pub fn foreign(&self) -> Option<Refusal> {
+        let manifest = self.manifest();
+        let speaks = manifest.abi().is_some_and(admit::speaks);
+        let subject = format!("plugin `{}` {}", manifest.name, manifest.version);
+        (!speaks).then(|| admit::foreign(&subject, &manifest.weir_abi).of(self.file().path()))
+    }
+
     /// Reads, checks and describes the file, by its section or by the manifest beside it ([`beside`](crate::beside)).
     pub fn read(path: &Path) -> Result<Described, Refusal> {
         let file = PluginFile::read(path)?;

@@ -343,7 +343,9 @@ jemalloc or mimalloc, or with their option for libraries"
             .into();
     }
     if words.contains("cannot open shared object file") {
-        return "install the library that is named there, or set LD_LIBRARY_PATH; `ldd` on the plugin's file lists all that it needs"
+        return "install the library that is named there, or set LD_LIBRARY_PATH; `ldd` on the plugin's file lists all that it needs. \
+One that lies beside the plugin is not found by $ORIGIN, since what is loaded is what was hashed and not the file: link it \
+statically, or name its folder in full (-Wl,-rpath,/...)"
             .into();
     }
     if words.contains("GLIBC_") {

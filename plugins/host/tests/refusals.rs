@@ -181,6 +181,38 @@ fn a_manifest_that_cannot_be_says_what_is_wrong_in_it() {
 }
 
 #[test]
+fn a_manifest_that_a_terminal_would_not_show_as_it_is_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (n, sly) in [
+        "\\u001b[31m",
+        "\\u0007",
+        "\\r",
+        "\\u202e",
+        "\\u2066",
+        "\\u009b",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let text = MANIFEST.replacen("\"summary\": \"", &format!("\"summary\": \"{sly}"), 1);
+        assert_ne!(text, MANIFEST);
+        let so = build(
+            folder.path(),
+            &format!("sly{n}"),
+            &source(Some(&text), true),
+            &[],
+        );
+        let refusal = Described::read(&so).unwrap_err();
+        assert_eq!(refusal.code, "E0504", "{refusal}");
+        let what = &refusal.what;
+        assert!(
+            what.contains("a terminal acts on") && !what.contains(char::is_control),
+            "{what:?}"
+        );
+    }
+}
+
+#[test]
 fn a_stage_that_allocates_names_a_size_that_is_always_there() {
     let folder = tempfile::tempdir().unwrap();
     let with = |memory: &str, param: &str| {
@@ -231,7 +263,9 @@ fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
         &source(Some(&newer), true),
         &[],
     ));
-    let refusal = Admitted::new(newer.unwrap(), &ask(), Policy::Any).unwrap_err();
+    let newer = newer.unwrap();
+    assert_eq!(newer.foreign().unwrap().code, "E0505");
+    let refusal = Admitted::new(newer, &ask(), Policy::Any).unwrap_err();
     assert_eq!(
         (refusal.code, refusal.what.as_str()),
         (

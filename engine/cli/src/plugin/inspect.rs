@@ -19,7 +19,11 @@ pub fn inspect(plugin: &Path, manner: &Manner, out: &mut dyn Write) -> Done {
         Format::Json => writeln!(out, "{}", json(&described)?)?,
         _ => out.write_all(text(&described).as_bytes())?,
     }
-    Ok(exit::DONE)
+    // What it is can be told; that it does not run here is told too.
+    match described.foreign() {
+        Some(refusal) => Err(super::refused(refusal)),
+        None => Ok(exit::DONE),
+    }
 }
 
 /// Prints what a file is to a plugin, in the plugin's own words; its code runs for that.

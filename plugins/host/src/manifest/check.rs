@@ -25,6 +25,12 @@ impl Manifest {
         if self.stages.is_empty() && self.readers.is_empty() {
             return Err("it has neither stages nor readers".into());
         }
+        let told = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        if let Some(text) = disguised(&told) {
+            return Err(format!(
+                "the text {text:?} has characters that a terminal acts on instead of showing them"
+            ));
+        }
         unique("stage", self.stages.iter().map(|stage| stage.id.as_str()))?;
         unique(
             "reader",
@@ -42,6 +48,21 @@ impl Manifest {
             ));
         }
         Ok(())
+    }
+}
+
+/// A text that would not be shown as what it is: with control characters, or those that turn the direction of writing (Unicode TR 36,
+/// 3.2). What weir tells of a plugin that nobody trusts yet must be what is there.
+fn disguised(of: &serde_json::Value) -> Option<&str> {
+    let acts = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    match of {
+        serde_json::Value::String(text) => text.contains(acts).then_some(text),
+        serde_json::Value::Array(all) => all.iter().find_map(disguised),
+        serde_json::Value::Object(all) => all.values().find_map(disguised),
+        _ => None,
     }
 }
 

@@ -128,6 +128,8 @@ fn a_symbol_that_nobody_has_is_found_before_it_is_called() {
         "{}",
         found[0].what
     );
+    // What to do about it is said once.
+    assert_eq!(found[0].what.matches("-Wl,-z,defs").count(), 1);
     assert_eq!(
         findings(built(false), "", "rtld-now", None)[0].verdict,
         Verdict::Passed

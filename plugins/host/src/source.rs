@@ -295,8 +295,8 @@ impl Handle {
         about.key.tile = tile.word();
         (about.key.rev, about.key.source) = (rev, rev);
         let said = match self.stage.read {
-            // SAFETY: as the header says: row and memory live through the call.
             Some(read) => {
+                // SAFETY: as the header says: row and memory live through the call.
                 call.inside(|call| unsafe { read(self.handle, call, &about, into.cast(), len) })
             }
             None => status::UNSUPPORTED,

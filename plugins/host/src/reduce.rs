@@ -369,8 +369,10 @@ impl Reduce for PluginReduce {
         let number = slide.number();
         self.due.remove(&number);
         let own = self.known().slides.remove(&number);
-        let Some(own) = own else { return };
-        self.pool.close(&own.holder, |stage, me| {
+        let Some(holder) = own.map(|own| own.holder) else {
+            return;
+        };
+        self.pool.close(&holder, |stage, me| {
             if let Some(close) = stage.close_slide {
                 // SAFETY: as the header says.
                 unsafe { close(me, number) }

@@ -215,12 +215,16 @@ fn a_file_is_described_before_there_is_a_pipeline() {
             "gives one: f32[n, 1]  # output = \"one\", features or classes = 1",
         ]
     );
+    assert_eq!(
+        said[5],
+        "a stage needs to be told which of its 4 outputs: `output`"
+    );
     assert!(
-        said[5].starts_with("holds ")
-            && said[5].ends_with(" MiB for its weights; a pass comes to that"),
+        said[6].starts_with("holds ")
+            && said[6].ends_with(" MiB for its weights; a pass comes to that"),
         "{said:?}"
     );
-    assert!(said[6].starts_with("read by ONNX Runtime "), "{said:?}");
+    assert!(said[7].starts_with("read by ONNX Runtime "), "{said:?}");
     let error = library.describe(Path::new(file!())).unwrap_err();
     assert!(error.message().contains("does not take"), "{error}");
     assert_eq!(error.of_which_param(), "");

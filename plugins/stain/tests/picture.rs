@@ -26,11 +26,14 @@ fn jpeg_and_png_of_a_tile_are_the_same_picture() {
 #[test]
 fn damaged_pictures_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["tumour.png", "tumour.jpg"] {
+    for (name, damaged) in [
+        ("tumour.png", "its PNG cannot be taken"),
+        ("tumour.jpg", "its JPEG cannot be decoded"),
+    ] {
         let bytes = std::fs::read(file(name)).unwrap();
         for (end, what) in [
-            (bytes.len() / 2, "cannot be decoded"),
-            (20, "cannot be decoded"),
+            (bytes.len() / 2, damaged),
+            (20, damaged),
             (1, "neither PNG nor JPEG"),
         ] {
             let cut = folder.path().join(name);

@@ -66,6 +66,8 @@ pub enum Instances {
     One,
     /// One a helper thread.
     OfHelpers,
+    /// One a slide that is open.
+    OfSlides,
 }
 
 impl Instances {
@@ -74,6 +76,7 @@ impl Instances {
         match self {
             Instances::One => 1,
             Instances::OfHelpers => run.helpers.max(1) as u64,
+            Instances::OfSlides => run.open_slides.max(1) as u64,
         }
     }
 }

@@ -2,146 +2,21 @@
 //!
 //! A [`Call`] is the host's; the `weir_call *` of the header is its number, under which [`At`] finds it as long as it is open.
 
-use crate::batch::HostBatch;
-use crate::columns::Output;
 use crate::inside::inside;
-use crate::log::{Level, Log};
-use crate::outcomes::{Asked, Outcomes};
+use crate::log::Level;
 use crate::places::{AtDesk, Place, Taken, named};
-use std::collections::BTreeSet;
+use crate::task::Task;
+use crate::who::Who;
 use std::ops::Deref;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 pub(crate) use weir_abi::desk::Said;
 use weir_abi::status::{self, Status};
-use weir_record::{Body, Lease, Slab};
-use weir_runtime::Stop;
 use weir_runtime::stage::StageError;
-
-/// Whose call it is, for messages; and what all calls of a stage have in common.
-pub(crate) struct Who {
-    /// The stage's name in the pipeline file; empty while a plugin is loaded.
-    pub(crate) stage: String,
-    /// As "plugin `stain` 0.3.1".
-    pub(crate) plugin: String,
-    /// As `stain`.
-    pub(crate) plugin_name: String,
-    pub(crate) log: Log,
-    pub(crate) counters: crate::log::Counters,
-    pub(crate) stop: Stop,
-    pub(crate) folder: PathBuf,
-    pub(crate) slab: Option<Slab>,
-    /// It was told that it leaves a thread's rounding changed.
-    pub(crate) rounding_told: Mutex<bool>,
-}
-
-impl Who {
-    pub(crate) fn plugin(name: &str, version: &semver::Version) -> Who {
-        Who {
-            stage: String::new(),
-            plugin: format!("plugin `{name}` {version}"),
-            plugin_name: name.to_owned(),
-            log: Log::default(),
-            counters: Default::default(),
-            stop: Stop::default(),
-            folder: PathBuf::new(),
-            slab: None,
-            rounding_told: Mutex::default(),
-        }
-    }
-}
 
 /// The status of a call whose process ended; the call was told how. No function of a plugin returns it.
 pub(crate) const GONE: Status = i32::MIN;
-
-/// What a call may do beside saying that it failed, and what it did.
-#[derive(Default)]
-pub(crate) enum Task {
-    /// Nothing: loading, creating, opening, reading.
-    #[default]
-    Setup,
-    /// Takes rows in: of a reduce or a sink.
-    Take(Arc<HostBatch>),
-    /// Rows of an input to rows of outputs.
-    Rows(Box<Rows>),
-    /// Rows of slides that the stage itself names: a reduce.
-    Slides(Box<Slides>),
-}
-
-/// Rows of an input, and what becomes of them.
-pub(crate) struct Rows {
-    pub input: Arc<HostBatch>,
-    pub outputs: Arc<[Output]>,
-    /// Leases on what is made of each row; empty where none were asked for.
-    pub leases: Vec<Option<Lease>>,
-    /// Of which rows a batch was made, on which output.
-    pub made: Asked,
-    /// The batches that were made.
-    pub drafts: Vec<Weak<HostBatch>>,
-    pub outcomes: Outcomes,
-}
-
-/// Rows of a slide.
-pub(crate) struct Slides {
-    pub outputs: Arc<[Output]>,
-    pub slides: Arc<std::sync::Mutex<crate::reduce::Known>>,
-    /// What was made, in its order.
-    pub made: Vec<OfSlide>,
-    /// Of which tiles a row was made, on which output.
-    pub rows: BTreeSet<(usize, u64)>,
-}
-
-impl Slides {
-    /// A row of a tile on an output: once each, since every one takes memory that only the number of tiles bounds.
-    pub fn made(&mut self, row: OfSlide) -> Result<(), String> {
-        if !self.rows.insert((row.port, row.tile)) {
-            return Err(TWO_ROWS.into());
-        }
-        self.made.push(row);
-        Ok(())
-    }
-}
-
-/// What a reduce is told that makes more of a tile than one row.
-pub(crate) const TWO_ROWS: &str = "it gave a tile two rows on one output";
-
-/// A row that a reduce made.
-#[derive(Debug)]
-pub(crate) struct OfSlide {
-    pub port: usize,
-    /// The tile's word.
-    pub tile: u64,
-    pub body: Body,
-}
-
-impl Task {
-    /// The rows that it was given.
-    #[inline]
-    pub fn input(&self) -> Option<&Arc<HostBatch>> {
-        match self {
-            Task::Rows(rows) => Some(&rows.input),
-            Task::Take(input) => Some(input),
-            Task::Setup | Task::Slides(_) => None,
-        }
-    }
-
-    /// What is left of it by a plugin that may read its input for ever.
-    fn leak(self) {
-        match self {
-            Task::Take(input) => {
-                input.keep();
-                std::mem::forget(input);
-            }
-            Task::Rows(rows) => {
-                rows.input.keep();
-                std::mem::forget(rows.input);
-            }
-            Task::Setup | Task::Slides(_) => {}
-        }
-    }
-}
 
 /// A number that nothing else of this process has; from 1 on.
 pub(crate) fn next_number() -> u64 {

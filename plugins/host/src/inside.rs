@@ -6,8 +6,8 @@
 //! `exit()` on an error: the process would be gone with exit status 0 and half of its outputs, so whose code it was is said, and that
 //! the run failed.
 
-use crate::call::Who;
 use crate::log::Level;
+use crate::who::Who;
 use std::cell::Cell;
 use std::sync::Once;
 

@@ -1,12 +1,13 @@
 //! An instance of a plugin's stage, here or in a process of its own: made with its parameters, destroyed when nobody has it.
 
-use crate::call::{Call, CallError, Who};
+use crate::call::{Call, CallError};
 use crate::inside::inside;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
 use crate::offer::HOST;
 use crate::parameters::Parameters;
+use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,10 +7,11 @@
 //! what it kept is free.
 
 use crate::batch::HostBatch;
-use crate::call::{FAULT, Said, Who};
+use crate::call::{FAULT, Said};
 use crate::isolate::message::row_bytes;
 use crate::isolate::remote::id;
 use crate::log::Level;
+use crate::who::Who;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use weir_record::Body;

@@ -70,6 +70,8 @@ mod sink;
 mod slides;
 mod source;
 mod tables;
+mod task;
+mod who;
 mod work;
 
 pub use admit::{Admitted, Ask, Policy};

@@ -4,13 +4,14 @@
 //! thread-local destructors and its tables may be in use by anybody, and nothing tells when they are not.
 
 use crate::admit::Admitted;
-use crate::call::{Call, FAULT, Said, Who};
+use crate::call::{Call, FAULT, Said};
 use crate::inside::{inside, watch_exit};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
 use crate::refusal::Refusal;
 use crate::tables::{self, Fault};
+use crate::who::Who;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};

@@ -1,9 +1,10 @@
 //! What the host offers a plugin: the functions of `weir_host`, on calls and batches of this process.
 
 use crate::batch::HostBatch;
-use crate::call::{At, OfSlide, Said, Task};
+use crate::call::{At, Said};
 use crate::columns::{self, Output};
 use crate::log::Level;
+use crate::task::{OfSlide, Task};
 use std::ffi::CStr;
 use std::sync::{Arc, Weak};
 use weir_abi::Str;
@@ -246,8 +247,10 @@ impl Desk for At {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::call::{Call, Rows, Who};
+    use crate::call::Call;
     use crate::outcomes::{Outcome, Outcomes};
+    use crate::task::Rows;
+    use crate::who::Who;
     use std::ffi::c_void;
     use weir_abi::status;
     use weir_pipeline::Kind;

@@ -8,7 +8,9 @@
 //! call is thus opened with a store and closed with one atomic operation, and so is each function of the host's that it calls; two
 //! threads of one call seldom meet.
 
-use crate::call::{Desk, Task, Who};
+use crate::call::Desk;
+use crate::task::Task;
+use crate::who::Who;
 use std::cell::{RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};

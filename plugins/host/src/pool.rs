@@ -1,10 +1,12 @@
 //! Calls into a stage's instances, from their beginning to their end.
 
-use crate::call::{Call, CallError, Said, Task, Who};
+use crate::call::{Call, CallError, Said};
 use crate::inside::inside;
 use crate::instance::Instance;
 use crate::kept::Kept;
 use crate::shelf::Shelf;
+use crate::task::Task;
+use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,6 +1,6 @@
 //! A plugin's stage made ready for a run.
 
-use crate::call::{FAULT, Who};
+use crate::call::FAULT;
 use crate::columns::{self, Output};
 use crate::held::Taken;
 use crate::instance::Runner;
@@ -17,6 +17,7 @@ use crate::shelf::Shelf;
 use crate::sink::PluginSink;
 use crate::slides;
 use crate::source::{Of, PluginSource};
+use crate::who::Who;
 use crate::work::PluginWork;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,13 +5,14 @@
 //! in which it panicked: these are used no more, and not closed either. Readers of an isolated plugin are in
 //! [`isolate`](crate::isolate).
 
-use crate::call::{Call, CallError, FAULT, Said as Told, Who};
+use crate::call::{Call, CallError, FAULT, Said as Told};
 use crate::inside::inside;
 use crate::isolate::reader::IsolatedReader;
 use crate::manifest::{self, Manifest};
 use crate::offer::HOST;
 use crate::prepare::Plugins;
 use crate::tables::{self, Fault as Broken};
+use crate::who::Who;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};

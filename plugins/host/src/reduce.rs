@@ -4,11 +4,11 @@
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
 use crate::batch::{HostBatch, place, slide};
-use crate::call::{OfSlide, Slides, Task};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
 use crate::kept::set_apart;
 use crate::pool::{Holder, Lent, Pool};
+use crate::task::{OfSlide, Slides, Task};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};

@@ -1,12 +1,13 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
-use crate::call::{CallError, GONE, Said, Who};
+use crate::call::{CallError, GONE, Said};
 use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
 use crate::log::Level;
 use crate::manifest::Concurrency;
 use crate::parameters::Parameters;
+use crate::who::Who;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

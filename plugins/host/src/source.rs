@@ -1,9 +1,11 @@
 //! A plugin's source as the runtime's [`Source`].
 
-use crate::call::{Call, FAULT, Said, Task, Who};
+use crate::call::{Call, FAULT, Said};
 use crate::inside::inside;
 use crate::listed::{self, Listed, empty};
 use crate::pool::{Holder, Pool};
+use crate::task::Task;
+use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,11 +1,12 @@
 //! A plugin's map or filter as the runtime's [`Work`].
 
 use crate::batch::HostBatch;
-use crate::call::{FAULT, Rows, Said, Task};
+use crate::call::{FAULT, Said};
 use crate::columns::Output;
 use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use crate::pool::{Lent, Pool};
+use crate::task::{Rows, Task};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! Rows that a plugin makes: memory of the host's, the plugin's to write until it emits it.
 
 use super::{HostBatch, Of, place, slide};
-use crate::call::{OfSlide, Rows, Said, Slides, TWO_ROWS};
+use crate::call::Said;
 use crate::columns::{self, Draft, Output, Part};
 use crate::outcomes::Outcomes;
 use crate::reduce::{About, Known};
+use crate::task::{OfSlide, Rows, Slides, TWO_ROWS};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::row::{Key, Row};

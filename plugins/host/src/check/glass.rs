@@ -3,10 +3,10 @@
 use super::fence::Fence;
 use super::stand::Given;
 use super::trials::No;
-use crate::call::Who;
 use crate::load::Loaded;
 use crate::manifest;
 use crate::reader::{PluginHandle, PluginSlide, sniff};
+use crate::who::Who;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What starts the processes of an isolated stage or reader.
 
-use crate::call::{Call, CallError, Said, Who};
+use crate::call::{Call, CallError, Said};
 use crate::columns::Output;
 use crate::isolate::Isolated;
 use crate::isolate::line::START;
@@ -8,6 +8,7 @@ use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
 use crate::isolate::wire::{Reader, Writer};
 use crate::parameters::Parameters;
+use crate::who::Who;
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! that has the fewest. When one ends, the read that ended it fails, with how and where; every other handle that it had is opened
 //! again, in another, by the next read from it.
 
-use crate::call::{Call, CallError, GONE, Who};
+use crate::call::{Call, CallError, GONE};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::found::read_found;
 use crate::isolate::line::Line;
@@ -14,6 +14,7 @@ use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::isolate::{Isolated, most_processes};
 use crate::manifest;
 use crate::reader::{absolute, broken, check_room, error};
+use crate::who::Who;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

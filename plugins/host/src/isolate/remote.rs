@@ -1,6 +1,6 @@
 //! An instance of a plugin's stage, or a reader, in a child process.
 
-use crate::call::{At, Call, FAULT, GONE, Said, Who};
+use crate::call::{At, Call, FAULT, GONE, Said};
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
@@ -10,6 +10,7 @@ use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
 use crate::isolate::wire::Writer;
 use crate::log::Level;
+use crate::who::Who;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

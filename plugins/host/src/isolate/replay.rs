@@ -138,10 +138,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::batch::HostBatch;
-    use crate::call::{Call, Rows, Said, Task, Who};
+    use crate::call::{Call, Said};
     use crate::columns::Output;
     use crate::isolate::memory::Memory;
     use crate::outcomes::{Outcome, Outcomes};
+    use crate::task::{Rows, Task};
+    use crate::who::Who;
     use proptest::prelude::*;
     use std::sync::Arc;
     use weir_abi::status;

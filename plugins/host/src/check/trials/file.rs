@@ -3,11 +3,11 @@
 use super::{No, Said};
 use crate::Refusal;
 use crate::admit::{Admitted, Ask, Policy};
-use crate::call::Who;
 use crate::describe::Described;
 use crate::load::{Loaded, enter, linked};
 use crate::offer::HOST;
 use crate::tables::{self, Fault};
+use crate::who::Who;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

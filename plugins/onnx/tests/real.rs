@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::{equal, noise, open, wanted};
+use weir_onnx::encoder::Encoder;
 use weir_onnx::form::{Channels, Layout};
 use weir_onnx::model::Wanted;
+use weir_onnx::scorer::Scorer;
+use weir_plugin::harness::{self, Rows, Setup, Stage};
 
 /// Where models and the Python that is asked are kept: WEIR_ONNX_PEERS, as `make test` sets it, else a folder of the build's.
 fn folder() -> PathBuf {
@@ -126,7 +129,61 @@ fn models_of_packages_say_what_onnxruntime_in_python_says() {
                 greatest(&rows, expected)
             );
         }
+        for (stage, rows) in by_the_stages(&case, expected) {
+            equal(&format!("{name} by {stage}"), &rows, expected, 1e-4);
+            println!(
+                "{name} by {stage}: the greatest difference is {:e}",
+                greatest(&rows, expected)
+            );
+        }
     }
+}
+
+/// The same tiles through both stages, as a host runs them. What the models give are probabilities already.
+fn by_the_stages(case: &Wanted, expected: &[Vec<f32>]) -> [(&'static str, Vec<Vec<f32>>); 2] {
+    let three = |of: [f32; 3]| of.map(|number| number.to_string()).join(", ");
+    let with = |setup: Setup| {
+        let setup = setup
+            .set("model", case.model.to_str().unwrap())
+            .set("size", case.size)
+            .set("mpp", 0.5)
+            .set("channels", "bgr")
+            .set("mean", three(case.mean))
+            .set("std", three(case.std));
+        let setup = match case.layout {
+            Layout::Nhwc => setup.set("input-layout", "nhwc"),
+            Layout::Nchw => setup,
+        };
+        match case.scale {
+            Some(scale) => setup.set("scale", f64::from(scale)),
+            None => setup,
+        }
+    };
+    let (n, width) = (expected.len(), expected[0].len());
+    let rows = |stage: &Stage, port: &str, column: &str| -> Vec<Vec<f32>> {
+        let tiles = Rows::pixels(case.size, case.size).scale(f64::from(case.size), 0.5);
+        let tiles = (0..n as u32).fold(tiles, |tiles, seed| {
+            let x = i64::from(seed * case.size);
+            tiles.push("a", x, 0, &noise(seed, case.size))
+        });
+        let done = stage.process(tiles).unwrap();
+        let row = |i| done.row::<f32>(port, i, column).unwrap().to_vec();
+        (0..n).map(row).collect()
+    };
+    let encoder = with(harness::stage::<Encoder>()).set("features", width as u32);
+    let scorer = with(harness::stage::<Scorer>())
+        .set("classes", width as u32)
+        .set("activation", "none");
+    [
+        (
+            "onnx.encoder",
+            rows(&encoder.start().unwrap(), "features", "features"),
+        ),
+        (
+            "onnx.scorer",
+            rows(&scorer.start().unwrap(), "scores", "probabilities"),
+        ),
+    ]
 }
 
 fn greatest(is: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {

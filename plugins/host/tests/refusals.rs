@@ -298,6 +298,22 @@ fn abi_version_name_pin_and_policy_are_held_before_anything_is_loaded() {
     assert!(Admitted::new(described(sound()).unwrap(), &pinned, Policy::Pinned).is_ok());
 }
 
+#[test]
+fn a_pipe_is_no_plugin_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("libprobe.so");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(weir_plugin_host::PluginFile::read(&pipe).map(drop)));
+    let read = told.recv_timeout(std::time::Duration::from_secs(20));
+    let refusal = read.unwrap().unwrap_err();
+    assert!(refusal.code.starts_with("E05"), "{refusal}");
+}
+
 /// Whoever may write to the folder of a link decides where it leads.
 #[test]
 fn a_link_in_a_folder_that_all_may_write_to_is_refused_wherever_it_leads() {

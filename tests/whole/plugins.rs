@@ -493,6 +493,23 @@ fn what_cannot_be_trusted_is_refused_with_the_reason_and_nothing_of_it_runs() {
 }
 
 #[test]
+fn inspect_shows_a_plugin_for_a_later_weir_and_says_that_it_does_not_run_here() {
+    let stand = Stand::new();
+    let later = MANIFEST.replace("\"weir-abi\": \"1.0\"", "\"weir-abi\": \"1.9\"");
+    let file = stand.library("probe", Some(&later), "weir_plugin_v1");
+    let file = file.to_str().unwrap();
+    for format in [&[][..], &["--format", "json"]] {
+        let arguments = [&["plugin", "inspect", file], format].concat();
+        let said = stand.weir(None, &arguments).exits(2);
+        assert!(said.out.contains("1.9"), "{}", said.out);
+        for word in ["E0505", "this weir speaks 1.0", file] {
+            assert!(said.err.contains(word), "{word}: {}", said.err);
+        }
+    }
+    stand.nothing_ran();
+}
+
+#[test]
 fn what_plugin_new_writes_in_c_builds_and_passes_plugin_check() {
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("dark");

@@ -2,6 +2,7 @@
 
 use crate::args::{Arguments, Color, Format};
 use serde_json::json;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use weir_runtime::exit;
@@ -49,6 +50,7 @@ impl Manner {
     }
 
     fn say(&self, level: &str, colour: &str, what: &str, help: &str) {
+        let (what, help) = (&*plain(what), &*plain(help));
         let text = match self.format {
             Format::Json => json!({ "level": level, "message": what, "help": help }).to_string(),
             Format::Short if help.is_empty() => format!("{level}: {what}"),
@@ -69,6 +71,22 @@ impl Manner {
         // Nobody is left to be told when standard error is closed.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
+}
+
+/// A text with what a terminal acts on as escapes: words of a plugin, of a file or its name are shown, not obeyed (Unicode TR 36, 3.2).
+fn plain(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let shown = text.chars().map(|c| match acts(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    Cow::Owned(shown.collect())
 }
 
 /// Why a command ended without doing what it was asked for.
@@ -131,3 +149,18 @@ impl From<io::Error> for Refusal {
 
 /// What a command comes to: its exit code.
 pub type Done = Result<u8, Refusal>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_is_shown_instead() {
+        assert_eq!(plain("tile a\n\tis cursed"), "tile a\n\tis cursed");
+        let sly = "red \u{1b}[31m, bell \u{7}, back\r, turned \u{202e}";
+        assert_eq!(
+            plain(sly),
+            "red \\u{1b}[31m, bell \\u{7}, back\\r, turned \\u{202e}"
+        );
+    }
+}

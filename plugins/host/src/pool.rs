@@ -98,10 +98,11 @@ impl Pool {
         let shelf = &self.shelf;
         // Only process() may return before it is done.
         let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
-        if may_wait && let Some(refusal) = shelf.refusal(&self.kept) {
+        let own = lent.holder.filter(|_| shelf.is_by_slide());
+        let held = own.and_then(|holder| holder.own().clone());
+        if may_wait && let Some(refusal) = shelf.refusal(&self.kept, held) {
             return Err(refusal);
         }
-        let own = lent.holder.filter(|_| shelf.is_by_slide());
         let instance = match own {
             Some(holder) => self.own(holder)?,
             None => shelf.usable(lent.turn)?,

@@ -347,16 +347,19 @@ impl Shelf {
         }
     }
 
-    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places; one that is
-    /// at a call meanwhile keeps what it has until the next.
+    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places, that of
+    /// the slide too, `own`, which fails then; one that is at a call meanwhile keeps what it has until the next.
     #[inline]
-    pub fn refusal(&self, kept: &Kept) -> Option<CallError> {
+    pub fn refusal(&self, kept: &Kept, own: Option<Arc<Instance>>) -> Option<CallError> {
         match &self.runner {
             Runner::Here(_) => kept
                 .refusal(&self.who, 0)
                 .map(|said| CallError::of(status::FAIL, said)),
             Runner::Child(cradle) => {
                 if let Some(said) = kept.refusal(&self.who, cradle.copies()) {
+                    if let Some(own) = own {
+                        self.end_keeper(&own, cradle, &said);
+                    }
                     self.end_keepers(cradle, &said);
                 }
                 None
@@ -364,17 +367,26 @@ impl Shelf {
         }
     }
 
+    /// Ends a process that keeps inputs; whether it did.
+    fn end_keeper(&self, one: &Instance, cradle: &Cradle, said: &Said) -> bool {
+        let keeper = one.remote.as_ref();
+        let Some(keeper) = keeper.filter(|remote| !remote.is_gone() && remote.line().keeps())
+        else {
+            return false;
+        };
+        keeper.give_up();
+        let line = format!("{}; {}", said.what, cradle.died());
+        self.who.log.line(Level::Error, &self.who.stage, &line);
+        true
+    }
+
     fn end_keepers(&self, cradle: &Cradle, said: &Said) {
         let free = std::mem::take(&mut self.all().free);
         for one in free {
-            let keeper = one.remote.as_ref();
-            let Some(keeper) = keeper.filter(|remote| remote.line().keeps()) else {
+            if !self.end_keeper(&one, cradle, said) {
                 self.free(&mut self.all(), one);
                 continue;
-            };
-            keeper.give_up();
-            let line = format!("{}; {}", said.what, cradle.died());
-            self.who.log.line(Level::Error, &self.who.stage, &line);
+            }
             let (fresh, old) = match self.fresh() {
                 Some(fresh) => (fresh, Some(one)),
                 None => (one, None),

@@ -2,16 +2,16 @@
 //!
 //! A [`Call`] is the host's; the `weir_call *` of the header is its number, under which [`At`] finds it as long as it is open.
 
+use crate::batch::task::Task;
 use crate::inside::inside;
 use crate::log::Level;
 use crate::places::{AtDesk, Place, Taken, named};
-use crate::task::Task;
 use crate::who::Who;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-pub(crate) use weir_abi::desk::Said;
+use weir_abi::desk::Said;
 use weir_abi::status::{self, Status};
 use weir_runtime::stage::StageError;
 
@@ -23,51 +23,6 @@ pub(crate) fn next_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// What is known of a call, in its place.
-pub(crate) struct Desk {
-    /// Whose call it was that had the place last: only to be compared.
-    pub(crate) who: *const Who,
-    pub task: Task,
-    pub(crate) completed: Option<Status>,
-    /// Who waits for it to be completed.
-    waiter: Option<Thread>,
-    error: Option<Box<Said>>,
-    /// The first thing that was done against the rules.
-    breach: Option<Box<str>>,
-}
-
-// SAFETY: `who` is never followed.
-unsafe impl Send for Desk {}
-
-impl Default for Desk {
-    fn default() -> Desk {
-        Desk {
-            who: std::ptr::null(),
-            task: Task::Setup,
-            completed: None,
-            waiter: None,
-            error: None,
-            breach: None,
-        }
-    }
-}
-
-impl Desk {
-    /// For a call of that number with that task, where one is over whose end took what it left.
-    #[inline]
-    pub(crate) fn begin(&mut self, number: u64, task: Task) {
-        if let Some(input) = task.input() {
-            input.belongs_to(number);
-        }
-        self.task = task;
-        self.completed = None;
-        // What a call left that was never ended.
-        if self.error.is_some() || self.breach.is_some() || self.waiter.is_some() {
-            (self.error, self.breach, self.waiter) = (None, None, None);
-        }
-    }
 }
 
 /// A call that a plugin names: open, or over.

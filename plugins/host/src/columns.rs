@@ -52,6 +52,13 @@ fn layout(output: &Output) -> Vec<(&'static str, Dtype, Option<usize>)> {
     }
 }
 
+/// Bytes of a row of this shape; `None` where that is no number, or the shape says -1.
+pub(crate) fn row_bytes(dtype: Dtype, shape: &[i64]) -> Option<usize> {
+    shape.iter().try_fold(dtype.bytes(), |bytes, &side| {
+        bytes.checked_mul(usize::try_from(side).ok()?)
+    })
+}
+
 /// A column of what a plugin makes: name, type, shape of a row.
 pub(crate) type Form = (&'static str, Dtype, Vec<i64>);
 

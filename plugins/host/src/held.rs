@@ -93,7 +93,7 @@ impl Waiting {
     pub fn give(self, pool: &Pool, holder: &Holder, port: u32) -> Result<(), StageError> {
         if let Some(info) = self.info.filter(|_| !self.removed.is_empty()) {
             let rows = removed(&self.removed, &info);
-            let task = crate::task::Task::Setup;
+            let task = crate::batch::task::Task::Setup;
             pool.call_for(holder, task, |stage, me, call| match stage.remove {
                 // SAFETY: as the header says: the rows live through the call.
                 Some(remove) => unsafe { remove(me, call, port, rows.as_ptr(), rows.len() as u32) },

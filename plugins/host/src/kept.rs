@@ -7,13 +7,14 @@
 //! what it kept is free.
 
 use crate::batch::HostBatch;
-use crate::call::{FAULT, Said};
-use crate::isolate::message::row_bytes;
-use crate::isolate::remote::id;
+use crate::batch::slide_id;
+use crate::call::FAULT;
+use crate::columns::row_bytes;
 use crate::log::Level;
 use crate::who::Who;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use weir_abi::desk::Said;
 use weir_record::Body;
 
 /// What a stage may keep: this part of the run's memory, half of what can be set apart. Calls that run at once may go beyond it.
@@ -188,7 +189,7 @@ fn about(input: &Arc<HostBatch>) -> (usize, String) {
         let slides = std::slice::from_raw_parts(head.slides, head.n_slides as usize);
         let slide = slides
             .first()
-            .map_or_else(String::new, |slide| id(&**slide));
+            .map_or_else(String::new, |slide| slide_id(&**slide));
         (bytes.sum(), slide)
     }
 }

@@ -26,7 +26,7 @@
 //! | [`isolate`] | a plugin's code in processes of its own |
 //! | [`child`] | such a process |
 //! | [`prepare`] | its stages as the runtime's |
-//! | [`reader`] | its slide readers as the engine's |
+//! | [`openers()`] | its slide readers as the engine's |
 //! | [`log`](mod@log) | what plugins say while they run |
 //! | [`check`] | whether a plugin keeps the rules |
 
@@ -39,6 +39,7 @@ pub mod check;
 pub mod child;
 mod columns;
 pub mod describe;
+mod desk;
 pub mod elf;
 mod ended;
 pub mod file;
@@ -54,12 +55,13 @@ pub mod log;
 pub mod manifest;
 pub mod new;
 mod offer;
+mod openers;
 mod outcomes;
 mod parameters;
 mod places;
 mod pool;
 pub mod prepare;
-pub mod reader;
+mod reader;
 mod reduce;
 pub mod refusal;
 pub mod rules;
@@ -70,8 +72,8 @@ mod sink;
 mod slides;
 mod source;
 mod tables;
-mod task;
 mod who;
+mod wire;
 mod work;
 
 pub use admit::{Admitted, Ask, Policy};
@@ -82,7 +84,7 @@ pub use find::Folders;
 pub use isolate::{Isolated, Program};
 pub use load::Loaded;
 pub use log::{Counters, Level, Log};
+pub use openers::openers;
 pub use prepare::{Plugins, stage_type};
-pub use reader::openers;
 pub use refusal::Refusal;
 pub use rules::Rules;

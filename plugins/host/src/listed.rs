@@ -1,8 +1,8 @@
 //! A source's list of slides.
 
+use crate::batch::task::Task;
 use crate::call::FAULT;
 use crate::pool::Pool;
-use crate::task::Task;
 use weir_abi::{Str, row, status};
 use weir_runtime::stage::StageError;
 

@@ -4,7 +4,7 @@
 //! thread-local destructors and its tables may be in use by anybody, and nothing tells when they are not.
 
 use crate::admit::Admitted;
-use crate::call::{Call, FAULT, Said};
+use crate::call::{Call, FAULT};
 use crate::inside::{inside, watch_exit};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
@@ -18,6 +18,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use weir_abi::desk::Said;
 use weir_abi::plugin::{ENTRY, Entry, Plugin};
 use weir_abi::{Str, reader, stage, status};
 use weir_pipeline::Rows;

@@ -1,15 +1,16 @@
 //! What the host offers a plugin: the functions of `weir_host`, on calls and batches of this process.
 
 use crate::batch::HostBatch;
-use crate::call::{At, Said};
+use crate::batch::task::{OfSlide, Task};
+use crate::call::At;
 use crate::columns::{self, Output};
 use crate::log::Level;
-use crate::task::{OfSlide, Task};
 use std::ffi::CStr;
 use std::sync::{Arc, Weak};
 use weir_abi::Str;
 use weir_abi::column::Batch;
 use weir_abi::desk::Desk;
+use weir_abi::desk::Said;
 use weir_abi::host::Host;
 use weir_abi::status::Status;
 use weir_record::TileId;
@@ -247,9 +248,9 @@ impl Desk for At {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::batch::task::Rows;
     use crate::call::Call;
     use crate::outcomes::{Outcome, Outcomes};
-    use crate::task::Rows;
     use crate::who::Who;
     use std::ffi::c_void;
     use weir_abi::status;

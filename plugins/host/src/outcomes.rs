@@ -1,8 +1,8 @@
 //! What becomes of each row of an input, on each output: made, left out or failed, and never two of them.
 
-use crate::call::Said;
 use std::ops::Range;
 use std::sync::Arc;
+use weir_abi::desk::Said;
 use weir_record::Body;
 
 /// What became of a row on an output.

@@ -1,8 +1,8 @@
 //! A stage's checked parameters as a plugin gets them.
 
-use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::manifest::{ParamKind, Stage};
 use crate::slides::Found;
+use crate::wire::{Garbage, Reader, Writer};
 use weir_abi::Str;
 use weir_abi::value::{self, Value};
 use weir_pipeline::Values;

@@ -8,8 +8,8 @@
 //! call is thus opened with a store and closed with one atomic operation, and so is each function of the host's that it calls; two
 //! threads of one call seldom meet.
 
-use crate::call::Desk;
-use crate::task::Task;
+use crate::batch::task::Task;
+use crate::desk::Desk;
 use crate::who::Who;
 use std::cell::{RefCell, UnsafeCell};
 use std::collections::VecDeque;

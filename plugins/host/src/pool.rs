@@ -1,15 +1,16 @@
 //! Calls into a stage's instances, from their beginning to their end.
 
-use crate::call::{Call, CallError, Said};
+use crate::batch::task::Task;
+use crate::call::{Call, CallError};
 use crate::inside::inside;
 use crate::instance::Instance;
 use crate::kept::Kept;
 use crate::shelf::Shelf;
-use crate::task::Task;
 use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use weir_abi::desk::Said;
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
 use weir_runtime::stage::Turn;

@@ -1,12 +1,12 @@
 //! A plugin's stage made ready for a run.
 
 use crate::call::FAULT;
+use crate::columns::row_bytes;
 use crate::columns::{self, Output};
 use crate::held::Taken;
 use crate::instance::Runner;
 use crate::isolate::Isolated;
 use crate::isolate::cradle::Cradle;
-use crate::isolate::message::row_bytes;
 use crate::load::Loaded;
 use crate::log::{Counters, Log};
 use crate::manifest::Manifest;
@@ -188,7 +188,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
 }
 
 /// A refusal of `create`, with the parameter that the plugin blames.
-fn refused(said: crate::call::Said) -> StageError {
+fn refused(said: weir_abi::desk::Said) -> StageError {
     let error = StageError::new(said.what, said.help);
     match said.param.is_empty() {
         true => error,

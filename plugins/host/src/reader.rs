@@ -1,16 +1,12 @@
-//! A plugin's slide readers behind the engine's door: [`Openers`] of what was loaded.
+//! A slide of a plugin's reader in this process.
 //!
-//! The plugin gives levels and their pixels; [`LeveledSlide`] makes the whole reader of them. Here its tables become safe values: what
-//! it says of a slide is copied and checked, what it returns becomes a [`SlideError`], and its handles are closed once, but for those
-//! in which it panicked: these are used no more, and not closed either. Readers of an isolated plugin are in
-//! [`isolate`](crate::isolate).
+//! The plugin gives levels and their pixels; [`LeveledSlide`](weir_slide::leveled::LeveledSlide) makes the whole reader of them. Here
+//! its tables become safe values: what it says of a slide is copied and checked, what it returns becomes a [`SlideError`], and its
+//! handles are closed once, but for those in which it panicked: these are used no more, and not closed either.
 
-use crate::call::{Call, CallError, FAULT, Said as Told};
+use crate::call::{Call, CallError, FAULT};
 use crate::inside::inside;
-use crate::isolate::reader::IsolatedReader;
-use crate::manifest::{self, Manifest};
 use crate::offer::HOST;
-use crate::prepare::Plugins;
 use crate::tables::{self, Fault as Broken};
 use crate::who::Who;
 use std::collections::BTreeMap;
@@ -18,86 +14,17 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use weir_abi::desk::Said as Told;
 use weir_abi::reader::{
     Facts, Level, MPP_OBJECTIVE, MPP_RESOLUTION, MPP_VENDOR, PARALLEL, Picture, Property, Reader,
     SPOILS,
 };
 use weir_abi::{Str, status};
-use weir_slide::leveled::{Found, FoundLevel, Handle, Handles, LeveledSlide, Said};
-use weir_slide::{Associated, Fault, OpenOptions, Opener, Openers, SlideError, SlideReader};
+use weir_slide::leveled::{Found, FoundLevel, Handle, Handles, Said};
+use weir_slide::{Associated, Fault, SlideError};
 
 /// More of anything than a slide has: a count that is larger is none.
 const MOST: u32 = 1 << 20;
-
-/// The readers of all plugins of a run, in this process and in their own.
-pub fn openers(plugins: &Plugins) -> Openers {
-    let mut all: Vec<Arc<dyn Opener>> = Vec::new();
-    for &loaded in &plugins.loaded {
-        for about in &loaded.manifest().readers {
-            if let Some(table) = loaded.reader(&about.id) {
-                let who = who(loaded.manifest(), about, plugins);
-                all.push(Arc::new(PluginReader::new(table, about, who)));
-            }
-        }
-    }
-    for isolated in &plugins.isolated {
-        for about in &isolated.manifest().readers {
-            let who = who(isolated.manifest(), about, plugins);
-            all.push(Arc::new(IsolatedReader::new(isolated, about, who)));
-        }
-    }
-    Openers::new(all)
-}
-
-fn who(manifest: &Manifest, about: &manifest::Reader, plugins: &Plugins) -> Arc<Who> {
-    Arc::new(Who {
-        stage: about.id.clone(),
-        log: plugins.log.clone(),
-        counters: plugins.counters.clone(),
-        stop: plugins.stop.clone(),
-        ..Who::plugin(&manifest.name, &manifest.version)
-    })
-}
-
-/// A reader of a plugin.
-struct PluginReader {
-    table: &'static Reader,
-    id: String,
-    extensions: Vec<String>,
-    who: Arc<Who>,
-}
-
-impl PluginReader {
-    fn new(table: &'static Reader, about: &manifest::Reader, who: Arc<Who>) -> PluginReader {
-        PluginReader {
-            table,
-            id: about.id.clone(),
-            extensions: about.extensions.clone(),
-            who,
-        }
-    }
-}
-
-impl Opener for PluginReader {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn extensions(&self) -> &[String] {
-        &self.extensions
-    }
-
-    fn sniff(&self, path: &Path, head: &[u8], _: &OpenOptions) -> Result<i32, SlideError> {
-        Ok(sniff(self.table, path, head))
-    }
-
-    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
-        let handles = Arc::new(PluginSlide::new(self.table, self.who.clone(), path)?);
-        Ok(Arc::new(LeveledSlide::open(
-            &self.id, path, options, handles,
-        )?))
-    }
-}
 
 /// How surely the file is the reader's, by its name and first bytes.
 pub(crate) fn sniff(table: &Reader, path: &Path, head: &[u8]) -> i32 {

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::too_many_arguments)]
 
 use super::*;
+use crate::manifest;
+use crate::openers::PluginReader;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use weir_abi::host::Host;
 use weir_abi::status::Status;
-use weir_slide::{Region, open_and_tell};
+use weir_slide::{OpenOptions, Opener, Openers, Region, open_and_tell};
 
 const ID: &CStr = c"probe";
 static OPEN: AtomicUsize = AtomicUsize::new(0);

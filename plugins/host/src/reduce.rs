@@ -3,12 +3,12 @@
 //! Values are handed to the plugin slide by slide, in batches; what no longer holds by `remove`. When every input of a slide is
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
+use crate::batch::task::{OfSlide, Slides, Task};
 use crate::batch::{HostBatch, place, slide};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
 use crate::kept::set_apart;
 use crate::pool::{Holder, Lent, Pool};
-use crate::task::{OfSlide, Slides, Task};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};

@@ -1,6 +1,6 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
-use crate::call::{CallError, GONE, Said};
+use crate::call::{CallError, GONE};
 use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thread_local::ThreadLocal;
+use weir_abi::desk::Said;
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
 use weir_runtime::stage::Turn;

@@ -1,10 +1,10 @@
 //! A plugin's sink as the runtime's [`Sink`].
 
 use crate::batch::slide;
+use crate::batch::task::Task;
 use crate::held::{Held, Taken};
 use crate::pool::{Holder, Pool};
 use crate::reduce::code;
-use crate::task::Task;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,15 +1,16 @@
 //! A plugin's source as the runtime's [`Source`].
 
-use crate::call::{Call, FAULT, Said};
+use crate::batch::task::Task;
+use crate::call::{Call, FAULT};
 use crate::inside::inside;
 use crate::listed::{self, Listed, empty};
 use crate::pool::{Holder, Pool};
-use crate::task::Task;
 use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use weir_abi::desk::Said;
 use weir_abi::stage::{STEP_CLOSE, STEP_FAIL, STEP_GONE, STEP_TILE, Stage};
 use weir_abi::{row, stage, status};
 use weir_record::{Body, End, Failure, Generations, Grid, Mpp, MppOrigin, SlideInfo, TileId};

@@ -1,16 +1,17 @@
 //! A plugin's map or filter as the runtime's [`Work`].
 
 use crate::batch::HostBatch;
-use crate::call::{FAULT, Said};
+use crate::batch::task::{Rows, Task};
+use crate::call::FAULT;
 use crate::columns::Output;
 use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use crate::pool::{Lent, Pool};
-use crate::task::{Rows, Task};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 use thread_local::ThreadLocal;
+use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_pipeline::Kind;
 use weir_record::{Body, Class, Failure, Skip, SlideInfo, TileBuf, TileId};

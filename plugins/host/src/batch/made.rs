@@ -1,13 +1,13 @@
 //! Rows that a plugin makes: memory of the host's, the plugin's to write until it emits it.
 
 use super::{HostBatch, Of, place, slide};
-use crate::call::Said;
+use crate::batch::task::{OfSlide, Rows, Slides, TWO_ROWS};
 use crate::columns::{self, Draft, Output, Part};
 use crate::outcomes::Outcomes;
 use crate::reduce::{About, Known};
-use crate::task::{OfSlide, Rows, Slides, TWO_ROWS};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use weir_abi::desk::Said;
 use weir_abi::row::{Key, Row};
 use weir_pipeline::Kind;
 use weir_record::{Body, Lease, Slab, SlideInfo, TileBuf, TileId};

@@ -4,6 +4,7 @@
 mod again;
 mod live;
 mod made;
+pub(crate) mod task;
 
 use crate::columns::{self, Output, Part, Parts};
 use crate::outcomes::Outcomes;
@@ -403,4 +404,13 @@ pub(crate) fn slide(info: &SlideInfo, number: u64) -> Slide {
         tile_px: info.grids.first().map_or(0, |grid| grid.px),
         tile_reserved: 0,
     }
+}
+
+/// The id of a slide of the header.
+///
+/// # Safety
+/// The slide's id is readable.
+pub(crate) unsafe fn slide_id(slide: &Slide) -> String {
+    // SAFETY: the caller's.
+    String::from_utf8_lossy(unsafe { slide.id.bytes() }).into_owned()
 }

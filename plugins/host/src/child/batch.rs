@@ -1,13 +1,11 @@
 //! A batch as a plugin in a child process sees it: the header's struct over memory that the host shares.
 
 use super::blocks::Block;
-use crate::columns::Part;
+use crate::columns::{Part, row_bytes};
 use crate::isolate::answer::Spot;
 use crate::isolate::memory::Mapping;
-use crate::isolate::message::{
-    Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide, row_bytes,
-};
-use crate::isolate::wire::{Garbage, Reader};
+use crate::isolate::message::{Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide};
+use crate::wire::{Garbage, Reader};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};

@@ -2,12 +2,13 @@
 
 use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
+use crate::columns::row_bytes;
 use crate::columns::{Output, Part, made};
 use crate::isolate::answer::{Answer, Deed, Spot};
 use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
-use crate::isolate::message::{Make, row_bytes};
-use crate::isolate::wire::{Reader, Writer};
+use crate::isolate::message::Make;
+use crate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

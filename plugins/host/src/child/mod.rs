@@ -13,16 +13,15 @@ mod serve;
 
 use crate::admit::{Admitted, Ask, Policy};
 use crate::beside::Beside;
-use crate::call::Said;
 use crate::describe::Described;
 use crate::file::PluginFile;
 use crate::isolate::answer::{Answer, Deed};
 use crate::isolate::channel::{ANSWER, Forever, HELLO, Lost, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Hello;
-use crate::isolate::wire::Writer;
 use crate::load::Loaded;
 use crate::refusal::Refusal;
+use crate::wire::Writer;
 use call::{ChildCall, Task, World};
 use offer::HOST;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -31,6 +30,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
+use weir_abi::desk::Said;
 use weir_abi::plugin::Plugin;
 use weir_abi::status;
 

@@ -5,8 +5,8 @@
 
 use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
+use crate::columns::row_bytes;
 use crate::isolate::answer::Deed;
-use crate::isolate::message::row_bytes;
 use crate::offer::{LENT, VERSION};
 use std::ffi::CStr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a child says came of a call: its status, and what the plugin did in it.
 
-use crate::call::Said;
-use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::wire::{Garbage, Reader, Writer};
+use weir_abi::desk::Said;
 use weir_abi::status::Status;
 
 /// Where in the memory of what a child makes a row of a column lies.

@@ -2,7 +2,7 @@
 //!
 //! Pixels never go through it, only what says where they lie.
 
-use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::wire::{Garbage, Reader, Writer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{

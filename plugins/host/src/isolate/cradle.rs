@@ -1,20 +1,21 @@
 //! What starts the processes of an isolated stage or reader.
 
-use crate::call::{Call, CallError, Said};
+use crate::call::{Call, CallError};
 use crate::columns::Output;
 use crate::isolate::Isolated;
 use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
-use crate::isolate::wire::{Reader, Writer};
 use crate::parameters::Parameters;
 use crate::who::Who;
+use crate::wire::{Reader, Writer};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_record::{Arena, Budget};
 

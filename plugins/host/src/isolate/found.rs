@@ -1,6 +1,6 @@
 //! What a reader found in a slide, as bytes.
 
-use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::wire::{Garbage, Reader, Writer};
 use weir_slide::Associated;
 use weir_slide::leveled::{Found, FoundLevel, Said};
 

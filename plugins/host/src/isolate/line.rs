@@ -6,10 +6,10 @@ use crate::isolate::channel::{ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MO
 use crate::isolate::memory::{Mapping, Memory, PAGE};
 use crate::isolate::message::{Hello, OwnSlide};
 use crate::isolate::process::{Process, Program, for_life, gone};
-use crate::isolate::wire::{Reader, Writer};
 use crate::log::Level;
 use crate::offer::HOST;
 use crate::refusal::Refusal;
+use crate::wire::{Reader, Writer};
 use std::collections::HashMap;
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,8 +1,8 @@
 //! What stands in the frames to a child: what to load, calls, batches.
 
 use crate::columns::Output;
-use crate::isolate::wire::{Garbage, Reader, Writer};
 use crate::parameters::Parameters;
+use crate::wire::{Garbage, Reader, Writer};
 use weir_abi::Str;
 use weir_abi::column::Dtype;
 use weir_abi::row::{Key, Row, Slide};
@@ -365,13 +365,6 @@ pub(crate) fn read_column(from: &mut Reader) -> Result<Lent, Garbage> {
         shape: from.list(8, Reader::i64)?,
         lengths: from.list(8, Reader::u64)?,
         rows: from.list(9, read_lies)?,
-    })
-}
-
-/// Bytes of a row of this shape; `None` where that is no number, or the shape says -1.
-pub(crate) fn row_bytes(dtype: Dtype, shape: &[i64]) -> Option<usize> {
-    shape.iter().try_fold(dtype.bytes(), |bytes, &side| {
-        bytes.checked_mul(usize::try_from(side).ok()?)
     })
 }
 

@@ -48,7 +48,6 @@ pub(crate) mod reader;
 pub(crate) mod remote;
 pub(crate) mod replay;
 pub(crate) mod stand_in;
-pub(crate) mod wire;
 
 use crate::admit::Admitted;
 use crate::isolate::channel::Lost;

@@ -1,21 +1,24 @@
 //! An instance of a plugin's stage, or a reader, in a child process.
 
-use crate::call::{At, Call, FAULT, GONE, Said};
+use crate::batch::slide_id;
+use crate::call::{At, Call, FAULT, GONE};
+use crate::columns::row_bytes;
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::line::{Ear, Line, ends};
-use crate::isolate::message::{Lies, Op, request, row_bytes, write_lies, write_row, write_slide};
+use crate::isolate::message::{Lies, Op, request, write_lies, write_row, write_slide};
 use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
-use crate::isolate::wire::Writer;
 use crate::log::Level;
 use crate::who::Who;
+use crate::wire::Writer;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use weir_abi::column::{Batch, Column};
+use weir_abi::desk::Said;
 use weir_abi::row::{Row, Slide};
 use weir_abi::status::Status;
 use weir_record::{Arena, TileId};
@@ -367,7 +370,7 @@ unsafe fn place(rows: &[Row], slides: &[*const Slide]) -> String {
     let name = |row: &Row| {
         let slide = slides.get(row.slide as usize);
         // SAFETY: the caller's.
-        slide.map_or_else(String::new, |slide| unsafe { id(&**slide) })
+        slide.map_or_else(String::new, |slide| unsafe { slide_id(&**slide) })
     };
     let tile = |row: &Row| match row.key.tile == TileId::SLIDE.word() {
         true => "the slide as a whole".to_owned(),
@@ -392,11 +395,4 @@ unsafe fn place(rows: &[Row], slides: &[*const Slide]) -> String {
             name(last)
         ),
     }
-}
-
-/// # Safety
-/// The slide's id is readable.
-pub(crate) unsafe fn id(slide: &Slide) -> String {
-    // SAFETY: the caller's.
-    String::from_utf8_lossy(unsafe { slide.id.bytes() }).into_owned()
 }

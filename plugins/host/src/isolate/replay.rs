@@ -1,9 +1,9 @@
 //! What a plugin did in its process, done over again here with the functions that a plugin of this process would call.
 
 use crate::call::At;
+use crate::columns::row_bytes;
 use crate::isolate::answer::{Deed, Spot};
 use crate::isolate::memory::Mapping;
-use crate::isolate::message::row_bytes;
 use crate::offer::HOST;
 use weir_abi::Str;
 use weir_abi::column::Batch;
@@ -138,14 +138,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::batch::HostBatch;
-    use crate::call::{Call, Said};
+    use crate::batch::task::{Rows, Task};
+    use crate::call::Call;
     use crate::columns::Output;
     use crate::isolate::memory::Memory;
     use crate::outcomes::{Outcome, Outcomes};
-    use crate::task::{Rows, Task};
     use crate::who::Who;
     use proptest::prelude::*;
     use std::sync::Arc;
+    use weir_abi::desk::Said;
     use weir_abi::status;
     use weir_pipeline::Kind;
     use weir_record::{Body, Feature, Key, SlideId, SlideInfo, SlideKey, TileId};

@@ -1,9 +1,10 @@
 //! The table of functions that stands in for an isolated plugin's.
 
+use crate::batch::slide_id;
 use crate::call::{At, Call};
 use crate::isolate::message::{Op, OwnSlide, read_slide, write_row, write_slide};
-use crate::isolate::remote::{Remote, id};
-use crate::isolate::wire::{Garbage, Reader, Writer};
+use crate::isolate::remote::Remote;
+use crate::wire::{Garbage, Reader, Writer};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +119,7 @@ unsafe extern "C" fn complete_slide(
         out.u32(end);
     };
     // SAFETY: as above.
-    let place = || format!("when slide `{}` was complete", unsafe { id(about) });
+    let place = || format!("when slide `{}` was complete", unsafe { slide_id(about) });
     me.plain(&call, Op::Complete, write, &place).0
 }
 
@@ -170,7 +171,7 @@ unsafe extern "C" fn slide(
         // Slides are asked for one by one.
         line.listed = described(&call, &mut Reader(&given), out);
         // SAFETY: the texts were just read and live.
-        me.cradle.slides().insert(i, unsafe { id(out) });
+        me.cradle.slides().insert(i, unsafe { slide_id(out) });
     }
     said
 }

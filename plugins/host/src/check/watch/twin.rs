@@ -1,7 +1,7 @@
 //! A batch that is shown in the place of the host's: the same rows, each between fences.
 
 use crate::check::fence::Fence;
-use crate::isolate::message::row_bytes;
+use crate::columns::row_bytes;
 use std::ffi::c_void;
 use weir_abi::column::{Batch, Column};
 

@@ -270,6 +270,12 @@ fn load(
                 stage.rows.name()
             )));
         }
+        if stage.batch_only && table.remove.is_some() {
+            return Err(differs(format!(
+                "stage `{}` is batch-only in the manifest, and its table has a function `remove`",
+                stage.id
+            )));
+        }
         let parallel = table.flags & stage::PARALLEL != 0;
         if parallel != (stage.concurrency == Concurrency::Parallel) {
             return Err(differs(format!(
@@ -279,6 +285,12 @@ fn load(
                 if parallel { "says" } else { "does not say" },
             )));
         }
+    }
+    let known = |id: &String| manifest.stages.iter().any(|stage| stage.id == *id);
+    if let Some(id) = stages.keys().find(|id| !known(id)) {
+        return Err(differs(format!(
+            "its tables have a stage `{id}`, and its manifest has not"
+        )));
     }
     // SAFETY: as above.
     let readers = unsafe { tables::readers(&plugin) }.map_err(|Fault(what)| differs(what))?;
@@ -297,6 +309,12 @@ fn load(
                 reader.id
             )));
         }
+    }
+    let known = |id: &String| manifest.readers.iter().any(|reader| reader.id == *id);
+    if let Some(id) = readers.keys().find(|id| !known(id)) {
+        return Err(differs(format!(
+            "its tables have a reader `{id}`, and its manifest has not"
+        )));
     }
     Ok(Loaded {
         path: file.path().to_owned(),

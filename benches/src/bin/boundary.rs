@@ -302,7 +302,7 @@ fn main() -> Result<()> {
     let one = slides(1)?;
     let through = text(&plugin, &WAYS[IN_PROCESS], &one);
     let own = work(&through)?;
-    println!("| call | built in | plugin in process | over it | a tile | wanted | |");
+    println!("| call | built in | plugin in process | over it | wanted | | over it, a tile |");
     println!("|---|---|---|---|---|---|---|");
     let alone = std::env::args().nth(1).as_deref() == Some(CALLS);
     let only = std::env::args().nth(2).map(|rows| rows.parse::<usize>());
@@ -315,8 +315,8 @@ fn main() -> Result<()> {
         let over = foreign - built_in;
         let of_a_tile = over / rows as f64;
         println!(
-            "| {rows} tiles | {built_in:.0} ns | {foreign:.0} ns | {over:.0} ns | {of_a_tile:.1} ns | <= 25 ns | {} |",
-            verdict(of_a_tile <= 25.0)
+            "| {rows} tiles | {built_in:.0} ns | {foreign:.0} ns | {over:.0} ns | <= 25 ns | {} | {of_a_tile:.1} ns |",
+            verdict(over <= 25.0)
         );
     }
     if alone {

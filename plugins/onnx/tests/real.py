@@ -1,4 +1,5 @@
-"""Asks onnxruntime in Python what two models of PyPI packages say of tiles: prints JSON.
+"""Asks onnxruntime in Python what two models of PyPI packages say of tiles, and what each has of them before its last layers: an
+embedding, which tells one way to prepare a tile from another where two probabilities near 0 and 1 would not. Prints JSON.
 
     python real.py FOLDER
 
@@ -7,10 +8,13 @@ network. Their code is never run: only the ONNX files are taken.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import zipfile
+
+import onnx
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "models"))
 from make import noise, rows, session  # noqa: E402
@@ -24,7 +28,22 @@ PACKAGES = {
 ANGLE = ("ch_ppocr_mobile_v2.0_cls_infer.onnx", 64, {"mean": 0.5, "std": 0.5, "channels": "bgr"})
 # A thin ResNet-50 of Caffe's, by way of TensorFlow: channels last, blue first.
 NSFW = ("open-nsfw.onnx", 224, {"layout": "nhwc", "channels": "bgr", "scale": 1.0, "mean": [104.0, 117.0, 123.0]})
+# Of each, what its last product takes: name and width.
+EMBEDDING = {ANGLE[0]: ("reshape2_0.tmp_0", 200), NSFW[0]: ("Reshape:0", 1024)}
 TILES = 5
+
+
+def embedding(folder, name):
+    """The same model, which also gives its embedding; the name of that output."""
+    output, width = EMBEDDING[name]
+    path = folder / name.replace(".onnx", "-embedding.onnx")
+    if not path.exists():
+        model = onnx.load(folder / name)
+        model.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [None, width]))
+        part = path.with_suffix(f".{os.getpid()}")
+        onnx.save(model, part)
+        part.rename(path)
+    return path, output
 
 
 def fetch(folder):
@@ -51,8 +70,10 @@ def main():
     said = {}
     for name, size, form in (ANGLE, NSFW):
         model = session(folder / name)
-        made = rows(model, [noise(seed, size) for seed in range(TILES)], **form)
-        said[name] = [[float(number) for number in row] for row in made]
+        tiles = [noise(seed, size) for seed in range(TILES)]
+        said[name] = rows(model, tiles, **form).tolist()
+        path, output = embedding(folder, name)
+        said[path.name] = rows(session(path), tiles, output=output, **form).tolist()
     print(json.dumps(said))
 
 

@@ -104,7 +104,18 @@ fn models_of_packages_say_what_onnxruntime_in_python_says() {
             ..wanted("", 224)
         },
     ];
-    for case in cases {
+    // What each has of a tile before its last layers: a model of the same name, with one output more.
+    let embeddings = ["reshape2_0.tmp_0", "Reshape:0"];
+    let before_the_last = cases.clone().into_iter().zip(embeddings);
+    let before_the_last = before_the_last.map(|(case, output)| Wanted {
+        model: case.model.with_file_name(format!(
+            "{}-embedding.onnx",
+            case.model.file_stem().unwrap().to_str().unwrap()
+        )),
+        output: Some(output.into()),
+        ..case
+    });
+    for case in cases.clone().into_iter().chain(before_the_last) {
         let name = case.model.file_name().unwrap().to_str().unwrap();
         let expected = &peers[name];
         // Alone, and in passes of four with one place left over.
@@ -129,6 +140,9 @@ fn models_of_packages_say_what_onnxruntime_in_python_says() {
                 greatest(&rows, expected)
             );
         }
+        if case.output.is_some() {
+            tells_forms_apart(&case, expected);
+        }
         for (stage, rows) in by_the_stages(&case, expected) {
             equal(&format!("{name} by {stage}"), &rows, expected, 1e-4);
             println!(
@@ -139,8 +153,34 @@ fn models_of_packages_say_what_onnxruntime_in_python_says() {
     }
 }
 
-/// The same tiles through both stages, as a host runs them. What the models give are probabilities already.
-fn by_the_stages(case: &Wanted, expected: &[Vec<f32>]) -> [(&'static str, Vec<Vec<f32>>); 2] {
+/// That the numbers would show it if tiles were prepared in another way: with values a fiftieth smaller, or with red for blue.
+fn tells_forms_apart(case: &Wanted, expected: &[Vec<f32>]) {
+    let scale = case.scale.unwrap_or(255.0) * 1.02;
+    let others = [
+        Wanted {
+            scale: Some(scale),
+            ..case.clone()
+        },
+        Wanted {
+            channels: Channels::Rgb,
+            ..case.clone()
+        },
+    ];
+    for other in others {
+        let model = open(&other);
+        let tiles = (0..expected.len() as u32).map(|seed| noise(seed, other.size));
+        let tiles: Vec<Vec<u8>> = tiles.collect();
+        let tiles: Vec<&[u8]> = tiles.iter().map(Vec::as_slice).collect();
+        let numbers = model.forward(&tiles, || false).unwrap();
+        let rows = numbers.chunks_exact(model.width());
+        let rows: Vec<Vec<f32>> = rows.map(<[f32]>::to_vec).collect();
+        let apart = greatest(&rows, expected);
+        assert!(apart > 1e-3, "{other:?} is only {apart:e} apart");
+    }
+}
+
+/// The same tiles through the stages, as a host runs them. What the models give is left as it is: probabilities, or an embedding.
+fn by_the_stages(case: &Wanted, expected: &[Vec<f32>]) -> Vec<(&'static str, Vec<Vec<f32>>)> {
     let three = |of: [f32; 3]| of.map(|number| number.to_string()).join(", ");
     let with = |setup: Setup| {
         let setup = setup
@@ -153,6 +193,10 @@ fn by_the_stages(case: &Wanted, expected: &[Vec<f32>]) -> [(&'static str, Vec<Ve
         let setup = match case.layout {
             Layout::Nhwc => setup.set("input-layout", "nhwc"),
             Layout::Nchw => setup,
+        };
+        let setup = match &case.output {
+            Some(output) => setup.set("output", output.as_str()),
+            None => setup,
         };
         match case.scale {
             Some(scale) => setup.set("scale", f64::from(scale)),
@@ -171,19 +215,17 @@ fn by_the_stages(case: &Wanted, expected: &[Vec<f32>]) -> [(&'static str, Vec<Ve
         (0..n).map(row).collect()
     };
     let encoder = with(harness::stage::<Encoder>()).set("features", width as u32);
-    let scorer = with(harness::stage::<Scorer>())
-        .set("classes", width as u32)
-        .set("activation", "none");
-    [
-        (
-            "onnx.encoder",
-            rows(&encoder.start().unwrap(), "features", "features"),
-        ),
-        (
-            "onnx.scorer",
-            rows(&scorer.start().unwrap(), "scores", "probabilities"),
-        ),
-    ]
+    let encoder = encoder.start().unwrap();
+    let mut all = vec![("onnx.encoder", rows(&encoder, "features", "features"))];
+    // A scorer has a number a class.
+    if case.output.is_none() {
+        let scorer = with(harness::stage::<Scorer>())
+            .set("classes", width as u32)
+            .set("activation", "none");
+        let scorer = scorer.start().unwrap();
+        all.push(("onnx.scorer", rows(&scorer, "scores", "probabilities")));
+    }
+    all
 }
 
 fn greatest(is: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {

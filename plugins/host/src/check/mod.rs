@@ -67,6 +67,8 @@ struct Errand {
     stage: String,
     test: String,
     seed: u64,
+    /// How long it may take.
+    timeout: Duration,
     set: Vec<String>,
     slide: Option<PathBuf>,
     /// Where it may write; its parent takes it away.
@@ -169,6 +171,7 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         stage: stage.clone(),
         test: (*test).to_owned(),
         seed: order.seed,
+        timeout: order.timeout,
         set: order.set.clone(),
         slide: order.slide.clone(),
         folder: folder.0.clone(),
@@ -305,6 +308,7 @@ fn trial(errand: &Errand) -> trials::Said {
     let admitted = trials::admitted(file).map_err(refused)?;
     let given = stand::Given {
         seed: errand.seed,
+        timeout: errand.timeout,
         set: &errand.set,
         slide: errand.slide.as_deref(),
         folder: &errand.folder,

@@ -33,6 +33,8 @@ pub(super) struct Stand {
     /// Parameters: the defaults and what was set.
     pub values: Values,
     pub seed: u64,
+    /// How long the test may take.
+    pub timeout: Duration,
     /// Where it may write.
     pub folder: PathBuf,
 }
@@ -40,6 +42,8 @@ pub(super) struct Stand {
 /// What is given to a stage that is tried.
 pub(super) struct Given<'a> {
     pub seed: u64,
+    /// How long the test may take.
+    pub timeout: Duration,
     /// As `STAGE.NAME=VALUE`.
     pub set: &'a [String],
     /// A slide, for what reads some.
@@ -85,6 +89,7 @@ impl Stand {
             loaded,
             values,
             seed: given.seed,
+            timeout: given.timeout,
             folder: given.folder.to_owned(),
         })
     }

@@ -69,7 +69,7 @@ static weir_status create(const weir_host *h, weir_call *call, const weir_value 
   if (is("blame") && level == 0) return fail(call, WEIR_E_PARAM, "that is too little", "nonsense");
   stage *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
-  if (is("instance-leak")) leak(1 << 20);
+  if (is("instance-leak")) leak(8 << 10);
   it->thread = gettid();
   *self = it;
   return WEIR_OK;
@@ -110,7 +110,7 @@ static weir_status map(void *self, weir_call *call, uint32_t port, const weir_ba
   if (is("one-fail") && in->n_rows == 1) return fail(call, WEIR_E_FAIL, "one is too little", "");
   if (is("many-fail") && in->n_rows > 100) return fail(call, WEIR_E_FAIL, "that is too much", "");
   if (is("thread") && gettid() != it->thread) return fail(call, WEIR_E_FAIL, "this is another thread", "");
-  if (is("memory") && in->n_rows) leak(4096);
+  if (is("memory") && in->n_rows) leak(64);
   if (is("early")) {
     for (uint32_t i = 0; i < in->n_rows; i++) rows[i] = i;
     host->pass(call, 0, rows, in->n_rows);
@@ -227,7 +227,7 @@ static weir_status wrote(void *self, weir_call *call, const weir_slide *slide, u
 }
 static void forget(void *self, uint64_t slide) {
   stage *it = self;
-  if (is("slide-leak")) leak(65536);
+  if (is("slide-leak")) leak(64);
   for (uint32_t i = 0; i < it->n; i++)
     if (it->rows[i].slide == slide) { it->rows[i--] = it->rows[--it->n]; }
 }

@@ -1,6 +1,7 @@
 //! Tests of how a stage is made, and of what it says when it cannot be.
 
-use super::{No, Said, resident, rows, source, steady, wordless};
+use super::memory::Memory;
+use super::{No, Said, rows, source, wordless};
 use crate::check::stand::Stand;
 use crate::check::values;
 use weir_pipeline::{Rows, Values};
@@ -15,14 +16,14 @@ pub(super) fn params_defaults(stand: &Stand) -> Said {
 }
 
 pub(super) fn create_destroy(stand: &Stand) -> Said {
-    let mut warm = 0;
+    let mut warm = Memory::default();
     for i in 0..100 {
         drop(stand.ready()?);
         if i == 20 {
-            warm = resident();
+            warm = Memory::now();
         }
     }
-    steady(warm, 4 << 20)
+    warm.steady(79)
 }
 
 fn shown(values: &Values) -> String {

@@ -2,6 +2,7 @@
 
 mod create;
 mod file;
+mod memory;
 mod numbers;
 mod pending;
 mod reader;
@@ -150,27 +151,6 @@ fn at_once(threads: usize, what: impl Fn(usize) -> Result<(), No> + Sync) -> Res
                 .map_err(|_| No::Failed("a call panicked".into()))?
         })
     })
-}
-
-/// Bytes of this process that are in memory.
-fn resident() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
-}
-
-/// That no more memory is resident than there was, but for `slack`.
-fn steady(before: u64, slack: u64) -> Said {
-    let grown = resident().saturating_sub(before);
-    let said = format!(
-        "{:.1} MiB more than at first",
-        grown as f64 / f64::from(1 << 20)
-    );
-    match grown <= slack {
-        true => Ok(said),
-        false => Err(No::Failed(format!("it keeps memory: {said}"))),
-    }
 }
 
 /// Descriptors that this process has open.

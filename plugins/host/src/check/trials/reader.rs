@@ -1,6 +1,7 @@
 //! Tests of a slide reader: what it knows, refuses and says.
 
-use super::{No, Said, descriptors, resident, steady, wordless};
+use super::memory::Memory;
+use super::{No, Said, descriptors, wordless};
 use crate::check::glass::{Glass, Rectangle, read};
 use crate::check::values;
 use std::collections::BTreeSet;
@@ -345,18 +346,18 @@ pub(super) fn facts_coherent(glass: &Glass) -> Said {
 }
 
 pub(super) fn open_close(glass: &Glass) -> Said {
-    let (mut warm, mut before) = (0, 0);
+    let (mut warm, mut before) = (Memory::default(), 0);
     for i in 0..50 {
         let handle = glass.opened()?;
         handle.found().map_err(failed)?;
         drop(handle);
         if i == 10 {
-            (warm, before) = (resident(), descriptors());
+            (warm, before) = (Memory::now(), descriptors());
         }
     }
     let left = descriptors().saturating_sub(before);
     match left {
-        0 => steady(warm, 8 << 20),
+        0 => warm.steady(39),
         n => Err(No::Failed(format!(
             "40 handles that were closed left {n} files open"
         ))),

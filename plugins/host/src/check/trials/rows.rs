@@ -1,6 +1,7 @@
 //! Tests of what a stage makes of the rows that it is given.
 
-use super::{No, Said, at_once, numbers, resident, steady, wordless};
+use super::memory::Memory;
+use super::{No, Said, at_once, numbers, wordless};
 use crate::check::gather::Gatherer;
 use crate::check::rows::{self, Value};
 use crate::check::stand::{Made, Stand, failure, outcomes, shown};
@@ -307,7 +308,6 @@ fn of_slides(rows: &[Vec<Value>], from: u64) -> Vec<Vec<Value>> {
 }
 
 pub(super) fn steady_memory(stand: &Stand) -> Said {
-    const LIMIT: Duration = Duration::from_secs(5);
     let most = match stand.about.outs.is_empty() {
         // A sink may write a file a slide.
         true => 1000,
@@ -319,9 +319,10 @@ pub(super) fn steady_memory(stand: &Stand) -> Said {
         true => None,
         false => Some(Gatherer::new(stand, &made)?),
     };
-    let start = Instant::now();
-    let (mut warm, mut done) = (0, 0);
-    while done < most && start.elapsed() < LIMIT {
+    // A stage that computes much would take minutes: it has as long as half of what the test may take.
+    let until = Instant::now() + stand.timeout / 2;
+    let (mut warm, mut since, mut done) = (Memory::default(), 0, 0);
+    while done < most && Instant::now() < until {
         match &mut gatherer {
             None => drop(answers(stand, &made, &rows)?),
             Some(gatherer) => {
@@ -331,15 +332,25 @@ pub(super) fn steady_memory(stand: &Stand) -> Said {
             }
         }
         done += 1;
-        if warm == 0 && (done == most / 20 || start.elapsed() > LIMIT / 4) {
-            warm = resident();
+        if done == most / 20 {
+            (warm, since) = (Memory::now(), done);
         }
     }
-    let said = steady(warm, 8 << 20)?;
     let what = if stand.is_of_slides() {
         "slides"
     } else {
         "batches"
     };
-    Ok(format!("{done} {what}, {said}"))
+    if done < most / 2 {
+        return Err(No::Skipped(format!(
+            "{done} {what} took half of its time, of {most}: --timeout gives it more"
+        )));
+    }
+    let said = warm.steady(done - since)?;
+    let all = if done < most {
+        format!("{done} of {most}")
+    } else {
+        done.to_string()
+    };
+    Ok(format!("{all} {what}, {said}"))
 }

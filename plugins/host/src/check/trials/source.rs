@@ -1,6 +1,7 @@
 //! Tests of a source: the slides that it lists, what it sends of them, and in which order.
 
-use super::{No, Said, at_once, descriptors, resident, steady, wordless};
+use super::memory::Memory;
+use super::{No, Said, at_once, descriptors, wordless};
 use crate::check::fence::Fence;
 use crate::check::rows;
 use crate::check::stand::{Made, Stand};
@@ -308,7 +309,7 @@ pub(super) fn same_twice(stand: &Stand) -> Said {
 pub(super) fn open_close(stand: &Stand) -> Said {
     let listed = list(stand)?;
     let slide = &listed.slides[0];
-    let (mut warm, mut before) = (0, 0);
+    let (mut warm, mut before) = (Memory::default(), 0);
     for i in 0..50 {
         let mut opened = open(&*listed.source, slide)?;
         // Closed in the midst of its steps.
@@ -319,7 +320,7 @@ pub(super) fn open_close(stand: &Stand) -> Said {
         }
         drop(opened);
         if i == 10 {
-            (warm, before) = (resident(), descriptors());
+            (warm, before) = (Memory::now(), descriptors());
         }
     }
     match descriptors() > before {
@@ -327,7 +328,7 @@ pub(super) fn open_close(stand: &Stand) -> Said {
             "40 slides that were closed left {} files open",
             descriptors() - before
         ))),
-        false => steady(warm, 8 << 20),
+        false => warm.steady(39),
     }
 }
 

@@ -132,11 +132,21 @@ impl Plugins for Catalogue {
         self.allowed(asked)?;
         let ask = ask(asked, self.any_hash)?;
         let Found { path, shadowed } = self.find(asked)?;
-        let described = Described::read(&path).map_err(|refusal| told(refusal, &path))?;
+        let refused = |refusal| {
+            let mut told = told(refusal, &path);
+            let others = shadowed.iter().map(|file| {
+                format!(
+                    "a later folder has one of that name too, which `path` can say: {}",
+                    file.display()
+                )
+            });
+            told.help.extend(others);
+            told
+        };
+        let described = Described::read(&path).map_err(&refused)?;
         let schemas = described.schemas();
         // What the rules say of an unpinned plugin was asked above.
-        let admitted =
-            Admitted::new(described, &ask, Policy::Any).map_err(|refusal| told(refusal, &path))?;
+        let admitted = Admitted::new(described, &ask, Policy::Any).map_err(&refused)?;
         let manifest = admitted.manifest();
         let isolate = asked.isolate || self.rules.isolate;
         let processes = if isolate { most_processes() } else { 1 };

@@ -26,6 +26,8 @@ pub(crate) struct Taken {
     pub pixels: bool,
     /// Numbers of a row, where the values may have none.
     pub width: usize,
+    /// The stage takes no withdrawals. A live run, which has some, is refused; a source may still send a place twice.
+    pub batch_only: bool,
 }
 
 /// What a plugin is told next: first what holds no more, then what does.
@@ -35,6 +37,7 @@ pub(crate) struct Waiting {
     values: Vec<(Key, Body, Arc<SlideInfo>)>,
     info: Option<Arc<SlideInfo>>,
     width: usize,
+    batch_only: bool,
 }
 
 impl Held {
@@ -68,6 +71,7 @@ impl Held {
                 first = Some(std::mem::take(&mut self.waiting));
             }
             self.waiting.removed.push(Key { rev, ..key });
+            self.waiting.batch_only = self.taken.batch_only;
             self.waiting.info = Some(info.clone());
         }
         if let Some(body) = body {
@@ -92,6 +96,18 @@ impl Waiting {
     /// Tells the plugin.
     pub fn give(self, pool: &Pool, holder: &Holder, port: u32) -> Result<(), StageError> {
         if let Some(info) = self.info.filter(|_| !self.removed.is_empty()) {
+            if self.batch_only {
+                let tile = self.removed[0].tile;
+                let plugin = &pool.who().plugin;
+                return Err(StageError::new(
+                    format!(
+                        "tile ({}, {}) was withdrawn, or sent a second time, and the stage is batch-only: {plugin} takes what holds once",
+                        tile.x(),
+                        tile.y()
+                    ),
+                    "the stage that sends it gives each place once; else take a stage that takes withdrawals",
+                ));
+            }
             let rows = removed(&self.removed, &info);
             let task = crate::batch::task::Task::Setup;
             pool.call_for(holder, task, |stage, me, call| match stage.remove {

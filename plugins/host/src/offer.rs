@@ -45,7 +45,11 @@ pub(crate) const LENT: &str =
 /// A batch was named that is none of the plugin's, in the call that the thread is in; a thread of the plugin's own is in none, and
 /// the batch's own call may be known.
 fn stray(what: &str, of: Option<At>) {
-    if let Some(call) = At::numbered(crate::inside::call()).or(of) {
+    let call = match crate::inside::call() {
+        0 => of,
+        number => At::numbered(number),
+    };
+    if let Some(call) = call {
         call.breach(what);
     }
 }
@@ -447,6 +451,34 @@ mod tests {
         });
         call.pass(0, &[0, 1]).unwrap();
         assert!(call.end(status::OK).is_ok());
+    }
+
+    #[test]
+    fn an_input_whose_call_is_over_is_not_held_on_to() {
+        let (call, input, _) = call();
+        // SAFETY: a batch of the host's, which lives.
+        call.inside(|_| unsafe { At::retain(input) });
+        let Ok(Task::Rows(rows)) = call.end(status::OK) else {
+            panic!("the call failed");
+        };
+        assert_eq!(Arc::strong_count(&rows.input), 2);
+        // SAFETY: as above; the reference is the plugin's.
+        unsafe { At::retain(input) };
+        assert_eq!(Arc::strong_count(&rows.input), 3);
+        for left in [2, 1, 1] {
+            // SAFETY: as above.
+            unsafe { At::release(input) };
+            assert_eq!(Arc::strong_count(&rows.input), left);
+        }
+        // SAFETY: as above.
+        unsafe { At::retain(input) };
+        assert_eq!(Arc::strong_count(&rows.input), 1);
+        drop(rows);
+        // SAFETY: nothing is read at an address where no batch is.
+        unsafe {
+            At::retain(input);
+            At::release(input);
+        }
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let taken = |port: usize| Taken {
         pixels: schema.ins[port].kind == Kind::Pixels,
         width: width(cx.plan, node, port),
+        batch_only: schema.batch_only,
     };
     let ports = 0..schema.ins.len();
     Ok(match schema.rows {
@@ -238,6 +239,15 @@ fn check_rows(outputs: &[Output]) -> Result<(), StageError> {
                     output.name
                 ),
                 "give fewer; where the manifest gives them, this is a fault of the plugin",
+            ));
+        }
+        if output.shape.contains(&0) {
+            return Err(StageError::new(
+                format!(
+                    "nobody says how large rows of output `{}` are: {:?}",
+                    output.name, output.shape
+                ),
+                "name the sizes by the stage's parameters; where it has none for them, this is a fault of the plugin",
             ));
         }
         // Tables are as long as each is.

@@ -193,14 +193,14 @@ fn memory(manifest: &Manifest, isolate: bool) -> Vec<StageMemory> {
     let stages = manifest.stages.iter();
     stages
         .filter_map(|stage| {
-            // As the stage is made ready for a run: what gathers, or gives tiles, has one, and in processes of its own one for each open
-            // slide, unless it has something to do at the end, which only its code says.
+            // As the stage is made ready for a run: what gathers has one for each open slide, unless it has something to do at the end,
+            // which only its code says: then this is more than there are. What gives tiles has one, and in processes of its own as many.
             let helped = matches!(stage.rows, Rows::Map | Rows::Filter);
             let instances = match stage.concurrency {
                 Concurrency::PerWorker if helped => Instances::OfHelpers,
                 // One a process.
                 Concurrency::Parallel if helped && isolate => Instances::OfHelpers,
-                _ if !helped && isolate => Instances::OfSlides,
+                _ if !helped && (isolate || stage.rows != Rows::Source) => Instances::OfSlides,
                 _ => Instances::One,
             };
             Some(StageMemory {

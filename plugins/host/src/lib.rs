@@ -31,6 +31,7 @@
 //! | [`check`] | whether a plugin keeps the rules |
 
 pub mod admit;
+mod alone;
 mod batch;
 pub mod beside;
 mod call;

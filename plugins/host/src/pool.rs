@@ -108,8 +108,9 @@ impl Pool {
             Some(holder) => self.own(holder)?,
             None => shelf.usable(lent.turn)?,
         };
+        let alone = own.and_then(|_| shelf.alone(lent.turn));
         let give_back = |instance| match own {
-            Some(_) => {}
+            Some(_) => drop(alone),
             None => shelf.give_back(instance),
         };
         if lent.holder.is_some_and(|holder| !holder.is_of(&instance)) {
@@ -210,8 +211,10 @@ impl Pool {
             }
         };
         if self.shelf.is_by_slide() {
-            if let Some(one) = &*holder.own() {
-                enter(one);
+            let own = holder.own().clone();
+            if let Some(one) = own {
+                let _alone = self.shelf.alone(&Turn::default());
+                enter(&one);
             }
             self.left(holder);
         } else if let Ok(one) = self.shelf.take(&Turn::default()) {

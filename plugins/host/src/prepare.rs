@@ -13,7 +13,7 @@ use crate::manifest::Manifest;
 use crate::parameters::Parameters;
 use crate::pool::Pool;
 use crate::reduce::{Known, PluginReduce};
-use crate::shelf::Shelf;
+use crate::shelf::{Callers, Shelf};
 use crate::sink::PluginSink;
 use crate::slides;
 use crate::source::{Of, PluginSource};
@@ -107,9 +107,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let outputs: Arc<[Output]> = outputs(node, about);
     check_rows(&outputs)?;
     let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
-    let threads = match schema.rows {
-        Rows::Map | Rows::Filter => Some(cx.run().helpers),
-        Rows::Source | Rows::Reduce | Rows::Sink => None,
+    let callers = match schema.rows {
+        Rows::Map | Rows::Filter => Callers::Threads(cx.run().helpers),
+        Rows::Source => Callers::Source,
+        Rows::Reduce | Rows::Sink => Callers::Slides,
     };
     let runner = match code {
         Code::Here(table) => Runner::Here(table),
@@ -127,7 +128,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         who.clone(),
         Parameters::new(about, cx.values(), &slides),
         about.concurrency,
-        threads,
+        callers,
         timeout,
     );
     let shelf = shelf.map_err(|error| refused(*error.by(&who).said))?;
@@ -155,13 +156,13 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             let selects = selecting_stage(cx.plan, node);
             Prepared::Reduce(Arc::new(move || {
                 Box::new(PluginReduce {
-                    pool: pool.clone(),
                     name: name.clone(),
                     outputs: outputs.clone(),
                     inputs: inputs.clone(),
                     selects: selects.clone(),
                     known: Arc::new(Mutex::new(Known::default())),
                     due: BTreeSet::new(),
+                    pool: pool.clone(),
                 })
             }))
         }
@@ -172,10 +173,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             Prepared::Sink(Arc::new(move || {
                 unfinished.fetch_add(1, Ordering::SeqCst);
                 Box::new(PluginSink {
-                    pool: pool.clone(),
                     inputs: inputs.clone(),
                     slides: HashMap::new(),
                     unfinished: unfinished.clone(),
+                    pool: pool.clone(),
                 })
             }))
         }

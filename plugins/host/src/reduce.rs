@@ -125,7 +125,6 @@ impl Slide {
 
 /// A reduce, of one worker.
 pub(crate) struct PluginReduce {
-    pub pool: Arc<Pool>,
     pub name: Arc<str>,
     pub outputs: Arc<[Output]>,
     /// Inputs, and whether something feeds them.
@@ -135,6 +134,8 @@ pub(crate) struct PluginReduce {
     pub known: Arc<Mutex<Known>>,
     /// Slides that are complete so far and wait for the tick.
     pub due: BTreeSet<u64>,
+    /// The last to go: with it go the instances that slides held.
+    pub pool: Arc<Pool>,
 }
 
 impl PluginReduce {

@@ -18,7 +18,7 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
         (
             "sins.pass",
             &[
-                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count",
+                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count", "nothing",
             ][..],
         ),
         ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
@@ -263,6 +263,14 @@ fn memory_without_end_is_refused_by_words() {
         "too many batches at once",
     ];
     assert!(told.iter().any(|told| error.what.contains(told)), "{error}");
+}
+
+#[test]
+fn more_than_an_answer_holds_is_refused_by_words() {
+    let made = made("sins.pass", "endless", &way(true)).unwrap();
+    let error = made.work().run(&mut batch(&tiles())).unwrap_err();
+    let told = "plugin `sins` 0.1.0 broke the contract [E0520]: it handed on more in one call than the 255 MiB";
+    assert!(error.what.starts_with(told), "{error}");
 }
 
 #[test]

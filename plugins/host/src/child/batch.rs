@@ -2,9 +2,10 @@
 
 use super::blocks::Block;
 use crate::columns::{Part, row_bytes};
-use crate::isolate::answer::Spot;
 use crate::isolate::memory::Mapping;
-use crate::isolate::message::{Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide};
+use crate::isolate::message::{
+    LENT, Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide,
+};
 use crate::wire::{Garbage, Reader};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +90,7 @@ enum Of {
     Made {
         port: u32,
         what: What,
-        spots: Vec<Vec<Spot>>,
+        spots: Vec<u8>,
         _blocks: Vec<Block>,
         emitted: AtomicBool,
     },
@@ -104,8 +105,8 @@ pub(super) enum What {
     Tiles { slide: u64, tiles: Vec<u64> },
 }
 
-/// What becomes of a batch that is emitted.
-pub(super) type Emitted<'a> = (&'a What, &'a [Vec<Spot>]);
+/// What the host is told of a batch that is emitted, with its [`Spots`](crate::isolate::answer::Spots) as they are written.
+pub(super) type Emitted<'a> = (&'a What, &'a [u8]);
 
 impl Lot {
     /// The batch that a plugin names.
@@ -188,9 +189,9 @@ impl Lot {
 
     /// An input: what lies in the memories.
     pub fn read(from: &mut Reader, memories: &Memories, number: u64) -> Result<Lot, Garbage> {
-        let rows = from.list(ROW, read_row)?;
-        let slides = from.list(SLIDE, read_slide)?;
-        let columns = from.list(22, read_column)?;
+        let rows = from.list::<ROW, _>(read_row)?;
+        let slides = from.list::<SLIDE, _>(read_slide)?;
+        let columns = from.list::<LENT, _>(read_column)?;
         let n = rows.len();
         let mut parts = Vec::new();
         let mut copied = false;
@@ -250,7 +251,7 @@ impl Lot {
         rows: Vec<Row>,
         slides: Arc<Slides>,
         parts: Vec<Part>,
-        spots: Vec<Vec<Spot>>,
+        spots: Vec<u8>,
         blocks: Vec<Block>,
     ) -> Lot {
         let of = Of::Made {

@@ -4,20 +4,24 @@ use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
 use crate::columns::row_bytes;
 use crate::columns::{Output, Part, made};
-use crate::isolate::answer::{Answer, Deed, Spot};
-use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
+use crate::isolate::answer::{Answer, Deed, Spot, Spots};
+use crate::isolate::channel::{Forever, LINE, LONGEST, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Make;
 use crate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use weir_abi::desk::Said;
 use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
 use weir_abi::status::{self, Status};
 
 /// The most rows of a column that end at a guard page each: every one is a mapping of its own.
 const APART: usize = 1024;
+
+/// Bytes of what may be told of a call in one answer. The rest of it are an error and a breach, whose words are cut short.
+const TOLD: usize = LONGEST - (1 << 20);
 
 /// What all calls have in common.
 pub(super) struct World {
@@ -141,10 +145,31 @@ pub(super) struct ChildCall {
 struct Desk {
     closed: bool,
     completed: Option<Status>,
-    deeds: Vec<Deed>,
+    /// What was done, as the host is told it.
+    deeds: Writer,
+    /// What went wrong, as it was said last.
+    failed: Option<Said>,
+    /// The first thing that was done against the rules.
+    breach: Option<String>,
     /// What was emitted: the host reads it after the call.
     emitted: Vec<Arc<Lot>>,
 }
+
+impl Desk {
+    /// Writes a deed down, unless that would be more than an answer holds.
+    fn write(&mut self, deed: &Deed) -> Result<(), String> {
+        let before = self.deeds.0.len();
+        deed.write(&mut self.deeds);
+        if self.deeds.0.len() > TOLD {
+            self.deeds.0.truncate(before);
+            return Err(TOO_MUCH.into());
+        }
+        Ok(())
+    }
+}
+
+/// What a plugin is told that does too much for one answer.
+const TOO_MUCH: &str = "it handed on more in one call than the 255 MiB that a plugin in a process of its own can hand over at once";
 
 impl ChildCall {
     pub fn new(world: &Arc<World>, task: Task) -> Arc<ChildCall> {
@@ -165,6 +190,20 @@ impl ChildCall {
         std::ptr::without_provenance_mut(self.number as usize)
     }
 
+    /// The desk, while rows may be handed on.
+    fn telling(&self) -> Result<MutexGuard<'_, Desk>, String> {
+        let desk = self.desk();
+        match desk.closed || desk.completed.is_some() {
+            true => Err("it handed rows on after its call was over".into()),
+            false => Ok(desk),
+        }
+    }
+
+    /// That rows may be handed on.
+    pub fn may_tell(&self) -> Result<(), String> {
+        self.telling().map(drop)
+    }
+
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,30 +212,38 @@ impl ChildCall {
     pub fn breach(&self, what: impl Into<String>) -> Status {
         let what = what.into();
         let mut desk = self.desk();
-        if desk.closed {
+        if desk.closed || desk.breach.is_some() {
             drop(desk);
             self.world.line(LOG_ERROR, &what);
         } else {
-            desk.deeds.push(Deed::Breach(what));
+            desk.breach = Some(what);
         }
         status::USE
     }
 
+    /// What went wrong.
+    pub fn fail(&self, said: Said) {
+        self.desk().failed = Some(said);
+    }
+
+    /// What went wrong, if the plugin said so.
+    pub fn failed(&self) -> Option<Said> {
+        self.desk().failed.take()
+    }
+
     /// Writes a deed down that is allowed at any time.
-    pub fn note(&self, deed: Deed) {
+    pub fn note(&self, deed: &Deed) -> Result<(), String> {
         let mut desk = self.desk();
-        if !desk.closed {
-            desk.deeds.push(deed);
+        match desk.closed {
+            true => Ok(()),
+            false => desk.write(deed),
         }
     }
 
     /// Writes down what the plugin hands on.
-    pub fn tell(&self, deed: Deed, emitted: Option<Arc<Lot>>) -> Result<(), String> {
-        let mut desk = self.desk();
-        if desk.closed || desk.completed.is_some() {
-            return Err("it handed rows on after its call was over".into());
-        }
-        desk.deeds.push(deed);
+    pub fn tell(&self, deed: &Deed, emitted: Option<Arc<Lot>>) -> Result<(), String> {
+        let mut desk = self.telling()?;
+        desk.write(deed)?;
         desk.emitted.extend(emitted);
         Ok(())
     }
@@ -240,9 +287,14 @@ impl ChildCall {
     pub fn end(&self, said: Status, given: Writer) -> Answer {
         let mut desk = self.desk();
         desk.closed = true;
+        let mut deeds = std::mem::take(&mut desk.deeds);
+        let (failed, breach) = (desk.failed.take(), desk.breach.take());
+        for last in [failed.map(Deed::Fail), breach.map(Deed::Breach)] {
+            last.iter().for_each(|deed| deed.write(&mut deeds));
+        }
         Answer {
             status: said,
-            deeds: std::mem::take(&mut desk.deeds),
+            deeds: deeds.0,
             given: given.0,
             ..Answer::default()
         }
@@ -292,7 +344,13 @@ impl ChildCall {
             blocks.extend(taken);
         }
         Ok(Arc::new(Lot::made(
-            port, what, rows, slides, parts, spots, blocks,
+            port,
+            what,
+            rows,
+            slides,
+            parts,
+            Spots::write(&spots),
+            blocks,
         )))
     }
 

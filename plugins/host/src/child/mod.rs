@@ -15,7 +15,7 @@ use crate::admit::{Admitted, Ask, Policy};
 use crate::beside::Beside;
 use crate::describe::Described;
 use crate::file::PluginFile;
-use crate::isolate::answer::{Answer, Deed};
+use crate::isolate::answer::Answer;
 use crate::isolate::channel::{ANSWER, Forever, HELLO, Lost, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Hello;
@@ -146,17 +146,10 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
         if said == status::OK && !out.is_null() {
             return Ok(out);
         }
-        let told = call.end(said, Writer::default()).deeds.into_iter();
-        Err(told
-            .rev()
-            .find_map(|deed| match deed {
-                Deed::Fail(said) => Some(said),
-                _ => None,
-            })
-            .unwrap_or_else(|| Said {
-                what: format!("it returned {said}"),
-                ..Said::default()
-            }))
+        Err(call.failed().unwrap_or_else(|| Said {
+            what: format!("it returned {said}"),
+            ..Said::default()
+        }))
     })?;
     Ok(Box::leak(Box::new(loaded)))
 }

@@ -6,7 +6,7 @@
 use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
 use crate::columns::row_bytes;
-use crate::isolate::answer::Deed;
+use crate::isolate::answer::{Deed, Spots};
 use crate::offer::{LENT, VERSION};
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ impl Desk for At {
 
     fn fail(&self, said: Said) {
         if let At::Open(call) = self {
-            call.note(Deed::Fail(said));
+            call.fail(said);
         }
     }
 
@@ -174,7 +174,9 @@ impl Desk for At {
     fn count(&self, name: &str, by: u64) {
         if let At::Open(call) = self {
             let name = name.to_owned();
-            call.note(Deed::Count { name, by });
+            if let Err(what) = call.note(&Deed::Count { name, by }) {
+                call.breach(what);
+            }
         }
     }
 
@@ -232,46 +234,50 @@ impl Desk for At {
             return Err("it emitted a batch that it made in another call".into());
         }
         let deed = match lot.emit(port)? {
-            (What::Rows(source), columns) => Deed::Rows {
+            (What::Rows(source), spots) => Deed::Rows {
                 port,
                 source: source.clone(),
-                columns: columns.to_vec(),
+                spots: Spots(spots),
             },
-            (What::Tiles { slide, tiles }, columns) => Deed::Tiles {
+            (What::Tiles { slide, tiles }, spots) => Deed::Tiles {
                 port,
                 slide: *slide,
                 tiles: tiles.clone(),
-                columns: columns.to_vec(),
+                spots: Spots(spots),
             },
         };
-        call.tell(deed, Some(lot))
+        call.tell(&deed, Some(lot.clone()))
     }
 
     fn pass(&self, port: u32, rows: &[u32]) -> Result<(), String> {
         let call = self.with_rows(rows, "pass")?;
         call.output(port)?;
+        if rows.is_empty() {
+            // Nothing to tell: any number of them is none.
+            return call.may_tell();
+        }
         let rows = rows.to_vec();
-        call.tell(Deed::Pass { port, rows }, None)
+        call.tell(&Deed::Pass { port, rows }, None)
     }
 
     fn table(&self, port: u32, source: u32, bytes: &[u8]) -> Result<(), String> {
         let deed = Deed::Table {
             port,
             source,
-            bytes: bytes.to_vec(),
+            bytes,
         };
-        self.call()?.tell(deed, None)
+        self.call()?.tell(&deed, None)
     }
 
     fn skip(&self, row: u32, reason: &str) -> Result<(), String> {
         let call = self.with_rows(&[row], "skip")?;
         let reason = reason.to_owned();
-        call.tell(Deed::Skip { row, reason }, None)
+        call.tell(&Deed::Skip { row, reason }, None)
     }
 
     fn fail_row(&self, row: u32, said: Said) -> Result<(), String> {
         let call = self.with_rows(&[row], "fail_row")?;
-        call.tell(Deed::FailRow { row, said }, None)
+        call.tell(&Deed::FailRow { row, said }, None)
     }
 
     fn complete(&self, said: Status) {

@@ -6,8 +6,8 @@ use super::call::{ChildCall, Task, World};
 use super::offer::HOST;
 use super::reader::Reading;
 use super::{Never, over};
-use crate::isolate::answer::Answer;
-use crate::isolate::channel::{ANSWER, CALL, Forever, INPUT, Lost};
+use crate::isolate::answer::{Answer, Deed};
+use crate::isolate::channel::{ANSWER, CALL, Forever, INPUT, LONGEST, Lost};
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{Make, Op, ROW, read_row, read_slide, write_slide};
 use crate::load::Loaded;
@@ -38,6 +38,27 @@ pub(super) struct Server {
 
 /// What a call answers: its status, and what it gives beside it.
 pub(super) type Spoken = (Status, Writer);
+
+/// An answer as it is sent. What the plugin gave back may be longer than any answer: then the host hears of that instead.
+fn told(answer: Answer) -> Writer {
+    let n = answer.given.len();
+    let whole = answer.write();
+    if whole.0.len() <= LONGEST {
+        return whole;
+    }
+    let mut deeds = Writer::default();
+    let what = format!(
+        "it gave back {n} bytes of texts, and a plugin in a process of its own can hand over no more than {LONGEST} at once"
+    );
+    Deed::Breach(what).write(&mut deeds);
+    Answer {
+        status: status::USE,
+        deeds: deeds.0,
+        given: Vec::new(),
+        ..answer
+    }
+    .write()
+}
 
 impl Server {
     pub fn new(loaded: &'static Loaded, world: Arc<World>) -> Server {
@@ -91,8 +112,8 @@ impl Server {
                         released: self.memories.released(),
                         ..answer
                     };
-                    self.world.send(ANSWER, answer.write())?;
                     let unmade = matches!(op, Op::Make | Op::Reader) && answer.status != status::OK;
+                    self.world.send(ANSWER, told(answer))?;
                     if op == Op::Destroy || unmade {
                         over();
                     }
@@ -216,7 +237,7 @@ impl Server {
         let (me, call) = (self.me, call.as_ptr());
         Ok(match op {
             Op::Remove => {
-                let (port, rows) = (from.u32()?, from.list(ROW, read_row)?);
+                let (port, rows) = (from.u32()?, from.list::<ROW, _>(read_row)?);
                 match self.stage.remove {
                     // SAFETY: as the header says: the rows live through the call.
                     Some(remove) => unsafe {

@@ -40,6 +40,11 @@ const KINDS: [Kind; 8] = [
     Kind::Table,
 ];
 
+/// Bytes of an output in a list.
+const OUTPUT: usize = size_of::<Output>();
+/// Bytes of a text in a list.
+const TEXT: usize = size_of::<String>();
+
 impl Hello {
     pub fn write(&self) -> Writer {
         let mut out = Writer::default();
@@ -73,12 +78,12 @@ impl Make {
         out.u64(arena);
         out.text(&self.id);
         out.text(&self.folder);
-        out.list(&self.outputs, |out, output| {
+        out.list::<OUTPUT, _>(&self.outputs, |out, output| {
             out.text(&output.name);
             let kind = KINDS.iter().position(|kind| *kind == output.kind);
             out.u8(kind.unwrap_or(KINDS.len()) as u8);
-            out.list(&output.shape, |out, &side| out.u64(side));
-            out.list(&output.classes, |out, class| out.text(class));
+            out.list::<8, _>(&output.shape, |out, &side| out.u64(side));
+            out.list::<TEXT, _>(&output.classes, |out, class| out.text(class));
             out.text(&output.format);
         });
         parameters.write(out);
@@ -90,14 +95,14 @@ impl Make {
         let make = Make {
             id: from.text()?,
             folder: from.text()?,
-            outputs: from.list(25, |from| {
+            outputs: from.list::<OUTPUT, _>(|from| {
                 Ok(Output {
                     name: from.text()?,
                     kind: *KINDS
                         .get(from.u8()? as usize)
                         .ok_or(Garbage("a kind that does not exist"))?,
-                    shape: from.list(8, Reader::u64)?,
-                    classes: from.list(8, Reader::text)?,
+                    shape: from.list::<8, _>(Reader::u64)?,
+                    classes: from.list::<TEXT, _>(Reader::text)?,
                     format: from.text()?,
                 })
             })?,
@@ -203,8 +208,8 @@ pub(crate) fn write_row(out: &mut Writer, row: &Row) {
     out.u32(row.slide);
 }
 
-/// Bytes of a row.
-pub(crate) const ROW: usize = 60;
+/// Bytes of a row in a list.
+pub(crate) const ROW: usize = size_of::<Row>();
 
 pub(crate) fn read_row(from: &mut Reader) -> Result<Row, Garbage> {
     Ok(Row {
@@ -248,8 +253,8 @@ pub(crate) unsafe fn write_slide(out: &mut Writer, slide: &Slide) {
     out.u32(slide.tile_px);
 }
 
-/// Bytes of the shortest slide.
-pub(crate) const SLIDE: usize = 2 * 8 + 5 * 8 + 7 * 8 + 4;
+/// Bytes of a slide in a list.
+pub(crate) const SLIDE: usize = size_of::<OwnSlide>();
 
 /// A slide with its texts.
 #[derive(Debug)]
@@ -302,6 +307,9 @@ pub(crate) enum Lies {
     Shown(u64),
 }
 
+/// Bytes of it in a list.
+pub(crate) const LIES: usize = size_of::<Lies>();
+
 pub(crate) fn write_lies(out: &mut Writer, lies: Lies) {
     match lies {
         Lies::Copied(at) => {
@@ -331,6 +339,9 @@ pub(crate) struct Lent {
     pub lengths: Vec<u64>,
     pub rows: Vec<Lies>,
 }
+
+/// Bytes of it in a list.
+pub(crate) const LENT: usize = size_of::<Lent>();
 
 /// All names of columns.
 const NAMES: [&str; 16] = [
@@ -362,9 +373,9 @@ pub(crate) fn read_column(from: &mut Reader) -> Result<Lent, Garbage> {
             bits: from.u8()?,
             lanes: 1,
         },
-        shape: from.list(8, Reader::i64)?,
-        lengths: from.list(8, Reader::u64)?,
-        rows: from.list(9, read_lies)?,
+        shape: from.list::<8, _>(Reader::i64)?,
+        lengths: from.list::<8, _>(Reader::u64)?,
+        rows: from.list::<LIES, _>(read_lies)?,
     })
 }
 

@@ -83,8 +83,8 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
     for (int fd = 3; fd < 64; fd++) {
       /* An answer to the first call, "done, nothing made", sent again. */
       struct stat about;
-      uint32_t words[10] = { 29, 16, 1 };
-      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 29) < 0) perror("late");
+      uint32_t words[10] = { 25, 16, 1 };
+      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 25) < 0) perror("late");
     }
   if (is(me, "close"))
     for (int fd = 3; fd < 64; fd++) close(fd);
@@ -100,6 +100,7 @@ static size_t bytes_of(const weir_column *c) { size_t n = c->dtype.bits / 8; for
 
 static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
   self_t *me = self;
+  static char text[16000];
   uint32_t rows[4096], n = 0;
   int lost = 0;
   (void)port;
@@ -122,6 +123,12 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
   (void)lost;
   if (is(me, "log")) host->log(call, WEIR_LOG_INFO, (weir_str){ "hello", 5 });
   if (is(me, "count")) { const weir_metrics_v1 *m = host->extension("weir.metrics/1"); m->count(call, (weir_str){ "rows", 4 }, in->n_rows); }
+  /* Rows that are none, and a row without end. */
+  if (is(me, "nothing")) for (int i = 0; i < 26000000; i++) host->pass(call, 0, rows, 0);
+  if (is(me, "endless")) for (int i = 0; i < 6000; i++) {
+    weir_error e = { { text, sizeof text }, { text, sizeof text }, { text, sizeof text } };
+    if (host->fail_row(call, 0, &e) != WEIR_OK) break;
+  }
   if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
   weir_status said = host->pass(call, 0, rows, n);
   if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }

@@ -318,11 +318,13 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
 
 #[test]
 fn lines_and_counters_come_through() {
-    for how in ["log", "count"] {
+    for how in ["log", "count", "tally"] {
         let made = made("sins.pass", how, &way(true)).unwrap();
         made.work().run(&mut batch(&tiles())).unwrap();
         match how {
             "log" => assert_eq!(made.said(), "own: hello"),
+            // However often it counts.
+            "tally" => assert_eq!(made.counters.all()["own"]["rows"], 8_000_000),
             _ => assert_eq!(made.counters.all()["own"]["rows"], 16),
         }
     }

@@ -9,6 +9,7 @@ use crate::isolate::channel::{Forever, LINE, LONGEST, Lost, MEMORY, MORE, Receiv
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Make;
 use crate::wire::{Reader, Writer};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -147,6 +148,10 @@ struct Desk {
     completed: Option<Status>,
     /// What was done, as the host is told it.
     deeds: Writer,
+    /// What was counted: a sum a name, however often.
+    counts: BTreeMap<String, u64>,
+    /// Bytes that the host will be told.
+    told: usize,
     /// What went wrong, as it was said last.
     failed: Option<Said>,
     /// The first thing that was done against the rules.
@@ -160,10 +165,30 @@ impl Desk {
     fn write(&mut self, deed: &Deed) -> Result<(), String> {
         let before = self.deeds.0.len();
         deed.write(&mut self.deeds);
-        if self.deeds.0.len() > TOLD {
+        let tells = self.tells(self.deeds.0.len() - before);
+        if tells.is_err() {
             self.deeds.0.truncate(before);
+        }
+        tells
+    }
+
+    fn tells(&mut self, bytes: usize) -> Result<(), String> {
+        let told = self.told + bytes;
+        if told > TOLD {
             return Err(TOO_MUCH.into());
         }
+        self.told = told;
+        Ok(())
+    }
+
+    fn count(&mut self, name: &str, by: u64) -> Result<(), String> {
+        if let Some(sum) = self.counts.get_mut(name) {
+            *sum = sum.saturating_add(by);
+            return Ok(());
+        }
+        // The name and two numbers, here and there.
+        self.tells(name.len() + 64)?;
+        self.counts.insert(name.to_owned(), by);
         Ok(())
     }
 }
@@ -231,12 +256,12 @@ impl ChildCall {
         self.desk().failed.take()
     }
 
-    /// Writes a deed down that is allowed at any time.
-    pub fn note(&self, deed: &Deed) -> Result<(), String> {
+    /// Adds to a counter.
+    pub fn count(&self, name: &str, by: u64) -> Result<(), String> {
         let mut desk = self.desk();
         match desk.closed {
             true => Ok(()),
-            false => desk.write(deed),
+            false => desk.count(name, by),
         }
     }
 
@@ -288,6 +313,9 @@ impl ChildCall {
         let mut desk = self.desk();
         desk.closed = true;
         let mut deeds = std::mem::take(&mut desk.deeds);
+        for (name, by) in std::mem::take(&mut desk.counts) {
+            Deed::Count { name, by }.write(&mut deeds);
+        }
         let (failed, breach) = (desk.failed.take(), desk.breach.take());
         for last in [failed.map(Deed::Fail), breach.map(Deed::Breach)] {
             last.iter().for_each(|deed| deed.write(&mut deeds));

@@ -173,8 +173,7 @@ impl Desk for At {
 
     fn count(&self, name: &str, by: u64) {
         if let At::Open(call) = self {
-            let name = name.to_owned();
-            if let Err(what) = call.note(&Deed::Count { name, by }) {
+            if let Err(what) = call.count(name, by) {
                 call.breach(what);
             }
         }

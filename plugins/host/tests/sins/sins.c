@@ -129,6 +129,10 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
     weir_error e = { { text, sizeof text }, { text, sizeof text }, { text, sizeof text } };
     if (host->fail_row(call, 0, &e) != WEIR_OK) break;
   }
+  if (is(me, "tally")) {
+    const weir_metrics_v1 *m = host->extension("weir.metrics/1");
+    for (int i = 0; i < 16000000; i++) m->count(call, (weir_str){ "rows", 4 }, i % 2);
+  }
   if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
   weir_status said = host->pass(call, 0, rows, n);
   if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }

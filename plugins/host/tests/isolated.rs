@@ -18,7 +18,17 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
         (
             "sins.pass",
             &[
-                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count", "nothing",
+                "",
+                "skip",
+                "fail",
+                "lose",
+                "later",
+                "row",
+                "status",
+                "panic",
+                "count",
+                "nothing",
+                "completed",
             ][..],
         ),
         ("sins.invert", &["", "edit", "double", "port", "retain"][..]),

@@ -146,6 +146,8 @@ pub(super) struct ChildCall {
 struct Desk {
     closed: bool,
     completed: Option<Status>,
+    /// The plugin left the call pending, and its completion is waited for.
+    pending: bool,
     /// What was done, as the host is told it.
     deeds: Writer,
     /// What was counted: a sum a name, however often.
@@ -289,6 +291,7 @@ impl ChildCall {
     pub fn wait(&self, cancel: impl Fn()) -> Status {
         let mut cancelled = false;
         let mut desk = self.desk();
+        desk.pending = true;
         loop {
             if let Some(said) = desk.completed {
                 return said;
@@ -317,7 +320,13 @@ impl ChildCall {
             Deed::Count { name, by }.write(&mut deeds);
         }
         let (failed, breach) = (desk.failed.take(), desk.breach.take());
-        for last in [failed.map(Deed::Fail), breach.map(Deed::Breach)] {
+        let completed = desk.completed.filter(|_| !desk.pending);
+        let lasts = [
+            failed.map(Deed::Fail),
+            breach.map(Deed::Breach),
+            completed.map(Deed::Complete),
+        ];
+        for last in lasts {
             last.iter().for_each(|deed| deed.write(&mut deeds));
         }
         Answer {

@@ -90,6 +90,8 @@ pub(crate) enum Deed<'a> {
         name: String,
         by: u64,
     },
+    /// It completed a call that it did not leave pending.
+    Complete(Status),
 }
 
 fn write_said(out: &mut Writer, said: &Said) {
@@ -169,6 +171,10 @@ impl<'a> Deed<'a> {
                 out.text(name);
                 out.u64(*by);
             }
+            Deed::Complete(said) => {
+                out.u8(10);
+                out.i32(*said);
+            }
         }
     }
 
@@ -208,6 +214,7 @@ impl<'a> Deed<'a> {
                 name: from.text()?,
                 by: from.u64()?,
             },
+            10 => Deed::Complete(from.i32()?),
             _ => return Err(Garbage("a deed that does not exist")),
         })
     }

@@ -64,6 +64,10 @@ fn one(call: &At, deed: Deed, memories: &[Mapping]) -> Result<(), String> {
             call.count(&name, by);
             Ok(())
         }
+        Deed::Complete(said) => {
+            call.complete(said);
+            Ok(())
+        }
     }
 }
 

@@ -135,6 +135,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
   }
   if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
   weir_status said = host->pass(call, 0, rows, n);
+  if (is(me, "completed")) host->complete(call, WEIR_OK);
   if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }
   return said;
 }

@@ -29,9 +29,13 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
                 "count",
                 "nothing",
                 "completed",
+                "both",
             ][..],
         ),
-        ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
+        (
+            "sins.invert",
+            &["", "edit", "double", "again", "port", "retain"][..],
+        ),
         ("sins.mean", &["", "nan"][..]),
     ] {
         for how in hows {
@@ -265,9 +269,11 @@ fn a_run_that_is_being_stopped_reaches_the_process() {
 
 #[test]
 fn memory_without_end_is_refused_by_words() {
-    let made = made("sins.invert", "much", &way(true)).unwrap();
-    // The same batch is made over and over; each is kept.
-    let error = made.work().run(&mut batch(&tiles())).unwrap_err();
+    // What is made is kept, call after call.
+    let made = made("sins.invert", "much", &large()).unwrap();
+    let rows = tiles_in(&made.slab, 64);
+    let error = (0..10_000).find_map(|_| made.work().run(&mut batch(&rows)).err());
+    let error = error.unwrap();
     let told = [
         "the host gives a plugin no more",
         "too many batches at once",

@@ -8,6 +8,7 @@ use crate::isolate::answer::{Answer, Deed, Spot, Spots};
 use crate::isolate::channel::{Forever, LINE, LONGEST, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Make;
+use crate::outcomes::Asked;
 use crate::wire::{Reader, Writer};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -126,8 +127,8 @@ impl World {
 /// What a call may do beside saying that it failed.
 pub(super) enum Task {
     Setup,
-    /// Rows of an input to rows of outputs.
-    Rows(Arc<Lot>),
+    /// Rows of an input to rows of outputs, and of which of them a batch was asked for: once each, as in the host's process.
+    Rows(Arc<Lot>, Mutex<Asked>),
     /// Rows of a slide.
     Slide(Arc<Slides>),
 }

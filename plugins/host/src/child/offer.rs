@@ -9,7 +9,7 @@ use crate::columns::row_bytes;
 use crate::isolate::answer::{Deed, Spots};
 use crate::offer::{LENT, VERSION};
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use weir_abi::Str;
 use weir_abi::column::Batch;
 use weir_abi::desk::{Desk, Said};
@@ -22,10 +22,16 @@ use weir_record::TileId;
 pub(super) static HOST: Host = weir_abi::desk::host::<At>();
 
 fn of_rows(call: &ChildCall, port: u32, source: &[u32]) -> Result<Arc<Lot>, String> {
-    let Task::Rows(input) = &call.task else {
+    let Task::Rows(input, asked) = &call.task else {
         return Err("it called batch_new() in a call that has no input".into());
     };
+    call.output(port)?;
     input.check(source)?;
+    asked.lock().unwrap_or_else(PoisonError::into_inner).note(
+        port as usize,
+        input.rows().len() as u32,
+        source,
+    )?;
     let rows = source
         .iter()
         .map(|&row| input.rows()[row as usize])
@@ -67,7 +73,7 @@ fn of_tiles(call: &ChildCall, port: u32, slide: u64, tiles: &[u64]) -> Result<Ar
 }
 
 fn edited(call: &ChildCall, port: u32) -> Result<Arc<Lot>, String> {
-    let Task::Rows(input) = &call.task else {
+    let Task::Rows(input, _) = &call.task else {
         return Err("it called batch_edit() in a call that has no input".into());
     };
     let output = call.output(port)?;
@@ -124,7 +130,7 @@ impl At {
     fn with_rows(&self, rows: &[u32], function: &str) -> Result<&ChildCall, String> {
         let call = self.call()?;
         match &call.task {
-            Task::Rows(input) => input.check(rows).map(|()| call),
+            Task::Rows(input, _) => input.check(rows).map(|()| call),
             _ => Err(format!(
                 "it called {function}() in a call that has no input"
             )),

@@ -15,7 +15,7 @@ use crate::wire::{Garbage, Reader, Writer};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::row::Slide;
 use weir_abi::stage::{Stage, Step};
 use weir_abi::status::{self, Status};
@@ -197,7 +197,7 @@ impl Server {
         let (port, makes) = (from.u32()?, from.u8()? != 0);
         let input = Arc::new(Lot::read(from, &self.memories, number)?);
         let task = match makes {
-            true => Task::Rows(input.clone()),
+            true => Task::Rows(input.clone(), Mutex::default()),
             false => Task::Setup,
         };
         let call = ChildCall::new(&self.world, task);

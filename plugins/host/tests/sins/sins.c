@@ -113,6 +113,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
       if (is(me, "gone")) return INT32_MIN;
       if (is(me, "pending")) return WEIR_PENDING;
       if (is(me, "panic")) return WEIR_E_PANIC;
+      if (is(me, "both")) { uint32_t two[2] = { i, i }; host->pass(call, 0, two, 2); continue; }
       if (is(me, "lose")) { lost = 1; continue; }
       if (is(me, "row")) host->skip(call, 9999, (weir_str){ "no", 2 });
       if (is(me, "skip")) { host->skip(call, i, (weir_str){ "blurred", 7 }); continue; }
@@ -155,7 +156,7 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
     me->kept = (weir_batch *)in;
     memcpy(&me->seen, in->columns[0].rows[0], 8);
   }
-  if (is(me, "much")) for (int i = 0; i < 100000; i++) if (!host->batch_new(call, 0, in->n_rows, rows)) return WEIR_E_MEMORY;
+  if (is(me, "again")) host->batch_release(host->batch_new(call, 0, in->n_rows, rows));
   weir_batch *out = is(me, "edit") ? host->batch_edit(call, 0) : host->batch_new(call, 0, in->n_rows, rows);
   if (!out) return WEIR_E_FAIL;
   size_t bytes = bytes_of(&out->columns[0]);
@@ -167,6 +168,7 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
     if (marked(in, i)) sins(me, call, to, bytes, (uint8_t *)from);
   }
   if (is(me, "double")) host->emit(call, 0, host->batch_new(call, 0, in->n_rows, rows));
+  if (is(me, "much")) host->batch_retain(out);
   if (is(me, "port")) return host->emit(call, 3, out);
   return host->emit(call, 0, out);
 }

@@ -235,6 +235,21 @@ fn what_a_plugin_allocates_itself_has_an_end() {
     assert_eq!(failed, ["plugin `sins` 0.1.0 ran out of memory"]);
 }
 
+/// The limit's unit is a KiB; it is less than half of the memory of any machine that builds this.
+#[test]
+fn a_run_that_was_given_a_limit_of_memory_isolates_as_well() {
+    let limited = "ulimit -d 1000000 && exec \"$0\"";
+    let child = env!("CARGO_BIN_EXE_plugin-host-child");
+    let way = Way {
+        program: Program::new("/bin/sh", ["-c", limited, child]),
+        ..way(true)
+    };
+    assert_eq!(
+        printed("sins.pass", "", &way),
+        printed("sins.pass", "", &sins::way(false))
+    );
+}
+
 #[test]
 fn a_call_that_is_ended_against_the_rules_fails_and_the_process_goes_on() {
     for how in ["gone", "pending"] {

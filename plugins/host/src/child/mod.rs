@@ -24,7 +24,7 @@ use crate::refusal::Refusal;
 use crate::wire::Writer;
 use call::{ChildCall, Task, World};
 use offer::HOST;
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serve::Server;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -59,10 +59,12 @@ fn start() -> Result<Never, Lost> {
     let system = Lost::System;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(system)?;
     rustix::thread::set_no_new_privs(true).map_err(system)?;
-    let limit = |resource, most| {
+    let limit = |resource, most: u64| {
+        // Who started weir may allow less, and nobody may raise that.
+        let most = Some(most.min(getrlimit(resource).maximum.unwrap_or(u64::MAX)));
         let both = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
+            current: most,
+            maximum: most,
         };
         setrlimit(resource, both).map_err(system)
     };

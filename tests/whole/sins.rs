@@ -34,6 +34,17 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
 }
 
 #[test]
+fn a_batch_that_is_held_on_to_when_its_call_is_over_is_refused_and_nothing_else_happens() {
+    let good = run("none", "map", "", 0);
+    for _ in 0..3 {
+        let left = run("retains-late", "map", "", 0);
+        assert_eq!(left.answers, good.answers);
+        let told = "retained a batch that it did not have";
+        assert_eq!(left.err.matches(told).count(), 1, "{}", left.err);
+    }
+}
+
+#[test]
 fn a_source_that_closes_again_and_again_what_is_closed_gives_the_same_slides() {
     let (good, wrote) = run_own(&From::Source, "none", "tiles", "", &[0]);
     for more in ["", APART] {
@@ -51,6 +62,12 @@ fn a_plugin_that_ends_weirs_own_process_does_not_end_it_well() {
     ] {
         assert!(left.contains(words), "{left}");
     }
+    // Nor does a thread of its own, as a library may have some.
+    let left = said("", "exits-aside", "map", "").1.exits(70).err;
+    assert!(
+        left.contains("a thread of plugin `sin` 0.1.0 ended the process"),
+        "{left}"
+    );
     let apart = run("exits", "map", APART, 3);
     lost_one(
         "exits",

@@ -137,7 +137,7 @@ impl Pool {
         let cancel = || {
             if let Some(cancel) = self.shelf.stage.cancel {
                 // SAFETY: the instance lives, and `cancel` may be called from any thread.
-                unsafe { cancel(instance.me) }
+                inside(&self.shelf.who, 0, || unsafe { cancel(instance.me) });
             }
         };
         let Some(said) = call.wait(timeout, cancel) else {

@@ -34,7 +34,17 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
         ),
         (
             "sins.invert",
-            &["", "edit", "double", "again", "port", "retain"][..],
+            &[
+                "",
+                "edit",
+                "double",
+                "again",
+                "gone-retain",
+                "gone-release",
+                "gone-emit",
+                "port",
+                "retain",
+            ][..],
         ),
         ("sins.mean", &["", "nan"][..]),
     ] {
@@ -225,6 +235,25 @@ fn a_batch_that_a_plugin_keeps_stays_as_it_is_until_it_lets_go() {
     // Two are held: what it keeps, and what it let go of in the last call or is still to say so.
     let bytes = 64 * 64 * 3;
     assert!(made.slab.free_bytes() >= 16 * bytes);
+}
+
+/// The sin's thread goes on retaining and releasing the first call's input.
+#[test]
+fn a_batch_that_is_retained_too_late_is_found_out_and_harms_nothing() {
+    let well = printed("sins.pass", "", &way(true));
+    let made = made("sins.pass", "holding", &way(true)).unwrap();
+    for _ in 0..60 {
+        let rows = tiles();
+        let mut all = batch(&rows);
+        made.work().run(&mut all).unwrap();
+        for (row, well) in well.iter().enumerate() {
+            assert_eq!(print(&Ok(all.outcome(row, 0).unwrap().clone())), *well);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told =
+        "plugin `sins` 0.1.0 broke the contract [E0520]: it retained a batch that it did not have";
+    assert!(made.said().contains(told), "{}", made.said());
 }
 
 #[test]

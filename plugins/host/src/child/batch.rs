@@ -1,13 +1,14 @@
 //! A batch as a plugin in a child process sees it: the header's struct over memory that the host shares.
 
 use super::blocks::Block;
+use crate::batch::live::{self, References};
 use crate::columns::{Part, row_bytes};
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{
     LENT, Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide,
 };
 use crate::wire::{Garbage, Reader};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
@@ -65,10 +66,7 @@ pub(super) struct Lot {
     columns: Vec<Column>,
     _parts: Vec<Part>,
     slides: Arc<Slides>,
-    /// Number of the call that made it, or whose input it is.
-    call: AtomicU64,
-    /// References that are the plugin's to give up: none of an input that it was lent.
-    held: AtomicU32,
+    references: Arc<References>,
     of: Of,
 }
 
@@ -114,33 +112,40 @@ impl Lot {
         batch.cast()
     }
 
-    /// Notes the call that made it, before a plugin knows it.
-    pub fn belongs_to(&self, call: u64) {
-        self.call.store(call, Ordering::Relaxed);
+    /// In its place, where the plugin may know it.
+    pub fn placed(self) -> Arc<Lot> {
+        let lot = Arc::new(self);
+        live::born(Arc::as_ptr(&lot).addr(), &lot.references);
+        lot
     }
 
-    /// That call, as a plugin names it.
-    pub fn call(&self) -> *mut weir_abi::Call {
-        std::ptr::without_provenance_mut(self.call.load(Ordering::Relaxed) as usize)
+    /// Whose it is, and who has it.
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
-    /// Whether that call made it: it can be emitted in no other.
-    pub fn is_of(&self, call: u64) -> bool {
-        self.call.load(Ordering::Relaxed) == call
+    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
+    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
+        live::with(batch.addr(), look)
     }
 
-    /// A reference more is the plugin's.
-    pub fn hand(&self) {
-        self.held.fetch_add(1, Ordering::SeqCst);
+    /// Another reference to it for the plugin, which has one already; false where it has none.
+    pub fn retained(batch: *const Batch) -> bool {
+        let again = live::with(batch.addr(), |of| {
+            let again = of.hand_again();
+            if again {
+                // SAFETY: the reference that the plugin has stays until it was handed back, which is done in turns with this.
+                unsafe { Arc::increment_strong_count(Lot::of(batch)) };
+            }
+            again
+        });
+        again == Some(true)
     }
 
-    /// A reference of the plugin's ends; false when it has none.
-    pub fn hand_back(&self) -> bool {
-        let less = |held: u32| held.checked_sub(1);
-        let held = self
-            .held
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-        held.is_ok()
+    /// The first reference that is the plugin's to an input which it was lent, and whose call is open.
+    pub fn retain(self: &Arc<Lot>) {
+        self.references.hand();
+        std::mem::forget(self.clone());
     }
 
     /// Its address, for a plugin, with one reference.
@@ -181,8 +186,7 @@ impl Lot {
             columns,
             _parts: parts,
             slides,
-            call: AtomicU64::new(0),
-            held: AtomicU32::new(0),
+            references: Arc::default(),
             of,
         }
     }
@@ -294,6 +298,12 @@ impl Lot {
             None => Ok(()),
             Some(row) => Err(format!("it spoke of row {row} of a batch of {n}")),
         }
+    }
+}
+
+impl Drop for Lot {
+    fn drop(&mut self) {
+        live::gone(std::ptr::from_ref(self).addr());
     }
 }
 

@@ -8,12 +8,14 @@ use crate::isolate::answer::{Answer, Deed, Spot, Spots};
 use crate::isolate::channel::{Forever, LINE, LONGEST, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Make;
+use crate::log::{COUNTERS, NAME};
 use crate::outcomes::Asked;
 use crate::wire::{Reader, Writer};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
+use weir_abi::column::Batch;
 use weir_abi::desk::Said;
 use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
@@ -31,6 +33,8 @@ pub(super) struct World {
     pub receiver: Mutex<Receiver>,
     /// A page whose first word is not 0 when the run is being stopped.
     pub flag: Mapping,
+    /// As "plugin `stain` 0.3.1"; not set before its file was read.
+    pub plugin: OnceLock<String>,
     /// What the instance is of; not set before one is made, nor of a reader.
     pub make: OnceLock<Make>,
     pub blocks: Arc<Blocks>,
@@ -51,13 +55,28 @@ pub(super) enum At {
 impl At {
     /// `None` when there was no call yet.
     pub fn find(of: *mut weir_abi::Call) -> Option<At> {
+        At::numbered(of.addr() as u64)
+    }
+
+    /// The same by its number.
+    pub fn numbered(number: u64) -> Option<At> {
         let world = WORLD.get()?;
         let open = world.open();
-        let call = open.iter().find(|call| call.number == of.addr() as u64);
+        let call = open.iter().find(|call| call.number == number);
         Some(match call {
             Some(call) => At::Open(call.clone()),
             None => At::Over(world.clone()),
         })
+    }
+}
+
+impl At {
+    /// The call whose function runs on this thread.
+    pub fn here() -> Option<At> {
+        let thread = std::thread::current().id();
+        let open = WORLD.get()?.open();
+        let call = open.iter().rfind(|call| call.thread == thread);
+        call.map(|call| At::Open(call.clone()))
     }
 }
 
@@ -88,6 +107,13 @@ impl World {
         line.text(text);
         // Without a host there is no log.
         let _ = self.send(LINE, line);
+    }
+
+    /// The plugin broke a rule, of which no call tells.
+    pub fn broken(&self, what: &str) {
+        let plugin = self.plugin.get().map_or("the plugin", String::as_str);
+        let line = format!("{plugin} broke the contract [E0520]: {what}");
+        self.line(LOG_ERROR, &line);
     }
 
     /// Whether the run is being stopped.
@@ -127,10 +153,22 @@ impl World {
 /// What a call may do beside saying that it failed.
 pub(super) enum Task {
     Setup,
+    /// Takes rows in.
+    Take(Arc<Lot>),
     /// Rows of an input to rows of outputs, and of which of them a batch was asked for: once each, as in the host's process.
     Rows(Arc<Lot>, Mutex<Asked>),
     /// Rows of a slide.
     Slide(Arc<Slides>),
+}
+
+impl Task {
+    /// The rows that it was given.
+    fn input(&self) -> Option<&Arc<Lot>> {
+        match self {
+            Task::Take(input) | Task::Rows(input, _) => Some(input),
+            Task::Setup | Task::Slide(_) => None,
+        }
+    }
 }
 
 /// A call.
@@ -139,6 +177,8 @@ pub(super) struct ChildCall {
     pub number: u64,
     pub world: Arc<World>,
     pub task: Task,
+    /// That runs the plugin's function.
+    thread: ThreadId,
     desk: Mutex<Desk>,
     over: Condvar,
 }
@@ -151,10 +191,8 @@ struct Desk {
     pending: bool,
     /// What was done, as the host is told it.
     deeds: Writer,
-    /// What was counted: a sum a name, however often.
-    counts: BTreeMap<String, u64>,
-    /// Bytes that the host will be told.
-    told: usize,
+    /// What was counted, in the order of the first time: a sum a name, however often.
+    counts: Vec<(String, u64)>,
     /// What went wrong, as it was said last.
     failed: Option<Said>,
     /// The first thing that was done against the rules.
@@ -168,31 +206,22 @@ impl Desk {
     fn write(&mut self, deed: &Deed) -> Result<(), String> {
         let before = self.deeds.0.len();
         deed.write(&mut self.deeds);
-        let tells = self.tells(self.deeds.0.len() - before);
-        if tells.is_err() {
+        if self.deeds.0.len() > TOLD {
             self.deeds.0.truncate(before);
-        }
-        tells
-    }
-
-    fn tells(&mut self, bytes: usize) -> Result<(), String> {
-        let told = self.told + bytes;
-        if told > TOLD {
             return Err(TOO_MUCH.into());
         }
-        self.told = told;
         Ok(())
     }
 
-    fn count(&mut self, name: &str, by: u64) -> Result<(), String> {
-        if let Some(sum) = self.counts.get_mut(name) {
-            *sum = sum.saturating_add(by);
-            return Ok(());
+    /// Adds to a counter. The host keeps only so many of a stage, and no long names: one too many is enough for it to say so.
+    fn count(&mut self, name: &str, by: u64) {
+        let name = &name[..name.floor_char_boundary(NAME + 4)];
+        let full = self.counts.len() > COUNTERS;
+        match self.counts.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(by),
+            None if full => {}
+            None => self.counts.push((name.to_owned(), by)),
         }
-        // The name and two numbers, here and there.
-        self.tells(name.len() + 64)?;
-        self.counts.insert(name.to_owned(), by);
-        Ok(())
     }
 }
 
@@ -205,6 +234,7 @@ impl ChildCall {
             number: crate::call::next_number(),
             world: world.clone(),
             task,
+            thread: std::thread::current().id(),
             desk: Mutex::default(),
             over: Condvar::new(),
         });
@@ -242,7 +272,7 @@ impl ChildCall {
         let mut desk = self.desk();
         if desk.closed || desk.breach.is_some() {
             drop(desk);
-            self.world.line(LOG_ERROR, &what);
+            self.world.broken(&what);
         } else {
             desk.breach = Some(what);
         }
@@ -260,12 +290,19 @@ impl ChildCall {
     }
 
     /// Adds to a counter.
-    pub fn count(&self, name: &str, by: u64) -> Result<(), String> {
+    pub fn count(&self, name: &str, by: u64) {
         let mut desk = self.desk();
-        match desk.closed {
-            true => Ok(()),
-            false => desk.count(name, by),
+        if !desk.closed {
+            desk.count(name, by);
         }
+    }
+
+    /// The plugin holds on to its input, of which it has no reference yet; false where that is none of this call's, or the call is over.
+    pub fn lend(&self, batch: *const Batch) -> bool {
+        let desk = self.desk();
+        let input = self.task.input().filter(|_| !desk.closed);
+        let lent = input.filter(|input| input.as_ptr() == batch);
+        lent.map(Lot::retain).is_some()
     }
 
     /// Writes down what the plugin hands on.
@@ -381,7 +418,7 @@ impl ChildCall {
             spots.push(places);
             blocks.extend(taken);
         }
-        Ok(Arc::new(Lot::made(
+        Ok(Lot::made(
             port,
             what,
             rows,
@@ -389,7 +426,8 @@ impl ChildCall {
             parts,
             Spots::write(&spots),
             blocks,
-        )))
+        )
+        .placed())
     }
 
     pub fn output(&self, port: u32) -> Result<&Output, String> {

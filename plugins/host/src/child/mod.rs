@@ -21,6 +21,7 @@ use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Hello;
 use crate::load::Loaded;
 use crate::refusal::Refusal;
+use crate::who::Who;
 use crate::wire::Writer;
 use call::{ChildCall, Task, World};
 use offer::HOST;
@@ -93,6 +94,7 @@ fn start() -> Result<Never, Lost> {
         sender: Mutex::new(sender),
         receiver: Mutex::new(receiver),
         flag: Mapping::new(flag, PAGE, false).map_err(system)?,
+        plugin: OnceLock::new(),
         make: OnceLock::new(),
         blocks: Arc::default(),
         open: Mutex::default(),
@@ -140,6 +142,9 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
     let beside = hello.beside.clone();
     let beside = beside.map(|text| Beside::of(Beside::place(file.path()), text));
     let admitted = Admitted::new(Described::of(file, beside)?, &ask, Policy::Pinned)?;
+    let manifest = admitted.manifest();
+    let named = Who::plugin(&manifest.name, &manifest.version).plugin;
+    world.plugin.get_or_init(|| named);
     let loaded = Loaded::entered(&admitted, |entry| {
         let call = ChildCall::new(world, Task::Setup);
         let mut out: *const Plugin = std::ptr::null();

@@ -5,6 +5,7 @@
 
 use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
+use crate::batch::live::References;
 use crate::columns::row_bytes;
 use crate::isolate::answer::{Deed, Spots};
 use crate::offer::{LENT, VERSION};
@@ -13,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 use weir_abi::Str;
 use weir_abi::column::Batch;
 use weir_abi::desk::{Desk, Said};
-use weir_abi::host::{Host, LOG_ERROR};
+use weir_abi::host::Host;
 use weir_abi::row::{Key, Row};
 use weir_abi::status::{self, Status};
 use weir_record::TileId;
@@ -138,10 +139,18 @@ impl At {
     }
 }
 
+/// A batch was named that is none of the plugin's, in the call that the thread is in; a thread of the plugin's own is in none, and
+/// the batch's own call may be known.
+fn stray(what: &str, of: Option<At>) {
+    if let Some(call) = At::here().or(of) {
+        Desk::breach(&call, what.into());
+    }
+}
+
 /// A fresh batch's address, with one reference for the plugin.
 fn handed(call: &ChildCall, lot: Arc<Lot>) -> *mut Batch {
-    lot.belongs_to(call.number);
-    lot.hand();
+    lot.references().belongs_to(call.number);
+    lot.references().hand();
     Lot::into_ptr(lot)
 }
 
@@ -156,7 +165,7 @@ impl Desk for At {
         match self {
             At::Open(call) => call.breach(what),
             At::Over(world) => {
-                world.line(LOG_ERROR, &what);
+                world.broken(&what);
                 status::USE
             }
         }
@@ -179,9 +188,7 @@ impl Desk for At {
 
     fn count(&self, name: &str, by: u64) {
         if let At::Open(call) = self {
-            if let Err(what) = call.count(name, by) {
-                call.breach(what);
-            }
+            call.count(name, by);
         }
     }
 
@@ -206,36 +213,33 @@ impl Desk for At {
     }
 
     unsafe fn retain(batch: *const Batch) {
-        let lot = Lot::of(batch);
-        // SAFETY: every batch that a plugin knows here is a `Lot` of which somebody holds a reference.
-        unsafe {
-            (*lot).hand();
-            Arc::increment_strong_count(lot);
+        if Lot::retained(batch) {
+            return;
+        }
+        // One that is retained for the first time is an input whose call is open.
+        let call = Lot::named(batch, References::call).and_then(At::numbered);
+        match &call {
+            Some(At::Open(open)) if open.lend(batch) => {}
+            _ => stray("it retained a batch that it did not have", call),
         }
     }
 
     unsafe fn release(batch: *const Batch) {
-        let lot = Lot::of(batch);
-        // SAFETY: as above, and the reference that ends here is the plugin's: one that was only lent to it is the host's.
-        unsafe {
-            if (*lot).hand_back() {
-                Arc::decrement_strong_count(lot);
-            } else if let Some(call) = At::find((*lot).call()) {
-                Desk::breach(&call, "it released a batch that it did not have".into());
-            }
+        match Lot::named(batch, References::hand_back) {
+            // SAFETY: the reference that ends here was the plugin's: one that was only lent to it is the host's.
+            Some(true) => unsafe { Arc::decrement_strong_count(Lot::of(batch)) },
+            _ => stray("it released a batch that it did not have", None),
         }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        let lot = Lot::of(batch);
-        // SAFETY: every batch that a plugin knows here is a `Lot` that somebody holds.
-        if !unsafe { (*lot).hand_back() } {
+        if Lot::named(batch, References::hand_back) != Some(true) {
             return Err(LENT.into());
         }
-        // SAFETY: the plugin gives up one reference, also when this fails.
-        let lot = unsafe { Arc::from_raw(lot) };
+        // SAFETY: the reference was the plugin's, which gives it up, also when this fails.
+        let lot = unsafe { Arc::from_raw(Lot::of(batch)) };
         let call = self.call()?;
-        if !lot.is_of(call.number) {
+        if lot.references().call() != call.number {
             return Err("it emitted a batch that it made in another call".into());
         }
         let deed = match lot.emit(port)? {

@@ -195,13 +195,13 @@ impl Server {
 
     fn process(&mut self, number: u64, from: &mut Reader) -> Result<Answer, Lost> {
         let (port, makes) = (from.u32()?, from.u8()? != 0);
-        let input = Arc::new(Lot::read(from, &self.memories, number)?);
+        let input = Lot::read(from, &self.memories, number)?.placed();
         let task = match makes {
             true => Task::Rows(input.clone(), Mutex::default()),
-            false => Task::Setup,
+            false => Task::Take(input.clone()),
         };
         let call = ChildCall::new(&self.world, task);
-        input.belongs_to(call.number);
+        input.references().belongs_to(call.number);
         let mut said = match self.stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
             Some(process) => unsafe { process(self.me, call.as_ptr(), port, input.as_ptr()) },
@@ -217,7 +217,7 @@ impl Server {
         }
         let mut answer = call.end(said, Writer::default());
         // One is ours, one the call's.
-        answer.kept = Arc::strong_count(&input) > 1 + usize::from(makes);
+        answer.kept = Arc::strong_count(&input) > 2;
         if answer.kept && input.keep() {
             // The host copies to other memory for the next one.
             self.memories.copied = None;

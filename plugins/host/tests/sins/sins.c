@@ -61,6 +61,11 @@ static void destroy(void *self) {
   free(me);
 }
 
+static void *holding(void *in) {
+  for (int i = 0; i < 1000; i++) host->batch_retain(in), host->batch_release(in), usleep(200);
+  return NULL;
+}
+
 static void *later(void *call) { usleep(2000); host->complete(call, WEIR_OK); return NULL; }
 
 static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t *input) {
@@ -136,6 +141,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
   }
   if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
   weir_status said = host->pass(call, 0, rows, n);
+  if (is(me, "holding") && me->seen++ == 0) { pthread_t thread; pthread_create(&thread, NULL, holding, (void *)(uintptr_t)in); pthread_detach(thread); }
   if (is(me, "completed")) host->complete(call, WEIR_OK);
   if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }
   return said;
@@ -155,6 +161,13 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
     host->batch_retain(in);
     me->kept = (weir_batch *)in;
     memcpy(&me->seen, in->columns[0].rows[0], 8);
+  }
+  if (strncmp(me->how, "gone-", 5) == 0) {
+    weir_batch *gone = host->batch_new(call, 0, in->n_rows, rows);
+    host->batch_release(gone);
+    if (is(me, "gone-retain")) host->batch_retain(gone);
+    if (is(me, "gone-release")) host->batch_release(gone);
+    return is(me, "gone-emit") ? host->emit(call, 0, gone) : WEIR_OK;
   }
   if (is(me, "again")) host->batch_release(host->batch_new(call, 0, in->n_rows, rows));
   weir_batch *out = is(me, "edit") ? host->batch_edit(call, 0) : host->batch_new(call, 0, in->n_rows, rows);

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plugin_host::{Isolated, Program};
-use weir_record::Slab;
+use weir_record::{Body, Slab};
 
 #[test]
 fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
@@ -254,6 +254,29 @@ fn a_batch_that_is_retained_too_late_is_found_out_and_harms_nothing() {
     let told =
         "plugin `sins` 0.1.0 broke the contract [E0520]: it retained a batch that it did not have";
     assert!(made.said().contains(told), "{}", made.said());
+}
+
+/// The sin writes nothing from its second call on.
+#[test]
+fn what_a_plugin_does_not_write_of_its_vectors_is_zero() {
+    for isolated in [false, true] {
+        let made = made("sins.mean", "unwritten", &way(isolated)).unwrap();
+        for call in 0..3 {
+            let rows = tiles();
+            let mut all = batch(&rows);
+            made.work().run(&mut all).unwrap();
+            for row in 0..rows.len() {
+                let Body::Feature(feature) = all.outcome(row, 0).unwrap() else {
+                    panic!("no vector");
+                };
+                assert_eq!(
+                    feature.iter().all(|&f| f == 0.0),
+                    call > 0,
+                    "{isolated} {call} {row}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

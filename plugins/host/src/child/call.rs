@@ -20,6 +20,7 @@ use weir_abi::desk::Said;
 use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
 use weir_abi::status::{self, Status};
+use weir_pipeline::Kind;
 
 /// The most rows of a column that end at a guard page each: every one is a mapping of its own.
 const APART: usize = 1024;
@@ -408,6 +409,13 @@ impl ChildCall {
                 .world
                 .blocks
                 .take(each, count, |bytes| self.world.more(bytes))?;
+            if output.kind != Kind::Pixels {
+                // As in the host's process: what a plugin does not write is 0, and nothing of an earlier call.
+                for block in &taken {
+                    // SAFETY: a block of at least `each` bytes, which nobody else has yet.
+                    unsafe { std::ptr::write_bytes(block.place(0).0.cast::<u8>(), 0, each) }
+                }
+            }
             let (pointers, places): (Vec<_>, Vec<Spot>) = (0..n)
                 .map(|row| match apart {
                     true => taken[row].place(0),

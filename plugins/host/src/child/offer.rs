@@ -17,6 +17,7 @@ use weir_abi::desk::{Desk, Said};
 use weir_abi::host::Host;
 use weir_abi::row::{Key, Row};
 use weir_abi::status::{self, Status};
+use weir_pipeline::Kind;
 use weir_record::TileId;
 
 /// The table that a plugin gets in a child process.
@@ -78,7 +79,7 @@ fn edited(call: &ChildCall, port: u32) -> Result<Arc<Lot>, String> {
         return Err("it called batch_edit() in a call that has no input".into());
     };
     let output = call.output(port)?;
-    if output.kind != weir_pipeline::Kind::Pixels {
+    if output.kind != Kind::Pixels {
         return Err(format!(
             "output `{}` carries {}, and only pixels are edited in place",
             output.name,

@@ -7,6 +7,7 @@
 mod batch;
 mod blocks;
 mod call;
+mod handles;
 mod offer;
 mod reader;
 mod serve;

@@ -3,6 +3,7 @@
 use super::batch::{Lot, Memories, Slides};
 use super::blocks::Block;
 use super::call::{ChildCall, Task, World};
+use super::handles::Handles;
 use super::offer::HOST;
 use super::reader::Reading;
 use super::{Never, over};
@@ -12,7 +13,6 @@ use crate::isolate::memory::Mapping;
 use crate::isolate::message::{Make, Op, ROW, read_row, read_slide, write_slide};
 use crate::load::Loaded;
 use crate::wire::{Garbage, Reader, Writer};
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,7 @@ pub(super) struct Server {
     reading: Option<Reading>,
     memories: Memories,
     /// Open slides of a source.
-    open: HashMap<u64, *mut c_void>,
-    opened: u64,
+    open: Handles,
     /// The last call and what it used: the host reads of it until it asks for the next.
     last: Option<(Arc<ChildCall>, Vec<Block>)>,
 }
@@ -69,8 +68,7 @@ impl Server {
             me: std::ptr::null_mut(),
             reading: None,
             memories: Memories::default(),
-            open: HashMap::new(),
-            opened: 0,
+            open: Handles::default(),
             last: None,
         }
     }
@@ -270,6 +268,9 @@ impl Server {
                 if let Some(reading) = &mut self.reading {
                     reading.close_all();
                 }
+                for slide in self.open.take_all() {
+                    self.close(slide);
+                }
                 if let Some(destroy) = self.stage.destroy {
                     // SAFETY: `create` made it, and no call is in flight.
                     unsafe { destroy(me) }
@@ -290,7 +291,7 @@ impl Server {
     ) -> Result<Spoken, Garbage> {
         let (me, call_) = (self.me, call.as_ptr());
         let number = from.u64()?;
-        let handle = self.open.get(&number).copied();
+        let handle = self.open.get(number);
         let mut given = Writer::default();
         let mut about = Slide {
             struct_size: size_of::<Slide>() as u32,
@@ -323,11 +324,7 @@ impl Server {
                     },
                     None => status::UNSUPPORTED,
                 };
-                if said == status::OK {
-                    self.opened += 1;
-                    self.open.insert(self.opened, handle);
-                }
-                given.u64(self.opened);
+                given.u64(self.open.opened(said, handle));
                 // SAFETY: as above.
                 unsafe { write_slide(&mut given, &about) }
                 said
@@ -368,15 +365,23 @@ impl Server {
                 }
             }
             (Op::Close, Some(handle)) => {
-                self.open.remove(&number);
-                if let Some(close) = self.stage.close {
-                    // SAFETY: no call of the slide is in flight, and none will follow.
-                    unsafe { close(handle) }
-                }
+                self.open.take(number);
+                self.close(handle);
                 status::OK
             }
             _ => status::UNSUPPORTED,
         };
+        if matches!(op, Op::Next | Op::Read) {
+            self.open.heard(number, said);
+        }
         Ok((said, given))
+    }
+
+    /// Closes a slide of a source.
+    fn close(&self, slide: *mut c_void) {
+        if let Some(close) = self.stage.close {
+            // SAFETY: it is open, no call of it is in flight, and none will follow.
+            unsafe { close(slide) }
+        }
     }
 }

@@ -121,78 +121,66 @@ pub(crate) fn request(op: Op) -> Writer {
     out
 }
 
-/// Which function a call is for; its arguments follow in its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Op {
-    /// Port, whether rows may be made, batch.
-    Process = 1,
-    /// Port, rows.
-    Remove = 2,
-    /// Slide, generation, end.
-    Complete = 3,
-    /// Number of the slide.
-    CloseSlide = 4,
-    Finish = 5,
-    Destroy = 6,
-    /// Port, symbol.
-    Resolve = 7,
-    /// Place of the slide.
-    Slide = 8,
-    /// Place of the slide.
-    Open = 9,
-    /// Slide, as it was opened.
-    Next = 10,
-    /// Slide, as it was opened; row, bytes.
-    Read = 11,
-    /// Slide, as it was opened.
-    Close = 12,
-    /// What to make an instance of. Before anything else of a stage.
-    Make = 13,
-    /// Id of the reader. Before anything else of a reader.
-    Reader = 14,
-    /// Path, first bytes of the file.
-    Sniff = 15,
-    /// Path.
-    OpenFile = 16,
-    /// File, as it was opened.
-    Info = 17,
-    /// File, as it was opened; level, left, top, width, height.
-    Region = 18,
-    /// File, as it was opened; number of the picture, width, height.
-    Picture = 19,
-    /// File, as it was opened.
-    CloseFile = 20,
+/// An enum of numbers, each written once, and what reads them.
+macro_rules! numbered {
+    ($(#[$about:meta])* $name:ident, $none:literal { $($(#[$doc:meta])* $op:ident = $number:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum $name {
+            $($(#[$doc])* $op = $number,)*
+        }
+
+        impl $name {
+            pub fn of(number: u8) -> Result<$name, Garbage> {
+                match number {
+                    $($number => Ok($name::$op),)*
+                    _ => Err(Garbage($none)),
+                }
+            }
+        }
+    };
 }
 
-impl Op {
-    pub fn of(number: u8) -> Result<Op, Garbage> {
-        use Op::*;
-        [
-            Process,
-            Remove,
-            Complete,
-            CloseSlide,
-            Finish,
-            Destroy,
-            Resolve,
-            Slide,
-            Open,
-            Next,
-            Read,
-            Close,
-            Make,
-            Op::Reader,
-            Sniff,
-            OpenFile,
-            Info,
-            Region,
-            Picture,
-            CloseFile,
-        ]
-        .into_iter()
-        .find(|op| *op as u8 == number)
-        .ok_or(Garbage("a call that does not exist"))
+numbered! {
+    /// Which function a call is for; its arguments follow in its order.
+    Op, "a call that does not exist" {
+        /// Port, whether rows may be made, batch.
+        Process = 1,
+        /// Port, rows.
+        Remove = 2,
+        /// Slide, generation, end.
+        Complete = 3,
+        /// Number of the slide.
+        CloseSlide = 4,
+        Finish = 5,
+        Destroy = 6,
+        /// Place of the slide.
+        Slide = 7,
+        /// Place of the slide.
+        Open = 8,
+        /// Slide, as it was opened.
+        Next = 9,
+        /// Slide, as it was opened; row, bytes.
+        Read = 10,
+        /// Slide, as it was opened.
+        Close = 11,
+        /// What to make an instance of. Before anything else of a stage.
+        Make = 12,
+        /// Id of the reader. Before anything else of a reader.
+        Reader = 13,
+        /// Path, first bytes of the file.
+        Sniff = 14,
+        /// Path.
+        OpenFile = 15,
+        /// File, as it was opened.
+        Info = 16,
+        /// File, as it was opened; level, left, top, width, height.
+        Region = 17,
+        /// File, as it was opened; number of the picture, width, height.
+        Picture = 18,
+        /// File, as it was opened.
+        CloseFile = 19,
     }
 }
 

@@ -39,15 +39,15 @@ pub(super) struct Server {
 pub(super) type Spoken = (Status, Writer);
 
 /// An answer as it is sent. What the plugin gave back may be longer than any answer: then the host hears of that instead.
-fn told(answer: Answer) -> Writer {
+fn told(answer: Answer, longest: usize) -> Writer {
     let n = answer.given.len();
     let whole = answer.write();
-    if whole.0.len() <= LONGEST {
+    if whole.0.len() <= longest {
         return whole;
     }
     let mut deeds = Writer::default();
     let what = format!(
-        "it gave back {n} bytes of texts, and a plugin in a process of its own can hand over no more than {LONGEST} at once"
+        "it gave back {n} bytes of texts, and a plugin in a process of its own can hand over no more than {longest} at once"
     );
     Deed::Breach(what).write(&mut deeds);
     Answer {
@@ -111,7 +111,7 @@ impl Server {
                         ..answer
                     };
                     let unmade = matches!(op, Op::Make | Op::Reader) && answer.status != status::OK;
-                    self.world.send(ANSWER, told(answer))?;
+                    self.world.send(ANSWER, told(answer, LONGEST))?;
                     if op == Op::Destroy || unmade {
                         over();
                     }
@@ -383,5 +383,36 @@ impl Server {
             // SAFETY: it is open, no call of it is in flight, and none will follow.
             unsafe { close(slide) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_says_so_instead() {
+        let answer = |n| Answer {
+            number: 7,
+            given: vec![1; n],
+            ..Answer::default()
+        };
+        assert_eq!(
+            Answer::read(told(answer(100), 200).0).unwrap().given.len(),
+            100
+        );
+        let short = told(answer(200), 200);
+        assert!(short.0.len() <= 200);
+        let short = Answer::read(short.0).unwrap();
+        assert_eq!(
+            (short.number, short.status, short.given.len()),
+            (7, status::USE, 0)
+        );
+        let deed = Deed::read(&mut Reader(&short.deeds)).unwrap();
+        assert!(
+            matches!(&deed, Deed::Breach(what) if what.contains("200 bytes of texts")),
+            "{deed:?}"
+        );
     }
 }

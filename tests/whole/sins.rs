@@ -21,6 +21,7 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("port", "map", "no output number 7"),
         ("null", "map", "null batch"),
         ("panic", "map", "src/lib.rs:1: on purpose"),
+        ("gone", "map", "a batch that it did not have"),
         ("nan", "score", "every number must be finite"),
     ] {
         for more in ["", APART] {
@@ -28,9 +29,6 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
             lost_one(sin, stage, word, &left, &good);
         }
     }
-    // In a process of its own it may also die of that.
-    let left = run("gone", "map", "", 3);
-    lost_one("gone", "map", "a batch that it did not have", &left, &good);
 }
 
 #[test]

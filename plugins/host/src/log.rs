@@ -59,9 +59,9 @@ impl Log {
 }
 
 /// A stage has no more counters: they are for a page of the run's record.
-const COUNTERS: usize = 256;
+pub(crate) const COUNTERS: usize = 256;
 /// Nor has one a longer name, bytes.
-const NAME: usize = 128;
+pub(crate) const NAME: usize = 128;
 
 /// Counters that plugins keep, by stage and name: extension "weir.metrics/1".
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Columns as bodies: which columns each kind of output has, how long they are, and what may stand in them.
 
-use crate::reduce::About;
+use crate::about::About;
 use std::ffi::c_void;
 use std::sync::Arc;
 use weir_abi::Str;

@@ -1,12 +1,14 @@
 //! What holds of a slide at an input of a reduce or a sink, and what of it the plugin has not been told yet.
 
-use crate::pool::{Holder, Pool};
-use crate::reduce::{process, removed};
+use crate::batch::task::Task;
+use crate::batch::{HostBatch, place};
+use crate::kept::set_apart;
+use crate::pool::{Holder, Lent, Pool};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_abi::status;
 use weir_record::{Body, Key, SlideInfo, TileId};
-use weir_runtime::stage::StageError;
+use weir_runtime::stage::{StageError, Turn};
 
 /// Rows of a batch to a plugin.
 const FULL: usize = 256;
@@ -109,7 +111,7 @@ impl Waiting {
                 ));
             }
             let rows = removed(&self.removed, &info);
-            let task = crate::batch::task::Task::Setup;
+            let task = Task::Setup;
             pool.call_for(holder, task, |stage, me, call| match stage.remove {
                 // SAFETY: as the header says: the rows live through the call.
                 Some(remove) => unsafe { remove(me, call, port, rows.as_ptr(), rows.len() as u32) },
@@ -121,4 +123,50 @@ impl Waiting {
         }
         Ok(())
     }
+}
+
+/// Rows of the header for what holds no more.
+fn removed(keys: &[Key], info: &SlideInfo) -> Vec<weir_abi::row::Row> {
+    keys.iter()
+        .map(|key| weir_abi::row::Row {
+            key: weir_abi::row::Key {
+                slide: key.slide.number(),
+                tile: key.tile.word(),
+                rev: key.rev,
+                source: key.rev,
+            },
+            ..place(key.tile, info, 0)
+        })
+        .collect()
+}
+
+/// Hands values over as one batch.
+fn process(
+    pool: &Pool,
+    holder: &Holder,
+    port: u32,
+    values: Vec<(Key, Body, Arc<SlideInfo>)>,
+    width: usize,
+) -> Result<(), StageError> {
+    let rows = values.iter().map(|(key, body, info)| (*key, body, info));
+    // SAFETY: the values live until the call is over.
+    let input = unsafe { HostBatch::input(rows, width) }
+        .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?
+        .placed();
+    let batch = input.as_ptr();
+    let task = Task::Take(input);
+    let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
+    let lent = Lent {
+        holder: Some(holder),
+        kept: &kept,
+        turn: &Turn::default(),
+    };
+    pool.lend(lent, task, |stage, me, call| {
+        match stage.process {
+            // SAFETY: as the header says: the batch lives at least as long as the call.
+            Some(process) => unsafe { process(me, call, port, batch) },
+            None => status::UNSUPPORTED,
+        }
+    })?;
+    Ok(())
 }

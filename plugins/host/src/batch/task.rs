@@ -1,9 +1,9 @@
 //! What a call is given, and what comes of it.
 
+use crate::about::OpenSlides;
 use crate::batch::HostBatch;
 use crate::columns::Output;
 use crate::outcomes::{Asked, Outcomes};
-use crate::reduce::Known;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 use weir_record::{Body, Lease};
@@ -38,7 +38,7 @@ pub(crate) struct Rows {
 /// Rows of a slide.
 pub(crate) struct Slides {
     pub outputs: Arc<[Output]>,
-    pub slides: Arc<Mutex<Known>>,
+    pub slides: Arc<Mutex<dyn OpenSlides>>,
     /// What was made, in its order.
     pub made: Vec<OfSlide>,
     /// Of which tiles a row was made, on which output.

@@ -3,9 +3,9 @@
 //! Values are handed to the plugin slide by slide, in batches; what no longer holds by `remove`. When every input of a slide is
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
-use crate::about::{About, OpenSlides};
+use crate::about::About;
 use crate::batch::slide;
-use crate::batch::task::{OfSlide, Slides, Task};
+use crate::batch::task::{OfSlide, OpenSlides, Slides, Task};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
 use crate::pool::{Holder, Pool};

@@ -1,8 +1,8 @@
 //! Rows that a plugin makes: memory of the host's, the plugin's to write until it emits it.
 
 use super::{HostBatch, Of, place, slide};
-use crate::about::{About, OpenSlides};
-use crate::batch::task::{OfSlide, Rows, Slides, TWO_ROWS};
+use crate::about::About;
+use crate::batch::task::{OfSlide, OpenSlides, Rows, Slides, TWO_ROWS};
 use crate::columns::{self, Draft, Output, Part};
 use crate::outcomes::Outcomes;
 use std::collections::BTreeSet;

@@ -290,6 +290,12 @@ fn check_ports(kind: &Ident, ins: &[Port], outs: &[Port]) -> Result<()> {
             format!("a {kind} has {has}, as #[input(tiles: pixels)]"),
         ));
     }
+    for port in ins {
+        port.check_shape(false)?;
+    }
+    for port in outs {
+        port.check_shape(true)?;
+    }
     for ports in [ins, outs] {
         for (i, port) in ports.iter().enumerate() {
             if ports[..i].iter().any(|other| other.name == port.name) {

@@ -129,7 +129,9 @@ fn what_a_sink_does_wrong_at_a_slide_fails_that_slide_alone() {
         ("panic", ["plugin `sin` 0.1.0", "src/lib.rs:1: on purpose"]),
         ("status", ["plugin `sin` 0.1.0", "returned 77"]),
     ] {
-        lost_a(sin, &From::Source, "write", words, "", 3);
+        for more in ["", APART] {
+            lost_a(sin, &From::Source, "write", words, more, 3);
+        }
     }
 }
 

@@ -226,6 +226,9 @@ impl Desk {
     }
 }
 
+/// What a plugin is told that completes what is complete.
+pub(super) const COMPLETED: &str = "it completed a call twice, or after it was over";
+
 /// What a plugin is told that does too much for one answer.
 const TOO_MUCH: &str = "it handed on more in one call than the 255 MiB that a plugin in a process of its own can hand over at once";
 
@@ -318,7 +321,7 @@ impl ChildCall {
         let mut desk = self.desk();
         if desk.closed || desk.completed.is_some() {
             drop(desk);
-            self.breach("it completed a call twice");
+            self.breach(COMPLETED);
             return;
         }
         desk.completed = Some(said);

@@ -4,7 +4,7 @@
 //! rest down. The host does over again whatever is written down, with its own functions and their checks.
 
 use super::batch::{Lot, What};
-use super::call::{At, ChildCall, Task, World};
+use super::call::{At, COMPLETED, ChildCall, Task, World};
 use crate::batch::live::References;
 use crate::columns::row_bytes;
 use crate::isolate::answer::{Deed, Spots};
@@ -294,7 +294,7 @@ impl Desk for At {
         match self {
             At::Open(call) => call.complete(said),
             At::Over(_) => {
-                self.breach("it completed a call that was over".into());
+                self.breach(COMPLETED.into());
             }
         }
     }

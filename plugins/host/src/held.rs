@@ -94,10 +94,15 @@ impl Waiting {
         if let Some(info) = self.info.filter(|_| !self.removed.is_empty()) {
             let rows = removed(&self.removed, &info);
             let task = crate::batch::task::Task::Setup;
-            pool.call_for(holder, task, |stage, me, call| match stage.remove {
-                // SAFETY: as the header says: the rows live through the call.
-                Some(remove) => unsafe { remove(me, call, port, rows.as_ptr(), rows.len() as u32) },
-                None => status::UNSUPPORTED,
+            pool.call_for(holder, task, |stage, me, call| {
+                let _watched = pool.watch("remove", Some(&info.id));
+                match stage.remove {
+                    // SAFETY: as the header says: the rows live through the call.
+                    Some(remove) => unsafe {
+                        remove(me, call, port, rows.as_ptr(), rows.len() as u32)
+                    },
+                    None => status::UNSUPPORTED,
+                }
             })?;
         }
         if !self.values.is_empty() {

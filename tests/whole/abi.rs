@@ -169,6 +169,9 @@ in = "notes.notes"
 [stage.weigh]
 use = "more.weigh"
 in = "later"
+[stage.told]
+use = "takes.table"
+in = "weigh.notes"
 [stage.table]
 use = "tiles-sink"
 in = { attention = "weigh" }
@@ -183,7 +186,7 @@ in = "weigh.says"
     run(
         "label",
         &format!(
-            "[stage.tiles]\nuse = \"tile-reader\"\nslides = [\"label.more\"]\nsize = 2\nmpp = 0.5\ntissue = \"none\"\n{rest}"
+            "[stage.tiles]\nuse = \"tile-reader\"\nslides = [\"label.more\"]\nsize = 8\nmpp = 0.5\ntissue = \"none\"\n{rest}"
         ),
     );
     run(

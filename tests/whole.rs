@@ -37,6 +37,8 @@ mod patience;
 mod pipeline;
 #[path = "whole/plugins.rs"]
 mod plugins;
+#[path = "whole/raised.rs"]
+mod raised;
 #[path = "whole/rehearsal.rs"]
 mod rehearsal;
 #[path = "whole/restart.rs"]

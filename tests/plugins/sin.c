@@ -2,6 +2,7 @@
 #include "weir_plugin.h"
 #include <fenv.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
   "\"params\":[{\"name\":\"sin\",\"type\":\"choice\",\"default\":\"none\",\"doc\":\"Which rule is broken\",\"values\":["        \
   "\"none\",\"fail\",\"silent\",\"retry\",\"status\",\"lost\",\"twice\",\"both\",\"complete\",\"row\",\"port\",\"null\","         \
   "\"nan\",\"panic\",\"abort\",\"segfault\",\"exit\",\"loop\",\"overrun\",\"leak\",\"late\",\"never\",\"late-complete\","             \
-  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\",\"exits-aside\",\"retains-late\"]},"                                                                        \
+  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\",\"exits-aside\",\"retains-late\","   \
+  "\"loop-open\",\"loop-next\",\"loop-close\",\"loop-slide\",\"loop-destroy\",\"stop\",\"column\"]},"                                \
   "{\"name\":\"slide\",\"type\":\"string\",\"default\":\"a\",\"doc\":\"At the first tile of which slide\"}]"
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
 #define SCORES "\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2],\"mpp\":\"mpp\""
@@ -26,20 +28,26 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "},"
               "{\"id\":\"sin.write\",\"summary\":\"Writes a sum a slide\",\"rows\":\"sink\",\"in\":[{" PICKS "}]," PARAMS
               "},"
+              "{\"id\":\"sin.gather\",\"summary\":\"Picks every tile by its first value\",\"rows\":\"reduce\",\"in\":[{" TILES "}],\"out\":[{" PICKS "}]," PARAMS
+              "},"
+              "{\"id\":\"sin.keep\",\"summary\":\"Writes a sum a slide\",\"rows\":\"sink\",\"in\":[{" TILES "}]," PARAMS
+              "},"
               "{\"id\":\"sin.source\",\"summary\":\"Gives twenty tiles of two slides\",\"rows\":\"source\",\"out\":["
               "{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[32,32,3],\"mpp\":1.0}]," PARAMS "}]"
               ",\"readers\":[{\"id\":\"sin\",\"summary\":\"Reads glass\",\"extensions\":[\"glass\"]}]"
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
-                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "exits-aside", "retains-late"};
-enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, EXITS_ASIDE, RETAINS_LATE };
+                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "exits-aside", "retains-late", "loop-open", "loop-next", "loop-close", "loop-slide", "loop-destroy", "stop", "column"};
+enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, EXITS_ASIDE, RETAINS_LATE, LOOP_OPEN, LOOP_NEXT, LOOP_CLOSE, LOOP_SLIDE, LOOP_DESTROY, STOP, COLUMN };
 
 typedef struct { uint64_t slide, tile; float score; } picked;
 typedef struct {
   const weir_host *host;
   int sin, score;
   char slide[64];
+  /* The number of that slide, where it is known. */
+  uint64_t hangs_at;
   /* Of what gathers. */
   picked tiles[8192];
   uint32_t n;
@@ -52,6 +60,7 @@ static weir_status create(const weir_host *host, const weir_value *values, uint3
   if (!it || n != 2) return WEIR_E_MEMORY;
   it->host = host;
   it->score = score;
+  it->hangs_at = UINT64_MAX;
   for (int i = 0; i < (int)(sizeof NAMES / sizeof *NAMES); i++)
     if (values[0].s.len == strlen(NAMES[i]) && !memcmp(values[0].s.ptr, NAMES[i], values[0].s.len)) it->sin = i;
   const size_t most = sizeof it->slide - 1, len = values[1].s.len < most ? values[1].s.len : most;
@@ -76,7 +85,13 @@ static void *forever(void *nothing) {
   return nothing;
 }
 
+/* A call that does not come back. */
+static void hang(void) {
+  for (volatile int on = 1; on;) usleep(1000);
+}
+
 static void destroy(void *self) {
+  if (((stage *)self)->sin == LOOP_DESTROY) hang();
   if (((stage *)self)->sin == THREAD) {
     pthread_t thread;
     pthread_create(&thread, NULL, forever, NULL);
@@ -108,9 +123,7 @@ static weir_status sinned(const stage *it, weir_call *call) {
       sleep(20);
       return WEIR_E_FAIL;
     }
-    case LOOP:
-      for (volatile int on = 1; on;) usleep(1000);
-      return 0;
+    case LOOP: hang(); return 0;
     default: return 0;
   }
 }
@@ -152,10 +165,12 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
     const int here = row->x == 0 && row->y == 0 && is_of(it, slide);
     if (here && it->sin != NONE) sinner = i;
     if (here && it->sin == LOST) continue;
+    if (it->sin == COLUMN && row->x == 0 && is_of(it, slide)) hang();
     kept[n++] = i;
   }
   const int sins = sinner != UINT32_MAX;
   if (it->sin == HOARD) host->batch_retain(batch);
+  if (it->sin == STOP) raise(SIGSTOP);
   if (it->sin == DRAFTS && !host->batch_edit(call, 0)) return WEIR_E_FAIL;
   if (it->sin == ROUNDS) fesetround(FE_UPWARD);
   /* Time for the thread of an earlier call to do what it does. */
@@ -246,6 +261,18 @@ static weir_status add(void *self, weir_call *call, uint32_t port, const weir_ba
   return WEIR_OK;
 }
 
+/* The same of tiles; it may keep those of its slide. */
+static weir_status add_tiles(void *self, weir_call *call, uint32_t port, const weir_batch *batch) {
+  stage *it = self;
+  (void)call, (void)port;
+  if (it->sin == HOARD && batch->n_rows && is_of(it, batch->slides[batch->rows[0].slide])) it->host->batch_retain(batch);
+  for (uint32_t i = 0; i < batch->n_rows; i++) {
+    if (it->n == 8192) return WEIR_E_MEMORY;
+    it->tiles[it->n++] = (picked){batch->rows[i].key.slide, batch->rows[i].key.tile, (float)*(uint8_t *)batch->columns[0].rows[i] / 255};
+  }
+  return WEIR_OK;
+}
+
 static weir_status take(void *self, weir_call *call, uint32_t port, const weir_row *rows, uint32_t n) {
   stage *it = self;
   (void)call, (void)port;
@@ -257,17 +284,20 @@ static weir_status take(void *self, weir_call *call, uint32_t port, const weir_r
 
 static void forget(void *self, uint64_t slide) {
   stage *it = self;
+  /* Of which slide it is, only its tiles say. */
+  if (it->sin == LOOP_CLOSE && it->hangs_at == slide) hang();
   for (uint32_t i = 0; i < it->n; i++)
     if (it->tiles[i].slide == slide) it->tiles[i--] = it->tiles[--it->n];
 }
 
 static weir_status picks(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
   stage *it = self;
-  uint64_t tiles[8192];
+  uint64_t tiles[8192] = {0};
   float scores[8192];
   uint32_t n = 0;
   (void)rev, (void)end;
   const int here = is_of(it, slide);
+  if (here) it->hangs_at = slide->number;
   for (uint32_t i = 0; i < it->n; i++)
     if (it->tiles[i].slide == slide->number) {
       scores[n] = it->tiles[i].score;
@@ -294,6 +324,7 @@ static weir_status writes(void *self, weir_call *call, const weir_slide *slide, 
   uint32_t n = 0;
   (void)rev, (void)end;
   if (is_of(it, slide)) {
+    it->hangs_at = slide->number;
     const weir_status said = sinned(it, call);
     if (said) return said;
     if (it->sin == OVERRUN) memset((void *)(uintptr_t)slide->id.ptr, 1, (size_t)64 << 20);
@@ -315,8 +346,9 @@ typedef struct { const stage *of; int at, here; uint64_t i; int closed; } opened
 
 static weir_status lists(void *self, weir_call *call, uint64_t i, weir_slide *out) {
   static const char *const IDS[] = {"a", "b"};
-  (void)self, (void)call;
+  (void)call;
   if (i >= 2) return WEIR_END;
+  if (((stage *)self)->sin == LOOP_SLIDE) hang();
   out->id = text(IDS[i]);
   out->path = text("none");
   return WEIR_OK;
@@ -326,6 +358,7 @@ static weir_status opens(void *self, weir_call *call, uint64_t i, void *key, wei
   const stage *of = self;
   const int here = of->slide[0] == "ab"[i];
   (void)key;
+  if (here && of->sin == LOOP_OPEN) hang();
   if (here && (of->sin == FAIL || of->sin == SILENT || of->sin == PANIC)) return sinned(of, call);
   opened *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
@@ -354,6 +387,7 @@ static weir_status steps(void *slide, weir_call *call, weir_step *out) {
       const weir_status said = sinned(it->of, call);
       if (said) return said;
     }
+    if (sin == LOOP_NEXT) hang();
     if (sin == ROW) out->x = INT64_C(1) << 40;
     if (sin == PORT) out->kind = 9;
     if (sin == SHAPE) out->width = 7;
@@ -375,7 +409,10 @@ static weir_status fills(void *slide, weir_call *call, const weir_row *row, void
   return WEIR_OK;
 }
 
-static void shuts(void *slide) { free(slide); }
+static void shuts(void *slide) {
+  if (((opened *)slide)->here && ((opened *)slide)->of->sin == LOOP_CLOSE) hang();
+  free(slide);
+}
 
 /* ------------------------------------------------------------------------------------------------------------- reader -- */
 
@@ -385,8 +422,7 @@ static const weir_host *reading;
 
 static int32_t sniffs(weir_str path, const uint8_t *head, size_t len) {
   (void)path;
-  if (len >= 13 && !memcmp(head, "SINGLASSsight", 13))
-    for (volatile int on = 1; on;) usleep(1000);
+  if (len >= 13 && !memcmp(head, "SINGLASSsight", 13)) hang();
   return len >= 8 && !memcmp(head, "SINGLASS", 8) ? 90 : 0;
 }
 static weir_status opens_glass(const weir_host *host, weir_call *call, weir_str path, void **handle) {
@@ -425,8 +461,7 @@ static weir_status reads(void *handle, weir_call *call, uint32_t level, int64_t 
     if (!strcmp(it->sin, "status")) return 77;
     if (!strcmp(it->sin, "abort")) abort();
     if (!strcmp(it->sin, "segfault")) *(volatile int *)(uintptr_t)8 = 1;
-    if (!strcmp(it->sin, "loop"))
-      for (volatile int on = 1; on;) usleep(1000);
+    if (!strcmp(it->sin, "loop")) hang();
     if (!strcmp(it->sin, "complete")) reading->complete(call, WEIR_OK), reading->complete(call, WEIR_OK);
     if (!strcmp(it->sin, "row")) reading->skip(call, 0, text("beyond"));
   }
@@ -445,9 +480,11 @@ static const weir_stage MAP = {EVERY("sin.map", create_map), .process = process}
 static const weir_stage SCORE = {EVERY("sin.score", create_score), .process = process};
 static const weir_stage PICK = {EVERY("sin.pick", create_map), .process = add, .remove = take, .complete_slide = picks, .close_slide = forget};
 static const weir_stage WRITE = {EVERY("sin.write", create_map), .process = add, .remove = take, .complete_slide = writes, .close_slide = forget};
+static const weir_stage GATHER = {EVERY("sin.gather", create_map), .process = add_tiles, .remove = take, .complete_slide = picks, .close_slide = forget};
+static const weir_stage KEEP = {EVERY("sin.keep", create_map), .process = add_tiles, .remove = take, .complete_slide = writes, .close_slide = forget};
 static const weir_stage SOURCE = {EVERY("sin.source", create_map), .slide = lists, .open = opens, .next = steps, .read = fills, .close = shuts};
-static const weir_stage *const STAGES[] = {&MAP, &SCORE, &PICK, &WRITE, &SOURCE};
-static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 5, .readers = READERS, .n_readers = 1};
+static const weir_stage *const STAGES[] = {&MAP, &SCORE, &PICK, &WRITE, &SOURCE, &GATHER, &KEEP};
+static const weir_plugin PLUGIN = {.struct_size = sizeof PLUGIN, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = STAGES, .n_stages = 7, .readers = READERS, .n_readers = 1};
 
 weir_status weir_plugin_v1(const weir_host *host, weir_call *call, const weir_plugin **out) {
   (void)host;

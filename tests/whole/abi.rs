@@ -1,26 +1,40 @@
 //! Plugins that were built against the header of a released version: tests/abi holds it, and the plugin's source, as they were.
 
-use crate::program::{root, weir};
+use crate::program::{files, root, weir};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Builds the plugin of every kind against the header of version 1.0.
 fn built(folder: &Path, more: &[&str]) -> PathBuf {
-    let file = folder.join("libold.so");
+    released(folder, "kinds", "old", more)
+}
+
+/// Builds a source of that version against the header beside it.
+fn released(folder: &Path, source: &str, name: &str, more: &[&str]) -> PathBuf {
     let of_1_0 = root().join("tests/abi/v1.0");
+    let source = of_1_0.join(format!("{source}.c"));
+    compiled(
+        &folder.join(format!("lib{name}.so")),
+        &source,
+        &of_1_0,
+        more,
+    )
+}
+
+fn compiled(file: &Path, source: &Path, headers: &Path, more: &[&str]) -> PathBuf {
     let said = Command::new("gcc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
-        .args(["-shared", "-fPIC", "-I"])
-        .arg(&of_1_0)
+        .args(["-shared", "-fPIC", "-pthread", "-I"])
+        .arg(headers)
         .args(more)
         .arg("-o")
-        .arg(&file)
-        .arg(of_1_0.join("kinds.c"))
+        .args([file, source])
         .output()
         .unwrap();
     let err = String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success(), "{err}");
-    file
+    file.to_owned()
 }
 
 /// Runs source, map, filter, map, reduce and sink of the plugin; what the sink wrote.
@@ -108,5 +122,92 @@ fn a_plugin_that_needs_a_later_version_is_refused_with_both_versions_and_none_of
         }
         // What a library has to say, it says when it is loaded.
         assert!(!said.err.contains("loaded"), "{}", said.err);
+    }
+}
+
+/// What else of the ABI a plugin of 1.0 uses, in one run: calls that end on another thread, parameters of every type, tables, picks, rows
+/// of tiles and of slides from a reduce, steps of every kind, a reader. Files of the run by their names.
+fn more(isolate: bool) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let (old, more) = (built(path, &[]), released(path, "more", "more", &[]));
+    let takes = root().join("tests/plugins/takes.c");
+    let takes = compiled(
+        &path.join("libtakes.so"),
+        &takes,
+        &root().join("plugins/abi"),
+        &[],
+    );
+    std::fs::write(path.join("label.more"), "MORE").unwrap();
+    let run = |name: &str, graph: &str| {
+        let file = path.join(format!("{name}.weir.toml"));
+        let text = format!(
+            "weir = 1\n[run]\nout = \"{name}\"\n[plugin.old]\npath = {old:?}\n[plugin.more]\npath = {more:?}\nisolate = {isolate}\n[plugin.takes]\npath = {takes:?}\n{graph}"
+        );
+        std::fs::write(&file, text).unwrap();
+        weir(["run".as_ref(), file.as_os_str()]).exits(0)
+    };
+    let rest = r#"
+[stage.later]
+use = "more.later"
+in = "tiles"
+[stage.notes]
+use = "more.notes"
+in = "tiles"
+text = "ab"
+list = ["x", "y"]
+way = "down"
+room = "4KiB"
+wait = "3ms"
+on = true
+[stage.picks]
+use = "takes.picks"
+in = "notes"
+[stage.lines]
+use = "takes.table"
+in = "notes.notes"
+[stage.weigh]
+use = "more.weigh"
+in = "later"
+[stage.told]
+use = "takes.table"
+in = "weigh.notes"
+[stage.table]
+use = "tiles-sink"
+in = { attention = "weigh" }
+[stage.predictions]
+use = "predictions-sink"
+in = "weigh.says"
+"#;
+    run(
+        "grid",
+        &format!("[stage.tiles]\nuse = \"old.grid\"\nslides = 2\n{rest}"),
+    );
+    run(
+        "label",
+        &format!(
+            "[stage.tiles]\nuse = \"tile-reader\"\nslides = [\"label.more\"]\nsize = 8\nmpp = 0.5\ntissue = \"none\"\n{rest}"
+        ),
+    );
+    run(
+        "live",
+        "[stage.live]\nuse = \"more.live\"\n[stage.features]\nuse = \"takes.features\"\nin = \"live\"\n",
+    );
+    let mut all = BTreeMap::new();
+    for name in ["grid", "label", "live"] {
+        for (file, bytes) in files(&path.join(name)) {
+            if file != "run.json" {
+                all.insert(format!("{name}/{file}"), String::from_utf8(bytes).unwrap());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn what_else_a_plugin_of_1_0_may_do_runs_in_this_host() {
+    let here = more(false);
+    for (name, text) in &here {
+        println!("=== {name}\n{text}");
     }
 }

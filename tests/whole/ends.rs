@@ -1,6 +1,8 @@
 //! What ends a plugin's own process (`isolate = true`) fails what it had in hand, by the plugin's name; all else is as without it.
 
-use super::sinner::{APART, From, Left, failures, kept, lost_a, lost_one, run, run_own};
+use super::sinner::{
+    APART, From, Left, failures, kept, kept_by, lost_a, lost_one, of_b, run, run_own, told,
+};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -65,6 +67,30 @@ fn a_process_that_keeps_all_that_it_is_lent_is_ended_and_the_answers_are_as_ever
         "it is started again (1 of 100)",
     ] {
         assert!(left.err.contains(part), "{part}: {}", left.err);
+    }
+}
+
+/// Each open slide has a process of a reduce or a sink: the one that keeps more than its part is ended, and its slide alone fails.
+#[test]
+fn a_process_of_a_reduce_or_a_sink_that_keeps_all_that_it_is_lent_costs_its_slide_alone() {
+    for stage in ["gather", "keep"] {
+        let (code, good, wrote) = kept_by(stage, "none", "32MiB", APART);
+        assert_eq!(code, Some(0), "{}", good.err);
+        let (code, left, written) = kept_by(stage, "hoard", "32MiB", APART);
+        assert_eq!(code, Some(3), "{stage}: {}", left.err);
+        let line = format!("{stage}: plugin `sin` 0.1.0 broke the contract [E0520]: it keeps ");
+        for part in [line.as_str(), "it is started again (1 of 100)"] {
+            assert!(left.err.contains(part), "{part}: {}", left.err);
+        }
+        let of_a = told(&left, "a").join("\n");
+        let place = format!("\"stage\":\"{stage}\"");
+        for word in [place.as_str(), "plugin `sin` 0.1.0", "E0521"] {
+            assert!(of_a.contains(word), "{word}: {of_a}\n{}", left.err);
+        }
+        assert_eq!(told(&left, "b"), [""; 0]);
+        assert_eq!(wrote.len(), 2);
+        assert_eq!(written.get("b"), wrote.get("b"), "{stage}");
+        assert_eq!(of_b(&left), of_b(&good), "{stage}");
     }
 }
 

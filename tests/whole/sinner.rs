@@ -178,12 +178,17 @@ in = {{ scores = "score" }}
         said.err
     );
     let out = folder.path().join("out");
-    let written = ["a", "b"].into_iter().filter_map(|slide| {
+    let written = written(&out);
+    (left(&out, said), written)
+}
+
+/// What the plugin's sink wrote of each slide that it got to.
+pub fn written(out: &Path) -> BTreeMap<&'static str, String> {
+    let of = |slide| {
         let text = std::fs::read_to_string(out.join(format!("{slide}.txt"))).ok()?;
         Some((slide, text))
-    });
-    let written = written.collect();
-    (left(&out, said), written)
+    };
+    ["a", "b"].into_iter().filter_map(of).collect()
 }
 
 /// That slide `a` failed, or a tile of it did, at that stage and with these words, and slide `b` came out as ever.
@@ -270,11 +275,30 @@ pub fn lost_one(sin: &str, stage: &str, word: &str, left: &Left, good: &Left) {
 /// What came of a run over two slides of 4 MB of tiles each, in so much memory, of which `sin.map` keeps what it is lent: exit code,
 /// standard error, record and tables.
 pub fn kept(sin: &str, memory: &str, more: &str) -> (Option<i32>, Left) {
+    let (code, left, _) = kept_by("map", sin, memory, more);
+    (code, left)
+}
+
+/// The same where the sin is of the map, of the reduce `sin.gather` or of the sink `sin.keep`; and what the sinks wrote of each slide.
+pub fn kept_by(
+    stage: &str,
+    sin: &str,
+    memory: &str,
+    more: &str,
+) -> (Option<i32>, Left, BTreeMap<&'static str, String>) {
     let folder = tempfile::tempdir().unwrap();
     for (seed, name) in ["a", "b"].into_iter().enumerate() {
         let path = folder.path().join(format!("{name}.tiff"));
         slide(&path, 20, 16, seed as u64 + 1);
     }
+    let of = |name: &str| if name == stage { sin } else { "none" };
+    let gathers = match stage {
+        "gather" => format!(
+            "[stage.gather]\nuse = \"sin.gather\"\nin = \"tiles\"\nsin = {sin:?}\n[stage.write]\nuse = \"sin.write\"\nin = \"gather\"\n"
+        ),
+        "keep" => format!("[stage.keep]\nuse = \"sin.keep\"\nin = \"tiles\"\nsin = {sin:?}\n"),
+        _ => String::new(),
+    };
     let text = format!(
         r#"weir = 1
 
@@ -298,7 +322,7 @@ tissue = "none"
 [stage.map]
 use = "sin.map"
 in = "tiles"
-sin = "{sin}"
+sin = "{}"
 
 [stage.score]
 use = "sin.score"
@@ -307,8 +331,11 @@ in = "map"
 [stage.table]
 use = "tiles-sink"
 in = {{ scores = "score" }}
+
+{gathers}
 "#,
         plugin(),
+        of("map"),
     );
     let file = folder.path().join("kept.weir.toml");
     std::fs::write(&file, text).unwrap();
@@ -334,5 +361,5 @@ in = {{ scores = "score" }}
         record: record(&out),
         err: std::fs::read_to_string(&err).unwrap(),
     };
-    (code, left)
+    (code, left, written(&out))
 }

@@ -112,10 +112,15 @@ impl Waiting {
             }
             let rows = removed(&self.removed, &info);
             let task = Task::Setup;
-            pool.call_for(holder, task, |stage, me, call| match stage.remove {
-                // SAFETY: as the header says: the rows live through the call.
-                Some(remove) => unsafe { remove(me, call, port, rows.as_ptr(), rows.len() as u32) },
-                None => status::UNSUPPORTED,
+            pool.call_for(holder, task, |stage, me, call| {
+                let _watched = pool.watch("remove", Some(&info.id));
+                match stage.remove {
+                    // SAFETY: as the header says: the rows live through the call.
+                    Some(remove) => unsafe {
+                        remove(me, call, port, rows.as_ptr(), rows.len() as u32)
+                    },
+                    None => status::UNSUPPORTED,
+                }
             })?;
         }
         if !self.values.is_empty() {
@@ -161,7 +166,9 @@ fn process(
         kept: &kept,
         turn: &Turn::default(),
     };
+    let slide = values.first().map(|(_, _, info)| info.id.as_str());
     pool.lend(lent, task, |stage, me, call| {
+        let _watched = pool.watch("process", slide);
         match stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
             Some(process) => unsafe { process(me, call, port, batch) },

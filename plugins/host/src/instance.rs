@@ -5,12 +5,15 @@ use crate::inside::inside;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
 use crate::isolate::stand_in::STAGE;
+use crate::log::Level;
 use crate::offer::HOST;
 use crate::parameters::Parameters;
+use crate::patience::watch;
 use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use weir_abi::stage::Stage;
 use weir_abi::status;
 
@@ -91,6 +94,7 @@ fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c
     let values = parameters.as_slice();
     let said = match stage.create {
         Some(create) => call.inside(|call| {
+            let _watched = watch(who, "create", None);
             let n = values.len() as u32;
             // SAFETY: as the header says: host, call and values live through the call.
             unsafe { create(&HOST, call, values.as_ptr(), n, &mut me) }
@@ -105,9 +109,69 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // Of a process that is to end, nothing need be spared.
         let usable = self.remote.is_some() || !self.spoiled.load(Ordering::SeqCst);
-        if let Some(destroy) = self.stage.destroy.filter(|_| usable) {
-            // SAFETY: `create` made it, and every call into it holds a reference.
-            inside(&self.who, 0, || unsafe { destroy(self.me) });
+        let Some(destroy) = self.stage.destroy.filter(|_| usable) else {
+            return;
+        };
+        let last = Last {
+            destroy,
+            me: self.me,
+            who: self.who.clone(),
+        };
+        match self.remote {
+            // That ends by itself.
+            Some(_) => last.run(),
+            None => last.run_in_time(),
+        }
+    }
+}
+
+/// The last call into an instance.
+struct Last {
+    destroy: unsafe extern "C" fn(*mut c_void),
+    me: *mut c_void,
+    who: Arc<Who>,
+}
+
+// SAFETY: the header lets `destroy` be called on any thread, and nobody else has the instance any more.
+unsafe impl Send for Last {}
+
+impl Last {
+    fn run(self) {
+        // SAFETY: `create` made it, every call into it held a reference, and those are gone.
+        inside(&self.who, 0, || unsafe { (self.destroy)(self.me) });
+    }
+
+    /// On a thread of its own, since the run must end: where it does not come back in time, that thread is left to it, with all that it
+    /// may use (the plugin is never unloaded), and the user is told.
+    fn run_in_time(self) {
+        let who = self.who.clone();
+        let (done, is_done) = mpsc::channel();
+        let (give, given) = mpsc::channel::<Last>();
+        let thread = std::thread::Builder::new()
+            .name("weir-destroy".into())
+            .spawn(move || {
+                if let Ok(last) = given.recv() {
+                    last.run();
+                }
+                // Nobody waits any more where it was late.
+                let _ = done.send(());
+            });
+        let Ok(thread) = thread else {
+            return self.run();
+        };
+        if let Err(mpsc::SendError(last)) = give.send(self) {
+            last.run();
+        }
+        match is_done.recv_timeout(who.timeout) {
+            Err(RecvTimeoutError::Timeout) => {
+                let line = format!(
+                    "{} has been in `destroy` for {:?} [E0523], and is left in it: what it had still to do may be undone; `isolate = true` would end it",
+                    who.plugin, who.timeout
+                );
+                who.log.line(Level::Warn, &who.stage, &line);
+            }
+            // It has ended, or is about to.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
         }
     }
 }

@@ -60,6 +60,7 @@ mod offer;
 mod openers;
 mod outcomes;
 mod parameters;
+mod patience;
 mod places;
 mod pool;
 pub mod prepare;

@@ -111,8 +111,11 @@ pub(crate) fn all(pool: &Pool) -> Result<Vec<(u64, Listed)>, StageError> {
         let mut ended = false;
         pool.call(Task::Setup, |stage, me, call| {
             let said = match stage.slide {
-                // SAFETY: as the header says; `out` is a place for a slide.
-                Some(slide) => unsafe { slide(me, call, number, &mut out) },
+                Some(slide) => {
+                    let _watched = pool.watch("slide", None);
+                    // SAFETY: as the header says; `out` is a place for a slide.
+                    unsafe { slide(me, call, number, &mut out) }
+                }
                 None => status::UNSUPPORTED,
             };
             ended = said == status::END;

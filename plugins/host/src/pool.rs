@@ -5,6 +5,7 @@ use crate::call::{Call, CallError};
 use crate::inside::inside;
 use crate::instance::Instance;
 use crate::kept::Kept;
+use crate::patience::{self, Watched};
 use crate::shelf::Shelf;
 use crate::who::Who;
 use std::ffi::c_void;
@@ -65,6 +66,13 @@ impl Pool {
     /// Whose calls they are.
     pub fn who(&self) -> &Arc<Who> {
         &self.shelf.who
+    }
+
+    /// Looks after a call into a function, about the slide of that id, until what comes back is dropped; in a process of its own every
+    /// call ends.
+    pub fn watch(&self, function: &'static str, slide: Option<&str>) -> Option<Watched> {
+        let here = !self.shelf.keeps_time();
+        here.then(|| patience::watch(self.who(), function, slide))
     }
 
     /// A call: `enter` calls the plugin's function; what comes back is the task with what the plugin did.

@@ -94,6 +94,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let stages = &manifest.stages;
     let about = stages.iter().find(|stage| stage.id == schema.name);
     let about = about.ok_or_else(|| unknown(schema.name))?;
+    let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let who = Arc::new(Who {
         stage: node.name.clone(),
         log: plugins.log.clone(),
@@ -101,12 +102,12 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         stop: plugins.stop.clone(),
         folder: std::path::absolute(cx.out()).unwrap_or_else(|_| cx.out()),
         slab: Some(cx.slab.clone()),
+        timeout,
         ..Who::plugin(&manifest.name, &manifest.version)
     });
     let slides = slides::find(about, cx.values(), &cx.shared.get::<Openers>())?;
     let outputs: Arc<[Output]> = outputs(node, about);
     check_rows(&outputs)?;
-    let timeout = node.run.timeout.unwrap_or(BatchShape::default().timeout);
     let callers = match schema.rows {
         Rows::Map | Rows::Filter => Callers::Threads(cx.run().helpers),
         Rows::Source => Callers::Source,

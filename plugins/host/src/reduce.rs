@@ -244,13 +244,14 @@ impl PluginReduce {
             rows: BTreeSet::new(),
         }));
         let about = slide(info, number);
-        let done =
-            self.pool
-                .call_for(holder, task, |stage, me, call| match stage.complete_slide {
-                    // SAFETY: as the header says: the slide and its strings live through the call.
-                    Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
-                    None => status::UNSUPPORTED,
-                })?;
+        let done = self.pool.call_for(holder, task, |stage, me, call| {
+            let _watched = self.pool.watch("complete_slide", Some(&info.id));
+            match stage.complete_slide {
+                // SAFETY: as the header says: the slide and its strings live through the call.
+                Some(complete) => unsafe { complete(me, call, &about, through, code(end)) },
+                None => status::UNSUPPORTED,
+            }
+        })?;
         Ok(match done {
             Task::Slides(slides) => slides.made,
             _ => Vec::new(),
@@ -355,11 +356,12 @@ impl Reduce for PluginReduce {
         let number = slide.number();
         self.due.remove(&number);
         let own = self.known().slides.remove(&number);
-        let Some(holder) = own.map(|own| own.holder) else {
+        let Some(own) = own else {
             return;
         };
-        self.pool.close(&holder, |stage, me| {
+        self.pool.close(&own.holder, |stage, me| {
             if let Some(close) = stage.close_slide {
+                let _watched = self.pool.watch("close_slide", Some(&own.info.id));
                 // SAFETY: as the header says.
                 unsafe { close(me, number) }
             }

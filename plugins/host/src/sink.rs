@@ -83,6 +83,7 @@ impl Sink for PluginSink {
         let told = self
             .pool
             .call_for(&own.holder, Task::Setup, |stage, me, call| {
+                let _watched = self.pool.watch("complete_slide", Some(&own.info.id));
                 match stage.complete_slide {
                     // SAFETY: as the header says: the slide and its strings live through the call.
                     Some(complete) => unsafe {
@@ -102,6 +103,7 @@ impl Sink for PluginSink {
         };
         self.pool.close(&own.holder, |stage, me| {
             if let Some(close) = stage.close_slide {
+                let _watched = self.pool.watch("close_slide", Some(&own.info.id));
                 // SAFETY: as the header says.
                 unsafe { close(me, slide.number()) }
             }
@@ -121,12 +123,14 @@ impl Sink for PluginSink {
                 "see the log for how; run it again",
             ));
         }
-        self.pool
-            .call(Task::Setup, |stage, me, call| match stage.finish {
+        self.pool.call(Task::Setup, |stage, me, call| {
+            let _watched = self.pool.watch("finish", None);
+            match stage.finish {
                 // SAFETY: as the header says.
                 Some(finish) => unsafe { finish(me, call) },
                 None => status::OK,
-            })?;
+            }
+        })?;
         Ok(())
     }
 }

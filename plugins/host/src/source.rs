@@ -4,6 +4,7 @@ use crate::batch::task::Task;
 use crate::call::{Call, FAULT};
 use crate::inside::inside;
 use crate::listed::{self, Listed, empty};
+use crate::patience::Watched;
 use crate::pool::{Holder, Pool};
 use crate::who::Who;
 use std::ffi::c_void;
@@ -99,6 +100,7 @@ impl Source for PluginSource {
         let mut holder = Holder::default();
         let done = self.pool.call_for(&holder, Task::Setup, |stage, me, call| {
             if let Some(open) = stage.open {
+                let _watched = self.pool.watch("open", Some(&slide.id));
                 // SAFETY: as the header says; both places are this call's.
                 said = unsafe {
                     open(
@@ -117,6 +119,7 @@ impl Source for PluginSource {
         let handle = (said == status::OK).then(|| {
             Arc::new(Handle {
                 pool: self.pool.clone(),
+                slide: slide.id.as_str().into(),
                 holder: std::mem::take(&mut holder),
                 stage: self.pool.shelf.stage,
                 who: self.pool.who().clone(),
@@ -234,6 +237,8 @@ impl Of {
 struct Handle {
     /// A slide may point into the instance that opened it, which lives as long as this.
     pool: Arc<Pool>,
+    /// Its id.
+    slide: Box<str>,
     /// Of one that no other slide has.
     holder: Holder,
     stage: &'static Stage,
@@ -254,6 +259,7 @@ impl Drop for Handle {
         // In a process of its own nothing is called: what stands in for it ends.
         let usable = self.pool.shelf.keeps_time() || !self.panicked();
         if let Some(close) = self.stage.close.filter(|_| usable) {
+            let _watched = self.watched("close");
             // SAFETY: every call of the slide holds a reference.
             inside(&self.who, 0, || unsafe { close(self.handle) });
         }
@@ -264,6 +270,10 @@ impl Drop for Handle {
 impl Handle {
     fn panicked(&self) -> bool {
         self.panicked.load(Ordering::SeqCst)
+    }
+
+    fn watched(&self, function: &'static str) -> Option<Watched> {
+        self.pool.watch(function, Some(&self.slide))
     }
 
     /// Why nothing more comes of it.
@@ -297,6 +307,7 @@ impl Handle {
         };
         about.key.tile = tile.word();
         (about.key.rev, about.key.source) = (rev, rev);
+        let _watched = self.watched("read");
         let said = match self.stage.read {
             Some(read) => {
                 // SAFETY: as the header says: row and memory live through the call.
@@ -306,7 +317,7 @@ impl Handle {
         };
         call.end(self.heard(said))
             .map(drop)
-            .map_err(|error| ReadError::Damaged(error.said.what))
+            .map_err(|error| ReadError::Damaged(error.by(&self.who).said.what))
     }
 }
 
@@ -401,6 +412,7 @@ impl Script for PluginScript {
             struct_size: size_of::<stage::Step>() as u32,
             ..stage::Step::default()
         };
+        let _watched = self.handle.watched("next");
         let said = match self.handle.stage.next {
             // SAFETY: as the header says; `step` is a place for a step.
             Some(next) => call.inside(|call| unsafe { next(self.handle.handle, call, &mut step) }),

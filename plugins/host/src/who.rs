@@ -3,6 +3,7 @@
 use crate::log::{Counters, Log};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 use weir_record::Slab;
 use weir_runtime::Stop;
 
@@ -19,6 +20,8 @@ pub(crate) struct Who {
     pub(crate) stop: Stop,
     pub(crate) folder: PathBuf,
     pub(crate) slab: Option<Slab>,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
     /// It was told that it leaves a thread's rounding changed.
     pub(crate) rounding_told: Mutex<bool>,
 }
@@ -34,6 +37,7 @@ impl Who {
             stop: Stop::default(),
             folder: PathBuf::new(),
             slab: None,
+            timeout: Duration::from_secs(60),
             rounding_told: Mutex::default(),
         }
     }

@@ -331,6 +331,8 @@ fn what_breaks_a_rule_of_slides_is_named() {
         "another row after some",
     );
     fails("counts", "bad.weigh: remove-undoes", "nothing had changed");
+    fails("mixes", "bad.weigh: slides-apart", "it mixes slides");
+    fails("mixes-tables", "bad.weigh: slides-apart", "it mixes slides");
 }
 
 #[test]

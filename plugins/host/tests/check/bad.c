@@ -216,12 +216,17 @@ static weir_status weigh(void *self, weir_call *call, const weir_slide *slide, u
   if (!out) return WEIR_E_FAIL;
   for (uint32_t i = 0; i < n; i++) {
     float *logit = out->columns[0].rows[i], *weight = out->columns[1].rows[i];
-    *logit = weights[i] + (is("adds-up") || is("counts") ? (float)it->seen : 0);
+    *logit = weights[i] + (is("adds-up") || is("counts") ? (float)it->seen : 0) + (is("mixes") ? (float)it->n : 0);
     *weight = is("weight") ? 2.0f : 1.0f / (float)n;
     *(float *)out->columns[2].rows[i] = *(float *)out->columns[3].rows[i] = 0;
   }
   const weir_status said = host->emit(call, 0, out);
-  return said ? said : host->table(call, 1, UINT32_MAX, "sum", 3);
+  if (said) return said;
+  /* The table is the sum of the numbers, of all slides where they are mixed. */
+  float sum = 0;
+  for (uint32_t i = 0; i < it->n; i++) sum += it->rows[i].slide == slide->number || is("mixes-tables") ? it->rows[i].first : 0;
+  char line[64];
+  return host->table(call, 1, UINT32_MAX, line, (size_t)snprintf(line, sizeof line, "sum,%.5f\n", sum));
 }
 static weir_status wrote(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
   const char *const files[] = {((stage *)self)->file, "by-name.csv"};

@@ -41,7 +41,7 @@ fn slide() -> &'static Path {
 
 /// What the tests named `only` say of the plugin that breaks this rule.
 fn findings(file: &Path, sin: &str, only: &str, slide: Option<&Path>) -> Vec<Finding> {
-    findings_within(Duration::from_secs(40), file, sin, only, slide)
+    carried_out(&order(file, only, slide), sin)
 }
 
 /// The same; each test may take so long.
@@ -53,19 +53,30 @@ fn findings_within(
     slide: Option<&Path>,
 ) -> Vec<Finding> {
     let order = Order {
+        timeout,
+        ..order(file, only, slide)
+    };
+    carried_out(&order, sin)
+}
+
+fn order(file: &Path, only: &str, slide: Option<&Path>) -> Order {
+    Order {
         file: file.to_owned(),
         seed: 7,
-        timeout,
+        timeout: Duration::from_secs(40),
         only: vec![only.to_owned()],
         set: Vec::new(),
         slide: slide.map(Path::to_owned),
-    };
-    let tests = plan(&order).unwrap();
-    assert!(!tests.is_empty(), "{only}");
+    }
+}
+
+fn carried_out(order: &Order, sin: &str) -> Vec<Finding> {
+    let tests = plan(order).unwrap();
+    assert!(!tests.is_empty(), "{:?}", order.only);
     let runs = tests.iter().map(|test| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_plugin-host-child"));
         program.env("WEIR_BAD", sin);
-        run(&order, test, program)
+        run(order, test, program)
     });
     runs.collect()
 }
@@ -103,6 +114,28 @@ fn a_plugin_that_keeps_the_rules_passes_every_test_that_speaks_of_it() {
             "pending" => assert!(!skips.iter().any(|name| name.contains("pending"))),
             _ => {}
         }
+    }
+}
+
+/// The plugin's sink writes to its parameter's default, `counts.csv`, and to `by-name.csv`.
+#[test]
+fn a_test_writes_in_a_folder_of_its_own_but_for_what_is_set() {
+    let here = std::env::current_dir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set.csv");
+    let up = "../".repeat(here.components().count() - 1);
+    let relative = format!("{up}{}", set.strip_prefix("/").unwrap().display());
+    let order = Order {
+        set: vec![format!("bad.write.file={relative}")],
+        ..order(built(false), "bad.write: one-row", None)
+    };
+    for order in [order, self::order(built(false), "bad.write: one-row", None)] {
+        let found = carried_out(&order, "");
+        assert_eq!(found[0].verdict, Verdict::Passed, "{}", found[0].what);
+        for name in ["counts.csv", "by-name.csv"] {
+            assert!(!here.join(name).exists(), "{name}");
+        }
+        assert!(std::fs::remove_file(&set).is_ok() != order.set.is_empty());
     }
 }
 
@@ -298,6 +331,8 @@ fn what_breaks_a_rule_of_slides_is_named() {
         "another row after some",
     );
     fails("counts", "bad.weigh: remove-undoes", "nothing had changed");
+    fails("mixes", "bad.weigh: slides-apart", "it mixes slides");
+    fails("mixes-tables", "bad.weigh: slides-apart", "it mixes slides");
 }
 
 #[test]

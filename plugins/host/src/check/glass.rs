@@ -60,7 +60,7 @@ impl Glass {
             table,
             who: Arc::new(Who::plugin(&manifest.name, &manifest.version)),
             slide: set
-                .map(PathBuf::from)
+                .map(|path| given.from.join(path))
                 .or_else(|| given.slide.map(Path::to_owned)),
             seed: given.seed,
             folder: given.folder.to_owned(),

@@ -31,9 +31,10 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, set_parent_process_death_signal, waitid,
 };
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -71,7 +72,9 @@ struct Errand {
     timeout: Duration,
     set: Vec<String>,
     slide: Option<PathBuf>,
-    /// Where it may write; its parent takes it away.
+    /// Where the user stands: what was set is meant from there.
+    from: PathBuf,
+    /// Where it runs and may write: empty at first, and taken away by its parent.
     folder: PathBuf,
 }
 
@@ -166,14 +169,26 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         Ok(folder) => folder,
         Err(error) => return unmade(error.to_string()),
     };
+    let from = match std::env::current_dir() {
+        Ok(from) => from,
+        Err(error) => return unmade(format!("the working directory: {error}")),
+    };
+    // It runs in a folder of its own, where a path as it stands here would be another one.
+    for (name, value) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        let path = Path::new(&value);
+        if path.is_relative() && path.components().count() > 1 && path.exists() {
+            program.env(name, from.join(path));
+        }
+    }
     let errand = Errand {
-        file: order.file.clone(),
+        file: from.join(&order.file),
         stage: stage.clone(),
         test: (*test).to_owned(),
         seed: order.seed,
         timeout: order.timeout,
         set: order.set.clone(),
-        slide: order.slide.clone(),
+        slide: order.slide.as_ref().map(|slide| from.join(slide)),
+        from,
         folder: folder.0.clone(),
     };
     match serde_json::to_string(&errand) {
@@ -214,6 +229,11 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
             finding(Verdict::Failed, what.trim_end().to_owned())
         }
     }
+}
+
+/// Whether a variable is one of weir's, such as where a library lies.
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"WEIR_")
 }
 
 /// How the process ended by itself until `until`; all that it started is ended with it.
@@ -294,6 +314,9 @@ pub fn child(errand: &str) -> String {
 }
 
 fn trial(errand: &Errand) -> trials::Said {
+    // Whatever the plugin writes by a name alone is written there, and not over what the user has.
+    std::env::set_current_dir(&errand.folder)
+        .map_err(|error| trials::No::Failed(format!("{}: {error}", errand.folder.display())))?;
     let Errand {
         file, stage, test, ..
     } = errand;
@@ -311,6 +334,7 @@ fn trial(errand: &Errand) -> trials::Said {
         timeout: errand.timeout,
         set: &errand.set,
         slide: errand.slide.as_deref(),
+        from: &errand.from,
         folder: &errand.folder,
     };
     if let Some(trial) = trials::OF_READER.iter().find(|trial| trial.name == test)

@@ -48,6 +48,9 @@ pub(super) struct Given<'a> {
     pub set: &'a [String],
     /// A slide, for what reads some.
     pub slide: Option<&'a Path>,
+    /// Where paths that were set begin.
+    pub from: &'a Path,
+    /// Where paths that the manifest says begin, and where files may be made.
     pub folder: &'a Path,
 }
 
@@ -72,7 +75,7 @@ impl Stand {
         let about = stages.iter().find(|stage| stage.id == id);
         let schema = schemas.iter().find(|schema| schema.name == id);
         let (about, schema) = about.zip(schema).ok_or_else(missing)?;
-        let (values, missing) = values::of(about, given.set, given.slide).map_err(No::Failed)?;
+        let (values, missing) = values::of(about, given).map_err(No::Failed)?;
         if let Some(name) = missing.first() {
             let slide = match values::asks_for_slide(about, name) {
                 true => ", or --slide FILE",

@@ -1,5 +1,6 @@
 //! Parameters of a stage under test.
 
+use super::stand::Given;
 use crate::manifest::{Param, ParamKind, Stage};
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -8,21 +9,18 @@ use std::time::Duration;
 use weir_pipeline::{Rows, Value, Values};
 
 /// The defaults, with what was set as `STAGE.NAME=VALUE`; of parameters that must be given and were not, their names. A source's
-/// slides are `slide` where nothing else is set.
-pub(super) fn of(
-    stage: &Stage,
-    set: &[String],
-    slide: Option<&Path>,
-) -> Result<(Values, Vec<String>), String> {
+/// slides are the one that was given where nothing else is set.
+pub(super) fn of(stage: &Stage, given: &Given) -> Result<(Values, Vec<String>), String> {
     let mut values = Values::default();
     let mut missing = Vec::new();
     for param in &stage.params {
         let key = format!("{}.{}=", stage.id, param.name);
-        let given = set.iter().find_map(|text| text.strip_prefix(&key));
-        let value = match (given, &param.default) {
-            (Some(given), _) => Some(parsed(param, given)?),
-            (None, Some(default)) => Some(of_json(param, default)?),
-            (None, None) => slide.and_then(|slide| read_from(stage, param, slide)),
+        let mut set = given.set.iter();
+        let set = set.find_map(|text| text.strip_prefix(&key));
+        let value = match (set, &param.default) {
+            (Some(set), _) => Some(placed(parsed(param, set)?, given.from)),
+            (None, Some(default)) => Some(placed(of_json(param, default)?, given.folder)),
+            (None, None) => (given.slide).and_then(|slide| read_from(stage, param, slide)),
         };
         match value {
             Some(value) => {
@@ -50,6 +48,14 @@ fn read_from(stage: &Stage, param: &Param, slide: &Path) -> Option<Value> {
         ParamKind::Slides if asks => Some(Value::Texts(vec![slide.to_str()?.to_owned()])),
         ParamKind::Path if asks => Some(Value::Path(slide.to_owned())),
         _ => None,
+    }
+}
+
+/// A path as one from this folder; an empty one is none.
+fn placed(value: Value, folder: &Path) -> Value {
+    match value {
+        Value::Path(path) if !path.as_os_str().is_empty() => Value::Path(folder.join(path)),
+        value => value,
     }
 }
 

@@ -13,6 +13,7 @@
 
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
 #define FEATURES "\"name\":\"features\",\"kind\":\"features\",\"shape\":[3]"
+#define FILE_ "\"params\":[{\"name\":\"file\",\"type\":\"path\",\"default\":\"counts.csv\",\"doc\":\"Where to\"}]"
 #define LEVEL "\"params\":[{\"name\":\"level\",\"type\":\"int\",\"default\":5,\"min\":0,\"max\":9,\"doc\":\"A number\"}]"
 WEIR_MANIFEST(
     "{\"weir-abi\":\"1.0\",\"name\":\"bad\",\"version\":\"0.1.0\",\"summary\":\"Breaks a rule\",\"stages\":["
@@ -21,7 +22,7 @@ WEIR_MANIFEST(
     "{\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2],\"mpp\":\"mpp\"}]},"
     "{\"id\":\"bad.weigh\",\"summary\":\"Weighs tiles\",\"rows\":\"reduce\",\"in\":[{" FEATURES "}],\"out\":["
     "{\"name\":\"weights\",\"kind\":\"attention\"},{\"name\":\"sums\",\"kind\":\"table\"}]},"
-    "{\"id\":\"bad.write\",\"summary\":\"Counts tiles\",\"rows\":\"sink\",\"in\":[{" FEATURES "}]},"
+    "{\"id\":\"bad.write\",\"summary\":\"Counts tiles\",\"rows\":\"sink\",\"in\":[{" FEATURES "}]," FILE_ "},"
     "{\"id\":\"bad.tiles\",\"summary\":\"Gives tiles\",\"rows\":\"source\",\"out\":["
     "{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[8,8,3],\"mpp\":0.5}]}],"
     "\"readers\":[{\"id\":\"bad\",\"summary\":\"Reads glass\",\"extensions\":[\"glass\"]}]}");
@@ -53,6 +54,7 @@ typedef struct {
   held rows[8192];
   uint32_t n;
   uint64_t seen;
+  char file[4096];
 } stage;
 
 /* How many of its calls run at once. */
@@ -61,7 +63,7 @@ static atomic_int broken;
 
 static weir_status create(const weir_host *h, weir_call *call, const weir_value *values, uint32_t n, void **self) {
   host = h;
-  const int64_t level = n > 0 ? values[0].i : -1;
+  const int64_t level = n > 0 && values[0].kind == WEIR_INT ? values[0].i : -1;
   if (is("defaults") && level == 5) return fail(call, WEIR_E_PARAM, "five is too much", "level");
   if (is("edge") && level == 9) return fail(call, WEIR_E_FAIL, "nine is too much", "");
   if (is("fuzz") && level == 7) return fail(call, WEIR_E_FAIL, "seven is too much", "");
@@ -71,6 +73,7 @@ static weir_status create(const weir_host *h, weir_call *call, const weir_value 
   if (!it) return WEIR_E_MEMORY;
   if (is("instance-leak")) leak(8 << 10);
   it->thread = gettid();
+  if (n > 0 && values[0].kind == WEIR_STRING) snprintf(it->file, sizeof it->file, "%.*s", (int)values[0].s.len, values[0].s.ptr);
   *self = it;
   return WEIR_OK;
 }
@@ -213,15 +216,27 @@ static weir_status weigh(void *self, weir_call *call, const weir_slide *slide, u
   if (!out) return WEIR_E_FAIL;
   for (uint32_t i = 0; i < n; i++) {
     float *logit = out->columns[0].rows[i], *weight = out->columns[1].rows[i];
-    *logit = weights[i] + (is("adds-up") || is("counts") ? (float)it->seen : 0);
+    *logit = weights[i] + (is("adds-up") || is("counts") ? (float)it->seen : 0) + (is("mixes") ? (float)it->n : 0);
     *weight = is("weight") ? 2.0f : 1.0f / (float)n;
     *(float *)out->columns[2].rows[i] = *(float *)out->columns[3].rows[i] = 0;
   }
   const weir_status said = host->emit(call, 0, out);
-  return said ? said : host->table(call, 1, UINT32_MAX, "sum", 3);
+  if (said) return said;
+  /* The table is the sum of the numbers, of all slides where they are mixed. */
+  float sum = 0;
+  for (uint32_t i = 0; i < it->n; i++) sum += it->rows[i].slide == slide->number || is("mixes-tables") ? it->rows[i].first : 0;
+  char line[64];
+  return host->table(call, 1, UINT32_MAX, line, (size_t)snprintf(line, sizeof line, "sum,%.5f\n", sum));
 }
 static weir_status wrote(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
-  (void)self, (void)slide, (void)rev;
+  const char *const files[] = {((stage *)self)->file, "by-name.csv"};
+  (void)slide, (void)rev;
+  for (int i = 0; i < 2; i++) {
+    FILE *file = fopen(files[i], "w");
+    if (!file) return fail(call, WEIR_E_FAIL, "there can be no file", "");
+    fputs("written\n", file);
+    fclose(file);
+  }
   if (is("aborted") && end == WEIR_ABORTED) return fail(call, WEIR_E_FAIL, "the slide failed", "");
   return WEIR_OK;
 }

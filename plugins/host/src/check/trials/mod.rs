@@ -98,6 +98,7 @@ const OF_INPUTS: &[OfStage] = &[
 const OF_SLIDES: &[OfStage] = &[
     of_stage("flush-order", slides::flush_order),
     of_stage("remove-undoes", slides::remove_undoes),
+    of_stage("slides-apart", slides::slides_apart),
 ];
 
 /// Tests of a source.

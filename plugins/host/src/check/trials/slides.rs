@@ -4,9 +4,10 @@ use super::{No, Said, numbers};
 use crate::check::gather::Gatherer;
 use crate::check::rows::{self, Value};
 use crate::check::stand::Stand;
+use std::collections::HashMap;
 use std::sync::Arc;
 use weir_pipeline::Rows;
-use weir_record::{End, Key, SlideId};
+use weir_record::{Body, End, Key, SlideId, TileId};
 
 /// Rows of one slide of each input.
 fn of_slide(stand: &Stand, slide: u64, n: usize) -> Vec<(usize, Value)> {
@@ -159,11 +160,7 @@ pub(super) fn remove_undoes(stand: &Stand) -> Said {
         gatherer.told.well()?;
         let twice = gatherer.told.holds(id);
         gatherer.close(id);
-        let same = once.len() == twice.len()
-            && once
-                .iter()
-                .all(|(place, body)| twice.get(place).is_some_and(|it| numbers::agree(body, it)));
-        match same {
+        match same(&once, &twice) {
             true => Ok(once),
             false => Err(No::Failed(
                 "complete_slide() gave other rows when it was called again and nothing had changed"
@@ -191,4 +188,92 @@ pub(super) fn remove_undoes(stand: &Stand) -> Said {
         }
     }
     Ok(format!("{} rows", with.len()))
+}
+
+/// What it gave of a slide, by output and tile.
+type Answer = HashMap<(usize, TileId), Body>;
+
+/// A slide's answer is one to that slide's rows, whatever other slides are in hand.
+pub(super) fn slides_apart(stand: &Stand) -> Said {
+    if stand.about.rows != Rows::Reduce {
+        return Err(No::Skipped("what a sink writes is its own affair".into()));
+    }
+    let (a, b) = (SlideId::new(0, 0), SlideId::new(0, 1));
+    // The second slide has the first one's tiles and more, and they say something else.
+    let (of_a, mut of_b) = (of_slide(stand, 0, 8), of_slide(stand, 1, 12));
+    let others = of_slide(stand, 1, 20);
+    for (port, rows) in of_b.chunks_mut(12).enumerate() {
+        let others = others.iter().skip(20 * port + 8);
+        for ((_, (_, body, _)), (_, (_, other, _))) in rows.iter_mut().zip(others) {
+            body.clone_from(other);
+        }
+    }
+    if of_a.is_empty() {
+        return Err(No::Skipped("it has no input".into()));
+    }
+    let alone = |slide, rows: &[(usize, Value)]| -> Result<Answer, No> {
+        let all: Vec<_> = rows.iter().map(|row| (slide, row)).collect();
+        let mut said = gathered(stand, &[slide], &all)?;
+        Ok(said.remove(&slide).unwrap_or_default())
+    };
+    let (only_a, only_b) = (alone(a, &of_a)?, alone(b, &of_b)?);
+    for (slide, rows, once) in [(a, &of_a, &only_a), (b, &of_b, &only_b)] {
+        if !same(once, &alone(slide, rows)?) {
+            return Err(No::Skipped(
+                "it gives another answer to the same rows each time".into(),
+            ));
+        }
+    }
+    let mut in_turn = Vec::new();
+    for at in 0..of_a.len().max(of_b.len()) {
+        in_turn.extend(of_a.get(at).map(|row| (a, row)));
+        in_turn.extend(of_b.get(at).map(|row| (b, row)));
+    }
+    let both = gathered(stand, &[a, b], &in_turn)?;
+    for (slide, alone) in [(a, &only_a), (b, &only_b)] {
+        if !both.get(&slide).is_some_and(|it| same(it, alone)) {
+            return Err(No::Failed(
+                "it gave other rows of a slide when rows of another one came in between: it mixes slides; what it keeps belongs to \
+a slide each (weir_row.key.slide), since several are in hand at once"
+                    .into(),
+            ));
+        }
+    }
+    Ok(format!("{} rows", only_a.len() + only_b.len()))
+}
+
+/// What an instance gives of slides whose rows come in this order.
+fn gathered(
+    stand: &Stand,
+    slides: &[SlideId],
+    rows: &[(SlideId, &(usize, Value))],
+) -> Result<HashMap<SlideId, Answer>, No> {
+    let made = stand.ready()?;
+    let mut gatherer = Gatherer::new(stand, &made)?;
+    for (slide, (_, (_, _, info))) in rows {
+        let mut info = (**info).clone();
+        info.id = format!("slide-{}", slide.number());
+        gatherer.open(*slide, &Arc::new(info));
+    }
+    for (_, row) in rows {
+        put(&mut gatherer, std::slice::from_ref(*row));
+    }
+    for &slide in slides {
+        gatherer.complete(slide, 0, Some(End::Complete));
+    }
+    gatherer.told.well()?;
+    let holds = |&slide: &SlideId| (slide, gatherer.told.holds(slide));
+    let said = slides.iter().map(holds).collect();
+    for &slide in slides {
+        gatherer.close(slide);
+    }
+    Ok(said)
+}
+
+fn same(a: &Answer, b: &Answer) -> bool {
+    let agrees = |(place, body): (&(usize, TileId), &Body)| {
+        b.get(place)
+            .is_some_and(|other| numbers::agree(body, other))
+    };
+    a.len() == b.len() && a.iter().all(agrees)
 }

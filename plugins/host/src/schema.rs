@@ -34,6 +34,11 @@ fn text(text: &str) -> &'static str {
     text.to_owned().leak()
 }
 
+/// A parameter's text may have paragraphs, and is shown where a message has one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn stage(stage: &Stage) -> Schema {
     let example = match stage.example.as_str() {
         "" => example(stage),
@@ -75,7 +80,7 @@ fn param(param: &Param) -> schema::Param {
         kind: kind(param),
         default: param.default.as_ref().map(|value| text(&toml(value))),
         required: param.required,
-        doc: text(&param.doc),
+        doc: text(&one_line(&param.doc)),
     }
 }
 
@@ -110,6 +115,8 @@ fn kind(param: &Param) -> schema::ParamKind {
 /// A value of the manifest as it would stand in a pipeline file.
 fn toml(value: &serde_json::Value) -> String {
     match value {
+        // TOML's own writer would take several lines for it; what JSON escapes, TOML reads.
+        serde_json::Value::String(text) if text.contains(['\n', '\t']) => value.to_string(),
         serde_json::Value::String(text) => Value::Text(text.clone()).to_toml(),
         serde_json::Value::Array(items) => {
             let items: Vec<String> = items.iter().map(toml).collect();
@@ -254,6 +261,19 @@ mod tests {
         assert_eq!(bytes(0, 0), 100);
         assert_eq!(bytes(10, 128), 100 + 10 * (8 + 4 * 128));
         assert_eq!(bytes(u64::MAX, 128), u64::MAX);
+    }
+
+    #[test]
+    fn what_a_parameter_says_is_one_line_and_a_value_of_several_is_written_in_one() {
+        let text = MANIFEST.replacen(
+            "\"c\"], \"doc\": \"Words\"",
+            r#""c\n\td"], "doc": "Words\n\nor more""#,
+            1,
+        );
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        let words = &of(&manifest, "of what_a_parameter_says").unwrap()[0].params[2];
+        assert_eq!(words.default, Some(r#"['a "b"', "c\n\td"]"#));
+        assert_eq!(words.doc, "Words or more");
     }
 
     #[test]

@@ -26,9 +26,9 @@ impl Manifest {
             return Err("it has neither stages nor readers".into());
         }
         let told = serde_json::to_value(self).map_err(|error| error.to_string())?;
-        if let Some(text) = disguised(&told) {
+        if let Some(text) = disguised(&told, &mut Vec::new()) {
             return Err(format!(
-                "the text {text:?} has characters that a terminal acts on instead of showing them"
+                "the text {text:?} has characters that a terminal acts on instead of showing them, or several lines where one is meant"
             ));
         }
         unique("stage", self.stages.iter().map(|stage| stage.id.as_str()))?;
@@ -51,17 +51,46 @@ impl Manifest {
     }
 }
 
-/// A text that would not be shown as what it is: with control characters, or those that turn the direction of writing (Unicode TR 36,
-/// 3.2). What weir tells of a plugin that nobody trusts yet must be what is there.
-fn disguised(of: &serde_json::Value) -> Option<&str> {
-    let acts = |c: char| {
-        c.is_control() && !matches!(c, '\n' | '\t')
-            || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+/// What may have several lines: full sentences, tables to copy, and values, which are shown as a pipeline file would have them.
+const LONG: &[&[&str]] = &[
+    &["stages", "doc"],
+    &["stages", "example"],
+    &["stages", "params", "doc"],
+    &["stages", "params", "default"],
+];
+
+/// A character that a terminal acts on instead of showing it, or that ends a line.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What is said of a manifest that was not looked through yet, in one line: a parser's message quotes its keys and words.
+pub(super) fn shown(what: &str) -> String {
+    let one = |c: char| match acts(c) {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
     };
+    what.chars().map(one).collect()
+}
+
+/// A text that would not be shown as what it is: with control characters, or those that turn the direction of writing (Unicode TR 36,
+/// 3.2). What weir tells of a plugin that nobody trusts yet must be what is there; so a line must also be one, lest a summary writes
+/// lines that look like weir's own. `at`: the keys that lead to it.
+fn disguised<'a>(of: &'a serde_json::Value, at: &mut Vec<&'a str>) -> Option<&'a str> {
     match of {
-        serde_json::Value::String(text) => text.contains(acts).then_some(text),
-        serde_json::Value::Array(all) => all.iter().find_map(disguised),
-        serde_json::Value::Object(all) => all.values().find_map(disguised),
+        serde_json::Value::String(text) => {
+            let long = LONG.contains(&at.as_slice());
+            let acts = |c: char| acts(c) && !(long && matches!(c, '\n' | '\t'));
+            text.contains(acts).then_some(text)
+        }
+        serde_json::Value::Array(all) => all.iter().find_map(|of| disguised(of, at)),
+        serde_json::Value::Object(all) => all.iter().find_map(|(key, of)| {
+            at.push(key);
+            let found = disguised(of, at);
+            at.pop();
+            found
+        }),
         _ => None,
     }
 }
@@ -212,5 +241,112 @@ impl Param {
             return Ok(());
         }
         Err(format!("its default {default} is none of its own values"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// With every text that a manifest may have.
+    fn full() -> Value {
+        let port = |doc: &str| json!({ "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp", "doc": doc });
+        json!({
+            "weir-abi": "1.0", "name": "probe", "version": "0.3.1", "summary": "For tests", "licence": "Apache-2.0",
+            "stages": [{
+                "id": "probe.same", "summary": "Hands on", "doc": "Long", "rows": "filter", "example": "[stage.same]", "memory": "room",
+                "in": [port("In")], "out": [port("Out")],
+                "params": [
+                    { "name": "way", "type": "choice", "values": ["mean", "max"], "default": "max", "doc": "How" },
+                    { "name": "words", "type": "strings", "default": ["a", "b"], "doc": "Words" },
+                    { "name": "room", "type": "bytes", "required": true, "doc": "Room, bytes" },
+                    { "name": "files", "type": "slides", "required": true, "extensions": ["h5"], "doc": "Files" },
+                ],
+            }],
+            "readers": [{
+                "id": "reader", "summary": "Reads", "extensions": ["svs"], "cache": { "bytes": 1, "variable": "ROOM" },
+            }],
+        })
+    }
+
+    /// JSON pointers of all texts.
+    fn texts(of: &Value, at: String, found: &mut Vec<String>) {
+        match of {
+            Value::String(_) => found.push(at),
+            Value::Array(all) => all
+                .iter()
+                .enumerate()
+                .for_each(|(n, of)| texts(of, format!("{at}/{n}"), found)),
+            Value::Object(all) => all
+                .iter()
+                .for_each(|(key, of)| texts(of, format!("{at}/{key}"), found)),
+            _ => {}
+        }
+    }
+
+    fn with(at: &str, more: &str) -> Result<Manifest, String> {
+        let mut all = full();
+        let text = all.pointer_mut(at).unwrap();
+        *text = format!("{}{more}", text.as_str().unwrap()).into();
+        Manifest::parse(all.to_string().as_bytes()).map_err(|refusal| refusal.what)
+    }
+
+    #[test]
+    fn what_a_parser_says_of_a_manifest_is_one_line() {
+        for (from, to) in [
+            ("\"rows\"", "\"ro\\nerror: forged\""),
+            ("\"filter\"", "\"fil\\nerror: forged\\u202e\""),
+            ("\"0.3.1\"", "\"0.3.1\\nerror: forged\""),
+        ] {
+            let text = full().to_string().replacen(from, to, 1);
+            let refusal = Manifest::parse(text.as_bytes()).unwrap_err();
+            assert!(!refusal.what.contains(acts), "{:?}", refusal.what);
+        }
+    }
+
+    #[test]
+    fn every_text_of_a_manifest_is_shown_as_it_is_and_only_long_ones_have_lines() {
+        let mut all = Vec::new();
+        texts(&full(), String::new(), &mut all);
+        assert!(all.len() > 30, "{all:?}");
+        for at in &all {
+            with(at, "").unwrap();
+            for sly in [
+                "\u{1b}[2K",
+                "\r",
+                "\u{7f}",
+                "\u{9b}",
+                "\u{61c}",
+                "\u{200e}",
+                "\u{200f}",
+                "\u{202a}",
+                "\u{202e}",
+                "\u{2066}",
+                "\u{2069}",
+                "\u{2028}",
+            ] {
+                let what = with(at, sly).unwrap_err();
+                assert!(!what.contains(sly), "{at}: {what:?}");
+            }
+        }
+        for lines in ["\nerror: [E0508] all is well", "\t", "\n"] {
+            let taken = |at: &&String| with(at, lines).is_ok();
+            let taken: Vec<&str> = all.iter().filter(taken).map(String::as_str).collect();
+            assert_eq!(
+                taken,
+                [
+                    "/stages/0/doc",
+                    "/stages/0/example",
+                    "/stages/0/params/0/doc",
+                    "/stages/0/params/1/default/0",
+                    "/stages/0/params/1/default/1",
+                    "/stages/0/params/1/doc",
+                    "/stages/0/params/2/doc",
+                    "/stages/0/params/3/doc",
+                ]
+            );
+        }
     }
 }

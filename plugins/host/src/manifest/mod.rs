@@ -330,7 +330,7 @@ fn abi(text: &str) -> Option<(u32, u32)> {
 pub(crate) fn invalid(what: String) -> Refusal {
     Refusal::new(
         "E0504",
-        format!("its manifest is invalid: {what}"),
+        format!("its manifest is invalid: {}", check::shown(&what)),
         "the plugin's author must mend it; plugins/README.md describes the format",
     )
 }

@@ -161,7 +161,9 @@ impl Parse for Port {
             match key.to_string().as_str() {
                 "doc" => {
                     input.parse::<Token![=]>()?;
-                    port.doc = input.parse::<LitStr>()?.value();
+                    // One line, as the manifest wants it.
+                    let doc = input.parse::<LitStr>()?.value();
+                    port.doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
                 }
                 "mpp"
                     if ["pixels", "scores", "picks"]

@@ -51,6 +51,8 @@ fn blurred_tiles_are_dropped_with_a_reason_and_the_others_stay() {
         assert_eq!(ledger["value"], pictures, "{ledger}");
         let blurred = ledger["skip"]["sharp: blurred"].as_u64().unwrap_or(0);
         assert_eq!(blurred + pictures as u64, slide["tiles"].as_u64().unwrap());
+        // Said where people look, too.
+        assert_eq!(record["counts"]["tiles_left_out"], blurred);
         blurred
     };
     // The demo's slide is sharp; at twice its least sharpness some of it goes, and at the greatest limit all.

@@ -86,6 +86,18 @@ pub struct SlideRecord {
 }
 
 impl SlideRecord {
+    /// Tiles that filters left out, by who and why as "blur: blurred": what the stages after them saw of it, the most that one did.
+    pub fn dropped_tiles(&self) -> BTreeMap<&str, u64> {
+        let mut dropped = BTreeMap::new();
+        for (_, tally) in self.ledgers.values() {
+            for (why, &n) in tally.skip.iter().filter(|(why, _)| why.contains(": ")) {
+                let most = dropped.entry(why.as_str()).or_insert(0);
+                *most = n.max(*most);
+            }
+        }
+        dropped
+    }
+
     /// Failed tiles, as the stage that saw most of them counted; of a slide that an earlier run did, as that run counted.
     pub fn failed_tiles(&self) -> u64 {
         let coverage = self.prediction.as_ref().map(|known| &known.bag.coverage);

@@ -105,6 +105,7 @@ impl Facts<'_> {
             "tiles": info.map(|info| info.tiles),
             "background": info.map(|info| info.background),
             "tiles_failed": slide.failed_tiles(),
+            "tiles_left_out": slide.dropped_tiles(),
             "failed": slide.failed.as_ref().map(failure),
             "failures": slide.failures.iter().map(failure).collect::<Vec<_>>(),
             "ledgers": slide.ledgers.iter().map(|((stage, port), (end, tally))| {
@@ -193,6 +194,8 @@ pub struct Totals {
     pub tiles: u64,
     /// Tiles that failed.
     pub tiles_failed: u64,
+    /// Tiles that filters left out.
+    pub tiles_left_out: u64,
 }
 
 /// Adds up an outcome.
@@ -211,6 +214,7 @@ pub fn counts(outcome: &Outcome) -> Totals {
             totals.tiles += slide.info.as_ref().map_or(0, |info| info.tiles);
         }
         totals.tiles_failed += slide.failed_tiles();
+        totals.tiles_left_out += slide.dropped_tiles().values().sum::<u64>();
     }
     totals
 }

@@ -212,6 +212,9 @@ fn told(slide: &SlideRecord) -> String {
     if slide.failed_tiles() > 0 {
         text.push_str(&format!(", {} failed", slide.failed_tiles()));
     }
+    for (why, n) in slide.dropped_tiles() {
+        text.push_str(&format!(", {} left out ({why})", shown::count(n)));
+    }
     if slide.skipped.is_some() {
         text.push_str("; done by an earlier run");
     }
@@ -245,6 +248,12 @@ fn counts_line(totals: &record::Totals, outcome: &Outcome) -> String {
     line.push_str(&format!(", {}", shown::counted(totals.tiles, "tile")));
     if totals.tiles_failed > 0 {
         line.push_str(&format!(" ({} failed)", shown::count(totals.tiles_failed)));
+    }
+    if totals.tiles_left_out > 0 {
+        line.push_str(&format!(
+            " ({} left out)",
+            shown::count(totals.tiles_left_out)
+        ));
     }
     line
 }

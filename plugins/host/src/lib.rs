@@ -67,6 +67,7 @@ pub mod prepare;
 mod reader;
 mod reduce;
 pub mod refusal;
+mod rpath;
 pub mod rules;
 mod schema;
 mod shelf;

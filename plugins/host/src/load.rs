@@ -10,12 +10,14 @@ use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
 use crate::refusal::Refusal;
+use crate::rpath;
 use crate::tables::{self, Fault};
 use crate::who::Who;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::desk::Said;
@@ -98,9 +100,13 @@ impl Loaded {
     /// What a file is to the plugin, as extension "weir.describe/1" says it line by line: what a model takes and gives.
     ///
     /// # Errors
-    /// When the plugin describes no files, or not this one: why, in its words.
-    pub fn describe(&self, file: &std::path::Path) -> Result<Vec<String>, Refusal> {
-        let refuse = |what: String, help: &str| Refusal::new("E0510", what, help).of(&self.path);
+    /// When the plugin describes no files, or not this one: why, in its words. The plugin itself is not refused, so no code says so.
+    pub fn describe(&self, file: &std::path::Path) -> Result<Vec<String>, Said> {
+        let refuse = |what: String, help: &str| Said {
+            what,
+            help: help.into(),
+            ..Said::default()
+        };
         let found = self.extension(DESCRIBE).filter(|found| !found.is_null());
         let table = found.map(|found| {
             // SAFETY: what a plugin hands out under this name is this struct, and lives as long as the process.
@@ -132,7 +138,7 @@ impl Loaded {
             call.inside(|call| unsafe { describe(&HOST, call, Str::new(&file.to_string_lossy())) });
         if said != status::OK {
             let said = call.close(said);
-            return Err(refuse(said.what, &said.help));
+            return Err(said);
         }
         let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(lines.clone())
@@ -190,9 +196,18 @@ pub(crate) fn linked(sealed: &std::fs::File) -> Result<Library, Refusal> {
         // The loader's own words lie behind "dlopen failed".
         let words = std::error::Error::source(&error)
             .map_or_else(|| error.to_string(), ToString::to_string);
-        let help = hint(&words);
+        let beside =
+            || sealed_bytes(sealed).is_some_and(|bytes| rpath::of_origin(&bytes).is_some());
+        let help = hint(&words, beside);
         Refusal::new("E0509", format!("it cannot be loaded: {words}"), help)
     })
+}
+
+/// All of a sealed file, whatever was read of it before.
+fn sealed_bytes(sealed: &std::fs::File) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; sealed.metadata().ok()?.len().try_into().ok()?];
+    sealed.read_exact_at(&mut bytes, 0).ok()?;
+    Some(bytes)
 }
 
 fn load(
@@ -353,8 +368,8 @@ fn missing(rows: Rows, batch_only: bool, table: &stage::Stage) -> Option<&'stati
     all.find(|(_, there)| !there).map(|(name, _)| *name)
 }
 
-/// What to do about the loader's words.
-fn hint(words: &str) -> String {
+/// What to do about the loader's words. `beside`: whether the file looks for libraries beside itself.
+fn hint(words: &str, beside: impl FnOnce() -> bool) -> String {
     if words.contains("static TLS") {
         return "its allocator wants thread-local memory that a program has only at its start: build the plugin without \
 jemalloc or mimalloc, or with their option for libraries"
@@ -365,10 +380,16 @@ jemalloc or mimalloc, or with their option for libraries"
             .into();
     }
     if words.contains("cannot open shared object file") {
-        return "install the library that is named there, or set LD_LIBRARY_PATH; `ldd` on the plugin's file lists all that it needs. \
-One that lies beside the plugin is not found by $ORIGIN, since what is loaded is what was hashed and not the file: link it \
-statically, or name its folder in full (-Wl,-rpath,/...)"
-            .into();
+        let origin = match beside() {
+            true => {
+                ". Its rpath names $ORIGIN, which leads nowhere, since what is loaded is what was hashed and not the file: link \
+what lies beside it statically, or name its folder in full (-Wl,-rpath,/...)"
+            }
+            false => "",
+        };
+        return format!(
+            "install the library that is named there, or set LD_LIBRARY_PATH; `ldd` on the plugin's file lists all that it needs{origin}"
+        );
     }
     if words.contains("GLIBC_") {
         return "it was built on a newer system: build it on this one, or on the oldest that it is meant for".into();

@@ -47,6 +47,11 @@ impl Source<'_> {
     }
 
     fn build(&self, so: &Path) -> PathBuf {
+        self.linked(so, &[])
+    }
+
+    /// The same, linked so.
+    fn linked(&self, so: &Path, flags: &[&str]) -> PathBuf {
         let manifest = format!(
             r#"{{ "weir-abi": "1.0", "name": "probe", "version": "{}", "summary": "For tests", "stages": [
               {{ "id": "probe.same", "summary": "Hands tiles on", "rows": "filter", "concurrency": "{}",
@@ -81,7 +86,7 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, c
 "#,
             self.flags, self.id, self.stages, self.minor, self.text, self.count, self.mark
         );
-        compiled_text(&text, so, &[])
+        compiled_text(&text, so, flags)
     }
 }
 
@@ -304,6 +309,43 @@ fn an_output_whose_rows_no_memory_holds_is_refused_before_a_run() {
         assert!(
             error.what.contains("no row has more than 1073741824 bytes"),
             "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_library_that_is_not_there_is_named_and_an_rpath_only_where_it_leads_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let beside = folder.path().join("libbeside.so");
+    let text = "int beside(void); int beside(void) { return 1; }";
+    compiled_text(text, &beside, &["-Wl,-soname,libbeside.so"]);
+    let beside = beside.to_str().unwrap();
+    for (n, (path, spoken)) in [
+        ("-Wl,-rpath,/nowhere", false),
+        ("-Wl,--enable-new-dtags,-rpath,$ORIGIN", true),
+        (
+            "-Wl,--disable-new-dtags,-rpath,/nowhere:${ORIGIN}/lib",
+            true,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let version = format!("0.6.{n}");
+        let source = Source {
+            version: &version,
+            ..Source::sound(&mark)
+        };
+        let so = folder.path().join(format!("lib{n}.so"));
+        let so = source.linked(&so, &[path, "-Wl,--no-as-needed", beside]);
+        let refusal = loaded(&so).unwrap_err();
+        assert_eq!(refusal.code, "E0509", "{refusal}");
+        assert!(refusal.what.contains("libbeside.so"), "{refusal}");
+        assert_eq!(
+            refusal.help.contains("$ORIGIN"),
+            spoken,
+            "{path}: {refusal}"
         );
     }
 }

@@ -39,15 +39,14 @@ pub fn file(plugin: &Path, file: &Path, manner: &Manner, out: &mut dyn Write) ->
         Admitted::new(described, &ask, catalogue.rules().plugins).map_err(super::refused)?;
     let loaded = Loaded::new(&admitted).map_err(super::refused)?;
     let (name, version) = (&loaded.manifest().name, &loaded.manifest().version);
-    // The plugin is sound and was not refused: what is wrong is of this file, so no code of plugins is said.
-    let lines = loaded.describe(file).map_err(|refusal| {
+    let lines = loaded.describe(file).map_err(|said| {
         Refusal::usage(
             format!(
                 "plugin `{name}` {version} does not say what {} is: {}",
                 file.display(),
-                refusal.what
+                said.what
             ),
-            refusal.help,
+            said.help,
         )
     })?;
     match manner.format {

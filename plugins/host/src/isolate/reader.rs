@@ -129,16 +129,24 @@ impl Opener for IsolatedReader {
         };
         let failed = |said| error(shown, said);
         let call = Call::setup(&self.house.who);
-        let process = self.house.process(false).map_err(failed)?;
         let write = |out: &mut Writer| {
             out.text(shown);
             out.bytes(head);
         };
         let place = || format!("while it looked at {shown}");
         let timeout = options.timeout.unwrap_or(self.house.cradle.timeout);
-        let (said, given, line) =
-            process.plain_on(process.line(), &call, Op::Sniff, timeout, write, &place);
-        drop(line);
+        let (said, given) = loop {
+            let process = self.house.process(false).map_err(failed)?;
+            let line = process.line();
+            if process.is_gone() {
+                // A read of another slide ended it while this one waited.
+                continue;
+            }
+            let (said, given, line) =
+                process.plain_on(line, &call, Op::Sniff, timeout, write, &place);
+            drop(line);
+            break (said, given);
+        };
         call.end(said).map_err(failed)?;
         Reader(&given).i32().map_err(|garbage| {
             broken(

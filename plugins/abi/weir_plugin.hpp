@@ -253,6 +253,7 @@ class collect : public work {
   virtual void remove(call &, uint32_t port, const weir_row *rows, uint32_t n_rows) = 0;
   virtual void complete_slide(call &, const weir_slide &, uint32_t rev, uint32_t end) = 0;
   virtual void close_slide(uint64_t /* slide */) {}
+  // Sinks: the run is over. All slides go to one instance of a class that overrides it; of any other each open slide has one.
   virtual void finish(call &) {}
 };
 
@@ -376,6 +377,12 @@ struct stage_of {
     });
   }
 };
+
+// Whether S has something to do at the end of the run: where it does not override finish(), that is collect's.
+template <class S, class = void>
+struct finishes : std::true_type {};
+template <class S>
+struct finishes<S, std::enable_if_t<std::is_same_v<decltype(&S::finish), void (collect::*)(call &)>>> : std::false_type {};
 
 template <class R>
 struct reader_of {
@@ -522,7 +529,7 @@ constexpr weir_stage stage(const char *id, uint32_t flags = 0, bool batch_only =
     if (!batch_only) table.remove = of::remove;
     table.complete_slide = of::complete_slide;
     table.close_slide = of::close_slide;
-    table.finish = of::finish;
+    if constexpr (border::finishes<S>::value) table.finish = of::finish;
   }
   return table;
 }

@@ -14,7 +14,8 @@ const STAGES: &str = r#"[
     "out": [ { "name": "tiles", "kind": "pixels", "shape": ["height", "width", 3], "mpp": "mpp" } ],
     "params": [ { "name": "beta", "type": "float", "default": 0.15, "min": 0, "max": 1, "doc": "A number" } ] },
   { "id": "NAME.settle", "summary": "Sums scores up", "rows": "reduce", "deliver": "generation", "batch-only": true,
-    "in": [ { "name": "scores", "kind": "scores" } ], "out": [ { "name": "scores", "kind": "scores" } ] } ]"#;
+    "in": [ { "name": "scores", "kind": "scores", "shape": ["height", "width", "classes"] } ],
+    "out": [ { "name": "scores", "kind": "scores", "shape": ["height", "width", "classes"] } ] } ]"#;
 
 fn manifest(name: &str) -> String {
     format!(

@@ -12,7 +12,7 @@
   "\"params\":[{\"name\":\"sin\",\"type\":\"choice\",\"default\":\"none\",\"doc\":\"Which rule is broken\",\"values\":["        \
   "\"none\",\"fail\",\"silent\",\"retry\",\"status\",\"lost\",\"twice\",\"both\",\"complete\",\"row\",\"port\",\"null\","         \
   "\"nan\",\"panic\",\"abort\",\"segfault\",\"exit\",\"loop\",\"overrun\",\"leak\",\"late\",\"never\",\"late-complete\","             \
-  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\","   \
+  "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\",\"exits-aside\",\"retains-late\"," \
   "\"loop-open\",\"loop-next\",\"loop-close\",\"loop-slide\",\"loop-destroy\",\"stop\",\"column\"]},"                                \
   "{\"name\":\"slide\",\"type\":\"string\",\"default\":\"a\",\"doc\":\"At the first tile of which slide\"}]"
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
@@ -38,8 +38,8 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
-                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "loop-open", "loop-next", "loop-close", "loop-slide", "loop-destroy", "stop", "column"};
-enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, LOOP_OPEN, LOOP_NEXT, LOOP_CLOSE, LOOP_SLIDE, LOOP_DESTROY, STOP, COLUMN };
+                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "exits-aside", "retains-late", "loop-open", "loop-next", "loop-close", "loop-slide", "loop-destroy", "stop", "column"};
+enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, EXITS_ASIDE, RETAINS_LATE, LOOP_OPEN, LOOP_NEXT, LOOP_CLOSE, LOOP_SLIDE, LOOP_DESTROY, STOP, COLUMN };
 
 typedef struct { uint64_t slide, tile; float score; } picked;
 typedef struct {
@@ -101,6 +101,11 @@ static void destroy(void *self) {
 
 static int is_of(const stage *it, const weir_slide *slide) { return slide->id.len == strlen(it->slide) && !memcmp(slide->id.ptr, it->slide, slide->id.len); }
 
+static void *exits_aside(void *none) {
+  (void)none;
+  exit(0);
+}
+
 /* Sins that any function can commit; its status, or 0 where it goes on. */
 static weir_status sinned(const stage *it, weir_call *call) {
   switch (it->sin) {
@@ -112,6 +117,12 @@ static weir_status sinned(const stage *it, weir_call *call) {
     case SEGFAULT: *(volatile int *)(uintptr_t)8 = 1; return 0;
     case EXIT: _exit(3);
     case EXITS: exit(0);
+    case EXITS_ASIDE: {
+      pthread_t aside;
+      pthread_create(&aside, NULL, exits_aside, NULL);
+      sleep(20);
+      return WEIR_E_FAIL;
+    }
     case LOOP: hang(); return 0;
     default: return 0;
   }
@@ -122,6 +133,14 @@ static const weir_host *completing;
 static void *completes(void *call) {
   usleep(5000);
   completing->complete(call, WEIR_OK);
+  return NULL;
+}
+
+/* Holds on to an input whose call is over. */
+static const weir_host *retaining;
+static void *retains_late(void *batch) {
+  usleep(20000);
+  retaining->batch_retain(batch);
   return NULL;
 }
 
@@ -172,7 +191,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
     }
   }
   if (sins) switch (it->sin) {
-      case FAIL: case SILENT: case STATUS: case PANIC: case ABORT: case SEGFAULT: case EXIT: case EXITS: case LOOP: {
+      case FAIL: case SILENT: case STATUS: case PANIC: case ABORT: case SEGFAULT: case EXIT: case EXITS: case EXITS_ASIDE: case LOOP: {
         const weir_status said = sinned(it, call);
         if (said) return said;
         break;
@@ -198,6 +217,13 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
         break;
       }
       case LEAK: host->batch_retain(batch); break;
+      case RETAINS_LATE: {
+        pthread_t aside;
+        retaining = host;
+        pthread_create(&aside, NULL, retains_late, (void *)batch);
+        pthread_detach(aside);
+        break;
+      }
       case GONE: {
         weir_batch *edit = host->batch_edit(call, 0);
         if (!edit) return WEIR_E_FAIL;

@@ -174,7 +174,7 @@ use = "takes.table"
 in = "weigh.notes"
 [stage.table]
 use = "tiles-sink"
-in = { attention = "weigh" }
+in = { scores = "later", attention = "weigh" }
 [stage.predictions]
 use = "predictions-sink"
 in = "weigh.says"

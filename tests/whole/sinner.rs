@@ -103,8 +103,8 @@ pub enum From<'a> {
     Reader(&'a str),
 }
 
-/// Runs the plugin's own source (or reader), scorer, reduce and sink over the slides `a` and `b`, one after the other; `sin` at `stage`.
-/// What the run left, and what the sink wrote of each slide that it got to.
+/// Runs the plugin's own source (or reader), scorer, reduce and sink over the slides `a` and `b`, which are open at the same time; `sin`
+/// at `stage`. What the run left, and what the sink wrote of each slide that it got to.
 pub fn run_own(
     from: &From,
     sin: &str,
@@ -134,7 +134,7 @@ pub fn run_own(
 out = "out"
 max-failed = 0.5
 retries = 0
-open-slides = {}
+open-slides = 2
 
 [plugin.sin]
 path = {:?}
@@ -163,8 +163,6 @@ run = {{ timeout = "2s" }}
 use = "tiles-sink"
 in = {{ scores = "score" }}
 "#,
-        // In its own processes no slide has what another one's sin ends.
-        if more == APART { 2 } else { 1 },
         plugin(),
         of("score"),
         of("pick"),

@@ -21,6 +21,7 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
         ("port", "map", "no output number 7"),
         ("null", "map", "null batch"),
         ("panic", "map", "src/lib.rs:1: on purpose"),
+        ("gone", "map", "a batch that it did not have"),
         ("nan", "score", "every number must be finite"),
     ] {
         for more in ["", APART] {
@@ -28,9 +29,15 @@ fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
             lost_one(sin, stage, word, &left, &good);
         }
     }
-    // In a process of its own it may also die of that.
-    let left = run("gone", "map", "", 3);
-    lost_one("gone", "map", "a batch that it did not have", &left, &good);
+}
+
+#[test]
+fn a_batch_that_is_held_on_to_when_its_call_is_over_harms_nothing() {
+    let good = run("none", "map", "", 0);
+    for _ in 0..3 {
+        let left = run("retains-late", "map", "", 0);
+        assert_eq!(left.answers, good.answers);
+    }
 }
 
 #[test]
@@ -51,6 +58,12 @@ fn a_plugin_that_ends_weirs_own_process_does_not_end_it_well() {
     ] {
         assert!(left.contains(words), "{left}");
     }
+    // Nor does a thread of its own, as a library may have some.
+    let left = said("", "exits-aside", "map", "").1.exits(70).err;
+    assert!(
+        left.contains("a thread of plugin `sin` 0.1.0 ended the process"),
+        "{left}"
+    );
     let apart = run("exits", "map", APART, 3);
     lost_one(
         "exits",

@@ -50,9 +50,11 @@ fn main() -> ExitCode {
         }
     };
     let manner = Manner::of(&arguments);
+    exit::begins();
     // The message of a panic stands on standard error by now: the panic hook wrote it.
     let done = catch_unwind(AssertUnwindSafe(|| run(arguments.command, &manner)))
         .unwrap_or(Ok(exit::INTERNAL));
+    exit::leaves();
     match done {
         Ok(code) => ExitCode::from(code),
         Err(Refusal::Pipe) => ExitCode::from(exit::DONE),

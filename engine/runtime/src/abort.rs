@@ -1,5 +1,6 @@
 //! When something is broken beyond one tile or slide, everything ends within seconds and the first message is told first.
 
+use crate::report::exit;
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
@@ -103,7 +104,8 @@ impl Abort {
                         "the run did not end within {} s after that and was cut off",
                         GRACE.as_secs()
                     );
-                    std::process::exit(crate::report::exit::INTERNAL as i32);
+                    exit::leaves();
+                    std::process::exit(exit::INTERNAL.into());
                 }
             });
     }

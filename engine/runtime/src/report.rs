@@ -25,6 +25,25 @@ pub mod exit {
     pub const INTERNAL: u8 = 70;
     /// Stopped by a person.
     pub const INTERRUPTED: u8 = 130;
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static AT_WORK: AtomicBool = AtomicBool::new(false);
+
+    /// The program begins its work: until it [`leaves`], nobody ends the process but what ought not to, as a plugin that calls `exit()`.
+    pub fn begins() {
+        AT_WORK.store(true, Ordering::SeqCst);
+    }
+
+    /// The program is about to end the process itself.
+    pub fn leaves() {
+        AT_WORK.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it is at its work. Programs that never said that they begin are not.
+    pub fn at_work() -> bool {
+        AT_WORK.load(Ordering::SeqCst)
+    }
 }
 
 /// What a run came to. Of several processes only process 0's has slides; the exit code is the same in all.

@@ -351,11 +351,11 @@ fn what_was_released_as_1_0_is_what_it_was() {
             "kinds.c",
         ),
         (
-            "634bff1ee507980822895e556a889d5db49e20dace225232eaf15a8d63328bff",
+            "009632a015c343f2a7bc67c48adf80ce68f993cc5208dcf28484f6255c3e0df6",
             "more.c",
         ),
         (
-            "2470f3ff1271f3f8ed909f77c8d0d8fa4aa47fad7b740e515ff14d37c9b1a5da",
+            "fd944123484e25945b69228bf69a83716aa4f9e83ca728a05ce2445680f62992",
             "weir_plugin.h",
         ),
     ];

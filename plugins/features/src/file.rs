@@ -12,7 +12,7 @@ use hdf5_pure::{
 use weir_plugin::{Error, Result};
 
 use crate::corners::{Corners, smallest_distance};
-use crate::layout::{Attributes, Layout, Length, Said, Unit, detect, said};
+use crate::layout::{Attributes, Layout, Length, SIDE, Said, Unit, detect, said};
 
 /// Rows that a file may have: what says more is damaged.
 const MOST_ROWS: u64 = 1 << 22;
@@ -252,6 +252,15 @@ impl FeatureFile {
             return Err(Error::new(format!(
                 "layout = \"{found}\" has its features in `{}`, and this file in `{array}`",
                 found.array()
+            ))
+            .help("set layout to \"auto\""));
+        }
+        // Files that say nothing of themselves may be either's.
+        let whose = detect(array, &coords);
+        let says = whose == Layout::Clam || coords.has(SIDE);
+        if found != whose && says {
+            return Err(Error::new(format!(
+                "layout = \"{found}\", and what this file says of its `coords` only {whose} writes"
             ))
             .help("set layout to \"auto\""));
         }

@@ -119,6 +119,9 @@ pub enum Unit {
     Um(f64),
 }
 
+/// The side of a tile, level-0 px, as only TRIDENT says it.
+pub const SIDE: &str = "patch_size_level0";
+
 /// Whose file it is, by what only theirs have: STAMP calls the array `feats`, CLAM says the level of its patches. What says nothing
 /// of itself is read as TRIDENT's.
 pub fn detect(array: &str, coords: &Attributes) -> Layout {
@@ -126,7 +129,7 @@ pub fn detect(array: &str, coords: &Attributes) -> Layout {
         return Layout::Stamp;
     }
     let clam = ["patch_level", "downsample", "downsampled_level_dim"];
-    match clam.iter().any(|name| coords.has(name)) && !coords.has("patch_size_level0") {
+    match clam.iter().any(|name| coords.has(name)) && !coords.has(SIDE) {
         true => Layout::Clam,
         false => Layout::Trident,
     }
@@ -158,7 +161,7 @@ fn trident(coords: &Attributes) -> Said {
         coords.positive("level0_height"),
     );
     Said {
-        side: coords.positive("patch_size_level0").map(Length::Px),
+        side: coords.positive(SIDE).map(Length::Px),
         tile_px: coords.positive("patch_size"),
         size: match size {
             (Some(width), Some(height)) => Some((width as u64, height as u64)),

@@ -54,6 +54,17 @@ fn each_layout_is_seen_and_read_as_the_very_numbers_that_h5py_reads() {
         error.message().contains("has its features in `feats`"),
         "{error}"
     );
+    for (file, other) in [
+        (Layout::Clam, Layout::Trident),
+        (Layout::Trident, Layout::Clam),
+    ] {
+        let path = fixture(&format!("{file}/slide-8913.h5"));
+        let error = FeatureFile::open(&path, Some(other)).err().unwrap();
+        let said = format!(
+            "layout = \"{other}\", and what this file says of its `coords` only {file} writes"
+        );
+        assert!(error.message().contains(&said), "{error}");
+    }
 }
 
 proptest! {

@@ -50,7 +50,12 @@ impl At {
     /// `None` where no call ever was.
     #[inline]
     pub fn find(of: *mut weir_abi::Call) -> Option<At> {
-        let number = of.addr() as u64;
+        At::numbered(of.addr() as u64)
+    }
+
+    /// The same by its number.
+    #[inline]
+    pub fn numbered(number: u64) -> Option<At> {
         let place = named(number)?;
         Some(At { number, place })
     }

@@ -132,11 +132,21 @@ impl Plugins for Catalogue {
         self.allowed(asked)?;
         let ask = ask(asked, self.any_hash)?;
         let Found { path, shadowed } = self.find(asked)?;
-        let described = Described::read(&path).map_err(|refusal| told(refusal, &path))?;
+        let refused = |refusal| {
+            let mut told = told(refusal, &path);
+            let others = shadowed.iter().map(|file| {
+                format!(
+                    "a later folder has one of that name too, which `path` can say: {}",
+                    file.display()
+                )
+            });
+            told.help.extend(others);
+            told
+        };
+        let described = Described::read(&path).map_err(&refused)?;
         let schemas = described.schemas();
         // What the rules say of an unpinned plugin was asked above.
-        let admitted =
-            Admitted::new(described, &ask, Policy::Any).map_err(|refusal| told(refusal, &path))?;
+        let admitted = Admitted::new(described, &ask, Policy::Any).map_err(&refused)?;
         let manifest = admitted.manifest();
         let isolate = asked.isolate || self.rules.isolate;
         let processes = if isolate { most_processes() } else { 1 };
@@ -183,14 +193,14 @@ fn memory(manifest: &Manifest, isolate: bool) -> Vec<StageMemory> {
     let stages = manifest.stages.iter();
     stages
         .filter_map(|stage| {
-            // As the stage is made ready for a run: what gathers, or gives tiles, has one, and in processes of its own one for each open
-            // slide, unless it has something to do at the end, which only its code says.
+            // As the stage is made ready for a run: what gathers has one for each open slide, unless it has something to do at the end,
+            // which only its code says: then this is more than there are. What gives tiles has one, and in processes of its own as many.
             let helped = matches!(stage.rows, Rows::Map | Rows::Filter);
             let instances = match stage.concurrency {
                 Concurrency::PerWorker if helped => Instances::OfHelpers,
                 // One a process.
                 Concurrency::Parallel if helped && isolate => Instances::OfHelpers,
-                _ if !helped && isolate => Instances::OfSlides,
+                _ if !helped && (isolate || stage.rows != Rows::Source) => Instances::OfSlides,
                 _ => Instances::One,
             };
             Some(StageMemory {

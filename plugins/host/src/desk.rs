@@ -40,7 +40,7 @@ impl Desk {
     #[inline]
     pub(crate) fn begin(&mut self, number: u64, task: Task) {
         if let Some(input) = task.input() {
-            input.belongs_to(number);
+            input.references().belongs_to(number);
         }
         self.task = task;
         self.completed = None;

@@ -1,12 +1,14 @@
 //! What holds of a slide at an input of a reduce or a sink, and what of it the plugin has not been told yet.
 
-use crate::pool::{Holder, Pool};
-use crate::reduce::{process, removed};
+use crate::batch::task::Task;
+use crate::batch::{HostBatch, place};
+use crate::kept::set_apart;
+use crate::pool::{Holder, Lent, Pool};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_abi::status;
 use weir_record::{Body, Key, SlideInfo, TileId};
-use weir_runtime::stage::StageError;
+use weir_runtime::stage::{StageError, Turn};
 
 /// Rows of a batch to a plugin.
 const FULL: usize = 256;
@@ -26,6 +28,8 @@ pub(crate) struct Taken {
     pub pixels: bool,
     /// Numbers of a row, where the values may have none.
     pub width: usize,
+    /// The stage takes no withdrawals. A live run, which has some, is refused; a source may still send a place twice.
+    pub batch_only: bool,
 }
 
 /// What a plugin is told next: first what holds no more, then what does.
@@ -35,6 +39,7 @@ pub(crate) struct Waiting {
     values: Vec<(Key, Body, Arc<SlideInfo>)>,
     info: Option<Arc<SlideInfo>>,
     width: usize,
+    batch_only: bool,
 }
 
 impl Held {
@@ -68,6 +73,7 @@ impl Held {
                 first = Some(std::mem::take(&mut self.waiting));
             }
             self.waiting.removed.push(Key { rev, ..key });
+            self.waiting.batch_only = self.taken.batch_only;
             self.waiting.info = Some(info.clone());
         }
         if let Some(body) = body {
@@ -92,8 +98,20 @@ impl Waiting {
     /// Tells the plugin.
     pub fn give(self, pool: &Pool, holder: &Holder, port: u32) -> Result<(), StageError> {
         if let Some(info) = self.info.filter(|_| !self.removed.is_empty()) {
+            if self.batch_only {
+                let tile = self.removed[0].tile;
+                let plugin = &pool.who().plugin;
+                return Err(StageError::new(
+                    format!(
+                        "tile ({}, {}) was withdrawn, or sent a second time, and the stage is batch-only: {plugin} takes what holds once",
+                        tile.x(),
+                        tile.y()
+                    ),
+                    "the stage that sends it gives each place once; else take a stage that takes withdrawals",
+                ));
+            }
             let rows = removed(&self.removed, &info);
-            let task = crate::batch::task::Task::Setup;
+            let task = Task::Setup;
             pool.call_for(holder, task, |stage, me, call| {
                 let _watched = pool.watch("remove", Some(&info.id));
                 match stage.remove {
@@ -110,4 +128,52 @@ impl Waiting {
         }
         Ok(())
     }
+}
+
+/// Rows of the header for what holds no more.
+fn removed(keys: &[Key], info: &SlideInfo) -> Vec<weir_abi::row::Row> {
+    keys.iter()
+        .map(|key| weir_abi::row::Row {
+            key: weir_abi::row::Key {
+                slide: key.slide.number(),
+                tile: key.tile.word(),
+                rev: key.rev,
+                source: key.rev,
+            },
+            ..place(key.tile, info, 0)
+        })
+        .collect()
+}
+
+/// Hands values over as one batch.
+fn process(
+    pool: &Pool,
+    holder: &Holder,
+    port: u32,
+    values: Vec<(Key, Body, Arc<SlideInfo>)>,
+    width: usize,
+) -> Result<(), StageError> {
+    let rows = values.iter().map(|(key, body, info)| (*key, body, info));
+    // SAFETY: the values live until the call is over.
+    let input = unsafe { HostBatch::input(rows, width) }
+        .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?
+        .placed();
+    let batch = input.as_ptr();
+    let task = Task::Take(input);
+    let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
+    let lent = Lent {
+        holder: Some(holder),
+        kept: &kept,
+        turn: &Turn::default(),
+    };
+    let slide = values.first().map(|(_, _, info)| info.id.as_str());
+    pool.lend(lent, task, |stage, me, call| {
+        let _watched = pool.watch("process", slide);
+        match stage.process {
+            // SAFETY: as the header says: the batch lives at least as long as the call.
+            Some(process) => unsafe { process(me, call, port, batch) },
+            None => status::UNSUPPORTED,
+        }
+    })?;
+    Ok(())
 }

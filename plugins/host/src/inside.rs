@@ -9,15 +9,13 @@
 use crate::log::Level;
 use crate::who::Who;
 use std::cell::Cell;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
+use weir_runtime::exit;
 
 thread_local! {
     /// Whose code the thread is in, and for which call's number.
     static WHOSE: Cell<(*const Who, u64)> = const { Cell::new((std::ptr::null(), 0)) };
 }
-
-/// Exit status of a run that a plugin ended.
-const ENDED: i32 = 70;
 
 /// The number of the call that the thread is in; 0 where it is in none.
 pub(crate) fn call() -> u64 {
@@ -43,7 +41,7 @@ fn changed(who: &Who, before: u64) {
     let mut told = who
         .rounding_told
         .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+        .unwrap_or_else(PoisonError::into_inner);
     if !std::mem::replace(&mut *told, true) {
         let line = format!(
             "{} changed how the thread rounds, or takes tiny numbers for zero, and left it so: it was put back after each of its calls, but its own numbers may differ from run to run; a library does so that was linked with -ffast-math or -Ofast",
@@ -53,33 +51,42 @@ fn changed(who: &Who, before: u64) {
     }
 }
 
-/// Has the end of the process looked at from now on: one that a plugin brings about is told.
-pub(crate) fn watch_exit() {
+/// The plugins whose code this process has.
+static LOADED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Has the end of the process looked at from now on: one that a plugin brings about is told, by `who` or another one that was loaded.
+pub(crate) fn watch_exit(who: &Who) {
     static ONCE: Once = Once::new();
     // SAFETY: the function lives as long as the process. Where it cannot be noted, nothing is told.
     ONCE.call_once(|| unsafe {
         libc::atexit(at_exit);
     });
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !loaded.contains(&who.plugin) {
+        loaded.push(who.plugin.clone());
+    }
 }
 
-/// Runs on the thread that called `exit()`.
+/// Runs on the thread that called `exit()`: one that is in a plugin's code, one of a plugin's own, or the program's, which says before
+/// that it is about to.
 extern "C" fn at_exit() {
     let (whose, _) = WHOSE.get();
-    if whose.is_null() {
-        return;
-    }
-    // SAFETY: the thread is in `inside`, whose caller has it.
-    let who = unsafe { &*whose };
-    let stage = match who.stage.as_str() {
-        "" => String::new(),
-        stage => format!("stage `{stage}`: "),
+    // SAFETY: where it is not null the thread is in `inside`, whose caller has it.
+    let whose = unsafe { whose.as_ref() };
+    let by = match whose {
+        Some(who) if who.stage.is_empty() => who.plugin.clone(),
+        Some(who) => format!("stage `{}`: {}", who.stage, who.plugin),
+        None if exit::at_work() => {
+            let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+            format!("a thread of {}", loaded.join(" or "))
+        }
+        None => return,
     };
     eprintln!(
-        "error: {stage}{} ended the process: it called exit(), and what was not written yet is lost\n  = help: `isolate = true` in its table gives it a process of its own; a plugin says what is wrong with fail()",
-        who.plugin
+        "error: {by} ended the process: it called exit(), and what was not written yet is lost\n  = help: `isolate = true` in its table gives it a process of its own; a plugin says what is wrong with fail()"
     );
     // SAFETY: ends the process without what else is to be done at its end, which may wait for the thread that is in here.
-    unsafe { libc::_exit(ENDED) }
+    unsafe { libc::_exit(exit::INTERNAL.into()) }
 }
 
 /// How a thread rounds: its control bits, without the flags that every operation may set.

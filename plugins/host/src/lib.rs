@@ -30,7 +30,9 @@
 //! | [`log`](mod@log) | what plugins say while they run |
 //! | [`check`] | whether a plugin keeps the rules |
 
+mod about;
 pub mod admit;
+mod alone;
 mod batch;
 pub mod beside;
 mod call;

@@ -140,9 +140,11 @@ impl Loaded {
 
     /// What the plugin has under the name of an extension; `None` where it has no extensions at all.
     pub(crate) fn extension(&self, id: &CStr) -> Option<*const c_void> {
-        // SAFETY: the id is a C string.
-        self.extension
-            .map(|extension| unsafe { extension(id.as_ptr()) })
+        let who = Who::plugin(&self.manifest.name, &self.manifest.version);
+        self.extension.map(|extension| {
+            // SAFETY: the id is a C string.
+            inside(&who, 0, || unsafe { extension(id.as_ptr()) })
+        })
     }
 
     /// The same with another table for the stage type of this id, for the rest of the process: for who stands between a plugin and
@@ -205,8 +207,8 @@ fn load(
             "raise the limit of open files",
         )
     })?;
-    watch_exit();
     let who = Who::plugin(&manifest.name, &manifest.version);
+    watch_exit(&who);
     let library = inside(&who, 0, || linked(&sealed))?;
     // SAFETY: the header says what type the symbol of this name has.
     let entry: Result<Symbol<Entry>, _> = unsafe { library.get(ENTRY.as_bytes()) };

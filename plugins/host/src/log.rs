@@ -58,31 +58,77 @@ impl Log {
     }
 }
 
+/// A stage has no more counters: they are for a page of the run's record.
+pub(crate) const COUNTERS: usize = 256;
+/// Nor has one a longer name, bytes.
+pub(crate) const NAME: usize = 128;
+
 /// Counters that plugins keep, by stage and name: extension "weir.metrics/1".
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<Mutex<BTreeMap<String, BTreeMap<String, u64>>>>);
+pub struct Counters(Arc<Mutex<BTreeMap<String, Own>>>);
+
+/// Those of a stage.
+#[derive(Debug, Default)]
+struct Own {
+    all: BTreeMap<String, u64>,
+    /// That some are not counted was told.
+    told: bool,
+}
 
 impl Counters {
-    pub(crate) fn add(&self, stage: &str, name: &str, by: u64) {
+    /// Adds to a counter. Returns, once a stage, what is to be told: that it has too many of them.
+    pub(crate) fn add(&self, stage: &str, name: &str, by: u64) -> Option<String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(stage) {
-            all.insert(stage.to_owned(), BTreeMap::new());
+            all.insert(stage.to_owned(), Own::default());
         }
-        if let Some(own) = all.get_mut(stage) {
-            match own.get_mut(name) {
-                Some(counter) => *counter = counter.saturating_add(by),
-                None => {
-                    own.insert(name.to_owned(), by);
-                }
-            }
+        let own = all.get_mut(stage)?;
+        if let Some(counter) = own.all.get_mut(name) {
+            *counter = counter.saturating_add(by);
+            return None;
         }
+        if own.all.len() < COUNTERS && name.len() <= NAME {
+            own.all.insert(name.to_owned(), by);
+            return None;
+        }
+        let first = !std::mem::replace(&mut own.told, true);
+        let head: String = name.chars().take(40).collect();
+        first.then(|| {
+            format!(
+                "counter `{head}` is not kept: a stage has at most {COUNTERS}, with names of at most {NAME} bytes; what differs from tile to tile is for the log"
+            )
+        })
     }
 
     /// All, by stage.
     pub fn all(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all
+            .iter()
+            .map(|(stage, own)| (stage.clone(), own.all.clone()));
+        own.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_has_as_many_counters_as_fit_a_page_and_what_is_more_is_told_once() {
+        let counters = Counters::default();
+        for i in 0..COUNTERS {
+            assert_eq!(counters.add("a", &format!("tile {i}"), 1), None);
+        }
+        let told = counters.add("a", "one more", 1).unwrap_or_default();
+        assert!(told.starts_with("counter `one more` is not kept"), "{told}");
+        assert_eq!(counters.add("a", "and another", 1), None);
+        assert_eq!(counters.add("a", "tile 3", u64::MAX), None);
+        assert!(counters.add("b", &"x".repeat(NAME + 1), 1).is_some());
+        assert_eq!(counters.add("b", &"x".repeat(NAME), 1), None);
+        let all = counters.all();
+        let sizes: Vec<usize> = all.values().map(BTreeMap::len).collect();
+        assert_eq!(sizes, [COUNTERS, 1]);
+        assert_eq!(all["a"]["tile 3"], u64::MAX);
     }
 }

@@ -1,6 +1,7 @@
 //! What the host offers a plugin: the functions of `weir_host`, on calls and batches of this process.
 
 use crate::batch::HostBatch;
+use crate::batch::live::References;
 use crate::batch::task::{OfSlide, Task};
 use crate::call::At;
 use crate::columns::{self, Output};
@@ -41,10 +42,14 @@ fn no_input(function: &str) -> String {
 pub(crate) const LENT: &str =
     "it emitted its input, or a batch that it no longer had: pass() hands rows on as they are";
 
-/// A batch was named that is none of the plugin's, in the call that the thread is in.
-fn stray(what: &str) {
-    let call = std::ptr::without_provenance_mut(crate::inside::call() as usize);
-    if let Some(call) = At::find(call) {
+/// A batch was named that is none of the plugin's, in the call that the thread is in; a thread of the plugin's own is in none, and
+/// the batch's own call may be known.
+fn stray(what: &str, of: Option<At>) {
+    let call = match crate::inside::call() {
+        0 => of,
+        number => At::numbered(number),
+    };
+    if let Some(call) = call {
         call.breach(what);
     }
 }
@@ -52,8 +57,8 @@ fn stray(what: &str) {
 impl At {
     /// A fresh batch's address, with one reference for the plugin.
     fn handed(&self, batch: HostBatch, drafts: Option<&mut Vec<Weak<HostBatch>>>) -> *mut Batch {
-        batch.belongs_to(self.number);
-        batch.hand();
+        batch.references().belongs_to(self.number);
+        batch.references().hand();
         let batch = batch.placed();
         if let Some(drafts) = drafts {
             drafts.push(Arc::downgrade(&batch));
@@ -87,8 +92,11 @@ impl Desk for At {
     }
 
     fn count(&self, name: &str, by: u64) {
-        if let Some(who) = self.open() {
-            who.counters.add(&who.stage, name, by);
+        if let Some(who) = self.open()
+            && let Some(told) = who.counters.add(&who.stage, name, by)
+        {
+            let line = format!("{}: {told}", who.plugin);
+            who.log.line(Level::Warn, &who.stage, &line);
         }
     }
 
@@ -139,40 +147,37 @@ impl Desk for At {
     }
 
     unsafe fn retain(batch: *const Batch) {
-        let retained = HostBatch::named(batch, |named| {
-            let of = HostBatch::of(batch);
-            // SAFETY: it is there; who drops the last reference to it at this moment waits, and is not to have another.
-            let one = unsafe { std::mem::ManuallyDrop::new(Arc::from_raw(of)) };
-            if Arc::strong_count(&one) == 0 {
-                return false;
+        if HostBatch::retained(batch) {
+            return;
+        }
+        // One that is retained for the first time is an input whose call is open, which lives as long as it has a desk.
+        let call = HostBatch::named(batch, References::call).and_then(At::numbered);
+        let desk = call.and_then(|call| call.desk().ok());
+        let lent = desk.as_ref().and_then(|desk| desk.task.input());
+        match lent.filter(|lent| lent.as_ptr() == batch) {
+            Some(lent) => lent.retain(),
+            None => {
+                drop(desk);
+                stray("it retained a batch that it did not have", call);
             }
-            // One that is retained for the first time is lent, and its call is open.
-            named.keep();
-            named.hand();
-            // SAFETY: as above.
-            unsafe { Arc::increment_strong_count(of) };
-            true
-        });
-        if retained != Some(true) {
-            stray("it retained a batch that it did not have");
         }
     }
 
     unsafe fn release(batch: *const Batch) {
-        match HostBatch::named(batch, HostBatch::hand_back) {
+        match HostBatch::named(batch, References::hand_back) {
             // SAFETY: the reference that ends here was the plugin's: one that was only lent to it is the host's.
             Some(true) => unsafe { Arc::decrement_strong_count(HostBatch::of(batch)) },
-            _ => stray("it released a batch that it did not have"),
+            _ => stray("it released a batch that it did not have", None),
         }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        if HostBatch::named(batch, HostBatch::hand_back) != Some(true) {
+        if HostBatch::named(batch, References::hand_back) != Some(true) {
             return Err(LENT.into());
         }
         // SAFETY: the reference was the plugin's, which gives it up, also when this fails.
         let batch = unsafe { Arc::from_raw(HostBatch::of(batch)) };
-        if batch.call() != self.number {
+        if batch.references().call() != self.number {
             return Err("it emitted a batch that it made in another call".into());
         }
         let mut desk = self.telling()?;
@@ -446,6 +451,34 @@ mod tests {
         });
         call.pass(0, &[0, 1]).unwrap();
         assert!(call.end(status::OK).is_ok());
+    }
+
+    #[test]
+    fn an_input_whose_call_is_over_is_not_held_on_to() {
+        let (call, input, _) = call();
+        // SAFETY: a batch of the host's, which lives.
+        call.inside(|_| unsafe { At::retain(input) });
+        let Ok(Task::Rows(rows)) = call.end(status::OK) else {
+            panic!("the call failed");
+        };
+        assert_eq!(Arc::strong_count(&rows.input), 2);
+        // SAFETY: as above; the reference is the plugin's.
+        unsafe { At::retain(input) };
+        assert_eq!(Arc::strong_count(&rows.input), 3);
+        for left in [2, 1, 1] {
+            // SAFETY: as above.
+            unsafe { At::release(input) };
+            assert_eq!(Arc::strong_count(&rows.input), left);
+        }
+        // SAFETY: as above.
+        unsafe { At::retain(input) };
+        assert_eq!(Arc::strong_count(&rows.input), 1);
+        drop(rows);
+        // SAFETY: nothing is read at an address where no batch is.
+        unsafe {
+            At::retain(input);
+            At::release(input);
+        }
     }
 
     #[test]

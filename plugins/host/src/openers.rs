@@ -1,5 +1,6 @@
 //! The slide readers of a run's plugins behind the engine's door: [`Openers`] of what was loaded, here or in processes of their own.
 
+use crate::inside::inside;
 use crate::isolate::reader::IsolatedReader;
 use crate::manifest::{self, Manifest};
 use crate::prepare::Plugins;
@@ -70,7 +71,7 @@ impl Opener for PluginReader {
     }
 
     fn sniff(&self, path: &Path, head: &[u8], _: &OpenOptions) -> Result<i32, SlideError> {
-        Ok(sniff(self.table, path, head))
+        Ok(inside(&self.who, 0, || sniff(self.table, path, head)))
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {

@@ -115,13 +115,13 @@ impl Parameters {
     /// As bytes for another process.
     pub fn write(&self, out: &mut Writer) {
         // SAFETY: texts and lists are this one's own and live as long as it does.
-        out.list(&self.values, |out, value| unsafe { write(out, value) });
+        out.list::<VALUE, _>(&self.values, |out, value| unsafe { write(out, value) });
     }
 
     /// As another process has them.
     pub fn read(from: &mut Reader) -> Result<Parameters, Garbage> {
         let (mut texts, mut lists) = (Vec::new(), Vec::new());
-        let values = from.list(LEAST, |from| one(from, &mut texts, &mut lists, DEEPEST))?;
+        let values = from.list::<VALUE, _>(|from| one(from, &mut texts, &mut lists, DEEPEST))?;
         Ok(Parameters {
             values,
             _texts: texts,
@@ -134,8 +134,8 @@ impl Parameters {
     }
 }
 
-/// Bytes of the shortest value.
-const LEAST: usize = 4 + 8 + 8 + 8 + 4;
+/// Bytes of a value in a list.
+const VALUE: usize = size_of::<Value>();
 
 /// # Safety
 /// The value's text and items are readable.
@@ -148,7 +148,7 @@ unsafe fn write(out: &mut Writer, value: &Value) {
     out.u32(value.n);
     for at in 0..value.n as usize {
         // SAFETY: the caller's; there are `n` items.
-        unsafe { write(out, &*value.items.add(at)) }
+        out.item::<VALUE>(|out| unsafe { write(out, &*value.items.add(at)) });
     }
 }
 
@@ -173,7 +173,7 @@ fn one(
         s,
         ..Value::UNSET
     };
-    let items = from.list(LEAST, |from| match deeper {
+    let items = from.list::<VALUE, _>(|from| match deeper {
         0 => Err(Garbage("a list in a list in a list")),
         _ => one(from, texts, lists, deeper - 1),
     })?;

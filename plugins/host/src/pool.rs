@@ -116,8 +116,9 @@ impl Pool {
             Some(holder) => self.own(holder)?,
             None => shelf.usable(lent.turn)?,
         };
+        let alone = own.and_then(|_| shelf.alone(lent.turn));
         let give_back = |instance| match own {
-            Some(_) => {}
+            Some(_) => drop(alone),
             None => shelf.give_back(instance),
         };
         if lent.holder.is_some_and(|holder| !holder.is_of(&instance)) {
@@ -145,7 +146,7 @@ impl Pool {
         let cancel = || {
             if let Some(cancel) = self.shelf.stage.cancel {
                 // SAFETY: the instance lives, and `cancel` may be called from any thread.
-                unsafe { cancel(instance.me) }
+                inside(&self.shelf.who, 0, || unsafe { cancel(instance.me) });
             }
         };
         let Some(said) = call.wait(timeout, cancel) else {
@@ -218,8 +219,10 @@ impl Pool {
             }
         };
         if self.shelf.is_by_slide() {
-            if let Some(one) = &*holder.own() {
-                enter(one);
+            let own = holder.own().clone();
+            if let Some(one) = own {
+                let _alone = self.shelf.alone(&Turn::default());
+                enter(&one);
             }
             self.left(holder);
         } else if let Ok(one) = self.shelf.take(&Turn::default()) {

@@ -13,7 +13,7 @@ use crate::manifest::Manifest;
 use crate::parameters::Parameters;
 use crate::pool::Pool;
 use crate::reduce::{Known, PluginReduce};
-use crate::shelf::Shelf;
+use crate::shelf::{Callers, Shelf};
 use crate::sink::PluginSink;
 use crate::slides;
 use crate::source::{Of, PluginSource};
@@ -108,9 +108,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let slides = slides::find(about, cx.values(), &cx.shared.get::<Openers>())?;
     let outputs: Arc<[Output]> = outputs(node, about);
     check_rows(&outputs)?;
-    let threads = match schema.rows {
-        Rows::Map | Rows::Filter => Some(cx.run().helpers),
-        Rows::Source | Rows::Reduce | Rows::Sink => None,
+    let callers = match schema.rows {
+        Rows::Map | Rows::Filter => Callers::Threads(cx.run().helpers),
+        Rows::Source => Callers::Source,
+        Rows::Reduce | Rows::Sink => Callers::Slides,
     };
     let runner = match code {
         Code::Here(table) => Runner::Here(table),
@@ -128,7 +129,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         who.clone(),
         Parameters::new(about, cx.values(), &slides),
         about.concurrency,
-        threads,
+        callers,
         timeout,
     );
     let shelf = shelf.map_err(|error| refused(*error.by(&who).said))?;
@@ -138,6 +139,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
     let taken = |port: usize| Taken {
         pixels: schema.ins[port].kind == Kind::Pixels,
         width: width(cx.plan, node, port),
+        batch_only: schema.batch_only,
     };
     let ports = 0..schema.ins.len();
     Ok(match schema.rows {
@@ -155,13 +157,13 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             let selects = selecting_stage(cx.plan, node);
             Prepared::Reduce(Arc::new(move || {
                 Box::new(PluginReduce {
-                    pool: pool.clone(),
                     name: name.clone(),
                     outputs: outputs.clone(),
                     inputs: inputs.clone(),
                     selects: selects.clone(),
                     known: Arc::new(Mutex::new(Known::default())),
                     due: BTreeSet::new(),
+                    pool: pool.clone(),
                 })
             }))
         }
@@ -172,10 +174,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             Prepared::Sink(Arc::new(move || {
                 unfinished.fetch_add(1, Ordering::SeqCst);
                 Box::new(PluginSink {
-                    pool: pool.clone(),
                     inputs: inputs.clone(),
                     slides: HashMap::new(),
                     unfinished: unfinished.clone(),
+                    pool: pool.clone(),
                 })
             }))
         }
@@ -239,6 +241,15 @@ fn check_rows(outputs: &[Output]) -> Result<(), StageError> {
                     output.name
                 ),
                 "give fewer; where the manifest gives them, this is a fault of the plugin",
+            ));
+        }
+        if output.shape.contains(&0) {
+            return Err(StageError::new(
+                format!(
+                    "nobody says how large rows of output `{}` are: {:?}",
+                    output.name, output.shape
+                ),
+                "name the sizes by the stage's parameters; where it has none for them, this is a fault of the plugin",
             ));
         }
         // Tables are as long as each is.

@@ -3,34 +3,21 @@
 //! Values are handed to the plugin slide by slide, in batches; what no longer holds by `remove`. When every input of a slide is
 //! complete the plugin is asked for its rows, all of them: those that it sent before and does not send again are withdrawn.
 
-use crate::batch::task::{OfSlide, Slides, Task};
-use crate::batch::{HostBatch, place, slide};
+use crate::about::About;
+use crate::batch::slide;
+use crate::batch::task::{OfSlide, OpenSlides, Slides, Task};
 use crate::columns::Output;
 use crate::held::{Held, Taken};
-use crate::kept::set_apart;
-use crate::pool::{Holder, Lent, Pool};
+use crate::pool::{Holder, Pool};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weir_abi::stage::{ABORTED, COMPLETE, INCOMPLETE, PROVISIONAL};
 use weir_abi::status;
 use weir_pipeline::Kind;
 use weir_record::{
-    Bag, Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State, Tally, TileId,
+    Body, Coverage, End, Event, Failure, Key, SlideId, SlideInfo, State, Tally, TileId,
 };
-use weir_runtime::stage::{Completed, Cx, Reduce, StageError, Turn};
-
-/// What the host knows of a row that a plugin makes and that is not the plugin's to say.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub source_rev: u32,
-    pub revision: u32,
-    pub coverage: Coverage,
-    pub through: u32,
-    pub end: Option<End>,
-    pub state: Option<State>,
-    /// The bag that a prediction is made of.
-    pub bag: Option<Bag>,
-}
+use weir_runtime::stage::{Completed, Cx, Reduce, StageError};
 
 /// Slides that are open at a reduce, by the number under which the plugin knows them.
 #[derive(Default)]
@@ -55,15 +42,13 @@ struct Slide {
     holder: Arc<Holder>,
 }
 
-impl Known {
-    /// The slide, when the call speaks of it.
-    pub fn info(&self, number: u64) -> Option<Arc<SlideInfo>> {
+impl OpenSlides for Known {
+    fn info(&self, number: u64) -> Option<Arc<SlideInfo>> {
         let slide = self.slides.get(&number)?;
         (self.speaks_of == Some(number)).then(|| slide.info.clone())
     }
 
-    /// What is known of a row of `tile` that the plugin makes.
-    pub fn about(&self, number: u64, tile: u64, output: &Output) -> Result<About, String> {
+    fn about(&self, number: u64, tile: u64, output: &Output) -> Result<About, String> {
         let slide = self
             .slides
             .get(&number)
@@ -125,7 +110,6 @@ impl Slide {
 
 /// A reduce, of one worker.
 pub(crate) struct PluginReduce {
-    pub pool: Arc<Pool>,
     pub name: Arc<str>,
     pub outputs: Arc<[Output]>,
     /// Inputs, and whether something feeds them.
@@ -135,6 +119,8 @@ pub(crate) struct PluginReduce {
     pub known: Arc<Mutex<Known>>,
     /// Slides that are complete so far and wait for the tick.
     pub due: BTreeSet<u64>,
+    /// The last to go: with it go the instances that slides held.
+    pub pool: Arc<Pool>,
 }
 
 impl PluginReduce {
@@ -381,52 +367,4 @@ impl Reduce for PluginReduce {
             }
         });
     }
-}
-
-/// Rows of the header for what holds no more.
-pub(crate) fn removed(keys: &[Key], info: &SlideInfo) -> Vec<weir_abi::row::Row> {
-    keys.iter()
-        .map(|key| weir_abi::row::Row {
-            key: weir_abi::row::Key {
-                slide: key.slide.number(),
-                tile: key.tile.word(),
-                rev: key.rev,
-                source: key.rev,
-            },
-            ..place(key.tile, info, 0)
-        })
-        .collect()
-}
-
-/// Hands values over as one batch.
-pub(crate) fn process(
-    pool: &Pool,
-    holder: &Holder,
-    port: u32,
-    values: Vec<(Key, Body, Arc<SlideInfo>)>,
-    width: usize,
-) -> Result<(), StageError> {
-    let rows = values.iter().map(|(key, body, info)| (*key, body, info));
-    // SAFETY: the values live until the call is over.
-    let input = unsafe { HostBatch::input(rows, width) }
-        .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?
-        .placed();
-    let batch = input.as_ptr();
-    let task = Task::Take(input);
-    let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
-    let lent = Lent {
-        holder: Some(holder),
-        kept: &kept,
-        turn: &Turn::default(),
-    };
-    let slide = values.first().map(|(_, _, info)| info.id.as_str());
-    pool.lend(lent, task, |stage, me, call| {
-        let _watched = pool.watch("process", slide);
-        match stage.process {
-            // SAFETY: as the header says: the batch lives at least as long as the call.
-            Some(process) => unsafe { process(me, call, port, batch) },
-            None => status::UNSUPPORTED,
-        }
-    })?;
-    Ok(())
 }

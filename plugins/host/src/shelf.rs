@@ -1,5 +1,6 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
+use crate::alone::{Alone, Turned};
 use crate::call::{CallError, GONE};
 use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
@@ -24,6 +25,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a call waits for a process before a further one is started: as long as starting one may take.
 const FURTHER: Duration = Duration::from_millis(20);
 
+/// Who calls a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// So many threads, with whatever rows there are: a map or filter.
+    Threads(usize),
+    /// The run, for slides that a source gives: what is told of one and what is asked of it must go to the same instance, whichever
+    /// thread it is.
+    Source,
+    /// Open slides: a reduce or a sink, of which the same is true.
+    Slides,
+}
+
 /// The instances of one stage of a pipeline in this process.
 pub(crate) struct Shelf {
     pub stage: &'static Stage,
@@ -36,6 +49,10 @@ pub(crate) struct Shelf {
     near: ThreadLocal<Cell<Option<Arc<Instance>>>>,
     /// Slides live on in it from call to call, so that no other can take its place while it works.
     stateful: bool,
+    /// Every open slide has an instance of its own.
+    by_slide: bool,
+    /// Of such a stage in this process that takes one call at a time: which one.
+    alone: Option<Alone>,
     /// How long a call may take before its instance is given up.
     pub timeout: Duration,
     all: Mutex<Instances>,
@@ -50,6 +67,8 @@ pub(crate) struct Shelf {
 
 struct Instances {
     free: Vec<Arc<Instance>>,
+    /// Those that a slide has to itself: held here as well, so that whoever forgets a slide destroys none while others work.
+    lone: Vec<Arc<Instance>>,
     /// Those that a call has, and since when, as seen by who waited first: a call that nobody waits for need not know the time.
     out: Vec<(Arc<Instance>, Option<Instant>)>,
     /// Calls that wait for one.
@@ -63,42 +82,56 @@ struct Instances {
 }
 
 impl Shelf {
-    /// Makes the instances. `threads`: how many threads call, of which each has one where the manifest says so; `None` for a stage
-    /// to which what is told of a slide and what is asked of it must go to the same instance, whichever thread it is. An isolated
-    /// stage whose calls may overlap has one for each as well: a call that kills its process takes no other with it.
+    /// Makes the instances. Of threads that call each has one where the manifest says so; an isolated stage whose calls may overlap
+    /// has one for each as well: a call that kills its process takes no other with it. Of a reduce or sink, and of what is isolated and
+    /// no map or filter, each open slide has one, made when it is needed: what panics or dies takes no other slide with it. What works
+    /// over all slides, at the end of the run, has one for all.
     pub fn new(
         runner: Runner,
         who: Arc<Who>,
         parameters: Parameters,
         concurrency: Concurrency,
-        threads: Option<usize>,
+        callers: Callers,
         timeout: Duration,
     ) -> Result<Shelf, CallError> {
         let isolated = matches!(runner, Runner::Child(_));
-        let stateful = threads.is_none();
-        let threads = threads.unwrap_or(1);
+        let threads = match callers {
+            Callers::Threads(threads) => threads,
+            Callers::Source | Callers::Slides => 1,
+        };
         let count = match concurrency {
             Concurrency::PerWorker => threads.max(1),
             Concurrency::Parallel if isolated => threads.max(1),
             Concurrency::Serial | Concurrency::Parallel => 1,
         };
-        // Processes are started when they are needed; the first at once, so that what it says against its parameters is heard.
+        // Processes are started when they are needed, and so are the instances of slides made; the first at once, so that what it says
+        // against its parameters is heard.
         let at_once = if isolated { 1 } else { count };
         let free = (1..=at_once as u64)
             .map(|number| Instance::new(&runner, &who, &parameters, number).map(Arc::new))
             .collect::<Result<_, _>>()?;
+        let by_slide = match (&runner, callers) {
+            (_, Callers::Threads(_)) | (Runner::Here(_), Callers::Source) => false,
+            (Runner::Here(stage), Callers::Slides) => stage.finish.is_none(),
+            // Known since the first one was made.
+            (Runner::Child(cradle), Callers::Source | Callers::Slides) => !cradle.finishes(),
+        };
+        let alone = by_slide && !isolated && concurrency == Concurrency::Serial;
         Ok(Shelf {
             stage: runner.table(),
             who,
             runner,
             parameters,
-            overlapping: concurrency == Concurrency::Parallel && !isolated,
+            overlapping: concurrency == Concurrency::Parallel && !isolated && !by_slide,
             near: ThreadLocal::new(),
-            stateful,
+            stateful: !matches!(callers, Callers::Threads(_)),
+            by_slide,
+            alone: alone.then(Alone::default),
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
             all: Mutex::new(Instances {
                 free,
+                lone: Vec::new(),
                 out: Vec::new(),
                 waiting: 0,
                 given_up: Vec::new(),
@@ -138,33 +171,67 @@ impl Shelf {
         }
     }
 
-    /// Whether every slide has an instance of its own: a process that dies takes no other slide with it. What works over all slides has
-    /// one for all.
+    /// Whether every open slide has an instance of its own.
     pub fn is_by_slide(&self) -> bool {
-        match &self.runner {
-            Runner::Here(_) => false,
-            Runner::Child(cradle) => self.stateful && !cradle.finishes(),
-        }
+        self.by_slide
     }
 
     /// An instance that nobody has, for as long as a slide is open.
     pub fn lone(&self) -> Result<Arc<Instance>, CallError> {
+        let one = match self.unused() {
+            Some(one) => one,
+            None => self.fresh().ok_or_else(|| {
+                self.refused(match self.keeps_time() {
+                    true => GONE,
+                    false => status::FAIL,
+                })
+            })?,
+        };
+        self.all().lone.push(one.clone());
+        Ok(one)
+    }
+
+    /// One that a slide left.
+    fn unused(&self) -> Option<Arc<Instance>> {
         loop {
-            let one = self.all().free.pop();
-            match one {
-                Some(one) if one.is_over() => drop(one),
-                Some(one) => return Ok(one),
-                None => break,
+            // The lock is let go before one of them is: that may be the plugin's code.
+            let one = self.all().free.pop()?;
+            if !one.is_over() {
+                return Some(one);
             }
         }
-        self.fresh().ok_or_else(|| self.refused(GONE))
     }
 
     /// Takes one back when its slide is closed, for the next.
     pub fn leave(&self, one: Arc<Instance>) {
-        if !one.is_over() {
-            self.all().free.push(one);
+        let mut all = self.all();
+        let known = all.lone.iter().position(|lone| Arc::ptr_eq(lone, &one));
+        if let Some(known) = known {
+            all.lone.swap_remove(known);
         }
+        if !one.is_over() {
+            all.free.push(one);
+        }
+    }
+
+    /// The turn of a call into an instance that a slide has to itself; `None` where calls of other slides may be under way as well.
+    pub fn alone(&self, turn: &Turn) -> Option<Turned<'_>> {
+        let alone = self.alone.as_ref()?;
+        Some(alone.now().unwrap_or_else(|| {
+            turn.waits();
+            let turned = alone.awaited(self.timeout, || self.tell_of_long_call());
+            turn.begins();
+            turned
+        }))
+    }
+
+    /// Says in the log that others wait for a call; it may be slow and well, and if it hangs, nothing can be done in this process.
+    fn tell_of_long_call(&self) {
+        let line = format!(
+            "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
+            self.who.plugin, self.timeout
+        );
+        self.who.log.line(Level::Warn, &self.who.stage, &line);
     }
 
     /// How many instances came in the place of one that panicked, hung or died.
@@ -177,6 +244,7 @@ impl Shelf {
         self.near.clear();
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
         all.free.clear();
+        all.lone.clear();
         all.out.clear();
     }
 
@@ -245,15 +313,10 @@ impl Shelf {
                 (since + self.timeout).saturating_duration_since(now)
             });
             if left.is_zero() && self.stateful && !self.keeps_time() {
-                // It may be slow and well; if it hangs, nothing can be done about it in this process.
                 for (_, at) in &mut all.out {
                     *at = Some(now);
                 }
-                let line = format!(
-                    "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
-                    self.who.plugin, self.timeout
-                );
-                self.who.log.line(Level::Warn, &self.who.stage, &line);
+                self.tell_of_long_call();
                 continue;
             }
             if left.is_zero() {

@@ -14,12 +14,13 @@ use weir_runtime::stage::{Completed, Sink, StageError};
 
 /// A sink, of one worker.
 pub(crate) struct PluginSink {
-    pub pool: Arc<Pool>,
     /// Inputs.
     pub inputs: Vec<Taken>,
     pub slides: HashMap<SlideId, Slide>,
     /// Sinks of this process that have not finished; the last one tells the plugin.
     pub unfinished: Arc<AtomicUsize>,
+    /// The last to go: with it go the instances that slides held.
+    pub pool: Arc<Pool>,
 }
 
 /// A slide at a sink.

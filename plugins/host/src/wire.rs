@@ -44,12 +44,23 @@ impl Writer {
         self.bytes(text.as_bytes());
     }
 
-    /// A list: its length, then each.
-    pub fn list<T>(&mut self, list: &[T], mut each: impl FnMut(&mut Writer, &T)) {
+    /// A list: its length, then each as an [`item`](Writer::item).
+    pub fn list<const ROOM: usize, T>(
+        &mut self,
+        list: &[T],
+        mut each: impl FnMut(&mut Writer, &T),
+    ) {
         self.u32(list.len() as u32);
         for item in list {
-            each(self, item);
+            self.item::<ROOM>(|out| each(out, item));
         }
+    }
+
+    /// An item of a list, with as much room as it takes in memory where it is read, however few bytes say it.
+    pub fn item<const ROOM: usize>(&mut self, write: impl FnOnce(&mut Writer)) {
+        let least = self.0.len() + ROOM;
+        write(self);
+        self.0.resize(self.0.len().max(least), 0);
     }
 }
 
@@ -103,19 +114,24 @@ impl<'a> Reader<'a> {
         Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
     }
 
-    /// A list whose items have at least `least` bytes each.
-    pub fn list<T>(
+    /// A list whose items had at least `ROOM` bytes each, which is what one takes in memory: so it takes no more than it came in.
+    pub fn list<const ROOM: usize, T>(
         &mut self,
-        least: usize,
         mut each: impl FnMut(&mut Self) -> Result<T, Garbage>,
     ) -> Result<Vec<T>, Garbage> {
+        const { assert!(ROOM > 0 && size_of::<T>() <= ROOM) };
         let n = self.u32()? as usize;
-        if n.checked_mul(least.max(1))
-            .is_none_or(|bytes| bytes > self.0.len())
-        {
+        if n.checked_mul(ROOM).is_none_or(|bytes| bytes > self.0.len()) {
             return Err(Garbage("a list that is longer than what it stands in"));
         }
-        (0..n).map(|_| each(self)).collect()
+        let mut all = Vec::with_capacity(n);
+        for _ in 0..n {
+            let before = self.0.len();
+            all.push(each(self)?);
+            let took = before - self.0.len();
+            self.take(ROOM.saturating_sub(took))?;
+        }
+        Ok(all)
     }
 
     /// That nothing is left.
@@ -139,7 +155,8 @@ mod tests {
         out.i32(-7);
         out.f64(0.1);
         out.text("größer");
-        out.list(&[1u64, 2], |out, &n| out.u64(n));
+        out.list::<8, _>(&[1u64, 2], |out, &n| out.u64(n));
+        out.list::<24, _>(&["a", "bc"], |out, text| out.text(text));
         let mut back = Reader(&out.0);
         assert_eq!(
             (
@@ -147,18 +164,42 @@ mod tests {
                 back.i32(),
                 back.f64(),
                 back.text(),
-                back.list(8, Reader::u64)
+                back.list::<8, _>(Reader::u64),
+                back.list::<24, _>(Reader::text)
             ),
-            (Ok(3), Ok(-7), Ok(0.1), Ok("größer".into()), Ok(vec![1, 2]))
+            (
+                Ok(3),
+                Ok(-7),
+                Ok(0.1),
+                Ok("größer".into()),
+                Ok(vec![1, 2]),
+                Ok(vec!["a".into(), "bc".into()])
+            )
         );
         assert_eq!(back.end(), Ok(()));
     }
 
+    /// Bytes of the vector that a list became.
+    fn taken<T>(list: &Vec<T>) -> usize {
+        list.capacity() * size_of::<T>()
+    }
+
     proptest! {
+        /// Of every type: what would take more than its room is not built.
         #[test]
-        fn a_list_never_takes_more_memory_than_it_came_in(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let read = Reader(&bytes).list(8, Reader::u64);
-            prop_assert!(read.is_err() || read.is_ok_and(|list| list.len() * 8 <= bytes.len()));
+        fn a_list_never_takes_more_memory_than_it_came_in(n in 0u32..6, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = [&n.to_le_bytes()[..], &bytes].concat();
+            let all = [
+                Reader(&bytes).list::<4, _>(Reader::u32).map(|list| taken(&list)),
+                Reader(&bytes).list::<8, _>(Reader::u64).map(|list| taken(&list)),
+                Reader(&bytes).list::<1, _>(Reader::u8).map(|list| taken(&list)),
+                Reader(&bytes).list::<24, _>(Reader::text).map(|list| taken(&list)),
+                Reader(&bytes).list::<48, _>(|from| Ok((from.text()?, from.text()?))).map(|list| taken(&list)),
+                Reader(&bytes).list::<24, _>(|from| from.list::<16, _>(|from| Ok((from.u8()?, from.u64()?)))).map(|list| taken(&list)),
+            ];
+            for taken in all.into_iter().flatten() {
+                prop_assert!(taken <= bytes.len(), "{taken} of {}", bytes.len());
+            }
         }
     }
 }

@@ -191,7 +191,7 @@ fn what_a_stage_allocates_is_counted_for_each_of_its_instances() {
         open_slides: 7,
         ..RunSettings::default()
     };
-    for (isolate, counts) in [(false, [1, 1, 5, 1]), (true, [1, 5, 5, 7])] {
+    for (isolate, counts) in [(false, [1, 1, 5, 7]), (true, [1, 5, 5, 7])] {
         let catalogue = Catalogue::new(Folders::default(), Rules::default());
         let plugin = catalogue
             .plugin(&PluginAsk {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plugin_host::{Isolated, Program};
-use weir_record::Slab;
+use weir_record::{Body, Slab};
 
 #[test]
 fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
@@ -18,10 +18,34 @@ fn an_isolated_stage_answers_as_it_does_in_this_process_to_the_bit() {
         (
             "sins.pass",
             &[
-                "", "skip", "fail", "lose", "later", "row", "status", "panic", "count",
+                "",
+                "skip",
+                "fail",
+                "lose",
+                "later",
+                "row",
+                "status",
+                "panic",
+                "count",
+                "nothing",
+                "completed",
+                "both",
             ][..],
         ),
-        ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
+        (
+            "sins.invert",
+            &[
+                "",
+                "edit",
+                "double",
+                "again",
+                "gone-retain",
+                "gone-release",
+                "gone-emit",
+                "port",
+                "retain",
+            ][..],
+        ),
         ("sins.mean", &["", "nan"][..]),
     ] {
         for how in hows {
@@ -213,12 +237,69 @@ fn a_batch_that_a_plugin_keeps_stays_as_it_is_until_it_lets_go() {
     assert!(made.slab.free_bytes() >= 16 * bytes);
 }
 
+/// The sin's thread goes on retaining and releasing the first call's input.
+#[test]
+fn a_batch_that_is_retained_too_late_is_found_out_and_harms_nothing() {
+    let well = printed("sins.pass", "", &way(true));
+    let made = made("sins.pass", "holding", &way(true)).unwrap();
+    for _ in 0..60 {
+        let rows = tiles();
+        let mut all = batch(&rows);
+        made.work().run(&mut all).unwrap();
+        for (row, well) in well.iter().enumerate() {
+            assert_eq!(print(&Ok(all.outcome(row, 0).unwrap().clone())), *well);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told =
+        "plugin `sins` 0.1.0 broke the contract [E0520]: it retained a batch that it did not have";
+    assert!(made.said().contains(told), "{}", made.said());
+}
+
+/// The sin writes nothing from its second call on.
+#[test]
+fn what_a_plugin_does_not_write_of_its_vectors_is_zero() {
+    for isolated in [false, true] {
+        let made = made("sins.mean", "unwritten", &way(isolated)).unwrap();
+        for call in 0..3 {
+            let rows = tiles();
+            let mut all = batch(&rows);
+            made.work().run(&mut all).unwrap();
+            for row in 0..rows.len() {
+                let Body::Feature(feature) = all.outcome(row, 0).unwrap() else {
+                    panic!("no vector");
+                };
+                assert_eq!(
+                    feature.iter().all(|&f| f == 0.0),
+                    call > 0,
+                    "{isolated} {call} {row}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_plugin_allocates_itself_has_an_end() {
     let made = made("sins.pass", "heap", &way(true)).unwrap();
     let outcomes = outcomes(made.work(), &tiles());
     let failed: Vec<_> = outcomes.iter().filter_map(|it| it.as_ref().err()).collect();
     assert_eq!(failed, ["plugin `sins` 0.1.0 ran out of memory"]);
+}
+
+/// The limit's unit is a KiB; it is less than half of the memory of any machine that builds this.
+#[test]
+fn a_run_that_was_given_a_limit_of_memory_isolates_as_well() {
+    let limited = "ulimit -d 1000000 && exec \"$0\"";
+    let child = env!("CARGO_BIN_EXE_plugin-host-child");
+    let way = Way {
+        program: Program::new("/bin/sh", ["-c", limited, child]),
+        ..way(true)
+    };
+    assert_eq!(
+        printed("sins.pass", "", &way),
+        printed("sins.pass", "", &sins::way(false))
+    );
 }
 
 #[test]
@@ -255,14 +336,24 @@ fn a_run_that_is_being_stopped_reaches_the_process() {
 
 #[test]
 fn memory_without_end_is_refused_by_words() {
-    let made = made("sins.invert", "much", &way(true)).unwrap();
-    // The same batch is made over and over; each is kept.
-    let error = made.work().run(&mut batch(&tiles())).unwrap_err();
+    // What is made is kept, call after call.
+    let made = made("sins.invert", "much", &large()).unwrap();
+    let rows = tiles_in(&made.slab, 64);
+    let error = (0..10_000).find_map(|_| made.work().run(&mut batch(&rows)).err());
+    let error = error.unwrap();
     let told = [
         "the host gives a plugin no more",
         "too many batches at once",
     ];
     assert!(told.iter().any(|told| error.what.contains(told)), "{error}");
+}
+
+#[test]
+fn more_than_an_answer_holds_is_refused_by_words() {
+    let made = made("sins.pass", "endless", &way(true)).unwrap();
+    let error = made.work().run(&mut batch(&tiles())).unwrap_err();
+    let told = "plugin `sins` 0.1.0 broke the contract [E0520]: it handed on more in one call than the 255 MiB";
+    assert!(error.what.starts_with(told), "{error}");
 }
 
 #[test]
@@ -310,11 +401,13 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
 
 #[test]
 fn lines_and_counters_come_through() {
-    for how in ["log", "count"] {
+    for how in ["log", "count", "tally"] {
         let made = made("sins.pass", how, &way(true)).unwrap();
         made.work().run(&mut batch(&tiles())).unwrap();
         match how {
             "log" => assert_eq!(made.said(), "own: hello"),
+            // However often it counts.
+            "tally" => assert_eq!(made.counters.all()["own"]["rows"], 8_000_000),
             _ => assert_eq!(made.counters.all()["own"]["rows"], 16),
         }
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 pub use crate::shim::reader::reader;
 pub use crate::shim::source::source;
-pub use crate::shim::stage::{filter, map, reduce, sink};
+pub use crate::shim::stage::{AtEnd, NothingAtEnd, filter, map, reduce, sink};
 
 /// What `#[derive(Stage)]` knows of a stage.
 pub trait Declared: Sized + 'static {

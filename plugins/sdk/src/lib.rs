@@ -36,6 +36,7 @@
 //! | | |
 //! |---|---|
 //! | [`Map`], [`Filter`], [`Reduce`], [`Sink`], [`Source`] | the kinds of stages; [`derive@Stage`] writes the manifest of each |
+//! | [`Finish`] | what a sink does when the run is over |
 //! | [`Reader`] | slide readers |
 //! | [`Batch`], [`Column`], [`Row`], [`Slide`] | what comes in: the host's memory |
 //! | [`Call`], [`Output`], [`Draft`] | what goes out |
@@ -86,6 +87,6 @@ pub use output::Output;
 pub use reader::{Facts, Level, MppOrigin, Picture, Reader, Region};
 pub use row::{End, Key, Row, Slide, TILE_SLIDE};
 pub use source::{Buffer, SlideInfo, Source, SourceSlide, Step, Tile, Waker};
-pub use stage::{Filter, Map, Reduce, Sink};
+pub use stage::{Filter, Finish, Map, Reduce, Sink};
 pub use weir_abi as abi;
 pub use weir_plugin_derive::{Choice, Reader, Stage, export};

@@ -33,8 +33,8 @@
 //! /// S.
 //! #[derive(weir_plugin::Stage)]
 //! #[stage(filter, id = "a.b")]
-//! #[input(tiles: pixels)]
-//! #[output(tiles: pixels)]
+//! #[input(tiles: pixels[height, width, 3])]
+//! #[output(tiles: pixels[height, width, 3])]
 //! struct S;
 //! ```
 //! A filter with an output of another kind than its input:
@@ -43,9 +43,19 @@
 //! #[derive(weir_plugin::Stage)]
 //! #[stage(filter, id = "a.b")]
 //! #[input(tiles: pixels)]
-//! #[output(tiles: scores[2])]
+//! #[output(tiles: scores[1, 1, 2])]
 //! struct S;
 //! # impl weir_plugin::Filter for S { fn filter(&self, _: &weir_plugin::Batch, _: &weir_plugin::Call) -> weir_plugin::Result<()> { Ok(()) } }
+//! ```
+//! Rows that have not the shape of their kind:
+//! ```compile_fail
+//! /// S.
+//! #[derive(weir_plugin::Stage)]
+//! #[stage(map, id = "a.b")]
+//! #[input(tiles: pixels[height, width, 3])]
+//! #[output(scores: scores[2])]
+//! struct S;
+//! # impl weir_plugin::Map for S { fn map(&self, _: &weir_plugin::Batch, _: &weir_plugin::Call) -> weir_plugin::Result<()> { Ok(()) } }
 //! ```
 //! A size that is a parameter that is not there:
 //! ```compile_fail

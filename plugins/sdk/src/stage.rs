@@ -62,6 +62,8 @@ pub trait Filter: Send + Sync + 'static {
 
 /// Makes of all rows of a slide other rows of it.
 ///
+/// Each open slide has an instance of its own, which goes on to another slide when it is [closed](Reduce::close).
+///
 /// A stream is a register for each tile: a later row with the same [`tile`](crate::Key::tile) replaces the earlier one.
 pub trait Reduce: Send + 'static {
     /// As [`Map::start`].
@@ -103,7 +105,7 @@ pub trait Reduce: Send + 'static {
     fn close(&mut self, _slide: u64) {}
 }
 
-/// Takes rows out of the run: writes them somewhere.
+/// Takes rows out of the run: writes them somewhere. One that writes tables which span slides is a [`Finish`] too.
 pub trait Sink: Send + 'static {
     /// As [`Map::start`].
     ///
@@ -133,12 +135,14 @@ pub trait Sink: Send + 'static {
 
     /// As [`Reduce::close`].
     fn close(&mut self, _slide: u64) {}
+}
 
+/// A sink that has something to do when the run is over. All slides go to one instance of it then, so that a panic takes what it held of
+/// every open one; any other sink has an instance for each.
+pub trait Finish: Sink {
     /// The run is over: tables that span slides are written now.
     ///
     /// # Errors
     /// The run fails.
-    fn finish(&mut self, _call: &Call) -> Result<()> {
-        Ok(())
-    }
+    fn finish(&mut self, call: &Call) -> Result<()>;
 }

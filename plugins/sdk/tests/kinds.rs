@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use weir_plugin::export::Declared as _;
 use weir_plugin::harness::{self, Rows, Sent};
 use weir_plugin::param::{Bytes, Slides};
 use weir_plugin::{
-    Batch, Buffer, Call, End, Error, Facts, Filter, Level, Map, Picture, Reader, Reduce, Region,
-    Result, Row, Sink, Slide, SlideInfo, Source, SourceSlide, Step, Tile, Verdict, Waker,
+    Batch, Buffer, Call, End, Error, Facts, Filter, Finish, Level, Map, Picture, Reader, Reduce,
+    Region, Result, Row, Sink, Slide, SlideInfo, Source, SourceSlide, Step, Tile, Verdict, Waker,
 };
 
 /// Every value from 255.
@@ -307,13 +308,43 @@ impl Sink for Write {
         // An io::Error becomes one of ours.
         Ok(std::fs::write(call.folder().join(slide.id()), lines)?)
     }
+}
 
+impl Finish for Write {
     fn finish(&mut self, call: &Call) -> Result<()> {
         Ok(std::fs::write(
             call.folder().join("all"),
             self.slides.to_string(),
         )?)
     }
+}
+
+/// Writes nothing, and has nothing to do at the end of the run.
+#[derive(weir_plugin::Stage)]
+#[stage(sink, id = "all.drop")]
+#[input(features: features[d])]
+struct Discard;
+
+impl Sink for Discard {
+    fn take(&mut self, _: &str, _: &Batch, _: &Call) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &str, _: &[Row], _: &Call) -> Result<()> {
+        Ok(())
+    }
+
+    fn complete(&mut self, _: Slide, _: u32, _: End, _: &Call) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// By that a host knows whether each open slide may have an instance of its own.
+#[test]
+fn only_a_sink_that_is_a_finish_has_the_function_for_the_end_of_the_run() {
+    assert!(Write::TABLE.finish.is_some());
+    assert!(Discard::TABLE.finish.is_none());
+    assert!(Sum::TABLE.finish.is_none());
 }
 
 #[test]

@@ -203,6 +203,40 @@ fn a_cpp_reader_reads_slides_and_what_it_throws_is_an_error() {
     );
 }
 
+/// By `finish` a host knows whether each open slide may have an instance of its own.
+#[test]
+fn a_cpp_table_has_the_end_of_the_run_where_its_class_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("ends.cpp");
+    std::fs::write(
+        &source,
+        r#"#include "weir_plugin.hpp"
+class None : public weir::collect {
+ public:
+  None(const weir::values &, weir::call &) {}
+  void process(weir::call &, uint32_t, const weir::batch &) override {}
+  void remove(weir::call &, uint32_t, const weir_row *, uint32_t) override {}
+  void complete_slide(weir::call &, const weir_slide &, uint32_t, uint32_t) override {}
+};
+class Own : public None {
+ public:
+  using None::None;
+  void finish(weir::call &) override {}
+};
+class Inherited : public Own {
+ public:
+  using Own::Own;
+};
+static_assert(weir::stage<None>("a.none").finish == nullptr);
+static_assert(weir::stage<Own>("a.own").finish != nullptr);
+static_assert(weir::stage<Inherited>("a.inherited").finish != nullptr);
+"#,
+    )
+    .unwrap();
+    let object = folder.path().join("ends.o");
+    compile("g++", "c++17", &["-c"], &[&source], &object);
+}
+
 #[test]
 fn cpp_stages_run_and_what_they_throw_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,8 +7,8 @@ use weir_plugin::{Batch, Call, End, Map, Reduce, Result, Row, Slide};
 /// Edits what it should not.
 #[derive(weir_plugin::Stage)]
 #[stage(map, id = "refused.edits")]
-#[input(scores: scores[2])]
-#[output(scores: scores[2])]
+#[input(scores: scores[height, width, 2])]
+#[output(scores: scores[height, width, 2])]
 struct Edits;
 
 impl Map for Edits {
@@ -42,7 +42,7 @@ impl Map for Both {
 /// Makes rows of these tiles, of the bag or of the shares.
 #[derive(weir_plugin::Stage)]
 #[stage(reduce, id = "refused.tiles")]
-#[input(scores: scores[2])]
+#[input(scores: scores[height, width, 2])]
 #[output(bag: bag[2])]
 #[output(shares: attention)]
 struct Tiles {

@@ -7,9 +7,10 @@
  * description.
  *
  * Words in [brackets] say when a function may be called:
- *   [setup]       one call at a time, on any thread, before anything flows or after everything did; create() also later, in the
- *                 place of an instance that panicked or was given up, while other instances work: one create() at a time
- *   [work]        on any worker thread, while the stage runs; weir_stage.flags says how many at once
+ *   [setup]       one call at a time, on any thread, before anything flows or after everything did; create() also later, while
+ *                 other instances work: for one more open slide, or in the place of an instance that panicked or was given up
+ *   [work]        on any worker thread, while the stage runs; weir_stage.flags and the manifest say how many at once: "serial" is
+ *                 one over all instances of a process
  *   [any-thread]  from any thread, as long as the named object lives
  *
  * Rules that hold for every function:
@@ -249,7 +250,9 @@ typedef struct weir_stage {
   const char *id;        /* the manifest's; its kind, ports and parameters stand there                                     */
 
   /* ---- every stage ---- */
-  /* [setup] values has one entry a parameter of the manifest. Instances: one, or one a worker where the manifest says so. */
+  /* [setup] values has one entry a parameter of the manifest. Instances: one, or one a worker where the manifest says so; of a
+   * reduce or a sink without finish() one for each open slide, to which all calls about the slide go: one that panics takes no
+   * other slide with it. After close_slide() another slide goes to it. */
   weir_status (*create)(const weir_host *, weir_call *, const weir_value *values, uint32_t n_values, void **self);
   /* [setup] no call is in flight and none will follow. */
   void (*destroy)(void *self);
@@ -274,7 +277,8 @@ typedef struct weir_stage {
   weir_status (*complete_slide)(void *self, weir_call *, const weir_slide *, uint32_t rev, uint32_t end);
   /* [work] optional: the slide's state may be dropped. */
   void (*close_slide)(void *self, uint64_t slide);
-  /* [setup] optional, sinks: the run is over; tables that span slides are written now. */
+  /* [setup] optional, sinks: the run is over; tables that span slides are written now. All slides go to one instance of a stage
+   * that has this. */
   weir_status (*finish)(void *self, weir_call *);
 
   /* ---- source ---- */

@@ -55,9 +55,14 @@ fn requested(stop: &Stop, manner: Option<&Manner>) {
             say("aborting");
             std::thread::spawn(|| {
                 std::thread::sleep(PATIENCE);
-                std::process::exit(exit::INTERRUPTED.into());
+                leave();
             });
         }
-        _ => std::process::exit(exit::INTERRUPTED.into()),
+        _ => leave(),
     }
+}
+
+fn leave() {
+    exit::leaves();
+    std::process::exit(exit::INTERRUPTED.into());
 }

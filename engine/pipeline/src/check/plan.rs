@@ -130,18 +130,19 @@ fn memory(cx: &mut Cx, root: &Table, plan: &Plan) {
         .get("run")
         .and_then(|entry| entry.value.table()?.get("memory"))
         .map(|entry| &entry.value);
+    // Rounded, as much as is asked for might be too little.
+    let mebibytes = least.div_ceil(1 << 20);
+    let needed = match mebibytes {
+        ..=1 => show_bytes(least),
+        whole if whole.is_multiple_of(1 << 10) => show_bytes(whole << 20),
+        _ => format!("{mebibytes}MiB"),
+    };
     let title = format!(
-        "{} of memory are less than the least that the graph can run with, {}",
+        "{} of memory are less than the least that the graph can run with, {needed}",
         show_bytes(plan.run.memory),
-        show_bytes(least)
     );
     let span = item.map_or(Span::default(), |item| item.span);
-    let mut diagnostic = Diagnostic::new(
-        &codes::E0602,
-        span,
-        title,
-        format!("at least {}", show_bytes(least)),
-    );
+    let mut diagnostic = Diagnostic::new(&codes::E0602, span, title, format!("at least {needed}"));
     for part in &parts {
         diagnostic = diagnostic.help(format!("{} of {}", show_bytes(part.bytes), part.what));
     }
@@ -151,7 +152,6 @@ fn memory(cx: &mut Cx, root: &Table, plan: &Plan) {
             memory.node.name, memory.param
         ));
     }
-    let mebibytes = least.div_ceil(1 << 20);
     match item {
         Some(item) => super::convert::push(
             cx,

@@ -210,7 +210,7 @@ fn shadowed(cx: &mut Cx, declared: &Declared, plugin: &Plugin) {
     for file in files {
         diagnostic = diagnostic.help(format!("not used: {file}"));
     }
-    let help = "say by `path` or `sha256` which one is meant, or remove the others";
+    let help = "say by `path` which one is meant, or remove the others";
     cx.found.push(diagnostic.help(help));
 }
 

@@ -49,7 +49,7 @@ as not found. `cannot allocate memory in static TLS block` means that the plugin
 `weir plugin check FILE` tries everything that can be tried without a pipeline."
 
     W0511 Warning "a plugin was found more than once"
-"Plugins that are named without `path` are looked for in several folders, and the first file of that name is used. Here later folders hold one too, as after an update into another place. Say by `path` or `sha256`
+"Plugins that are named without `path` are looked for in several folders, and the first file of that name is used. Here later folders hold one too, as after an update into another place. Say by `path`
 which one is meant, or remove the others. `weir plugin list` shows all of them."
 
     E0512 Error "a plugin has another version than was asked for"

@@ -1,10 +1,10 @@
 //! Rows that a plugin makes: memory of the host's, the plugin's to write until it emits it.
 
 use super::{HostBatch, Of, place, slide};
-use crate::batch::task::{OfSlide, Rows, Slides, TWO_ROWS};
+use crate::about::About;
+use crate::batch::task::{OfSlide, OpenSlides, Rows, Slides, TWO_ROWS};
 use crate::columns::{self, Draft, Output, Part};
 use crate::outcomes::Outcomes;
-use crate::reduce::{About, Known};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::desk::Said;
@@ -120,7 +120,7 @@ impl HostBatch {
         port: usize,
         slide: u64,
         tiles: &[u64],
-        slides: &Mutex<Known>,
+        slides: &Mutex<dyn OpenSlides>,
     ) -> Result<HostBatch, String> {
         let mut seen = BTreeSet::new();
         if !tiles.iter().all(|tile| seen.insert(tile)) {

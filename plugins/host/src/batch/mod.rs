@@ -2,7 +2,7 @@
 //! `made`.
 
 mod again;
-mod live;
+pub(crate) mod live;
 mod made;
 pub(crate) mod task;
 
@@ -10,8 +10,8 @@ use crate::columns::{self, Output, Part, Parts};
 use crate::outcomes::Outcomes;
 use crate::shown::{self, Beside};
 use again::Form;
+use live::References;
 use made::Made;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use weir_abi::Str;
 use weir_abi::column::{Batch, Column};
@@ -33,10 +33,7 @@ pub(crate) struct HostBatch {
     infos: Vec<Arc<SlideInfo>>,
     /// What the rows of an input have in common.
     form: Option<Form>,
-    /// Number of the call that made it, or whose input it is.
-    call: AtomicU64,
-    /// References that are the plugin's to give up: none of an input that it was lent.
-    held: AtomicU32,
+    references: Arc<References>,
     of: Of,
 }
 
@@ -72,7 +69,7 @@ impl Lent {
 
 impl Drop for HostBatch {
     fn drop(&mut self) {
-        live::gone(self);
+        live::gone(std::ptr::from_ref(self).addr());
     }
 }
 
@@ -85,13 +82,33 @@ impl HostBatch {
     /// In its place, where plugins may know it.
     pub fn placed(self) -> Arc<HostBatch> {
         let batch = Arc::new(self);
-        live::born(Arc::as_ptr(&batch));
+        live::born(Arc::as_ptr(&batch).addr(), &batch.references);
         batch
     }
 
-    /// A batch that a plugin names, as long as `look` takes; `None` where there is none any more.
-    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&HostBatch) -> T) -> Option<T> {
-        live::with(HostBatch::of(batch), look)
+    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
+    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
+        live::with(batch.addr(), look)
+    }
+
+    /// Another reference to it for the plugin, which has one already; false where it has none.
+    pub fn retained(batch: *const Batch) -> bool {
+        let again = live::with(batch.addr(), |of| {
+            let again = of.hand_again();
+            if again {
+                // SAFETY: the reference that the plugin has stays until it was handed back, which is done in turns with this.
+                unsafe { Arc::increment_strong_count(HostBatch::of(batch)) };
+            }
+            again
+        });
+        again == Some(true)
+    }
+
+    /// The first reference that is the plugin's to an input which it was lent: it may keep it beyond the call, which is open.
+    pub fn retain(self: &Arc<HostBatch>) {
+        self.keep();
+        self.references.hand();
+        std::mem::forget(self.clone());
     }
 
     /// Its address, for a plugin, with one reference.
@@ -105,29 +122,10 @@ impl HostBatch {
         Arc::as_ptr(self).cast()
     }
 
-    /// Notes whose it is. Rows that are made are those of that call's input, so they can be emitted in no other.
+    /// Whose it is, and who has it.
     #[inline]
-    pub fn belongs_to(&self, call: u64) {
-        self.call.store(call, Ordering::Relaxed);
-    }
-
-    /// Number of the call that made it, or whose input it is.
-    pub fn call(&self) -> u64 {
-        self.call.load(Ordering::Relaxed)
-    }
-
-    /// A reference more is the plugin's.
-    pub fn hand(&self) {
-        self.held.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// A reference of the plugin's ends; false when it has none.
-    pub fn hand_back(&self) -> bool {
-        let less = |held: u32| held.checked_sub(1);
-        let held = self
-            .held
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-        held.is_ok()
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
     /// Number of rows.
@@ -173,8 +171,7 @@ impl HostBatch {
             beside: Beside::default(),
             infos: Vec::new(),
             form: None,
-            call: AtomicU64::new(0),
-            held: AtomicU32::new(0),
+            references: Arc::default(),
             of,
         }
     }

@@ -1,12 +1,12 @@
 //! What a call is given, and what comes of it.
 
+use crate::about::About;
 use crate::batch::HostBatch;
 use crate::columns::Output;
 use crate::outcomes::{Asked, Outcomes};
-use crate::reduce::Known;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
-use weir_record::{Body, Lease};
+use weir_record::{Body, Lease, SlideInfo};
 
 /// What a call may do beside saying that it failed, and what it did.
 #[derive(Default)]
@@ -38,11 +38,20 @@ pub(crate) struct Rows {
 /// Rows of a slide.
 pub(crate) struct Slides {
     pub outputs: Arc<[Output]>,
-    pub slides: Arc<Mutex<Known>>,
+    pub slides: Arc<Mutex<dyn OpenSlides>>,
     /// What was made, in its order.
     pub made: Vec<OfSlide>,
     /// Of which tiles a row was made, on which output.
     pub rows: BTreeSet<(usize, u64)>,
+}
+
+/// Slides of which a plugin may make rows in a call, by the numbers under which it knows them.
+pub(crate) trait OpenSlides: Send {
+    /// The slide, when the call speaks of it.
+    fn info(&self, number: u64) -> Option<Arc<SlideInfo>>;
+
+    /// What is known of a row of `tile` that the plugin makes.
+    fn about(&self, number: u64, tile: u64, output: &Output) -> Result<About, String>;
 }
 
 impl Slides {

@@ -1,12 +1,14 @@
 //! A batch as a plugin in a child process sees it: the header's struct over memory that the host shares.
 
 use super::blocks::Block;
+use crate::batch::live::{self, References};
 use crate::columns::{Part, row_bytes};
-use crate::isolate::answer::Spot;
 use crate::isolate::memory::Mapping;
-use crate::isolate::message::{Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide};
+use crate::isolate::message::{
+    LENT, Lies, OwnSlide, ROW, SLIDE, read_column, read_row, read_slide,
+};
 use crate::wire::{Garbage, Reader};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Row, Slide};
@@ -64,10 +66,7 @@ pub(super) struct Lot {
     columns: Vec<Column>,
     _parts: Vec<Part>,
     slides: Arc<Slides>,
-    /// Number of the call that made it, or whose input it is.
-    call: AtomicU64,
-    /// References that are the plugin's to give up: none of an input that it was lent.
-    held: AtomicU32,
+    references: Arc<References>,
     of: Of,
 }
 
@@ -89,7 +88,7 @@ enum Of {
     Made {
         port: u32,
         what: What,
-        spots: Vec<Vec<Spot>>,
+        spots: Vec<u8>,
         _blocks: Vec<Block>,
         emitted: AtomicBool,
     },
@@ -104,8 +103,8 @@ pub(super) enum What {
     Tiles { slide: u64, tiles: Vec<u64> },
 }
 
-/// What becomes of a batch that is emitted.
-pub(super) type Emitted<'a> = (&'a What, &'a [Vec<Spot>]);
+/// What the host is told of a batch that is emitted, with its [`Spots`](crate::isolate::answer::Spots) as they are written.
+pub(super) type Emitted<'a> = (&'a What, &'a [u8]);
 
 impl Lot {
     /// The batch that a plugin names.
@@ -113,33 +112,40 @@ impl Lot {
         batch.cast()
     }
 
-    /// Notes the call that made it, before a plugin knows it.
-    pub fn belongs_to(&self, call: u64) {
-        self.call.store(call, Ordering::Relaxed);
+    /// In its place, where the plugin may know it.
+    pub fn placed(self) -> Arc<Lot> {
+        let lot = Arc::new(self);
+        live::born(Arc::as_ptr(&lot).addr(), &lot.references);
+        lot
     }
 
-    /// That call, as a plugin names it.
-    pub fn call(&self) -> *mut weir_abi::Call {
-        std::ptr::without_provenance_mut(self.call.load(Ordering::Relaxed) as usize)
+    /// Whose it is, and who has it.
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
-    /// Whether that call made it: it can be emitted in no other.
-    pub fn is_of(&self, call: u64) -> bool {
-        self.call.load(Ordering::Relaxed) == call
+    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
+    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
+        live::with(batch.addr(), look)
     }
 
-    /// A reference more is the plugin's.
-    pub fn hand(&self) {
-        self.held.fetch_add(1, Ordering::SeqCst);
+    /// Another reference to it for the plugin, which has one already; false where it has none.
+    pub fn retained(batch: *const Batch) -> bool {
+        let again = live::with(batch.addr(), |of| {
+            let again = of.hand_again();
+            if again {
+                // SAFETY: the reference that the plugin has stays until it was handed back, which is done in turns with this.
+                unsafe { Arc::increment_strong_count(Lot::of(batch)) };
+            }
+            again
+        });
+        again == Some(true)
     }
 
-    /// A reference of the plugin's ends; false when it has none.
-    pub fn hand_back(&self) -> bool {
-        let less = |held: u32| held.checked_sub(1);
-        let held = self
-            .held
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-        held.is_ok()
+    /// The first reference that is the plugin's to an input which it was lent, and whose call is open.
+    pub fn retain(self: &Arc<Lot>) {
+        self.references.hand();
+        std::mem::forget(self.clone());
     }
 
     /// Its address, for a plugin, with one reference.
@@ -180,17 +186,16 @@ impl Lot {
             columns,
             _parts: parts,
             slides,
-            call: AtomicU64::new(0),
-            held: AtomicU32::new(0),
+            references: Arc::default(),
             of,
         }
     }
 
     /// An input: what lies in the memories.
     pub fn read(from: &mut Reader, memories: &Memories, number: u64) -> Result<Lot, Garbage> {
-        let rows = from.list(ROW, read_row)?;
-        let slides = from.list(SLIDE, read_slide)?;
-        let columns = from.list(22, read_column)?;
+        let rows = from.list::<ROW, _>(read_row)?;
+        let slides = from.list::<SLIDE, _>(read_slide)?;
+        let columns = from.list::<LENT, _>(read_column)?;
         let n = rows.len();
         let mut parts = Vec::new();
         let mut copied = false;
@@ -250,7 +255,7 @@ impl Lot {
         rows: Vec<Row>,
         slides: Arc<Slides>,
         parts: Vec<Part>,
-        spots: Vec<Vec<Spot>>,
+        spots: Vec<u8>,
         blocks: Vec<Block>,
     ) -> Lot {
         let of = Of::Made {
@@ -286,24 +291,19 @@ impl Lot {
         Ok((what, spots))
     }
 
-    /// That the rows are this batch's, each at most once.
+    /// That the rows are this batch's.
     pub fn check(&self, source: &[u32]) -> Result<(), String> {
-        let mut seen = vec![false; self.rows.len()];
-        for &row in source {
-            match seen.get_mut(row as usize) {
-                None => {
-                    return Err(format!(
-                        "it spoke of row {row} of a batch of {}",
-                        self.rows.len()
-                    ));
-                }
-                Some(seen) if *seen => {
-                    return Err(format!("it made two rows of row {row} on one output"));
-                }
-                Some(seen) => *seen = true,
-            }
+        let n = self.rows.len();
+        match source.iter().find(|&&row| row as usize >= n) {
+            None => Ok(()),
+            Some(row) => Err(format!("it spoke of row {row} of a batch of {n}")),
         }
-        Ok(())
+    }
+}
+
+impl Drop for Lot {
+    fn drop(&mut self) {
+        live::gone(std::ptr::from_ref(self).addr());
     }
 }
 

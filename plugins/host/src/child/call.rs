@@ -4,20 +4,29 @@ use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
 use crate::columns::row_bytes;
 use crate::columns::{Output, Part, made};
-use crate::isolate::answer::{Answer, Deed, Spot};
-use crate::isolate::channel::{Forever, LINE, Lost, MEMORY, MORE, Receiver, Sender};
+use crate::isolate::answer::{Answer, Deed, Spot, Spots};
+use crate::isolate::channel::{Forever, LINE, LONGEST, Lost, MEMORY, MORE, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Make;
+use crate::log::{COUNTERS, NAME};
+use crate::outcomes::Asked;
 use crate::wire::{Reader, Writer};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
+use weir_abi::column::Batch;
+use weir_abi::desk::Said;
 use weir_abi::host::LOG_ERROR;
 use weir_abi::row::Row;
 use weir_abi::status::{self, Status};
+use weir_pipeline::Kind;
 
 /// The most rows of a column that end at a guard page each: every one is a mapping of its own.
 const APART: usize = 1024;
+
+/// Bytes of what may be told of a call in one answer. The rest of it are an error and a breach, whose words are cut short.
+const TOLD: usize = LONGEST - (1 << 20);
 
 /// What all calls have in common.
 pub(super) struct World {
@@ -25,6 +34,8 @@ pub(super) struct World {
     pub receiver: Mutex<Receiver>,
     /// A page whose first word is not 0 when the run is being stopped.
     pub flag: Mapping,
+    /// As "plugin `stain` 0.3.1"; not set before its file was read.
+    pub plugin: OnceLock<String>,
     /// What the instance is of; not set before one is made, nor of a reader.
     pub make: OnceLock<Make>,
     pub blocks: Arc<Blocks>,
@@ -45,13 +56,28 @@ pub(super) enum At {
 impl At {
     /// `None` when there was no call yet.
     pub fn find(of: *mut weir_abi::Call) -> Option<At> {
+        At::numbered(of.addr() as u64)
+    }
+
+    /// The same by its number.
+    pub fn numbered(number: u64) -> Option<At> {
         let world = WORLD.get()?;
         let open = world.open();
-        let call = open.iter().find(|call| call.number == of.addr() as u64);
+        let call = open.iter().find(|call| call.number == number);
         Some(match call {
             Some(call) => At::Open(call.clone()),
             None => At::Over(world.clone()),
         })
+    }
+}
+
+impl At {
+    /// The call whose function runs on this thread.
+    pub fn here() -> Option<At> {
+        let thread = std::thread::current().id();
+        let open = WORLD.get()?.open();
+        let call = open.iter().rfind(|call| call.thread == thread);
+        call.map(|call| At::Open(call.clone()))
     }
 }
 
@@ -82,6 +108,13 @@ impl World {
         line.text(text);
         // Without a host there is no log.
         let _ = self.send(LINE, line);
+    }
+
+    /// The plugin broke a rule, of which no call tells.
+    pub fn broken(&self, what: &str) {
+        let plugin = self.plugin.get().map_or("the plugin", String::as_str);
+        let line = format!("{plugin} broke the contract [E0520]: {what}");
+        self.line(LOG_ERROR, &line);
     }
 
     /// Whether the run is being stopped.
@@ -121,10 +154,22 @@ impl World {
 /// What a call may do beside saying that it failed.
 pub(super) enum Task {
     Setup,
-    /// Rows of an input to rows of outputs.
-    Rows(Arc<Lot>),
+    /// Takes rows in.
+    Take(Arc<Lot>),
+    /// Rows of an input to rows of outputs, and of which of them a batch was asked for: once each, as in the host's process.
+    Rows(Arc<Lot>, Mutex<Asked>),
     /// Rows of a slide.
     Slide(Arc<Slides>),
+}
+
+impl Task {
+    /// The rows that it was given.
+    fn input(&self) -> Option<&Arc<Lot>> {
+        match self {
+            Task::Take(input) | Task::Rows(input, _) => Some(input),
+            Task::Setup | Task::Slide(_) => None,
+        }
+    }
 }
 
 /// A call.
@@ -133,6 +178,8 @@ pub(super) struct ChildCall {
     pub number: u64,
     pub world: Arc<World>,
     pub task: Task,
+    /// That runs the plugin's function.
+    thread: ThreadId,
     desk: Mutex<Desk>,
     over: Condvar,
 }
@@ -141,10 +188,46 @@ pub(super) struct ChildCall {
 struct Desk {
     closed: bool,
     completed: Option<Status>,
-    deeds: Vec<Deed>,
+    /// The plugin left the call pending, and its completion is waited for.
+    pending: bool,
+    /// What was done, as the host is told it.
+    deeds: Writer,
+    /// What was counted, in the order of the first time: a sum a name, however often.
+    counts: Vec<(String, u64)>,
+    /// What went wrong, as it was said last.
+    failed: Option<Said>,
+    /// The first thing that was done against the rules.
+    breach: Option<String>,
     /// What was emitted: the host reads it after the call.
     emitted: Vec<Arc<Lot>>,
 }
+
+impl Desk {
+    /// Writes a deed down, unless that would be more than an answer holds.
+    fn write(&mut self, deed: &Deed) -> Result<(), String> {
+        let before = self.deeds.0.len();
+        deed.write(&mut self.deeds);
+        if self.deeds.0.len() > TOLD {
+            self.deeds.0.truncate(before);
+            return Err(TOO_MUCH.into());
+        }
+        Ok(())
+    }
+
+    /// Adds to a counter. The host keeps only so many of a stage, and no long names: one too many is enough for it to say so.
+    fn count(&mut self, name: &str, by: u64) {
+        let name = &name[..name.floor_char_boundary(NAME + 4)];
+        let full = self.counts.len() > COUNTERS;
+        match self.counts.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(by),
+            None if full => {}
+            None => self.counts.push((name.to_owned(), by)),
+        }
+    }
+}
+
+/// What a plugin is told that does too much for one answer.
+const TOO_MUCH: &str = "it handed on more in one call than the 255 MiB that a plugin in a process of its own can hand over at once";
 
 impl ChildCall {
     pub fn new(world: &Arc<World>, task: Task) -> Arc<ChildCall> {
@@ -152,6 +235,7 @@ impl ChildCall {
             number: crate::call::next_number(),
             world: world.clone(),
             task,
+            thread: std::thread::current().id(),
             desk: Mutex::default(),
             over: Condvar::new(),
         });
@@ -165,6 +249,20 @@ impl ChildCall {
         std::ptr::without_provenance_mut(self.number as usize)
     }
 
+    /// The desk, while rows may be handed on.
+    fn telling(&self) -> Result<MutexGuard<'_, Desk>, String> {
+        let desk = self.desk();
+        match desk.closed || desk.completed.is_some() {
+            true => Err("it handed rows on after its call was over".into()),
+            false => Ok(desk),
+        }
+    }
+
+    /// That rows may be handed on.
+    pub fn may_tell(&self) -> Result<(), String> {
+        self.telling().map(drop)
+    }
+
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,30 +271,45 @@ impl ChildCall {
     pub fn breach(&self, what: impl Into<String>) -> Status {
         let what = what.into();
         let mut desk = self.desk();
-        if desk.closed {
+        if desk.closed || desk.breach.is_some() {
             drop(desk);
-            self.world.line(LOG_ERROR, &what);
+            self.world.broken(&what);
         } else {
-            desk.deeds.push(Deed::Breach(what));
+            desk.breach = Some(what);
         }
         status::USE
     }
 
-    /// Writes a deed down that is allowed at any time.
-    pub fn note(&self, deed: Deed) {
+    /// What went wrong.
+    pub fn fail(&self, said: Said) {
+        self.desk().failed = Some(said);
+    }
+
+    /// What went wrong, if the plugin said so.
+    pub fn failed(&self) -> Option<Said> {
+        self.desk().failed.take()
+    }
+
+    /// Adds to a counter.
+    pub fn count(&self, name: &str, by: u64) {
         let mut desk = self.desk();
         if !desk.closed {
-            desk.deeds.push(deed);
+            desk.count(name, by);
         }
     }
 
+    /// The plugin holds on to its input, of which it has no reference yet; false where that is none of this call's, or the call is over.
+    pub fn lend(&self, batch: *const Batch) -> bool {
+        let desk = self.desk();
+        let input = self.task.input().filter(|_| !desk.closed);
+        let lent = input.filter(|input| input.as_ptr() == batch);
+        lent.map(Lot::retain).is_some()
+    }
+
     /// Writes down what the plugin hands on.
-    pub fn tell(&self, deed: Deed, emitted: Option<Arc<Lot>>) -> Result<(), String> {
-        let mut desk = self.desk();
-        if desk.closed || desk.completed.is_some() {
-            return Err("it handed rows on after its call was over".into());
-        }
-        desk.deeds.push(deed);
+    pub fn tell(&self, deed: &Deed, emitted: Option<Arc<Lot>>) -> Result<(), String> {
+        let mut desk = self.telling()?;
+        desk.write(deed)?;
         desk.emitted.extend(emitted);
         Ok(())
     }
@@ -217,6 +330,7 @@ impl ChildCall {
     pub fn wait(&self, cancel: impl Fn()) -> Status {
         let mut cancelled = false;
         let mut desk = self.desk();
+        desk.pending = true;
         loop {
             if let Some(said) = desk.completed {
                 return said;
@@ -240,9 +354,23 @@ impl ChildCall {
     pub fn end(&self, said: Status, given: Writer) -> Answer {
         let mut desk = self.desk();
         desk.closed = true;
+        let mut deeds = std::mem::take(&mut desk.deeds);
+        for (name, by) in std::mem::take(&mut desk.counts) {
+            Deed::Count { name, by }.write(&mut deeds);
+        }
+        let (failed, breach) = (desk.failed.take(), desk.breach.take());
+        let completed = desk.completed.filter(|_| !desk.pending);
+        let lasts = [
+            failed.map(Deed::Fail),
+            breach.map(Deed::Breach),
+            completed.map(Deed::Complete),
+        ];
+        for last in lasts {
+            last.iter().for_each(|deed| deed.write(&mut deeds));
+        }
         Answer {
             status: said,
-            deeds: std::mem::take(&mut desk.deeds),
+            deeds: deeds.0,
             given: given.0,
             ..Answer::default()
         }
@@ -281,6 +409,13 @@ impl ChildCall {
                 .world
                 .blocks
                 .take(each, count, |bytes| self.world.more(bytes))?;
+            if output.kind != Kind::Pixels {
+                // As in the host's process: what a plugin does not write is 0, and nothing of an earlier call.
+                for block in &taken {
+                    // SAFETY: a block of at least `each` bytes, which nobody else has yet.
+                    unsafe { std::ptr::write_bytes(block.place(0).0.cast::<u8>(), 0, each) }
+                }
+            }
             let (pointers, places): (Vec<_>, Vec<Spot>) = (0..n)
                 .map(|row| match apart {
                     true => taken[row].place(0),
@@ -291,9 +426,16 @@ impl ChildCall {
             spots.push(places);
             blocks.extend(taken);
         }
-        Ok(Arc::new(Lot::made(
-            port, what, rows, slides, parts, spots, blocks,
-        )))
+        Ok(Lot::made(
+            port,
+            what,
+            rows,
+            slides,
+            parts,
+            Spots::write(&spots),
+            blocks,
+        )
+        .placed())
     }
 
     pub fn output(&self, port: u32) -> Result<&Output, String> {

@@ -7,6 +7,7 @@
 mod batch;
 mod blocks;
 mod call;
+mod handles;
 mod offer;
 mod reader;
 mod serve;
@@ -15,16 +16,17 @@ use crate::admit::{Admitted, Ask, Policy};
 use crate::beside::Beside;
 use crate::describe::Described;
 use crate::file::PluginFile;
-use crate::isolate::answer::{Answer, Deed};
+use crate::isolate::answer::Answer;
 use crate::isolate::channel::{ANSWER, Forever, HELLO, Lost, Receiver, Sender};
 use crate::isolate::memory::{Mapping, PAGE};
 use crate::isolate::message::Hello;
 use crate::load::Loaded;
 use crate::refusal::Refusal;
+use crate::who::Who;
 use crate::wire::Writer;
 use call::{ChildCall, Task, World};
 use offer::HOST;
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serve::Server;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -59,10 +61,12 @@ fn start() -> Result<Never, Lost> {
     let system = Lost::System;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(system)?;
     rustix::thread::set_no_new_privs(true).map_err(system)?;
-    let limit = |resource, most| {
+    let limit = |resource, most: u64| {
+        // Who started weir may allow less, and nobody may raise that.
+        let most = Some(most.min(getrlimit(resource).maximum.unwrap_or(u64::MAX)));
         let both = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
+            current: most,
+            maximum: most,
         };
         setrlimit(resource, both).map_err(system)
     };
@@ -91,6 +95,7 @@ fn start() -> Result<Never, Lost> {
         sender: Mutex::new(sender),
         receiver: Mutex::new(receiver),
         flag: Mapping::new(flag, PAGE, false).map_err(system)?,
+        plugin: OnceLock::new(),
         make: OnceLock::new(),
         blocks: Arc::default(),
         open: Mutex::default(),
@@ -138,6 +143,9 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
     let beside = hello.beside.clone();
     let beside = beside.map(|text| Beside::of(Beside::place(file.path()), text));
     let admitted = Admitted::new(Described::of(file, beside)?, &ask, Policy::Pinned)?;
+    let manifest = admitted.manifest();
+    let named = Who::plugin(&manifest.name, &manifest.version).plugin;
+    world.plugin.get_or_init(|| named);
     let loaded = Loaded::entered(&admitted, |entry| {
         let call = ChildCall::new(world, Task::Setup);
         let mut out: *const Plugin = std::ptr::null();
@@ -146,17 +154,10 @@ fn loaded(hello: &Hello, sealed: OwnedFd, world: &Arc<World>) -> Result<&'static
         if said == status::OK && !out.is_null() {
             return Ok(out);
         }
-        let told = call.end(said, Writer::default()).deeds.into_iter();
-        Err(told
-            .rev()
-            .find_map(|deed| match deed {
-                Deed::Fail(said) => Some(said),
-                _ => None,
-            })
-            .unwrap_or_else(|| Said {
-                what: format!("it returned {said}"),
-                ..Said::default()
-            }))
+        Err(call.failed().unwrap_or_else(|| Said {
+            what: format!("it returned {said}"),
+            ..Said::default()
+        }))
     })?;
     Ok(Box::leak(Box::new(loaded)))
 }

@@ -5,27 +5,35 @@
 
 use super::batch::{Lot, What};
 use super::call::{At, ChildCall, Task, World};
+use crate::batch::live::References;
 use crate::columns::row_bytes;
-use crate::isolate::answer::Deed;
+use crate::isolate::answer::{Deed, Spots};
 use crate::offer::{LENT, VERSION};
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use weir_abi::Str;
 use weir_abi::column::Batch;
 use weir_abi::desk::{Desk, Said};
-use weir_abi::host::{Host, LOG_ERROR};
+use weir_abi::host::Host;
 use weir_abi::row::{Key, Row};
 use weir_abi::status::{self, Status};
+use weir_pipeline::Kind;
 use weir_record::TileId;
 
 /// The table that a plugin gets in a child process.
 pub(super) static HOST: Host = weir_abi::desk::host::<At>();
 
 fn of_rows(call: &ChildCall, port: u32, source: &[u32]) -> Result<Arc<Lot>, String> {
-    let Task::Rows(input) = &call.task else {
+    let Task::Rows(input, asked) = &call.task else {
         return Err("it called batch_new() in a call that has no input".into());
     };
+    call.output(port)?;
     input.check(source)?;
+    asked.lock().unwrap_or_else(PoisonError::into_inner).note(
+        port as usize,
+        input.rows().len() as u32,
+        source,
+    )?;
     let rows = source
         .iter()
         .map(|&row| input.rows()[row as usize])
@@ -67,11 +75,11 @@ fn of_tiles(call: &ChildCall, port: u32, slide: u64, tiles: &[u64]) -> Result<Ar
 }
 
 fn edited(call: &ChildCall, port: u32) -> Result<Arc<Lot>, String> {
-    let Task::Rows(input) = &call.task else {
+    let Task::Rows(input, _) = &call.task else {
         return Err("it called batch_edit() in a call that has no input".into());
     };
     let output = call.output(port)?;
-    if output.kind != weir_pipeline::Kind::Pixels {
+    if output.kind != Kind::Pixels {
         return Err(format!(
             "output `{}` carries {}, and only pixels are edited in place",
             output.name,
@@ -124,7 +132,7 @@ impl At {
     fn with_rows(&self, rows: &[u32], function: &str) -> Result<&ChildCall, String> {
         let call = self.call()?;
         match &call.task {
-            Task::Rows(input) => input.check(rows).map(|()| call),
+            Task::Rows(input, _) => input.check(rows).map(|()| call),
             _ => Err(format!(
                 "it called {function}() in a call that has no input"
             )),
@@ -132,10 +140,18 @@ impl At {
     }
 }
 
+/// A batch was named that is none of the plugin's, in the call that the thread is in; a thread of the plugin's own is in none, and
+/// the batch's own call may be known.
+fn stray(what: &str, of: Option<At>) {
+    if let Some(call) = At::here().or(of) {
+        Desk::breach(&call, what.into());
+    }
+}
+
 /// A fresh batch's address, with one reference for the plugin.
 fn handed(call: &ChildCall, lot: Arc<Lot>) -> *mut Batch {
-    lot.belongs_to(call.number);
-    lot.hand();
+    lot.references().belongs_to(call.number);
+    lot.references().hand();
     Lot::into_ptr(lot)
 }
 
@@ -150,7 +166,7 @@ impl Desk for At {
         match self {
             At::Open(call) => call.breach(what),
             At::Over(world) => {
-                world.line(LOG_ERROR, &what);
+                world.broken(&what);
                 status::USE
             }
         }
@@ -162,7 +178,7 @@ impl Desk for At {
 
     fn fail(&self, said: Said) {
         if let At::Open(call) = self {
-            call.note(Deed::Fail(said));
+            call.fail(said);
         }
     }
 
@@ -173,8 +189,7 @@ impl Desk for At {
 
     fn count(&self, name: &str, by: u64) {
         if let At::Open(call) = self {
-            let name = name.to_owned();
-            call.note(Deed::Count { name, by });
+            call.count(name, by);
         }
     }
 
@@ -199,79 +214,80 @@ impl Desk for At {
     }
 
     unsafe fn retain(batch: *const Batch) {
-        let lot = Lot::of(batch);
-        // SAFETY: every batch that a plugin knows here is a `Lot` of which somebody holds a reference.
-        unsafe {
-            (*lot).hand();
-            Arc::increment_strong_count(lot);
+        if Lot::retained(batch) {
+            return;
+        }
+        // One that is retained for the first time is an input whose call is open.
+        let call = Lot::named(batch, References::call).and_then(At::numbered);
+        match &call {
+            Some(At::Open(open)) if open.lend(batch) => {}
+            _ => stray("it retained a batch that it did not have", call),
         }
     }
 
     unsafe fn release(batch: *const Batch) {
-        let lot = Lot::of(batch);
-        // SAFETY: as above, and the reference that ends here is the plugin's: one that was only lent to it is the host's.
-        unsafe {
-            if (*lot).hand_back() {
-                Arc::decrement_strong_count(lot);
-            } else if let Some(call) = At::find((*lot).call()) {
-                Desk::breach(&call, "it released a batch that it did not have".into());
-            }
+        match Lot::named(batch, References::hand_back) {
+            // SAFETY: the reference that ends here was the plugin's: one that was only lent to it is the host's.
+            Some(true) => unsafe { Arc::decrement_strong_count(Lot::of(batch)) },
+            _ => stray("it released a batch that it did not have", None),
         }
     }
 
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String> {
-        let lot = Lot::of(batch);
-        // SAFETY: every batch that a plugin knows here is a `Lot` that somebody holds.
-        if !unsafe { (*lot).hand_back() } {
+        if Lot::named(batch, References::hand_back) != Some(true) {
             return Err(LENT.into());
         }
-        // SAFETY: the plugin gives up one reference, also when this fails.
-        let lot = unsafe { Arc::from_raw(lot) };
+        // SAFETY: the reference was the plugin's, which gives it up, also when this fails.
+        let lot = unsafe { Arc::from_raw(Lot::of(batch)) };
         let call = self.call()?;
-        if !lot.is_of(call.number) {
+        if lot.references().call() != call.number {
             return Err("it emitted a batch that it made in another call".into());
         }
         let deed = match lot.emit(port)? {
-            (What::Rows(source), columns) => Deed::Rows {
+            (What::Rows(source), spots) => Deed::Rows {
                 port,
                 source: source.clone(),
-                columns: columns.to_vec(),
+                spots: Spots(spots),
             },
-            (What::Tiles { slide, tiles }, columns) => Deed::Tiles {
+            (What::Tiles { slide, tiles }, spots) => Deed::Tiles {
                 port,
                 slide: *slide,
                 tiles: tiles.clone(),
-                columns: columns.to_vec(),
+                spots: Spots(spots),
             },
         };
-        call.tell(deed, Some(lot))
+        call.tell(&deed, Some(lot.clone()))
     }
 
     fn pass(&self, port: u32, rows: &[u32]) -> Result<(), String> {
         let call = self.with_rows(rows, "pass")?;
         call.output(port)?;
+        if rows.is_empty() {
+            // Nothing to tell: any number of them is none.
+            return call.may_tell();
+        }
         let rows = rows.to_vec();
-        call.tell(Deed::Pass { port, rows }, None)
+        call.tell(&Deed::Pass { port, rows }, None)
     }
 
     fn table(&self, port: u32, source: u32, bytes: &[u8]) -> Result<(), String> {
         let deed = Deed::Table {
             port,
             source,
-            bytes: bytes.to_vec(),
+            bytes,
         };
-        self.call()?.tell(deed, None)
+        self.call()?.tell(&deed, None)
     }
 
     fn skip(&self, row: u32, reason: &str) -> Result<(), String> {
         let call = self.with_rows(&[row], "skip")?;
         let reason = reason.to_owned();
-        call.tell(Deed::Skip { row, reason }, None)
+        call.tell(&Deed::Skip { row, reason }, None)
     }
 
     fn fail_row(&self, row: u32, said: Said) -> Result<(), String> {
         let call = self.with_rows(&[row], "fail_row")?;
-        call.tell(Deed::FailRow { row, said }, None)
+        call.tell(&Deed::FailRow { row, said }, None)
     }
 
     fn complete(&self, said: Status) {

@@ -2,6 +2,7 @@
 
 use super::blocks::Block;
 use super::call::ChildCall;
+use super::handles::Handles;
 use super::offer::HOST;
 use super::serve::Spoken;
 use crate::isolate::found::write_found;
@@ -9,7 +10,6 @@ use crate::isolate::message::Op;
 use crate::load::Loaded;
 use crate::tables::{self, Fault};
 use crate::wire::{Garbage, Reader, Writer};
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 use weir_abi::Str;
@@ -19,8 +19,7 @@ use weir_abi::status::{self, Status};
 /// A reader and the files that it has open.
 pub(super) struct Reading {
     table: reader::Reader,
-    files: HashMap<u64, *mut c_void>,
-    opened: u64,
+    files: Handles,
 }
 
 impl Reading {
@@ -38,8 +37,7 @@ impl Reading {
         given.u32(table.flags);
         let reading = Reading {
             table,
-            files: HashMap::new(),
-            opened: 0,
+            files: Handles::default(),
         };
         (Some(reading), status::OK, given)
     }
@@ -56,17 +54,19 @@ impl Reading {
             Op::OpenFile => self.open(from, call),
             _ => {
                 let number = from.u64()?;
-                let file = self.files.get(&number).copied();
+                let file = self.files.get(number);
                 let file = file.ok_or(Garbage("a file that is not open"))?;
-                match op {
-                    Op::Info => Ok(self.info(file, call)),
+                let spoken = match op {
+                    Op::Info => self.info(file, call),
                     Op::CloseFile => {
-                        self.files.remove(&number);
+                        self.files.take(number);
                         self.close(file);
-                        Ok((status::OK, Writer::default()))
+                        (status::OK, Writer::default())
                     }
-                    _ => self.pixels(op, file, from, call, blocks),
-                }
+                    _ => self.pixels(op, file, from, call, blocks)?,
+                };
+                self.files.heard(number, spoken.0);
+                Ok(spoken)
             }
         }
     }
@@ -90,12 +90,8 @@ impl Reading {
             Some(open) => unsafe { open(&HOST, call.as_ptr(), Str::new(&path), &mut file) },
             None => status::UNSUPPORTED,
         };
-        if said == status::OK {
-            self.opened += 1;
-            self.files.insert(self.opened, file);
-        }
         let mut given = Writer::default();
-        given.u64(self.opened);
+        given.u64(self.files.opened(said, file));
         Ok((said, given))
     }
 
@@ -172,7 +168,7 @@ impl Reading {
 
     /// Closes what is still open.
     pub fn close_all(&mut self) {
-        for (_, file) in std::mem::take(&mut self.files) {
+        for file in self.files.take_all() {
             self.close(file);
         }
     }

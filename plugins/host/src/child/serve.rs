@@ -3,19 +3,19 @@
 use super::batch::{Lot, Memories, Slides};
 use super::blocks::Block;
 use super::call::{ChildCall, Task, World};
+use super::handles::Handles;
 use super::offer::HOST;
 use super::reader::Reading;
 use super::{Never, over};
-use crate::isolate::answer::Answer;
-use crate::isolate::channel::{ANSWER, CALL, Forever, INPUT, Lost};
+use crate::isolate::answer::{Answer, Deed};
+use crate::isolate::channel::{ANSWER, CALL, Forever, INPUT, LONGEST, Lost};
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{Make, Op, ROW, read_row, read_slide, write_slide};
 use crate::load::Loaded;
 use crate::wire::{Garbage, Reader, Writer};
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use weir_abi::row::Slide;
 use weir_abi::stage::{Stage, Step};
 use weir_abi::status::{self, Status};
@@ -30,14 +30,34 @@ pub(super) struct Server {
     reading: Option<Reading>,
     memories: Memories,
     /// Open slides of a source.
-    open: HashMap<u64, *mut c_void>,
-    opened: u64,
+    open: Handles,
     /// The last call and what it used: the host reads of it until it asks for the next.
     last: Option<(Arc<ChildCall>, Vec<Block>)>,
 }
 
 /// What a call answers: its status, and what it gives beside it.
 pub(super) type Spoken = (Status, Writer);
+
+/// An answer as it is sent. What the plugin gave back may be longer than any answer: then the host hears of that instead.
+fn told(answer: Answer, longest: usize) -> Writer {
+    let n = answer.given.len();
+    let whole = answer.write();
+    if whole.0.len() <= longest {
+        return whole;
+    }
+    let mut deeds = Writer::default();
+    let what = format!(
+        "it gave back {n} bytes of texts, and a plugin in a process of its own can hand over no more than {longest} at once"
+    );
+    Deed::Breach(what).write(&mut deeds);
+    Answer {
+        status: status::USE,
+        deeds: deeds.0,
+        given: Vec::new(),
+        ..answer
+    }
+    .write()
+}
 
 impl Server {
     pub fn new(loaded: &'static Loaded, world: Arc<World>) -> Server {
@@ -48,8 +68,7 @@ impl Server {
             me: std::ptr::null_mut(),
             reading: None,
             memories: Memories::default(),
-            open: HashMap::new(),
-            opened: 0,
+            open: Handles::default(),
             last: None,
         }
     }
@@ -91,8 +110,8 @@ impl Server {
                         released: self.memories.released(),
                         ..answer
                     };
-                    self.world.send(ANSWER, answer.write())?;
                     let unmade = matches!(op, Op::Make | Op::Reader) && answer.status != status::OK;
+                    self.world.send(ANSWER, told(answer, LONGEST))?;
                     if op == Op::Destroy || unmade {
                         over();
                     }
@@ -174,13 +193,13 @@ impl Server {
 
     fn process(&mut self, number: u64, from: &mut Reader) -> Result<Answer, Lost> {
         let (port, makes) = (from.u32()?, from.u8()? != 0);
-        let input = Arc::new(Lot::read(from, &self.memories, number)?);
+        let input = Lot::read(from, &self.memories, number)?.placed();
         let task = match makes {
-            true => Task::Rows(input.clone()),
-            false => Task::Setup,
+            true => Task::Rows(input.clone(), Mutex::default()),
+            false => Task::Take(input.clone()),
         };
         let call = ChildCall::new(&self.world, task);
-        input.belongs_to(call.number);
+        input.references().belongs_to(call.number);
         let mut said = match self.stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.
             Some(process) => unsafe { process(self.me, call.as_ptr(), port, input.as_ptr()) },
@@ -196,7 +215,7 @@ impl Server {
         }
         let mut answer = call.end(said, Writer::default());
         // One is ours, one the call's.
-        answer.kept = Arc::strong_count(&input) > 1 + usize::from(makes);
+        answer.kept = Arc::strong_count(&input) > 2;
         if answer.kept && input.keep() {
             // The host copies to other memory for the next one.
             self.memories.copied = None;
@@ -216,7 +235,7 @@ impl Server {
         let (me, call) = (self.me, call.as_ptr());
         Ok(match op {
             Op::Remove => {
-                let (port, rows) = (from.u32()?, from.list(ROW, read_row)?);
+                let (port, rows) = (from.u32()?, from.list::<ROW, _>(read_row)?);
                 match self.stage.remove {
                     // SAFETY: as the header says: the rows live through the call.
                     Some(remove) => unsafe {
@@ -249,6 +268,9 @@ impl Server {
                 if let Some(reading) = &mut self.reading {
                     reading.close_all();
                 }
+                for slide in self.open.take_all() {
+                    self.close(slide);
+                }
                 if let Some(destroy) = self.stage.destroy {
                     // SAFETY: `create` made it, and no call is in flight.
                     unsafe { destroy(me) }
@@ -269,7 +291,7 @@ impl Server {
     ) -> Result<Spoken, Garbage> {
         let (me, call_) = (self.me, call.as_ptr());
         let number = from.u64()?;
-        let handle = self.open.get(&number).copied();
+        let handle = self.open.get(number);
         let mut given = Writer::default();
         let mut about = Slide {
             struct_size: size_of::<Slide>() as u32,
@@ -302,11 +324,7 @@ impl Server {
                     },
                     None => status::UNSUPPORTED,
                 };
-                if said == status::OK {
-                    self.opened += 1;
-                    self.open.insert(self.opened, handle);
-                }
-                given.u64(self.opened);
+                given.u64(self.open.opened(said, handle));
                 // SAFETY: as above.
                 unsafe { write_slide(&mut given, &about) }
                 said
@@ -347,15 +365,54 @@ impl Server {
                 }
             }
             (Op::Close, Some(handle)) => {
-                self.open.remove(&number);
-                if let Some(close) = self.stage.close {
-                    // SAFETY: no call of the slide is in flight, and none will follow.
-                    unsafe { close(handle) }
-                }
+                self.open.take(number);
+                self.close(handle);
                 status::OK
             }
             _ => status::UNSUPPORTED,
         };
+        if matches!(op, Op::Next | Op::Read) {
+            self.open.heard(number, said);
+        }
         Ok((said, given))
+    }
+
+    /// Closes a slide of a source.
+    fn close(&self, slide: *mut c_void) {
+        if let Some(close) = self.stage.close {
+            // SAFETY: it is open, no call of it is in flight, and none will follow.
+            unsafe { close(slide) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_long_says_so_instead() {
+        let answer = |n| Answer {
+            number: 7,
+            given: vec![1; n],
+            ..Answer::default()
+        };
+        assert_eq!(
+            Answer::read(told(answer(100), 200).0).unwrap().given.len(),
+            100
+        );
+        let short = told(answer(200), 200);
+        assert!(short.0.len() <= 200);
+        let short = Answer::read(short.0).unwrap();
+        assert_eq!(
+            (short.number, short.status, short.given.len()),
+            (7, status::USE, 0)
+        );
+        let deed = Deed::read(&mut Reader(&short.deeds)).unwrap();
+        assert!(
+            matches!(&deed, Deed::Breach(what) if what.contains("200 bytes of texts")),
+            "{deed:?}"
+        );
     }
 }

@@ -29,8 +29,8 @@ pub(crate) const LINE: u32 = 17;
 /// Child to host: it wants memory for what it makes.
 pub(crate) const MORE: u32 = 18;
 
-/// No frame is longer; tables travel in frames.
-const LONGEST: usize = 256 << 20;
+/// No frame is longer, bytes; tables travel in frames.
+pub(crate) const LONGEST: usize = 256 << 20;
 /// Descriptors with a frame.
 const MOST: usize = 4;
 
@@ -99,6 +99,9 @@ impl Sender {
         fds: &[BorrowedFd],
         patience: &mut dyn Patience,
     ) -> Result<(), Lost> {
+        if body.0.len() > LONGEST {
+            return Err(Lost::System(Errno::MSGSIZE));
+        }
         let mut head = Writer::default();
         head.u32(body.0.len() as u32);
         head.u32(kind);
@@ -172,6 +175,8 @@ impl Receiver {
             return Err(Lost::Garbage("a message without end"));
         }
         if self.bytes.len() < 8 + len {
+            // A long one is not to take twice its length on its way.
+            self.bytes.reserve_exact(8 + len - self.bytes.len());
             return Ok(None);
         }
         let rest = self.bytes.split_off(8 + len);
@@ -184,9 +189,7 @@ impl Receiver {
         let have = self.bytes.len();
         // As much as is known to come, else a socket's worth.
         let wanted = match Reader(&self.bytes).u32() {
-            Ok(len) => (len as usize + 8)
-                .saturating_sub(have)
-                .clamp(4 << 10, 1 << 20),
+            Ok(len) => (len as usize + 8).saturating_sub(have).clamp(1, 1 << 20),
             Err(_) => 16 << 10,
         };
         self.bytes.resize(have + wanted, 0);

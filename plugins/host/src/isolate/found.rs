@@ -7,6 +7,11 @@ use weir_slide::leveled::{Found, FoundLevel, Said};
 /// Who said the size of a pixel, by their number; 0: nobody.
 const WHO: [Said; 3] = [Said::Vendor, Said::Resolution, Said::Objective];
 
+/// Bytes in a list.
+const LEVEL: usize = size_of::<FoundLevel>();
+const PICTURE: usize = size_of::<Associated>();
+const PROPERTY: usize = size_of::<(String, String)>();
+
 pub(crate) fn write_found(out: &mut Writer, found: &Found) {
     out.text(&found.format);
     out.text(&found.vendor);
@@ -20,7 +25,7 @@ pub(crate) fn write_found(out: &mut Writer, found: &Found) {
     out.u8(who);
     out.f64(x);
     out.f64(y);
-    out.list(&found.levels, |out, level| {
+    out.list::<LEVEL, _>(&found.levels, |out, level| {
         out.u32(level.width);
         out.u32(level.height);
         out.f64(level.downsample);
@@ -28,13 +33,13 @@ pub(crate) fn write_found(out: &mut Writer, found: &Found) {
         out.u32(width);
         out.u32(height);
     });
-    out.list(&found.pictures, |out, picture| {
+    out.list::<PICTURE, _>(&found.pictures, |out, picture| {
         out.text(&picture.name);
         out.u32(picture.width);
         out.u32(picture.height);
     });
     let properties: Vec<_> = found.properties.iter().collect();
-    out.list(&properties, |out, (key, value)| {
+    out.list::<PROPERTY, _>(&properties, |out, (key, value)| {
         out.text(key);
         out.text(value);
     });
@@ -54,7 +59,7 @@ pub(crate) fn read_found(from: &mut Reader) -> Result<Found, Garbage> {
                 Some((um, *said))
             }
         },
-        levels: from.list(24, |from| {
+        levels: from.list::<LEVEL, _>(|from| {
             let (width, height, downsample) = (from.u32()?, from.u32()?, from.f64()?);
             let tile = (from.u32()?, from.u32()?);
             Ok(FoundLevel {
@@ -64,7 +69,7 @@ pub(crate) fn read_found(from: &mut Reader) -> Result<Found, Garbage> {
                 tile: (tile.0 > 0 && tile.1 > 0).then_some(tile),
             })
         })?,
-        pictures: from.list(16, |from| {
+        pictures: from.list::<PICTURE, _>(|from| {
             Ok(Associated {
                 name: from.text()?,
                 width: from.u32()?,
@@ -72,7 +77,7 @@ pub(crate) fn read_found(from: &mut Reader) -> Result<Found, Garbage> {
             })
         })?,
         properties: from
-            .list(16, |from| Ok((from.text()?, from.text()?)))?
+            .list::<PROPERTY, _>(|from| Ok((from.text()?, from.text()?)))?
             .into_iter()
             .collect(),
     })

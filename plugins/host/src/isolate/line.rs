@@ -194,18 +194,18 @@ impl Line {
         let mut patience = Process::watched(watch, ear.until, &mut look);
         loop {
             let frame = receiver.recv(&mut patience)?;
+            if frame.kind == ANSWER {
+                let answer = Answer::read(frame.body)?;
+                if answer.number != self.number {
+                    return Err(Lost::Garbage("an answer to another call"));
+                }
+                for number in &answer.released {
+                    self.kept.remove(number);
+                }
+                return Ok(answer);
+            }
             let mut body = Reader(&frame.body);
             match frame.kind {
-                ANSWER => {
-                    let answer = Answer::read(&frame.body)?;
-                    if answer.number != self.number {
-                        return Err(Lost::Garbage("an answer to another call"));
-                    }
-                    for number in &answer.released {
-                        self.kept.remove(number);
-                    }
-                    return Ok(answer);
-                }
                 LINE => {
                     let (level, text) = (body.i32()?, body.text()?);
                     (ear.log)(Level::of(level), &text);

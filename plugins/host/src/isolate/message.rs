@@ -40,6 +40,11 @@ const KINDS: [Kind; 8] = [
     Kind::Table,
 ];
 
+/// Bytes of an output in a list.
+const OUTPUT: usize = size_of::<Output>();
+/// Bytes of a text in a list.
+const TEXT: usize = size_of::<String>();
+
 impl Hello {
     pub fn write(&self) -> Writer {
         let mut out = Writer::default();
@@ -73,12 +78,12 @@ impl Make {
         out.u64(arena);
         out.text(&self.id);
         out.text(&self.folder);
-        out.list(&self.outputs, |out, output| {
+        out.list::<OUTPUT, _>(&self.outputs, |out, output| {
             out.text(&output.name);
             let kind = KINDS.iter().position(|kind| *kind == output.kind);
             out.u8(kind.unwrap_or(KINDS.len()) as u8);
-            out.list(&output.shape, |out, &side| out.u64(side));
-            out.list(&output.classes, |out, class| out.text(class));
+            out.list::<8, _>(&output.shape, |out, &side| out.u64(side));
+            out.list::<TEXT, _>(&output.classes, |out, class| out.text(class));
             out.text(&output.format);
         });
         parameters.write(out);
@@ -90,14 +95,14 @@ impl Make {
         let make = Make {
             id: from.text()?,
             folder: from.text()?,
-            outputs: from.list(25, |from| {
+            outputs: from.list::<OUTPUT, _>(|from| {
                 Ok(Output {
                     name: from.text()?,
                     kind: *KINDS
                         .get(from.u8()? as usize)
                         .ok_or(Garbage("a kind that does not exist"))?,
-                    shape: from.list(8, Reader::u64)?,
-                    classes: from.list(8, Reader::text)?,
+                    shape: from.list::<8, _>(Reader::u64)?,
+                    classes: from.list::<TEXT, _>(Reader::text)?,
                     format: from.text()?,
                 })
             })?,
@@ -116,78 +121,66 @@ pub(crate) fn request(op: Op) -> Writer {
     out
 }
 
-/// Which function a call is for; its arguments follow in its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Op {
-    /// Port, whether rows may be made, batch.
-    Process = 1,
-    /// Port, rows.
-    Remove = 2,
-    /// Slide, generation, end.
-    Complete = 3,
-    /// Number of the slide.
-    CloseSlide = 4,
-    Finish = 5,
-    Destroy = 6,
-    /// Port, symbol.
-    Resolve = 7,
-    /// Place of the slide.
-    Slide = 8,
-    /// Place of the slide.
-    Open = 9,
-    /// Slide, as it was opened.
-    Next = 10,
-    /// Slide, as it was opened; row, bytes.
-    Read = 11,
-    /// Slide, as it was opened.
-    Close = 12,
-    /// What to make an instance of. Before anything else of a stage.
-    Make = 13,
-    /// Id of the reader. Before anything else of a reader.
-    Reader = 14,
-    /// Path, first bytes of the file.
-    Sniff = 15,
-    /// Path.
-    OpenFile = 16,
-    /// File, as it was opened.
-    Info = 17,
-    /// File, as it was opened; level, left, top, width, height.
-    Region = 18,
-    /// File, as it was opened; number of the picture, width, height.
-    Picture = 19,
-    /// File, as it was opened.
-    CloseFile = 20,
+/// An enum of numbers, each written once, and what reads them.
+macro_rules! numbered {
+    ($(#[$about:meta])* $name:ident, $none:literal { $($(#[$doc:meta])* $op:ident = $number:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum $name {
+            $($(#[$doc])* $op = $number,)*
+        }
+
+        impl $name {
+            pub fn of(number: u8) -> Result<$name, Garbage> {
+                match number {
+                    $($number => Ok($name::$op),)*
+                    _ => Err(Garbage($none)),
+                }
+            }
+        }
+    };
 }
 
-impl Op {
-    pub fn of(number: u8) -> Result<Op, Garbage> {
-        use Op::*;
-        [
-            Process,
-            Remove,
-            Complete,
-            CloseSlide,
-            Finish,
-            Destroy,
-            Resolve,
-            Slide,
-            Open,
-            Next,
-            Read,
-            Close,
-            Make,
-            Op::Reader,
-            Sniff,
-            OpenFile,
-            Info,
-            Region,
-            Picture,
-            CloseFile,
-        ]
-        .into_iter()
-        .find(|op| *op as u8 == number)
-        .ok_or(Garbage("a call that does not exist"))
+numbered! {
+    /// Which function a call is for; its arguments follow in its order.
+    Op, "a call that does not exist" {
+        /// Port, whether rows may be made, batch.
+        Process = 1,
+        /// Port, rows.
+        Remove = 2,
+        /// Slide, generation, end.
+        Complete = 3,
+        /// Number of the slide.
+        CloseSlide = 4,
+        Finish = 5,
+        Destroy = 6,
+        /// Place of the slide.
+        Slide = 7,
+        /// Place of the slide.
+        Open = 8,
+        /// Slide, as it was opened.
+        Next = 9,
+        /// Slide, as it was opened; row, bytes.
+        Read = 10,
+        /// Slide, as it was opened.
+        Close = 11,
+        /// What to make an instance of. Before anything else of a stage.
+        Make = 12,
+        /// Id of the reader. Before anything else of a reader.
+        Reader = 13,
+        /// Path, first bytes of the file.
+        Sniff = 14,
+        /// Path.
+        OpenFile = 15,
+        /// File, as it was opened.
+        Info = 16,
+        /// File, as it was opened; level, left, top, width, height.
+        Region = 17,
+        /// File, as it was opened; number of the picture, width, height.
+        Picture = 18,
+        /// File, as it was opened.
+        CloseFile = 19,
     }
 }
 
@@ -203,8 +196,8 @@ pub(crate) fn write_row(out: &mut Writer, row: &Row) {
     out.u32(row.slide);
 }
 
-/// Bytes of a row.
-pub(crate) const ROW: usize = 60;
+/// Bytes of a row in a list.
+pub(crate) const ROW: usize = size_of::<Row>();
 
 pub(crate) fn read_row(from: &mut Reader) -> Result<Row, Garbage> {
     Ok(Row {
@@ -248,8 +241,8 @@ pub(crate) unsafe fn write_slide(out: &mut Writer, slide: &Slide) {
     out.u32(slide.tile_px);
 }
 
-/// Bytes of the shortest slide.
-pub(crate) const SLIDE: usize = 2 * 8 + 5 * 8 + 7 * 8 + 4;
+/// Bytes of a slide in a list.
+pub(crate) const SLIDE: usize = size_of::<OwnSlide>();
 
 /// A slide with its texts.
 #[derive(Debug)]
@@ -302,6 +295,9 @@ pub(crate) enum Lies {
     Shown(u64),
 }
 
+/// Bytes of it in a list.
+pub(crate) const LIES: usize = size_of::<Lies>();
+
 pub(crate) fn write_lies(out: &mut Writer, lies: Lies) {
     match lies {
         Lies::Copied(at) => {
@@ -331,6 +327,9 @@ pub(crate) struct Lent {
     pub lengths: Vec<u64>,
     pub rows: Vec<Lies>,
 }
+
+/// Bytes of it in a list.
+pub(crate) const LENT: usize = size_of::<Lent>();
 
 /// All names of columns.
 const NAMES: [&str; 16] = [
@@ -362,9 +361,9 @@ pub(crate) fn read_column(from: &mut Reader) -> Result<Lent, Garbage> {
             bits: from.u8()?,
             lanes: 1,
         },
-        shape: from.list(8, Reader::i64)?,
-        lengths: from.list(8, Reader::u64)?,
-        rows: from.list(9, read_lies)?,
+        shape: from.list::<8, _>(Reader::i64)?,
+        lengths: from.list::<8, _>(Reader::u64)?,
+        rows: from.list::<LIES, _>(read_lies)?,
     })
 }
 

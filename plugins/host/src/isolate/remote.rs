@@ -7,12 +7,15 @@ use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::line::{Ear, Line, ends};
-use crate::isolate::message::{Lies, Op, request, write_lies, write_row, write_slide};
+use crate::isolate::message::{
+    LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
+};
 use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
 use crate::log::Level;
 use crate::who::Who;
 use crate::wire::Writer;
+use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,7 +142,7 @@ impl Remote {
         match self.ask(line, call, make, body, beside, &place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
-                replay(call, answer.deeds, &line.made);
+                replay(call, &answer.deeds, &line.made);
                 (said, answer.given)
             }
             Err(said) => (said, Vec::new()),
@@ -214,7 +217,7 @@ impl Remote {
         match self.ask(line, call, timeout, body, &[], place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
-                replay(call, answer.deeds, &line.made);
+                replay(call, &answer.deeds, &line.made);
                 (said, answer.given, Some(line))
             }
             Err(said) => (said, Vec::new(), None),
@@ -236,8 +239,8 @@ impl Remote {
         let mut body = request(Op::Process);
         body.u32(port);
         body.u8(u8::from(call.makes_rows()));
-        body.list(rows, write_row);
-        body.list(slides, |out, slide| {
+        body.list::<ROW, _>(rows, write_row);
+        body.list::<SLIDE, _>(slides, |out, slide| {
             // SAFETY: the caller's: slides live as long as their batch.
             unsafe { write_slide(out, &**slide) }
         });
@@ -255,7 +258,7 @@ impl Remote {
                     unsafe { line.keep(batch, copied) }
                 }
                 let said = sound(call, answer.status);
-                replay(call, answer.deeds, &line.made);
+                replay(call, &answer.deeds, &line.made);
                 said
             }
             Err(said) => said,
@@ -293,16 +296,12 @@ impl Remote {
                 false => unsafe { std::slice::from_raw_parts(column.lengths, n) },
             };
             let fixed = row_bytes(column.dtype, shape);
-            body.bytes(name);
-            body.u8(column.dtype.code);
-            body.u8(column.dtype.bits);
-            body.list(shape, |out, &side| out.i64(side));
-            body.list(lengths, |out, &length| out.u64(length));
-            body.u32(n as u32);
-            for (row, &from) in rows.iter().enumerate() {
+            let mut row = 0..n;
+            let lies = |out: &mut Writer, &from: &*mut c_void| {
+                let length = row.next().and_then(|row| lengths.get(row));
                 let bytes = match fixed {
                     Some(bytes) => bytes,
-                    None => lengths.get(row).map_or(0, |&n| n as usize) * column.dtype.bytes(),
+                    None => length.map_or(0, |&n| n as usize) * column.dtype.bytes(),
                 };
                 let from: &[u8] = match bytes {
                     0 => &[],
@@ -310,14 +309,22 @@ impl Remote {
                     _ => unsafe { std::slice::from_raw_parts(from.cast_const().cast(), bytes) },
                 };
                 match arena.and_then(|arena| arena.offset(from)) {
-                    Some(at) => write_lies(body, Lies::Shown(at)),
+                    Some(at) => write_lies(out, Lies::Shown(at)),
                     None => {
-                        write_lies(body, Lies::Copied(end as u64));
+                        write_lies(out, Lies::Copied(end as u64));
                         copies.push((from, end));
                         end += bytes.next_multiple_of(ALIGN);
                     }
                 }
-            }
+            };
+            body.item::<LENT>(|body| {
+                body.bytes(name);
+                body.u8(column.dtype.code);
+                body.u8(column.dtype.bits);
+                body.list::<8, _>(shape, |out, &side| out.i64(side));
+                body.list::<8, _>(lengths, |out, &length| out.u64(length));
+                body.list::<LIES, _>(rows, lies);
+            });
         }
         if copies.is_empty() {
             return Ok(false);

@@ -1,136 +1,119 @@
-//! What a plugin did in its process, done over again here with the functions that a plugin of this process would call.
+//! What a plugin did in its process, done over again here as a plugin of this process would have it done.
 
 use crate::call::At;
 use crate::columns::row_bytes;
-use crate::isolate::answer::{Deed, Spot};
+use crate::isolate::answer::{Deed, Spots};
 use crate::isolate::memory::Mapping;
-use crate::offer::HOST;
-use weir_abi::Str;
+use crate::wire::{Garbage, Reader};
 use weir_abi::column::Batch;
 use weir_abi::desk::Desk;
-use weir_abi::status::Error;
 
-/// Does the deeds of a call in their order. What cannot be is noted with the call, which then fails (E0520).
-pub(crate) fn replay(call: &At, deeds: Vec<Deed>, memories: &[Mapping]) {
-    for deed in deeds {
-        if one(call, deed, memories).is_none() {
-            return;
+/// Does the deeds of a call in their order, one at a time. What cannot be is noted with the call, which then fails (E0520).
+pub(crate) fn replay(call: &At, deeds: &[u8], memories: &[Mapping]) {
+    let mut from = Reader(deeds);
+    while !from.0.is_empty() {
+        let done = match Deed::read(&mut from) {
+            Ok(deed) => one(call, deed, memories),
+            Err(Garbage(what)) => {
+                from = Reader(&[]);
+                Err(format!("its process sent {what}"))
+            }
+        };
+        if let Err(what) = done {
+            call.breach(what);
         }
     }
 }
 
-/// A deed; `None` when the call is spoiled.
-fn one(call: &At, deed: Deed, memories: &[Mapping]) -> Option<()> {
-    let it = call.as_ptr();
+/// A deed; what of it is against the rules.
+fn one(call: &At, deed: Deed, memories: &[Mapping]) -> Result<(), String> {
     match deed {
         Deed::Rows {
             port,
             source,
-            columns,
+            spots,
         } => {
-            // SAFETY: the call is open, and the list is as long as it says.
-            let batch = unsafe { HOST.batch_new?(it, port, source.len() as u32, source.as_ptr()) };
-            filled(call, port, batch, &columns, memories)
+            let batch = call.batch_new(port, &source)?;
+            // SAFETY: it was made here just now, and nobody else has it.
+            unsafe { filled(call, port, batch, spots, memories) }
         }
         Deed::Tiles {
             port,
             slide,
             tiles,
-            columns,
+            spots,
         } => {
+            let batch = call.batch_for(port, slide, &tiles)?;
             // SAFETY: as above.
-            let batch =
-                unsafe { HOST.batch_for?(it, port, slide, tiles.len() as u32, tiles.as_ptr()) };
-            filled(call, port, batch, &columns, memories)
+            unsafe { filled(call, port, batch, spots, memories) }
         }
-        Deed::Pass { port, rows } => {
-            // SAFETY: as above.
-            unsafe { HOST.pass?(it, port, rows.as_ptr(), rows.len() as u32) };
-            Some(())
-        }
+        Deed::Pass { port, rows } => call.pass(port, &rows),
         Deed::Table {
             port,
             source,
             bytes,
-        } => {
-            // SAFETY: the call is open, and the bytes are as many as they say.
-            unsafe { HOST.table?(it, port, source, bytes.as_ptr().cast(), bytes.len()) };
-            Some(())
-        }
-        Deed::Skip { row, reason } => {
-            // SAFETY: the call is open; the text lives through the function.
-            unsafe { HOST.skip?(it, row, Str::new(&reason)) };
-            Some(())
-        }
-        Deed::FailRow { row, said } => {
-            let error = Error {
-                message: Str::new(&said.what),
-                param: Str::new(&said.param),
-                help: Str::new(&said.help),
-            };
-            // SAFETY: the call is open; the texts live through the function.
-            unsafe { HOST.fail_row?(it, row, &error) };
-            Some(())
-        }
+        } => call.table(port, source, bytes),
+        Deed::Skip { row, reason } => call.skip(row, &reason),
+        Deed::FailRow { row, said } => call.fail_row(row, said),
         Deed::Fail(said) => {
             call.fail(said);
-            Some(())
+            Ok(())
         }
-        Deed::Breach(what) => {
-            call.breach(what);
-            Some(())
-        }
+        Deed::Breach(what) => Err(what),
         Deed::Count { name, by } => {
-            Desk::count(call, &name, by);
-            Some(())
+            call.count(&name, by);
+            Ok(())
+        }
+        Deed::Complete(said) => {
+            call.complete(said);
+            Ok(())
         }
     }
 }
 
 /// Fills a batch of the host's with what the child wrote, and emits it.
-fn filled(
+///
+/// # Safety
+/// A batch that was made for this call and not emitted; its one reference goes with it.
+unsafe fn filled(
     call: &At,
     port: u32,
     batch: *mut Batch,
-    columns: &[Vec<Spot>],
+    spots: Spots,
     memories: &[Mapping],
-) -> Option<()> {
-    // SAFETY: it is null, or a batch that the host has just made for this call.
-    let head = unsafe { batch.as_ref() }?;
-    // SAFETY: of the host's own making.
-    let own = unsafe { std::slice::from_raw_parts(head.columns, head.n_columns as usize) };
-    let n = head.n_rows as usize;
-    let written = own.len() == columns.len()
-        && own.iter().zip(columns).all(|(column, spots)| {
-            // SAFETY: of the host's own making.
-            let shape = unsafe { std::slice::from_raw_parts(column.shape, column.ndim as usize) };
-            let Some(bytes) = row_bytes(column.dtype, shape) else {
-                return false;
-            };
-            spots.len() == n
-                && spots.iter().enumerate().all(|(row, spot)| {
-                    let memory = memories.get(spot.memory as usize);
-                    let Some(from) = memory.and_then(|memory| memory.at(spot.at, bytes)) else {
-                        return false;
-                    };
-                    // SAFETY: `bytes` bytes of a mapping that nobody can shrink, and a row of that many that is the host's. The
-                    // child may still write there: then the copy holds some of each, and is checked as a copy.
-                    unsafe {
-                        let to = *column.rows.add(row);
-                        std::ptr::copy_nonoverlapping(from.cast_const(), to.cast::<u8>(), bytes);
-                    }
-                    true
-                })
-        });
-    if !written {
-        // SAFETY: the reference that `batch_new` gave.
-        unsafe { HOST.batch_release?(batch) };
-        call.breach("its process named memory that is no row of its batch");
-        return None;
+) -> Result<(), String> {
+    // SAFETY: the caller's; its columns are of the host's own making.
+    let (n, columns) = unsafe {
+        let head = &*batch;
+        let columns = std::slice::from_raw_parts(head.columns, head.n_columns as usize);
+        (head.n_rows as usize, columns)
+    };
+    let bytes = columns.iter().map(|column| {
+        // SAFETY: of the host's own making.
+        let shape = unsafe { std::slice::from_raw_parts(column.shape, column.ndim as usize) };
+        row_bytes(column.dtype, shape)
+    });
+    let bytes: Vec<_> = bytes.collect();
+    let written = spots.each(columns.len(), n, |column, row, spot| {
+        let bytes = bytes[column]?;
+        let from = memories.get(spot.memory as usize)?.at(spot.at, bytes)?;
+        // SAFETY: `bytes` bytes of a mapping that nobody can shrink, and a row of that many that is the host's. The child may still
+        // write there: then the copy holds some of each, and is checked as a copy.
+        unsafe {
+            let to = *columns[column].rows.add(row);
+            std::ptr::copy_nonoverlapping(from.cast_const(), to.cast::<u8>(), bytes);
+        }
+        Some(())
+    });
+    match written {
+        // SAFETY: the caller's.
+        Some(()) => unsafe { call.emit(port, batch) },
+        None => {
+            // SAFETY: the caller's.
+            unsafe { At::release(batch) };
+            Err("its process named memory that is no row of its batch".into())
+        }
     }
-    // SAFETY: the call is open, and the reference goes with it.
-    unsafe { HOST.emit?(call.as_ptr(), port, batch) };
-    Some(())
 }
 
 #[cfg(test)]
@@ -141,9 +124,11 @@ mod tests {
     use crate::batch::task::{Rows, Task};
     use crate::call::Call;
     use crate::columns::Output;
+    use crate::isolate::answer::Spot;
     use crate::isolate::memory::Memory;
     use crate::outcomes::{Outcome, Outcomes};
     use crate::who::Who;
+    use crate::wire::Writer;
     use proptest::prelude::*;
     use std::sync::Arc;
     use weir_abi::desk::Said;
@@ -193,13 +178,18 @@ mod tests {
         vec![Memory::to_host(4096).unwrap().mapping]
     }
 
-    fn rows(source: Vec<u32>, spot: Spot) -> Deed {
-        let columns = vec![vec![spot; source.len()]];
-        Deed::Rows {
+    fn written(deed: &Deed) -> Vec<u8> {
+        let mut out = Writer::default();
+        deed.write(&mut out);
+        out.0
+    }
+
+    fn rows(source: Vec<u32>, spot: Spot) -> Vec<u8> {
+        written(&Deed::Rows {
             port: 0,
+            spots: Spots(&Spots::write(&[vec![spot; source.len()]])),
             source,
-            columns,
-        }
+        })
     }
 
     #[test]
@@ -209,7 +199,7 @@ mod tests {
             memory: 0,
             at: 4088,
         };
-        replay(&well, vec![rows(vec![0, 1, 2], spot)], &memories());
+        replay(&well, &rows(vec![0, 1, 2], spot), &memories());
         let Task::Rows(mut done) = well.end(status::OK).unwrap() else {
             panic!("a call with rows");
         };
@@ -227,7 +217,7 @@ mod tests {
             Spot { memory: 1, at: 0 },
         ] {
             let call = call();
-            replay(&call, vec![rows(vec![0], spot)], &memories());
+            replay(&call, &rows(vec![0], spot), &memories());
             let said = call.end(status::OK).err().unwrap().said;
             assert!(said.what.contains("[E0520]"), "{said:?}");
         }
@@ -237,40 +227,44 @@ mod tests {
         prop_oneof![0u32..5, Just(u32::MAX), any::<u32>()]
     }
 
-    fn spots() -> impl Strategy<Value = Vec<Vec<Spot>>> {
+    fn spots() -> impl Strategy<Value = Vec<u8>> {
         let at = prop_oneof![0u64..5000, any::<u64>()];
         let spot = (number(), at).prop_map(|(memory, at)| Spot { memory, at });
         prop::collection::vec(prop::collection::vec(spot, 0..4), 0..3)
+            .prop_map(|columns| Spots::write(&columns))
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    /// A deed as it is written.
+    fn deed() -> impl Strategy<Value = Vec<u8>> {
         let list = || prop::collection::vec(number(), 0..4);
         prop_oneof![
-            (number(), list(), spots()).prop_map(|(port, source, columns)| Deed::Rows {
+            (number(), list(), spots()).prop_map(|(port, source, spots)| written(&Deed::Rows {
                 port,
                 source,
-                columns
+                spots: Spots(&spots)
+            })),
+            (number(), any::<u64>(), spots()).prop_map(|(port, slide, spots)| {
+                written(&Deed::Tiles {
+                    port,
+                    slide,
+                    tiles: vec![slide, 0],
+                    spots: Spots(&spots),
+                })
             }),
-            (number(), any::<u64>(), spots()).prop_map(|(port, slide, columns)| Deed::Tiles {
-                port,
-                slide,
-                tiles: vec![slide, 0],
-                columns
-            }),
-            (number(), list()).prop_map(|(port, rows)| Deed::Pass { port, rows }),
-            (number(), number()).prop_map(|(port, source)| Deed::Table {
+            (number(), list()).prop_map(|(port, rows)| written(&Deed::Pass { port, rows })),
+            (number(), number()).prop_map(|(port, source)| written(&Deed::Table {
                 port,
                 source,
-                bytes: vec![1]
-            }),
-            number().prop_map(|row| Deed::Skip {
+                bytes: &[1]
+            })),
+            number().prop_map(|row| written(&Deed::Skip {
                 row,
                 reason: "dark".into()
-            }),
-            number().prop_map(|row| Deed::FailRow {
+            })),
+            number().prop_map(|row| written(&Deed::FailRow {
                 row,
                 said: Said::default()
-            }),
+            })),
         ]
     }
 
@@ -279,7 +273,7 @@ mod tests {
         #[test]
         fn any_deeds_end_a_call(deeds in prop::collection::vec(deed(), 0..6)) {
             let call = call();
-            replay(&call, deeds, &memories());
+            replay(&call, &deeds.concat(), &memories());
             match call.end(status::OK) {
                 Ok(_) => {}
                 Err(error) => prop_assert!(error.said.what.contains("[E0520]")),

@@ -2,7 +2,7 @@
 
 use crate::batch::slide_id;
 use crate::call::{At, Call};
-use crate::isolate::message::{Op, OwnSlide, read_slide, write_row, write_slide};
+use crate::isolate::message::{Op, OwnSlide, ROW, read_slide, write_row, write_slide};
 use crate::isolate::remote::Remote;
 use crate::wire::{Garbage, Reader, Writer};
 use std::ffi::c_void;
@@ -97,7 +97,7 @@ unsafe extern "C" fn remove(
     };
     let write = |out: &mut Writer| {
         out.u32(port);
-        out.list(rows, write_row);
+        out.list::<ROW, _>(rows, write_row);
     };
     let place = || "while tiles were taken back".to_owned();
     me.plain(&call, Op::Remove, write, &place).0

@@ -1,6 +1,6 @@
 //! What the types of a manifest do not hold together by themselves.
 
-use super::{Dim, Manifest, Param, ParamKind, Port, Stage};
+use super::{Manifest, Param, ParamKind, Stage};
 use std::collections::BTreeSet;
 use weir_pipeline::{Kind, Rows};
 
@@ -66,9 +66,9 @@ fn disguised(of: &serde_json::Value) -> Option<&str> {
     }
 }
 
-const NAME: &str = "[a-z][a-z0-9-]*";
+pub(super) const NAME: &str = "[a-z][a-z0-9-]*";
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text
             .chars()
@@ -148,38 +148,7 @@ impl Stage {
                 ));
             }
         }
-        for port in self.ins.iter().chain(&self.outs) {
-            self.check_port(port)
-                .map_err(|what| format!("port `{}`: {what}", port.name))?;
-        }
-        Ok(())
-    }
-
-    fn check_port(&self, port: &Port) -> Result<(), String> {
-        if !is_name(&port.name) {
-            return Err(format!("its name is not of the form {NAME}"));
-        }
-        // Scores and picks speak of tiles that a `tile-fetch` may read again.
-        let of_tiles = matches!(port.kind, Kind::Pixels | Kind::Scores | Kind::Picks);
-        if port.mpp.is_some() && !of_tiles {
-            return Err("only pixels, scores and picks have an `mpp`".into());
-        }
-        for dim in port.shape.iter().chain(&port.mpp) {
-            match dim {
-                Dim::Fixed(number) if !(number.is_finite() && *number > 0.0) => {
-                    return Err(format!("a dimension is {number}"));
-                }
-                Dim::Name(name) => {
-                    if let Some(param) = name.strip_prefix('$')
-                        && !self.params.iter().any(|known| known.name == param)
-                    {
-                        return Err(format!("there is no parameter `{param}` for `{name}`"));
-                    }
-                }
-                Dim::Fixed(_) => {}
-            }
-        }
-        Ok(())
+        self.check_ports()
     }
 }
 

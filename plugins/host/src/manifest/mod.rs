@@ -5,6 +5,7 @@
 
 mod check;
 mod names;
+mod ports;
 
 use crate::admit;
 use crate::refusal::Refusal;

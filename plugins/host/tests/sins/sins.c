@@ -61,6 +61,11 @@ static void destroy(void *self) {
   free(me);
 }
 
+static void *holding(void *in) {
+  for (int i = 0; i < 1000; i++) host->batch_retain(in), host->batch_release(in), usleep(200);
+  return NULL;
+}
+
 static void *later(void *call) { usleep(2000); host->complete(call, WEIR_OK); return NULL; }
 
 static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t *input) {
@@ -83,8 +88,8 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
     for (int fd = 3; fd < 64; fd++) {
       /* An answer to the first call, "done, nothing made", sent again. */
       struct stat about;
-      uint32_t words[10] = { 29, 16, 1 };
-      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 29) < 0) perror("late");
+      uint32_t words[10] = { 25, 16, 1 };
+      if (fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) && write(fd, words, 8 + 25) < 0) perror("late");
     }
   if (is(me, "close"))
     for (int fd = 3; fd < 64; fd++) close(fd);
@@ -100,6 +105,7 @@ static size_t bytes_of(const weir_column *c) { size_t n = c->dtype.bits / 8; for
 
 static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
   self_t *me = self;
+  static char text[16000];
   uint32_t rows[4096], n = 0;
   int lost = 0;
   (void)port;
@@ -112,6 +118,7 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
       if (is(me, "gone")) return INT32_MIN;
       if (is(me, "pending")) return WEIR_PENDING;
       if (is(me, "panic")) return WEIR_E_PANIC;
+      if (is(me, "both")) { uint32_t two[2] = { i, i }; host->pass(call, 0, two, 2); continue; }
       if (is(me, "lose")) { lost = 1; continue; }
       if (is(me, "row")) host->skip(call, 9999, (weir_str){ "no", 2 });
       if (is(me, "skip")) { host->skip(call, i, (weir_str){ "blurred", 7 }); continue; }
@@ -122,8 +129,20 @@ static weir_status pass(void *self, weir_call *call, uint32_t port, const weir_b
   (void)lost;
   if (is(me, "log")) host->log(call, WEIR_LOG_INFO, (weir_str){ "hello", 5 });
   if (is(me, "count")) { const weir_metrics_v1 *m = host->extension("weir.metrics/1"); m->count(call, (weir_str){ "rows", 4 }, in->n_rows); }
+  /* Rows that are none, and a row without end. */
+  if (is(me, "nothing")) for (int i = 0; i < 26000000; i++) host->pass(call, 0, rows, 0);
+  if (is(me, "endless")) for (int i = 0; i < 6000; i++) {
+    weir_error e = { { text, sizeof text }, { text, sizeof text }, { text, sizeof text } };
+    if (host->fail_row(call, 0, &e) != WEIR_OK) break;
+  }
+  if (is(me, "tally")) {
+    const weir_metrics_v1 *m = host->extension("weir.metrics/1");
+    for (int i = 0; i < 16000000; i++) m->count(call, (weir_str){ "rows", 4 }, i % 2);
+  }
   if (is(me, "print")) { printf("printed\n"); fflush(stdout); }
   weir_status said = host->pass(call, 0, rows, n);
+  if (is(me, "holding") && me->seen++ == 0) { pthread_t thread; pthread_create(&thread, NULL, holding, (void *)(uintptr_t)in); pthread_detach(thread); }
+  if (is(me, "completed")) host->complete(call, WEIR_OK);
   if (is(me, "later")) { pthread_t thread; pthread_create(&thread, NULL, later, call); pthread_detach(thread); return WEIR_PENDING; }
   return said;
 }
@@ -143,7 +162,14 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
     me->kept = (weir_batch *)in;
     memcpy(&me->seen, in->columns[0].rows[0], 8);
   }
-  if (is(me, "much")) for (int i = 0; i < 100000; i++) if (!host->batch_new(call, 0, in->n_rows, rows)) return WEIR_E_MEMORY;
+  if (strncmp(me->how, "gone-", 5) == 0) {
+    weir_batch *gone = host->batch_new(call, 0, in->n_rows, rows);
+    host->batch_release(gone);
+    if (is(me, "gone-retain")) host->batch_retain(gone);
+    if (is(me, "gone-release")) host->batch_release(gone);
+    return is(me, "gone-emit") ? host->emit(call, 0, gone) : WEIR_OK;
+  }
+  if (is(me, "again")) host->batch_release(host->batch_new(call, 0, in->n_rows, rows));
   weir_batch *out = is(me, "edit") ? host->batch_edit(call, 0) : host->batch_new(call, 0, in->n_rows, rows);
   if (!out) return WEIR_E_FAIL;
   size_t bytes = bytes_of(&out->columns[0]);
@@ -155,6 +181,7 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
     if (marked(in, i)) sins(me, call, to, bytes, (uint8_t *)from);
   }
   if (is(me, "double")) host->emit(call, 0, host->batch_new(call, 0, in->n_rows, rows));
+  if (is(me, "much")) host->batch_retain(out);
   if (is(me, "port")) return host->emit(call, 3, out);
   return host->emit(call, 0, out);
 }
@@ -166,6 +193,7 @@ static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_b
   for (uint32_t i = 0; i < in->n_rows; i++) rows[i] = i;
   weir_batch *out = host->batch_new(call, 0, in->n_rows, rows);
   if (!out) return WEIR_E_FAIL;
+  if (is(me, "unwritten") && me->seen++ > 0) return host->emit(call, 0, out);
   for (uint32_t i = 0; i < in->n_rows; i++) {
     float *to = out->columns[0].rows[i];
     const uint8_t *from = in->columns[0].rows[i];

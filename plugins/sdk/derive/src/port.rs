@@ -27,6 +27,37 @@ pub struct Port {
     doc: String,
 }
 
+/// What the dimensions of a kind's rows are, in words.
+fn form(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "pixels" => &["height", "width", "3"],
+        "scores" => &["height", "width", "classes"],
+        "picks" => &["height", "width"],
+        "features" | "bag" => &["numbers"],
+        "predictions" => &["classes"],
+        _ => &[],
+    }
+}
+
+impl Port {
+    /// That its rows have the shape of their kind. An input without one takes rows of any size; a pick has no numbers of its own.
+    pub fn check_shape(&self, is_output: bool) -> Result<()> {
+        let (kind, has) = (self.kind.to_string(), self.shape.len());
+        let form = form(&kind);
+        let open = has == 0 && (!is_output || kind == "picks");
+        if has == form.len() || open || (kind == "picks" && has == 3) {
+            return Ok(());
+        }
+        Err(Error::new(
+            self.kind.span(),
+            format!(
+                "rows of {kind} have the shape [{}], and this has {has} dimensions",
+                form.join(", ")
+            ),
+        ))
+    }
+}
+
 /// A dimension, and where it stands.
 pub struct Dim {
     /// As JSON.

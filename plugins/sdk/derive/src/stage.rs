@@ -220,8 +220,14 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
         .map_err(|_| Error::new(head.id.span(), "an id has no NUL in it"))?;
     let id = Literal::c_string(&id);
     let kind = &head.kind;
+    let at_end = (kind == "sink").then(|| {
+        quote!({
+            use ::weir_plugin::export::NothingAtEnd as _;
+            ::weir_plugin::export::AtEnd::<#name>::FINISH
+        })
+    });
     // Spanned at the kind, so that a trait that is not implemented is told there.
-    let table = quote_spanned!(kind.span()=> ::weir_plugin::export::#kind::<#name>());
+    let table = quote_spanned!(kind.span()=> ::weir_plugin::export::#kind::<#name>(#at_end));
     let names = |ports: &[Port]| {
         ports
             .iter()
@@ -283,6 +289,12 @@ fn check_ports(kind: &Ident, ins: &[Port], outs: &[Port]) -> Result<()> {
             kind.span(),
             format!("a {kind} has {has}, as #[input(tiles: pixels)]"),
         ));
+    }
+    for port in ins {
+        port.check_shape(false)?;
+    }
+    for port in outs {
+        port.check_shape(true)?;
     }
     for ports in [ins, outs] {
         for (i, port) in ports.iter().enumerate() {

@@ -47,13 +47,9 @@ impl<T> Instance<T> {
         if pointer.is_null() {
             return;
         }
-        let host = {
-            // SAFETY: the caller's.
-            let it = unsafe { Box::from_raw(pointer.cast::<Instance<T>>()) };
-            let host = it.host;
-            (host, guard(move || drop(it)))
-        };
-        if let (_, Err(panic)) = host {
+        // SAFETY: the caller's.
+        let it = unsafe { Box::from_raw(pointer.cast::<Instance<T>>()) };
+        if let Err(panic) = guard(move || drop(it)) {
             eprintln!("{panic}");
         }
     }

@@ -16,8 +16,9 @@ use crate::host::{Host, slice};
 use crate::param::Values;
 use crate::row::{End, Slide};
 use crate::source::Source;
-use crate::stage::{Filter, Map, Reduce, Sink};
+use crate::stage::{Filter, Finish, Map, Reduce, Sink};
 use std::ffi::{CStr, c_char, c_void};
+use std::marker::PhantomData;
 
 /// What the kinds have in common, by a name for each kind, since the traits are several.
 pub(crate) trait Kind<T> {
@@ -163,14 +164,34 @@ pub const fn reduce<T: Declared + Reduce>() -> Stage {
     }
 }
 
+/// What the end of the run is to a sink. `#[derive(Stage)]` asks for `AtEnd::<S>::FINISH` of its `S`: the constant of the type itself,
+/// which is there where `S` is a [`Finish`], goes before that of [`NothingAtEnd`].
+pub struct AtEnd<T>(PhantomData<T>);
+
+/// As `weir_stage.finish`.
+type FinishFn = unsafe extern "C" fn(*mut c_void, *mut abi::Call) -> Status;
+
+/// A sink that has nothing to do then.
+pub trait NothingAtEnd {
+    /// None.
+    const FINISH: Option<FinishFn> = None;
+}
+
+impl<T> NothingAtEnd for AtEnd<T> {}
+
+impl<T: Declared + Finish> AtEnd<T> {
+    /// [`Finish::finish`].
+    pub const FINISH: Option<FinishFn> = Some(finish::<T>);
+}
+
 /// The table of a sink.
-pub const fn sink<T: Declared + Sink>() -> Stage {
+pub const fn sink<T: Declared + Sink>(finish: Option<FinishFn>) -> Stage {
     Stage {
         process: Some(take::<T, OfSink>),
         remove: Some(remove::<T, OfSink>),
         complete_slide: Some(complete::<T, OfSink>),
         close_slide: Some(close::<T, OfSink>),
-        finish: Some(finish::<T>),
+        finish,
         ..table::<T, OfSink>()
     }
 }
@@ -365,7 +386,7 @@ unsafe extern "C" fn close<T: Declared, K: Collect<T>>(pointer: *mut c_void, sli
     }
 }
 
-unsafe extern "C" fn finish<T: Declared + Sink>(
+unsafe extern "C" fn finish<T: Declared + Finish>(
     pointer: *mut c_void,
     call: *mut abi::Call,
 ) -> Status {

@@ -9,6 +9,7 @@
 //   WEIR_PLUGIN(weir::stage<Mean>("mean.features", WEIR_STAGE_PARALLEL))
 //
 // The header above all is weir_plugin.h: what a function means, who owns what and when it may be called stands there.
+// No class leaves a call pending (WEIR_PENDING, complete, cancel): such a stage fills its table by hand.
 #ifndef WEIR_PLUGIN_HPP
 #define WEIR_PLUGIN_HPP
 #include "weir_plugin.h"

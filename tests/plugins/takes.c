@@ -4,23 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SINK(kind, more) "{\"id\":\"takes." kind "\",\"summary\":\"Writes " kind "\",\"rows\":\"sink\",\"in\":[{\"name\":\"rows\",\"kind\":\"" kind "\"" more "}]}"
+#define SINK(kind, more) "{\"id\":\"takes." kind "\",\"summary\":\"Writes " kind "\",\"rows\":\"sink\",\"params\":[{\"name\":\"as\",\"type\":\"string\",\"required\":true,\"doc\":\"Ending of its files\"}],\"in\":[{\"name\":\"rows\",\"kind\":\"" kind "\"" more "}]}"
 WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"takes\",\"version\":\"1.0.0\",\"summary\":\"Writes rows\",\"stages\":[" SINK("picks", "") "," SINK("table", "") "," SINK("features", ",\"shape\":[2]") "]}");
 
 enum { LINE = 256, MOST = 1024 };
-typedef struct { const weir_host *host; char kind; uint32_t n; uint64_t slide[MOST], tile[MOST]; char lines[MOST][LINE]; } sink;
+typedef struct { const weir_host *host; char kind, as[32]; uint32_t n; uint64_t slide[MOST], tile[MOST]; char lines[MOST][LINE]; } sink;
 
-static weir_status create(const weir_host *host, void **self, char kind) {
+static weir_status create(const weir_host *host, const weir_value *values, void **self, char kind) {
   sink *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
+  snprintf(it->as, sizeof it->as, "%.*s", (int)values[0].s.len, values[0].s.ptr);
   it->host = host, it->kind = kind;
   *self = it;
   return WEIR_OK;
 }
 #define CREATE(name, kind)                                                                                                     \
   static weir_status name(const weir_host *host, weir_call *call, const weir_value *values, uint32_t n, void **self) {          \
-    (void)call, (void)values, (void)n;                                                                                          \
-    return create(host, self, kind);                                                                                            \
+    (void)call;                                                                                                                 \
+    return n == 1 ? create(host, values, self, kind) : WEIR_E_PARAM;                                                                                            \
   }
 CREATE(picks, 'p')
 CREATE(table, 't')
@@ -67,7 +68,7 @@ static weir_status ends(void *self, weir_call *call, const weir_slide *of, uint3
   uint32_t n = 0;
   (void)rev, (void)end;
   const weir_str folder = it->host->folder(call);
-  snprintf(path, sizeof path, "%.*s/%.*s.%c.txt", (int)folder.len, folder.ptr, (int)of->id.len, of->id.ptr, it->kind);
+  snprintf(path, sizeof path, "%.*s/%.*s.%s.txt", (int)folder.len, folder.ptr, (int)of->id.len, of->id.ptr, it->as);
   char(*lines)[LINE] = calloc(it->n + 1, LINE);
   FILE *file = lines ? fopen(path, "w") : NULL;
   if (!file) return free(lines), WEIR_E_FAIL;

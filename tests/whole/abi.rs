@@ -142,7 +142,7 @@ fn more(isolate: bool) -> BTreeMap<String, String> {
     let run = |name: &str, graph: &str| {
         let file = path.join(format!("{name}.weir.toml"));
         let text = format!(
-            "weir = 1\n[run]\nout = \"{name}\"\n[plugin.old]\npath = {old:?}\n[plugin.more]\npath = {more:?}\nisolate = {isolate}\n[plugin.takes]\npath = {takes:?}\n{graph}"
+            "weir = 1\n[run]\nout = \"{name}\"\nmax-failed = 0.5\n[plugin.old]\npath = {old:?}\n[plugin.more]\npath = {more:?}\nisolate = {isolate}\n[plugin.takes]\npath = {takes:?}\n{graph}"
         );
         std::fs::write(&file, text).unwrap();
         weir(["run".as_ref(), file.as_os_str()]).exits(0)
@@ -163,18 +163,21 @@ on = true
 [stage.picks]
 use = "takes.picks"
 in = "notes"
+as = "picks"
 [stage.lines]
 use = "takes.table"
 in = "notes.notes"
+as = "lines"
 [stage.weigh]
 use = "more.weigh"
 in = "later"
 [stage.told]
 use = "takes.table"
 in = "weigh.notes"
+as = "told"
 [stage.table]
 use = "tiles-sink"
-in = { attention = "weigh" }
+in = { scores = "later", attention = "weigh" }
 [stage.predictions]
 use = "predictions-sink"
 in = "weigh.says"
@@ -191,12 +194,13 @@ in = "weigh.says"
     );
     run(
         "live",
-        "[stage.live]\nuse = \"more.live\"\n[stage.features]\nuse = \"takes.features\"\nin = \"live\"\n",
+        "[stage.live]\nuse = \"more.live\"\n[stage.features]\nuse = \"takes.features\"\nin = \"live\"\nas = \"live\"\n",
     );
     let mut all = BTreeMap::new();
     for name in ["grid", "label", "live"] {
         for (file, bytes) in files(&path.join(name)) {
-            if file != "run.json" {
+            // When what ended differs from run to run.
+            if ![".weir-lock", "run.json", "predictions.jsonl"].contains(&file.as_str()) {
                 all.insert(format!("{name}/{file}"), String::from_utf8(bytes).unwrap());
             }
         }
@@ -207,7 +211,44 @@ in = "weigh.says"
 #[test]
 fn what_else_a_plugin_of_1_0_may_do_runs_in_this_host() {
     let here = more(false);
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    // Tile t of slide s is 20 s + t + 1, which is its score; its weight is its share of their sum.
+    for (name, s) in [("zero", 0), ("one", 1)] {
+        let sum: u32 = (0..12).map(|t| 20 * s + t + 1).sum();
+        let table = lines(&here[&format!("grid/{name}/tiles.csv")]);
+        assert_eq!(table.len(), 13);
+        for (t, row) in (0..12).zip(&table[1..]) {
+            let (x, y, score) = (t % 4 * 16, t / 4 * 16, 20 * s + t + 1);
+            let weight = score as f32 / sum as f32;
+            let wanted = format!("{x},{y},16,16,0.5,{score},,0,0,{weight},0,0");
+            assert_eq!(*row, wanted);
+        }
+        let notes = lines(&here[&format!("grid/{name}.lines.txt")]);
+        assert_eq!(notes.len(), 12);
+        for note in notes {
+            assert!(note.ends_with(" ab||2:x|1:down|4096|3000000|1"), "{note}");
+        }
+        assert_eq!(lines(&here[&format!("grid/{name}.picks.txt")]).len(), 12);
+        let told = &here[&format!("grid/{name}.told.txt")];
+        assert_eq!(told, "-1 -1 12 of generation 0, 0\n");
+        let prediction = &here[&format!("grid/{name}/prediction.json")];
+        let prediction: serde_json::Value = serde_json::from_str(prediction).unwrap();
+        assert_eq!(prediction["class"], "0", "{prediction}");
+        assert_eq!(prediction["state"], "final", "{prediction}");
+    }
+    let table = lines(&here["label/label/tiles.csv"]);
+    assert_eq!(table[1..], ["0,0,8,8,0.5,255,,0,0,1,0,0"]);
+    // Of its three tiles one is withdrawn, and one is torn.
+    assert_eq!(here["live/live.live.txt"], "256 0 256 0.5\n");
+    let apart = more(true);
+    assert_eq!(
+        here.keys().collect::<Vec<_>>(),
+        apart.keys().collect::<Vec<_>>()
+    );
     for (name, text) in &here {
-        println!("=== {name}\n{text}");
+        // A pick's number is its place in the batch that it came in.
+        if !name.ends_with(".picks.txt") {
+            assert_eq!(apart[name], *text, "{name}");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! How long a plugin's slide reader may take where there is no run: in `weir inspect` and in `weir train`.
+//! How long a plugin may take: its slide reader where there is no run, in `weir inspect` and in `weir train`; and in a run what hangs
+//! where nobody waits with a time of its own.
 
 use crate::openslide::RECIPE;
 use crate::program::{Said, command, said, weir};
-use crate::sinner::plugin;
+use crate::sinner::{APART, From, failures, hangs, lost_a, of_b, plugin, run, run_own};
 use std::path::Path;
 use std::time::Duration;
 
@@ -103,4 +104,82 @@ fn a_training_waits_for_a_reader_in_its_own_process_as_long_as_its_recipe_says()
         "{}",
         said.err
     );
+}
+
+/// In weir's own process nothing can end it; the user is told what hangs, and what would.
+#[test]
+fn what_hangs_in_this_process_is_named_with_its_function_and_its_slide() {
+    for (sin, stage, function) in [
+        ("loop-slide", "tiles", "`slide`"),
+        ("loop-open", "tiles", "`open` of slide `a`"),
+        ("loop-next", "tiles", "`next` of slide `a`"),
+        ("loop-close", "tiles", "`close` of slide `a`"),
+        ("loop", "pick", "`complete_slide` of slide `a`"),
+        ("loop-close", "pick", "`close_slide` of slide `a`"),
+        ("loop", "write", "`complete_slide` of slide `a`"),
+    ] {
+        let word = format!("{stage}: plugin `sin` 0.1.0 has been in {function} for ");
+        let said = hangs(sin, stage, &word);
+        assert!(said.contains(&word), "{sin} at {stage}: {word}: {said}");
+        for part in ["[E0523]", "`isolate = true` would end it", "run.timeout"] {
+            assert!(said.contains(part), "{sin} at {stage}: {part}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_hangs_of_a_source_in_its_own_process_is_ended() {
+    let words = ["plugin `sin` 0.1.0", "E0523"];
+    for sin in ["loop-open", "loop-next"] {
+        lost_a(sin, &From::Source, "tiles", words, APART, 3);
+    }
+    // Then the slide is done.
+    let (good, wrote) = run_own(&From::Source, "none", "", "", &[0]);
+    let (left, written) = run_own(&From::Source, "loop-close", "tiles", APART, &[0]);
+    assert_eq!((left.answers, written), (good.answers, wrote));
+    assert!(left.err.contains("E0523"), "{}", left.err);
+}
+
+#[test]
+fn a_plugin_that_hangs_in_destroy_ends_its_run_as_any_other_and_is_named() {
+    let (good, wrote) = run_own(&From::Source, "none", "", "", &[0]);
+    for stage in ["tiles", "pick", "write"] {
+        for more in ["", APART] {
+            let began = std::time::Instant::now();
+            let (left, written) = run_own(&From::Source, "loop-destroy", stage, more, &[0]);
+            assert!(began.elapsed() < SOON * 2, "{stage} {more}");
+            assert_eq!(left.answers, good.answers, "{stage} {more}");
+            assert_eq!(written, wrote, "{stage} {more}");
+            let line = format!("{stage}: plugin `sin` 0.1.0 has been in `destroy` for ");
+            // What is in a process of its own ends with it.
+            assert_eq!(left.err.contains(&line), more.is_empty(), "{}", left.err);
+        }
+    }
+}
+
+/// As one that somebody stops again and again: each call takes all its time.
+#[test]
+fn a_process_that_never_answers_is_given_up_after_eight_calls() {
+    let left = run("stop", "map", APART, 3);
+    let late = "did not answer within 500ms [E0523]";
+    assert_eq!(left.err.matches(late).count(), 8, "{}", left.err);
+    let over = "plugin `sin` 0.1.0 did not answer 8 times in a row [E0523], and is asked for nothing more in this run";
+    for slide in ["a", "b"] {
+        let told = left.record["slides"][slide].to_string();
+        assert!(told.contains(over), "{told}");
+    }
+}
+
+#[test]
+fn a_process_that_answers_between_is_started_again_each_time() {
+    let good = run("none", "map", APART, 0);
+    let left = run("column", "map", APART, 3);
+    // The slide has ten rows of tiles, and the first of each hangs.
+    let told = failures(&left, "a");
+    assert_eq!(told.len(), 10, "{told:?}");
+    assert!(
+        told.iter()
+            .all(|line| line.contains("did not answer within 500ms [E0523]"))
+    );
+    assert_eq!(of_b(&left), of_b(&good));
 }

@@ -113,6 +113,45 @@ pub fn run_own(
     exits: &[i32],
 ) -> (Left, BTreeMap<&'static str, String>) {
     let folder = tempfile::tempdir().unwrap();
+    let file = own(folder.path(), from, sin, stage, more);
+    let said = weir(["run".as_ref(), file.as_os_str()]);
+    let code = said.code.unwrap_or(-1);
+    assert!(
+        exits.contains(&code),
+        "{sin} at {stage}: {code}\n{}",
+        said.err
+    );
+    let out = folder.path().join("out");
+    let written = written(&out);
+    (left(&out, said), written)
+}
+
+/// What such a run says on standard error until it says `word`; then it is ended, since by itself it would not.
+pub fn hangs(sin: &str, stage: &str, word: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = own(folder.path(), &From::Source, sin, stage, "");
+    let err = folder.path().join("err");
+    let mut run = command(["run".as_ref(), file.as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(&err).unwrap();
+        let ended = run.try_wait().unwrap();
+        if said.contains(word) || ended.is_some() || start.elapsed() > Duration::from_secs(60) {
+            run.kill().unwrap();
+            run.wait().unwrap();
+            assert!(ended.is_none(), "{sin} at {stage}: {ended:?}\n{said}");
+            return said;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Writes the pipeline of such a run.
+fn own(folder: &Path, from: &From, sin: &str, stage: &str, more: &str) -> PathBuf {
     let of = |name: &str| if name == stage { sin } else { "none" };
     let tiles = match from {
         From::Source => format!(
@@ -122,7 +161,7 @@ pub fn run_own(
         From::Reader(sin) => {
             for (name, sin) in [("a", *sin), ("b", "none")] {
                 let bytes = format!("SINGLASS{sin}");
-                std::fs::write(folder.path().join(format!("{name}.glass")), bytes).unwrap();
+                std::fs::write(folder.join(format!("{name}.glass")), bytes).unwrap();
             }
             "use = \"tile-reader\"\nslides = [\"a.glass\", \"b.glass\"]\nsize = 32\nmpp = 1.0\ntissue = \"none\"\nrun = { timeout = \"2s\" }\n".to_owned()
         }
@@ -168,18 +207,9 @@ in = {{ scores = "score" }}
         of("pick"),
         of("write"),
     );
-    let file = folder.path().join("own.weir.toml");
+    let file = folder.join("own.weir.toml");
     std::fs::write(&file, text).unwrap();
-    let said = weir(["run".as_ref(), file.as_os_str()]);
-    let code = said.code.unwrap_or(-1);
-    assert!(
-        exits.contains(&code),
-        "{sin} at {stage}: {code}\n{}",
-        said.err
-    );
-    let out = folder.path().join("out");
-    let written = written(&out);
-    (left(&out, said), written)
+    file
 }
 
 /// What the plugin's sink wrote of each slide that it got to.

@@ -28,14 +28,7 @@ fn layout(output: &Output) -> Vec<(&'static str, Dtype, Option<usize>)> {
     let number = |at: usize| output.shape.get(at).map_or(0, |&n| n as usize);
     let one = |name| (name, Dtype::F32, None);
     match output.kind {
-        // Classes come last: before them stands the tile's shape, or nothing.
-        Kind::Scores => {
-            let classes = output.shape.len().saturating_sub(1);
-            vec![
-                one("score"),
-                ("probabilities", Dtype::F32, Some(number(classes))),
-            ]
-        }
+        Kind::Scores => vec![one("score"), ("probabilities", Dtype::F32, Some(number(2)))],
         Kind::Picks => vec![one("score")],
         Kind::Attention => vec![
             one("logit"),
@@ -463,10 +456,7 @@ pub(crate) fn fits(output: &Output, body: &Body) -> bool {
         (Kind::Pixels, Body::Pixels(tile)) => {
             is(0, tile.height() as usize) && is(1, tile.width() as usize)
         }
-        (Kind::Scores, Body::Score(scores)) => {
-            let classes = output.shape.len().saturating_sub(1);
-            is(classes, scores.probabilities.len())
-        }
+        (Kind::Scores, Body::Score(scores)) => is(2, scores.probabilities.len()),
         (Kind::Features, Body::Feature(feature)) => is(0, feature.len()),
         // Of an empty bag there is no vector.
         (Kind::Bag, Body::Bag(bag)) => bag.pooled.is_empty() || is(0, bag.pooled.len()),

@@ -121,3 +121,43 @@ fn look_after() {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::log::Log;
+
+    #[test]
+    fn a_call_that_is_late_is_told_of_again_when_it_took_twice_as_long_and_one_in_time_never() {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = lines.clone();
+        let who = |millis| {
+            let heard = heard.clone();
+            Arc::new(Who {
+                log: Log::to(move |_, _, text| heard.lock().unwrap().push(text.to_owned())),
+                timeout: Duration::from_millis(millis),
+                ..Who::plugin("probe", &semver::Version::new(1, 0, 0))
+            })
+        };
+        let (patient, hasty) = (who(600_000), who(20));
+        let _slow = watch(&patient, "open", Some("slow"));
+        let late = watch(&hasty, "open", Some("late"));
+        let until = Instant::now() + Duration::from_secs(60);
+        while lines.lock().unwrap().len() < 3 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(late);
+        let told = std::mem::take(&mut *lines.lock().unwrap());
+        assert!(told.len() >= 3, "{told:?}");
+        for line in &told {
+            assert!(
+                line.starts_with("plugin `probe` 1.0.0 has been in `open` of slide `late` for "),
+                "{line}"
+            );
+        }
+        // One may have been about to be told.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(lines.lock().unwrap().len() < 2);
+    }
+}

@@ -169,10 +169,9 @@ fn body(kind: Kind, shape: &[u64], random: &mut ChaCha8Rng) -> Body {
         }
         Kind::Scores => {
             let score = numbers(1)[0];
-            let classes = side(shape.len().saturating_sub(1));
             Body::Score(Arc::new(Scores {
                 score,
-                probabilities: vec![1.0 / classes.max(1) as f32; classes],
+                probabilities: vec![1.0 / side(2).max(1) as f32; side(2)],
             }))
         }
         Kind::Picks => Body::Picked {

@@ -8,7 +8,7 @@ use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::line::{Ear, Line, ends};
 use crate::isolate::message::{
-    LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
+    LENT, LIES, Lies, Op, ROW, SLIDE, function, request, write_lies, write_row, write_slide,
 };
 use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
@@ -94,15 +94,31 @@ impl Remote {
             });
             return Err(GONE);
         }
+        let hung = &self.cradle.hung;
+        if hung.is_over() {
+            self.give_up();
+            call.fail(self.cradle.given_up(&self.who));
+            return Err(GONE);
+        }
         let log = |level, text: &str| call.log(level, text);
+        let began = Instant::now();
         let ear = Ear {
             stop: &self.who.stop,
             log: &log,
-            until: Instant::now() + timeout,
+            until: began + timeout,
         };
+        let asked = function(&body);
         match line.call(&ear, body, beside) {
-            Ok(answer) => Ok((answer, line)),
-            Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
+            Ok(answer) => {
+                hung.answered(asked);
+                Ok((answer, line))
+            }
+            Err(lost) => {
+                if matches!(lost, Lost::Late) {
+                    hung.was_late(asked, began);
+                }
+                Err(self.lost(&mut line, call, timeout, lost, &place()))
+            }
         }
     }
 

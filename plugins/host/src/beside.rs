@@ -4,7 +4,7 @@
 //! reads would wonder for long; what of a plugin its hash covers is then the library alone. Without a section the file is the
 //! manifest, as much of the plugin as the library is, and the hash covers both.
 
-use crate::file::{Reading, hash, whole};
+use crate::reading::{Reading, hash, whole};
 use crate::refusal::Refusal;
 use std::path::{Path, PathBuf};
 use weir_abi::plugin::SECTION;

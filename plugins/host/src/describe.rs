@@ -1,12 +1,12 @@
 //! A library that was looked at, with what it says of itself.
 
-use crate::admit;
 use crate::beside::Beside;
 use crate::elf;
 use crate::file::PluginFile;
 use crate::manifest::{self, Manifest};
 use crate::refusal::Refusal;
 use crate::schema;
+use crate::version;
 use std::ops::Range;
 use std::path::Path;
 use weir_pipeline::Schema;
@@ -25,9 +25,9 @@ impl Described {
     /// Why it does not run here, where it was built for another version of the ABI.
     pub fn foreign(&self) -> Option<Refusal> {
         let manifest = self.manifest();
-        let speaks = manifest.abi().is_some_and(admit::speaks);
+        let speaks = manifest.abi().is_some_and(version::speaks);
         let subject = format!("plugin `{}` {}", manifest.name, manifest.version);
-        (!speaks).then(|| admit::foreign(&subject, &manifest.weir_abi).of(self.file().path()))
+        (!speaks).then(|| version::foreign(&subject, &manifest.weir_abi).of(self.file().path()))
     }
 
     /// Reads, checks and describes the file, by its section or by the manifest beside it ([`beside`](crate::beside)).

@@ -7,8 +7,8 @@ mod check;
 mod names;
 mod ports;
 
-use crate::admit;
 use crate::refusal::Refusal;
+use crate::version;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use weir_pipeline::{Deliver, Kind, Place, Rows};
@@ -290,8 +290,8 @@ impl Manifest {
         let manifest: Manifest = serde_json::from_slice(text).map_err(|error| {
             // A later version may have keys that this one does not know: then the version is the reason.
             match serde_json::from_slice::<Spoken>(text) {
-                Ok(of) if abi(&of.weir_abi).is_some_and(|of| !admit::speaks(of)) => {
-                    admit::foreign("it", &of.weir_abi)
+                Ok(of) if abi(&of.weir_abi).is_some_and(|of| !version::speaks(of)) => {
+                    version::foreign("it", &of.weir_abi)
                 }
                 _ => invalid(error.to_string()),
             }

@@ -221,6 +221,21 @@ fn what_breaks_a_rule_of_rows_is_named() {
         "bad.weigh: output-matches-port-type",
         "a weight of 2",
     );
+    let half =
+        "numbers of row 0 of output `tiles` unwritten: 6144 of the 12288 of its column `pixels`";
+    fails("half", "bad.map: output-written", half);
+    // What of it comes to other bits is told by its reason.
+    fails("half", "bad.map: no-overrun", half);
+    fails(
+        "less",
+        "bad.score: output-written",
+        "row 0 of output `scores` unwritten: 1 of the 2 of its column `probabilities`",
+    );
+    fails(
+        "weigh-less",
+        "bad.weigh: output-written",
+        "row 0 of output `weights` unwritten: 1 of the 1 of its column `without`",
+    );
     fails("overread", "bad.map: no-overrun", "signal 11");
     fails("overwrite", "bad.map: no-overrun", "signal 11");
     fails("underwrite", "bad.map: no-overrun", "signal 11");

@@ -10,6 +10,7 @@ mod regions;
 mod rows;
 mod slides;
 mod source;
+mod written;
 
 pub(super) use file::{admitted, who};
 
@@ -83,6 +84,7 @@ const OF_INPUTS: &[OfStage] = &[
     of_stage("max-rows", rows::max_rows),
     of_stage("input-untouched", rows::input_untouched),
     of_stage("output-matches-port-type", rows::output_matches),
+    of_stage("output-written", written::output_written),
     of_stage("no-overrun", rows::no_overrun),
     of_stage("panic-contained", rows::panic_contained),
     of_stage("thread-hop", rows::thread_hop),

@@ -5,10 +5,13 @@
 //! does not have are noted and go no further. One stage is tried in a process, so all of this is the process's.
 
 mod asked;
+mod filled;
 mod offered;
 mod twin;
 
 pub(super) use asked::{cancel_all, entered, stage};
+use filled::Filled;
+pub(super) use filled::{Left, fill_with, left_unwritten};
 use offered::WATCHED;
 
 use std::collections::BTreeMap;
@@ -64,6 +67,7 @@ struct Seen {
     /// Batches that are shown in the place of the host's. They stay: the plugin may keep one as long as it likes.
     twins: BTreeMap<usize, Box<Twin>>,
     instances: Vec<usize>,
+    filled: Option<Filled>,
 }
 
 static SEEN: Mutex<Seen> = Mutex::new(Seen {
@@ -73,6 +77,7 @@ static SEEN: Mutex<Seen> = Mutex::new(Seen {
     held: BTreeMap::new(),
     twins: BTreeMap::new(),
     instances: Vec::new(),
+    filled: None,
 });
 
 fn seen() -> MutexGuard<'static, Seen> {

@@ -140,6 +140,43 @@ fn a_test_writes_in_a_folder_of_its_own_but_for_what_is_set() {
 }
 
 #[test]
+fn what_is_set_is_held_against_the_manifest_before_anything_runs() {
+    for (set, code, words) in [
+        ("bad.map.level=9", "", ""),
+        ("bad.write.file=7", "", ""),
+        (
+            "bad.map.level=99",
+            "E0305",
+            "`level` cannot be 99: 0 to 9 is allowed",
+        ),
+        ("bad.map.level=nine", "E0302", "a whole number"),
+        (
+            "bad.map.lvel=9",
+            "E0301",
+            "has no parameter `lvel`: not a parameter of it; did you mean level?",
+        ),
+        ("bad.map.in=9", "E0301", "has no parameter `in`"),
+        ("bad.mpa.level=9", "E0204", "bad.map, bad.score"),
+        ("level=9", "E0213", "whose `level` it is"),
+        ("level", "E0213", "no `=`"),
+        ("bad.slide=a.glass", "E0301", "its parameters: path"),
+        ("bad.path=none.glass", "E0308", "does not exist"),
+    ] {
+        let order = Order {
+            set: vec![set.to_owned()],
+            ..order(built(false), "", None)
+        };
+        match plan(&order) {
+            Ok(_) => assert_eq!(code, "", "{set}"),
+            Err(refusal) => {
+                assert_eq!(refusal.code, code, "{refusal}");
+                assert!(refusal.to_string().contains(words), "{refusal}");
+            }
+        }
+    }
+}
+
+#[test]
 fn without_a_slide_a_reader_is_skipped_with_what_to_give() {
     let found = findings(built(false), "", "bad: ", None);
     let skipped: Vec<_> = found

@@ -12,12 +12,14 @@
 //! | `watch` | stands between stage and host, and sees what is done against the rules |
 //! | `fence` | memory whose end is the end of what anybody may touch |
 //! | `rows` | made-up rows of every kind |
+//! | `settings` | what was set, held against the manifest |
 //! | `values` | parameters: defaults, what was set, random ones in range |
 
 mod fence;
 mod gather;
 mod glass;
 mod rows;
+mod settings;
 mod stand;
 mod trials;
 mod values;
@@ -106,8 +108,13 @@ pub struct Finding {
 }
 
 /// The tests of a plugin, in order: (stage or reader, test). What they will say is not known yet.
+///
+/// # Errors
+/// When what was set is of no stage or parameter of the plugin, or no value that the parameter can have.
 pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
     let described = Described::read(&order.file)?;
+    let from = std::env::current_dir().unwrap_or_default();
+    settings::check(&order.set, &described, &from)?;
     let mut all: Vec<(String, &'static str)> = trials::OF_FILE
         .iter()
         .map(|trial| (String::new(), trial.name))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use weir_plugin_host::check::{Finding, Order, Verdict, plan, run};
+use weir_plugin_host::check::{Causes, Finding, Order, Verdict, plan, run};
 
 /// The plugin of `bad.c`; with a symbol that nobody has where `undefined` says so.
 fn built(undefined: bool) -> &'static Path {
@@ -73,10 +73,14 @@ fn order(file: &Path, only: &str, slide: Option<&Path>) -> Order {
 fn carried_out(order: &Order, sin: &str) -> Vec<Finding> {
     let tests = plan(order).unwrap();
     assert!(!tests.is_empty(), "{:?}", order.only);
+    let mut causes = Causes::default();
     let runs = tests.iter().map(|test| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_plugin-host-child"));
         program.env("WEIR_BAD", sin);
-        run(order, test, program)
+        let found = causes.skipped(test);
+        let found = found.unwrap_or_else(|| run(order, test, program));
+        causes.note(&found);
+        found
     });
     runs.collect()
 }
@@ -173,6 +177,30 @@ fn what_is_set_is_held_against_the_manifest_before_anything_runs() {
                 assert!(refusal.to_string().contains(words), "{refusal}");
             }
         }
+    }
+}
+
+/// One root cause is one failure: what cannot be tried any more is skipped, and names it.
+#[test]
+fn what_has_failed_before_for_the_same_reason_is_skipped() {
+    let order = |only: &str| Order {
+        timeout: Duration::from_secs(2),
+        ..order(built(false), only, Some(slide()))
+    };
+    for (sin, only, cause, skipped) in [
+        ("entry-fails", "", "loads", 90),
+        ("defaults", "bad.map", "params-defaults", 18),
+        ("hangs", "bad.map", "one-row", 14),
+    ] {
+        let found = carried_out(&order(only), sin);
+        let failed: Vec<_> = (found.iter())
+            .filter(|it| it.verdict == Verdict::Failed)
+            .map(|it| it.test.as_str())
+            .collect();
+        assert_eq!(failed, [cause], "{sin}: {found:?}");
+        let see = format!("see {cause}: ");
+        let see = found.iter().filter(|it| it.what.starts_with(&see));
+        assert!(see.count() >= skipped, "{sin}: {found:?}");
     }
 }
 

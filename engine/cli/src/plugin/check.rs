@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
-use weir_plugin_host::check::{self, Finding, Order, Verdict};
+use weir_plugin_host::check::{self, Causes, Finding, Order, Verdict};
 use weir_runtime::exit;
 
 /// What `weir plugin check` was told.
@@ -62,10 +62,15 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
     };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut findings = Vec::with_capacity(tests.len());
+    let mut causes = Causes::default();
     for test in &tests {
-        let mut child = Command::new(&program);
-        child.args(["plugin", "trial"]);
-        let finding = check::run(&order, test, child);
+        let run = || {
+            let mut child = Command::new(&program);
+            child.args(["plugin", "trial"]);
+            check::run(&order, test, child)
+        };
+        let finding = causes.skipped(test).unwrap_or_else(run);
+        causes.note(&finding);
         if manner.format == Format::Json {
             writeln!(out, "{}", json!(finding))?;
         } else {

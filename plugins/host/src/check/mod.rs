@@ -6,6 +6,7 @@
 //! | module | |
 //! |---|---|
 //! | `trials` | the tests |
+//! | `causes` | failures that speak for tests to come |
 //! | `stand` | a stage without the engine: made and called as a run does it |
 //! | `gather` | the same for what gathers a slide's rows |
 //! | `glass` | a slide reader without the engine |
@@ -15,6 +16,7 @@
 //! | `settings` | what was set, held against the manifest |
 //! | `values` | parameters: defaults, what was set, random ones in range |
 
+mod causes;
 mod fence;
 mod gather;
 mod glass;
@@ -24,6 +26,8 @@ mod stand;
 mod trials;
 mod values;
 mod watch;
+
+pub use causes::Causes;
 
 use crate::describe::Described;
 use crate::ended::told;
@@ -105,6 +109,13 @@ pub struct Finding {
     pub what: String,
     /// Milliseconds.
     pub ms: u64,
+}
+
+impl Finding {
+    /// Whether the test did not end in its time.
+    fn is_without_end(&self) -> bool {
+        self.verdict == Verdict::Failed && self.what.contains("[E0523]")
+    }
 }
 
 /// The tests of a plugin, in order: (stage or reader, test). What they will say is not known yet.

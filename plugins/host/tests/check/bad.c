@@ -121,6 +121,7 @@ static weir_status map(void *self, weir_call *call, uint32_t port, const weir_ba
     return WEIR_OK;
   }
   if (is("never")) return WEIR_PENDING;
+  if (is("hangs")) pause();
   if (atomic_load(&broken)) return fail(call, WEIR_E_FAIL, "it is still broken", "");
   uint32_t n = 0;
   for (uint32_t i = 0; i < in->n_rows; i++) {
@@ -426,6 +427,7 @@ static void needs(void) { nobody_has_this(); }
 weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   static int entered;
   host = h;
+  if (is("entry-fails")) return fail(call, WEIR_E_FAIL, "not today", "");
 #ifdef UNDEFINED
   if (needed) needs();
 #endif

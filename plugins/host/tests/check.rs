@@ -235,6 +235,23 @@ fn a_symbol_that_nobody_has_is_found_before_it_is_called() {
 }
 
 #[test]
+fn a_test_that_dies_says_how_to_run_it_under_a_debugger() {
+    let order = Order {
+        set: vec!["bad.map.level=3".into()],
+        ..order(built(false), "bad.map: panic-contained", None)
+    };
+    let found = carried_out(&order, "dies");
+    let file = built(false).display();
+    assert_eq!(
+        found[0].again.as_deref().unwrap(),
+        format!(
+            "gdb --args weir plugin check {file} --in-process --only 'bad.map: panic-contained' --seed 7 --set bad.map.level=3"
+        )
+    );
+    assert_eq!(carried_out(&order, "")[0].again, None);
+}
+
+#[test]
 fn what_breaks_a_rule_of_the_file_is_named() {
     fails("entry-dies", "entry-twice", "signal 6 (Aborted)");
     fails("entry-other", "entry-twice", "gave another table");

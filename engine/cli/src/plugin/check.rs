@@ -27,6 +27,9 @@ pub struct Check {
     /// Seed of what is random; a new one each time, which is printed, when none is given.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Run the tests in weir's own process, one after the other, for a debugger: without time-outs, and a crash is the end of all.
+    #[arg(long)]
+    pub in_process: bool,
     /// Seconds that a test may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub timeout: u64,
@@ -65,6 +68,9 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
     let mut causes = Causes::default();
     for test in &tests {
         let run = || {
+            if arguments.in_process {
+                return check::here(&order, test);
+            }
             let mut child = Command::new(&program);
             child.args(["plugin", "trial"]);
             check::run(&order, test, child)
@@ -118,7 +124,11 @@ fn line(finding: &Finding, out: &mut dyn Write) -> std::io::Result<()> {
             finding.ms, finding.what
         )
         .trim_end()
-    )
+    )?;
+    match &finding.again {
+        Some(again) => writeln!(out, "{:19}to debug it: {again}", ""),
+        None => Ok(()),
+    }
 }
 
 /// A seed that is another one at each start.

@@ -54,6 +54,7 @@ impl Causes {
             verdict: Verdict::Skipped,
             what: why.clone(),
             ms: 0,
+            again: None,
         })
     }
 }

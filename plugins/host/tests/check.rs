@@ -235,6 +235,24 @@ fn a_symbol_that_nobody_has_is_found_before_it_is_called() {
 }
 
 #[test]
+fn of_a_file_that_is_refused_there_is_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("libcut.so");
+    let whole = std::fs::read(built(false)).unwrap();
+    std::fs::write(&cut, &whole[..9000]).unwrap();
+    let found = findings(&cut, "", "", None);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].test.as_str(), found[0].verdict),
+        ("manifest-valid", Verdict::Failed)
+    );
+    assert!(found[0].what.contains("libcut.so: "), "{}", found[0].what);
+    // What is not there at all is nobody's failure.
+    let none = order(&folder.path().join("none.so"), "", None);
+    assert!(plan(&none).is_err());
+}
+
+#[test]
 fn a_test_that_dies_says_how_to_run_it_under_a_debugger() {
     let order = Order {
         set: vec!["bad.map.level=3".into()],

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 use weir_plugin_host::check::{self, Causes, Finding, Order, Verdict};
+use weir_plugin_host::{Described, PluginFile};
 use weir_runtime::exit;
 
 /// What `weir plugin check` was told.
@@ -91,11 +92,20 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
         count(Verdict::Skipped),
     );
     if manner.format == Format::Json {
-        writeln!(
-            out,
-            "{}",
-            json!({ "passed": passed, "failed": failed, "skipped": skipped, "seed": order.seed })
-        )?;
+        let described = Described::read(&order.file).ok();
+        let about = described.as_ref().map(Described::manifest);
+        // Of a file that is refused the hash is known where it could be read.
+        let read = PluginFile::read(&order.file).ok();
+        let sum = json!({
+            "plugin": about.map(|it| &it.name),
+            "version": about.map(|it| &it.version),
+            "sha256": read.as_ref().map(PluginFile::sha256),
+            "passed": passed,
+            "failed": failed,
+            "skipped": skipped,
+            "seed": order.seed,
+        });
+        writeln!(out, "{sum}")?;
     } else {
         writeln!(
             out,

@@ -177,10 +177,16 @@ impl Finding {
 
 /// The tests of a plugin, in order: (stage or reader, test). What they will say is not known yet.
 ///
+/// Of a file that is refused the one test that says why.
+///
 /// # Errors
-/// When what was set is of no stage or parameter of the plugin, or no value that the parameter can have.
+/// When there is no such file, and when what was set is of no stage or parameter of the plugin, or no value that the parameter can have.
 pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
-    let described = Described::read(&order.file)?;
+    let described = match Described::read(&order.file) {
+        Ok(described) => described,
+        Err(refusal) if !order.file.is_file() => return Err(refusal),
+        Err(_) => return Ok(vec![(String::new(), trials::OF_FILE[0].name)]),
+    };
     let from = std::env::current_dir().unwrap_or_default();
     settings::check(&order.set, &described, &from)?;
     let mut all: Vec<(String, &'static str)> = trials::OF_FILE

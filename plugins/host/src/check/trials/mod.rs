@@ -58,7 +58,7 @@ const fn of_reader(name: &'static str, run: fn(&Glass) -> Said) -> OfReader {
     OfReader { name, run }
 }
 
-/// Tests of a file.
+/// Tests of a file; the first says why one is refused.
 pub(super) const OF_FILE: &[OfFile] = &[
     of_file("manifest-valid", file::manifest_valid),
     of_file("scan-time", file::scan_time),

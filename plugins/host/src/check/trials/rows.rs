@@ -359,12 +359,16 @@ pub(super) fn steady_memory(stand: &Stand) -> Said {
     } else {
         "batches"
     };
+    // What is kept is kept, however few there were.
+    let said = match since {
+        0 => String::new(),
+        since => warm.steady(done - since)?,
+    };
     if done < most / 2 {
         return Err(No::Skipped(format!(
             "{done} {what} took half of its time, of {most}: --timeout gives it more"
         )));
     }
-    let said = warm.steady(done - since)?;
     let all = if done < most {
         format!("{done} of {most}")
     } else {

@@ -589,6 +589,45 @@ fn check_names_each_test_how_it_ended_and_what_is_missing() {
     assert_eq!(lines[0]["test"], "pending-completes-once");
     assert_eq!(lines[0]["verdict"], "failed");
     assert_eq!(lines[1]["failed"], 1);
+    assert_eq!(
+        (&lines[1]["plugin"], &lines[1]["version"]),
+        (&"bad".into(), &"0.1.0".into())
+    );
+    assert_eq!(lines[1]["sha256"].as_str().map(str::len), Some(64));
+    let told = check("", &["--set", "bad.map.lvel=3"]).exits(2).err;
+    assert!(
+        told.contains("[E0301]") && told.contains("did you mean level"),
+        "{told}"
+    );
+    // A test that dies says how to see it die, and that is so.
+    let dead = check("dies", &["--only", "bad.map: panic-contained"])
+        .exits(1)
+        .out;
+    let again = "--in-process --only 'bad.map: panic-contained' --seed 5";
+    assert!(dead.contains(again), "{dead}");
+    let here = [
+        "--only",
+        "bad.map: ",
+        "--only",
+        "bad.weigh: ",
+        "--in-process",
+    ];
+    let here = check("", &here).exits(0).out;
+    assert!(here.contains(" 0 failed,"), "{here}");
+    let dies = ["--only", "bad.map: panic-contained", "--in-process"];
+    let dies = check("dies", &dies);
+    assert!(dies.code.is_none(), "{}", dies.out);
+    let cut = folder.path().join("libcut.so");
+    std::fs::write(&cut, &std::fs::read(&library).unwrap()[..9000]).unwrap();
+    let cut = ["plugin", "check", cut.to_str().unwrap(), "--format", "json"];
+    let refused = said(command(cut)).exits(1).out;
+    let lines: Vec<Value> = refused
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["test"], "manifest-valid");
+    assert_eq!(lines[0]["verdict"], "failed");
+    assert_eq!(lines[1]["sha256"].as_str().map(str::len), Some(64));
     let help = check("", &["--help"]).exits(0).out;
     let page = std::fs::read_to_string(root().join("plugins/README.md")).unwrap();
     let all = check("", &["--slide", glass, "--format", "json"])

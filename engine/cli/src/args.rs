@@ -297,8 +297,8 @@ pub enum Plugin {
     /// Hold a plugin to the rules: each test runs in a process of its own.
     ///
     /// Of the file: manifest-valid, scan-time, rtld-now, loads, entry-twice, unknown-extension. Of a stage: params-defaults, params-edge,
-    /// params-fuzz-in-range, create-destroy-100, error-has-message; with inputs also empty-batch, one-row, max-rows, input-untouched,
-    /// output-matches-port-type, no-overrun, panic-contained, thread-hop, parallel-stress, determinism, pending-completes-once,
+    /// params-fuzz-in-range, create-destroy-100, error-has-message; with inputs also one-row, empty-batch, max-rows, input-untouched,
+    /// output-matches-port-type, output-written, no-overrun, panic-contained, thread-hop, parallel-stress, determinism, pending-completes-once,
     /// cancel-while-pending, batches-given-back, 10k-batches-steady-memory. Of a reduce or a sink also flush-order, remove-undoes, slides-apart. Of a
     /// source: slides-listed, steps-in-order, read-fills-all, reads-at-once, same-tiles-twice, open-close-50. Of a slide reader:
     /// sniff-noise, open-refuses, facts-coherent, regions-agree, no-overrun, outside-white, pictures, reads-at-once, open-close-50.

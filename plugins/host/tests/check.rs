@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use weir_plugin_host::check::{Finding, Order, Verdict, plan, run};
+use weir_plugin_host::check::{Causes, Finding, Order, Verdict, plan, run};
 
 /// The plugin of `bad.c`; with a symbol that nobody has where `undefined` says so.
 fn built(undefined: bool) -> &'static Path {
@@ -73,10 +73,14 @@ fn order(file: &Path, only: &str, slide: Option<&Path>) -> Order {
 fn carried_out(order: &Order, sin: &str) -> Vec<Finding> {
     let tests = plan(order).unwrap();
     assert!(!tests.is_empty(), "{:?}", order.only);
+    let mut causes = Causes::default();
     let runs = tests.iter().map(|test| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_plugin-host-child"));
         program.env("WEIR_BAD", sin);
-        run(order, test, program)
+        let found = causes.skipped(test);
+        let found = found.unwrap_or_else(|| run(order, test, program));
+        causes.note(&found);
+        found
     });
     runs.collect()
 }
@@ -140,6 +144,67 @@ fn a_test_writes_in_a_folder_of_its_own_but_for_what_is_set() {
 }
 
 #[test]
+fn what_is_set_is_held_against_the_manifest_before_anything_runs() {
+    for (set, code, words) in [
+        ("bad.map.level=9", "", ""),
+        ("bad.write.file=7", "", ""),
+        (
+            "bad.map.level=99",
+            "E0305",
+            "`level` cannot be 99: 0 to 9 is allowed",
+        ),
+        ("bad.map.level=nine", "E0302", "a whole number"),
+        (
+            "bad.map.lvel=9",
+            "E0301",
+            "has no parameter `lvel`: not a parameter of it; did you mean level?",
+        ),
+        ("bad.map.in=9", "E0301", "has no parameter `in`"),
+        ("bad.mpa.level=9", "E0204", "bad.map, bad.score"),
+        ("level=9", "E0213", "whose `level` it is"),
+        ("level", "E0213", "no `=`"),
+        ("bad.slide=a.glass", "E0301", "its parameters: path"),
+        ("bad.path=none.glass", "E0308", "does not exist"),
+    ] {
+        let order = Order {
+            set: vec![set.to_owned()],
+            ..order(built(false), "", None)
+        };
+        match plan(&order) {
+            Ok(_) => assert_eq!(code, "", "{set}"),
+            Err(refusal) => {
+                assert_eq!(refusal.code, code, "{refusal}");
+                assert!(refusal.to_string().contains(words), "{refusal}");
+            }
+        }
+    }
+}
+
+/// One root cause is one failure: what cannot be tried any more is skipped, and names it.
+#[test]
+fn what_has_failed_before_for_the_same_reason_is_skipped() {
+    let order = |only: &str| Order {
+        timeout: Duration::from_secs(2),
+        ..order(built(false), only, Some(slide()))
+    };
+    for (sin, only, cause, skipped) in [
+        ("entry-fails", "", "loads", 90),
+        ("defaults", "bad.map", "params-defaults", 18),
+        ("hangs", "bad.map", "one-row", 14),
+    ] {
+        let found = carried_out(&order(only), sin);
+        let failed: Vec<_> = (found.iter())
+            .filter(|it| it.verdict == Verdict::Failed)
+            .map(|it| it.test.as_str())
+            .collect();
+        assert_eq!(failed, [cause], "{sin}: {found:?}");
+        let see = format!("see {cause}: ");
+        let see = found.iter().filter(|it| it.what.starts_with(&see));
+        assert!(see.count() >= skipped, "{sin}: {found:?}");
+    }
+}
+
+#[test]
 fn without_a_slide_a_reader_is_skipped_with_what_to_give() {
     let found = findings(built(false), "", "bad: ", None);
     let skipped: Vec<_> = found
@@ -167,6 +232,41 @@ fn a_symbol_that_nobody_has_is_found_before_it_is_called() {
         findings(built(false), "", "rtld-now", None)[0].verdict,
         Verdict::Passed
     );
+}
+
+#[test]
+fn of_a_file_that_is_refused_there_is_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("libcut.so");
+    let whole = std::fs::read(built(false)).unwrap();
+    std::fs::write(&cut, &whole[..9000]).unwrap();
+    let found = findings(&cut, "", "", None);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].test.as_str(), found[0].verdict),
+        ("manifest-valid", Verdict::Failed)
+    );
+    assert!(found[0].what.contains("libcut.so: "), "{}", found[0].what);
+    // What is not there at all is nobody's failure.
+    let none = order(&folder.path().join("none.so"), "", None);
+    assert!(plan(&none).is_err());
+}
+
+#[test]
+fn a_test_that_dies_says_how_to_run_it_under_a_debugger() {
+    let order = Order {
+        set: vec!["bad.map.level=3".into()],
+        ..order(built(false), "bad.map: panic-contained", None)
+    };
+    let found = carried_out(&order, "dies");
+    let file = built(false).display();
+    assert_eq!(
+        found[0].again.as_deref().unwrap(),
+        format!(
+            "gdb --args weir plugin check {file} --in-process --only 'bad.map: panic-contained' --seed 7 --set bad.map.level=3"
+        )
+    );
+    assert_eq!(carried_out(&order, "")[0].again, None);
 }
 
 #[test]
@@ -220,6 +320,21 @@ fn what_breaks_a_rule_of_rows_is_named() {
         "weight",
         "bad.weigh: output-matches-port-type",
         "a weight of 2",
+    );
+    let half =
+        "numbers of row 0 of output `tiles` unwritten: 6144 of the 12288 of its column `pixels`";
+    fails("half", "bad.map: output-written", half);
+    // What of it comes to other bits is told by its reason.
+    fails("half", "bad.map: no-overrun", half);
+    fails(
+        "less",
+        "bad.score: output-written",
+        "row 0 of output `scores` unwritten: 1 of the 2 of its column `probabilities`",
+    );
+    fails(
+        "weigh-less",
+        "bad.weigh: output-written",
+        "row 0 of output `weights` unwritten: 1 of the 1 of its column `without`",
     );
     fails("overread", "bad.map: no-overrun", "signal 11");
     fails("overwrite", "bad.map: no-overrun", "signal 11");

@@ -6,7 +6,8 @@ use serde_json::json;
 use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
-use weir_plugin_host::check::{self, Finding, Order, Verdict};
+use weir_plugin_host::check::{self, Causes, Finding, Order, Verdict};
+use weir_plugin_host::{Described, PluginFile};
 use weir_runtime::exit;
 
 /// What `weir plugin check` was told.
@@ -27,6 +28,9 @@ pub struct Check {
     /// Seed of what is random; a new one each time, which is printed, when none is given.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Run the tests in weir's own process, one after the other, for a debugger: without time-outs, and a crash is the end of all.
+    #[arg(long)]
+    pub in_process: bool,
     /// Seconds that a test may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub timeout: u64,
@@ -62,10 +66,18 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
     };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut findings = Vec::with_capacity(tests.len());
+    let mut causes = Causes::default();
     for test in &tests {
-        let mut child = Command::new(&program);
-        child.args(["plugin", "trial"]);
-        let finding = check::run(&order, test, child);
+        let run = || {
+            if arguments.in_process {
+                return check::here(&order, test);
+            }
+            let mut child = Command::new(&program);
+            child.args(["plugin", "trial"]);
+            check::run(&order, test, child)
+        };
+        let finding = causes.skipped(test).unwrap_or_else(run);
+        causes.note(&finding);
         if manner.format == Format::Json {
             writeln!(out, "{}", json!(finding))?;
         } else {
@@ -80,11 +92,20 @@ pub fn check(arguments: &Check, manner: &Manner, out: &mut dyn Write) -> Done {
         count(Verdict::Skipped),
     );
     if manner.format == Format::Json {
-        writeln!(
-            out,
-            "{}",
-            json!({ "passed": passed, "failed": failed, "skipped": skipped, "seed": order.seed })
-        )?;
+        let described = Described::read(&order.file).ok();
+        let about = described.as_ref().map(Described::manifest);
+        // Of a file that is refused the hash is known where it could be read.
+        let read = PluginFile::read(&order.file).ok();
+        let sum = json!({
+            "plugin": about.map(|it| &it.name),
+            "version": about.map(|it| &it.version),
+            "sha256": read.as_ref().map(PluginFile::sha256),
+            "passed": passed,
+            "failed": failed,
+            "skipped": skipped,
+            "seed": order.seed,
+        });
+        writeln!(out, "{sum}")?;
     } else {
         writeln!(
             out,
@@ -113,7 +134,11 @@ fn line(finding: &Finding, out: &mut dyn Write) -> std::io::Result<()> {
             finding.ms, finding.what
         )
         .trim_end()
-    )
+    )?;
+    match &finding.again {
+        Some(again) => writeln!(out, "{:19}to debug it: {again}", ""),
+        None => Ok(()),
+    }
 }
 
 /// A seed that is another one at each start.

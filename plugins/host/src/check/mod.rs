@@ -6,22 +6,28 @@
 //! | module | |
 //! |---|---|
 //! | `trials` | the tests |
+//! | `causes` | failures that speak for tests to come |
 //! | `stand` | a stage without the engine: made and called as a run does it |
 //! | `gather` | the same for what gathers a slide's rows |
 //! | `glass` | a slide reader without the engine |
 //! | `watch` | stands between stage and host, and sees what is done against the rules |
 //! | `fence` | memory whose end is the end of what anybody may touch |
 //! | `rows` | made-up rows of every kind |
+//! | `settings` | what was set, held against the manifest |
 //! | `values` | parameters: defaults, what was set, random ones in range |
 
+mod causes;
 mod fence;
 mod gather;
 mod glass;
 mod rows;
+mod settings;
 mod stand;
 mod trials;
 mod values;
 mod watch;
+
+pub use causes::Causes;
 
 use crate::describe::Described;
 use crate::ended::told;
@@ -59,6 +65,60 @@ pub struct Order {
     pub set: Vec<String>,
     /// A slide for readers and sources.
     pub slide: Option<PathBuf>,
+}
+
+impl Order {
+    /// The command that runs this test alone, in the process of `weir` itself, under a debugger.
+    fn under_debugger(&self, (stage, test): &(String, &'static str)) -> String {
+        let mut all: Vec<String> = ["gdb", "--args", "weir", "plugin", "check"]
+            .map(str::to_owned)
+            .into();
+        all.push(self.file.display().to_string());
+        all.push("--in-process".into());
+        let name = match stage.as_str() {
+            "" => (*test).to_owned(),
+            stage => format!("{stage}: {test}"),
+        };
+        all.extend(["--only".into(), name]);
+        all.extend(["--seed".into(), self.seed.to_string()]);
+        for set in &self.set {
+            all.extend(["--set".into(), set.clone()]);
+        }
+        if let Some(slide) = &self.slide {
+            all.extend(["--slide".into(), slide.display().to_string()]);
+        }
+        let all: Vec<String> = all.iter().map(|word| quoted(word)).collect();
+        all.join(" ")
+    }
+
+    /// What the process of a test is told; `from` is the working directory.
+    fn errand(
+        &self,
+        (stage, test): &(String, &'static str),
+        from: PathBuf,
+        folder: &Folder,
+    ) -> Errand {
+        Errand {
+            file: from.join(&self.file),
+            stage: stage.clone(),
+            test: (*test).to_owned(),
+            seed: self.seed,
+            timeout: self.timeout,
+            set: self.set.clone(),
+            slide: self.slide.as_ref().map(|slide| from.join(slide)),
+            from,
+            folder: folder.0.clone(),
+        }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |one: char| one.is_ascii_alphanumeric() || "-_./=:,+@%".contains(one);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 /// One test, as its process is told of it.
@@ -103,11 +163,32 @@ pub struct Finding {
     pub what: String,
     /// Milliseconds.
     pub ms: u64,
+    /// Of a test whose process died, or did not end: the command that runs it under a debugger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<String>,
+}
+
+impl Finding {
+    /// Whether the test did not end in its time.
+    fn is_without_end(&self) -> bool {
+        self.verdict == Verdict::Failed && self.what.contains("[E0523]")
+    }
 }
 
 /// The tests of a plugin, in order: (stage or reader, test). What they will say is not known yet.
+///
+/// Of a file that is refused the one test that says why.
+///
+/// # Errors
+/// When there is no such file, and when what was set is of no stage or parameter of the plugin, or no value that the parameter can have.
 pub fn plan(order: &Order) -> Result<Vec<(String, &'static str)>, Refusal> {
-    let described = Described::read(&order.file)?;
+    let described = match Described::read(&order.file) {
+        Ok(described) => described,
+        Err(refusal) if !order.file.is_file() => return Err(refusal),
+        Err(_) => return Ok(vec![(String::new(), trials::OF_FILE[0].name)]),
+    };
+    let from = std::env::current_dir().unwrap_or_default();
+    settings::check(&order.set, &described, &from)?;
     let mut all: Vec<(String, &'static str)> = trials::OF_FILE
         .iter()
         .map(|trial| (String::new(), trial.name))
@@ -158,6 +239,11 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
         verdict,
         what,
         ms: start.elapsed().as_millis() as u64,
+        again: None,
+    };
+    let died = |what: String| Finding {
+        again: Some(order.under_debugger(&(stage.clone(), *test))),
+        ..finding(Verdict::Failed, what)
     };
     let unmade = |what: String| {
         finding(
@@ -180,17 +266,7 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
             program.env(name, from.join(path));
         }
     }
-    let errand = Errand {
-        file: from.join(&order.file),
-        stage: stage.clone(),
-        test: (*test).to_owned(),
-        seed: order.seed,
-        timeout: order.timeout,
-        set: order.set.clone(),
-        slide: order.slide.as_ref().map(|slide| from.join(slide)),
-        from,
-        folder: folder.0.clone(),
-    };
+    let errand = order.errand(&(stage.clone(), *test), from, &folder);
     match serde_json::to_string(&errand) {
         Ok(errand) => program.arg(errand),
         Err(error) => return unmade(error.to_string()),
@@ -212,7 +288,7 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
     let (out, err) = (out(until), err(until));
     let Some(status) = ended else {
         let what = format!("no end within {:?} [E0523]", order.timeout);
-        return finding(Verdict::Failed, what);
+        return died(what);
     };
     match serde_json::from_str::<Finding>(out.lines().last().unwrap_or_default()) {
         Ok(said) if status.success() => Finding {
@@ -226,7 +302,7 @@ pub fn run(order: &Order, (stage, test): &(String, &'static str), mut program: C
                 _ => "",
             };
             let what = format!("the process {} [E0521]{hint} {last}", told(status));
-            finding(Verdict::Failed, what.trim_end().to_owned())
+            died(what.trim_end().to_owned())
         }
     }
 }
@@ -287,30 +363,58 @@ pub fn child(errand: &str) -> String {
     // In a group of its own it gets no Ctrl-C. Where the system cannot, it outlives its parent until the test is over.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let finding = match serde_json::from_str::<Errand>(errand) {
-        Ok(errand) => {
-            let (verdict, what) = match trial(&errand) {
-                Ok(figure) => (Verdict::Passed, figure),
-                Err(trials::No::Failed(what)) => (Verdict::Failed, what),
-                Err(trials::No::Skipped(what)) => (Verdict::Skipped, what),
-            };
-            Finding {
-                stage: errand.stage,
-                test: errand.test,
-                verdict,
-                what,
-                ms: start.elapsed().as_millis() as u64,
-            }
-        }
+        Ok(errand) => carried_out(errand, start),
         Err(error) => Finding {
             stage: String::new(),
             test: String::new(),
             verdict: Verdict::Failed,
             what: format!("this program is started by `weir plugin check`: {error}"),
             ms: 0,
+            again: None,
         },
     };
     // A struct of texts and numbers has nothing that JSON could not say.
     serde_json::to_string(&finding).unwrap_or_default()
+}
+
+/// Runs one test in this process, for a debugger: it has no time-out, and what kills the test kills this process. Not for several
+/// threads at once, since the test has the working directory.
+pub fn here(order: &Order, test: &(String, &'static str)) -> Finding {
+    let start = Instant::now();
+    watch::afresh();
+    let place = std::env::current_dir().and_then(|from| Ok((from, Folder::new()?)));
+    match place {
+        Ok((from, folder)) => {
+            let found = carried_out(order.errand(test, from.clone(), &folder), start);
+            // Should it be gone, the next test says so.
+            let _ = std::env::set_current_dir(from);
+            found
+        }
+        Err(error) => Finding {
+            stage: test.0.clone(),
+            test: test.1.to_owned(),
+            verdict: Verdict::Failed,
+            what: format!("no folder for it: {error}"),
+            ms: 0,
+            again: None,
+        },
+    }
+}
+
+fn carried_out(errand: Errand, start: Instant) -> Finding {
+    let (verdict, what) = match trial(&errand) {
+        Ok(figure) => (Verdict::Passed, figure),
+        Err(trials::No::Failed(what)) => (Verdict::Failed, what),
+        Err(trials::No::Skipped(what)) => (Verdict::Skipped, what),
+    };
+    Finding {
+        stage: errand.stage,
+        test: errand.test,
+        verdict,
+        what,
+        ms: start.elapsed().as_millis() as u64,
+        again: None,
+    }
 }
 
 fn trial(errand: &Errand) -> trials::Said {

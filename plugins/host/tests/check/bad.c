@@ -121,6 +121,7 @@ static weir_status map(void *self, weir_call *call, uint32_t port, const weir_ba
     return WEIR_OK;
   }
   if (is("never")) return WEIR_PENDING;
+  if (is("hangs")) pause();
   if (atomic_load(&broken)) return fail(call, WEIR_E_FAIL, "it is still broken", "");
   uint32_t n = 0;
   for (uint32_t i = 0; i < in->n_rows; i++) {
@@ -145,7 +146,7 @@ static weir_status map(void *self, weir_call *call, uint32_t port, const weir_ba
     const uint8_t *from = in->columns[0].rows[rows[i]];
     uint8_t *to = out->columns[0].rows[i];
     const size_t len = (size_t)(in->columns[0].shape[0] * in->columns[0].shape[1] * 3);
-    for (size_t k = 0; k < len; k++) to[k] = (uint8_t)~from[k];
+    for (size_t k = 0; k < (is("half") ? len / 2 : len); k++) to[k] = (uint8_t)~from[k];
     if (is("order")) to[0] = (uint8_t)in->n_rows;
     if (is("overread")) it->seen += *(volatile const uint8_t *)(from + len);
     if (is("overwrite")) *(volatile uint8_t *)(to + len) = 1;
@@ -172,7 +173,7 @@ static weir_status score(void *self, weir_call *call, uint32_t port, const weir_
     float *score = out->columns[0].rows[i], *p = out->columns[1].rows[i];
     *score = 0.5f;
     p[0] = is("range") ? 7.0f : 0.25f;
-    p[1] = 0.75f;
+    if (!is("less")) p[1] = 0.75f;
     if (is("small-overwrite")) *(volatile float *)(score + 1) = 1;
     if (is("small-underwrite")) *(volatile float *)(score - 1) = 1;
   }
@@ -218,7 +219,8 @@ static weir_status weigh(void *self, weir_call *call, const weir_slide *slide, u
     float *logit = out->columns[0].rows[i], *weight = out->columns[1].rows[i];
     *logit = weights[i] + (is("adds-up") || is("counts") ? (float)it->seen : 0) + (is("mixes") ? (float)it->n : 0);
     *weight = is("weight") ? 2.0f : 1.0f / (float)n;
-    *(float *)out->columns[2].rows[i] = *(float *)out->columns[3].rows[i] = 0;
+    *(float *)out->columns[2].rows[i] = 0;
+    if (!is("weigh-less")) *(float *)out->columns[3].rows[i] = 0;
   }
   const weir_status said = host->emit(call, 0, out);
   if (said) return said;
@@ -425,6 +427,7 @@ static void needs(void) { nobody_has_this(); }
 weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   static int entered;
   host = h;
+  if (is("entry-fails")) return fail(call, WEIR_E_FAIL, "not today", "");
 #ifdef UNDEFINED
   if (needed) needs();
 #endif

@@ -10,6 +10,7 @@ mod regions;
 mod rows;
 mod slides;
 mod source;
+mod written;
 
 pub(super) use file::{admitted, who};
 
@@ -57,7 +58,7 @@ const fn of_reader(name: &'static str, run: fn(&Glass) -> Said) -> OfReader {
     OfReader { name, run }
 }
 
-/// Tests of a file.
+/// Tests of a file; the first says why one is refused.
 pub(super) const OF_FILE: &[OfFile] = &[
     of_file("manifest-valid", file::manifest_valid),
     of_file("scan-time", file::scan_time),
@@ -73,16 +74,19 @@ const OF_EVERY: &[OfStage] = &[
     of_stage("params-edge", create::params_edge),
     of_stage("params-fuzz-in-range", create::params_fuzz),
     of_stage("create-destroy-100", create::create_destroy),
-    of_stage("error-has-message", create::error_has_message),
 ];
+
+/// Tests of every stage, after those of its own: what they try is odd.
+const OF_EVERY_LAST: &[OfStage] = &[of_stage("error-has-message", create::error_has_message)];
 
 /// Tests of a stage that has inputs.
 const OF_INPUTS: &[OfStage] = &[
-    of_stage("empty-batch", rows::empty_batch),
     of_stage("one-row", rows::one_row),
+    of_stage("empty-batch", rows::empty_batch),
     of_stage("max-rows", rows::max_rows),
     of_stage("input-untouched", rows::input_untouched),
     of_stage("output-matches-port-type", rows::output_matches),
+    of_stage("output-written", written::output_written),
     of_stage("no-overrun", rows::no_overrun),
     of_stage("panic-contained", rows::panic_contained),
     of_stage("thread-hop", rows::thread_hop),
@@ -126,12 +130,14 @@ pub(super) const OF_READER: &[OfReader] = &[
 
 /// The tests of a stage that makes this of rows.
 pub(super) fn of_rows(rows: Rows) -> impl Iterator<Item = &'static OfStage> {
-    let own: [&[OfStage]; 3] = match rows {
-        Rows::Source => [OF_EVERY, OF_SOURCE, &[]],
-        Rows::Map | Rows::Filter => [OF_EVERY, OF_INPUTS, &[]],
-        Rows::Reduce | Rows::Sink => [OF_EVERY, OF_INPUTS, OF_SLIDES],
+    let [rows, slides]: [&[OfStage]; 2] = match rows {
+        Rows::Source => [OF_SOURCE, &[]],
+        Rows::Map | Rows::Filter => [OF_INPUTS, &[]],
+        Rows::Reduce | Rows::Sink => [OF_INPUTS, OF_SLIDES],
     };
-    own.into_iter().flatten()
+    [OF_EVERY, rows, slides, OF_EVERY_LAST]
+        .into_iter()
+        .flatten()
 }
 
 /// Whether the host had to say that something failed because the plugin did not say why.

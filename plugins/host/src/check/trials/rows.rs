@@ -1,6 +1,7 @@
 //! Tests of what a stage makes of the rows that it is given.
 
 use super::memory::Memory;
+use super::written::unwritten;
 use super::{No, Said, at_once, numbers, wordless};
 use crate::check::gather::Gatherer;
 use crate::check::rows::{self, Value};
@@ -21,13 +22,17 @@ fn failed(error: StageError) -> No {
 }
 
 /// `n` rows for each input.
-fn made_up(stand: &Stand, n: usize) -> Vec<Vec<Value>> {
+pub(super) fn made_up(stand: &Stand, n: usize) -> Vec<Vec<Value>> {
     let ports = 0..stand.about.ins.len();
     ports.map(|port| stand.rows(port, n)).collect()
 }
 
 /// What it makes of rows, each with its output; of a reduce when the slides are complete. Fails when a row or a slide does.
-fn answers(stand: &Stand, made: &Made, rows: &[Vec<Value>]) -> Result<Vec<(usize, Body)>, No> {
+pub(super) fn answers(
+    stand: &Stand,
+    made: &Made,
+    rows: &[Vec<Value>],
+) -> Result<Vec<(usize, Body)>, No> {
     if !stand.is_work() {
         let mut gatherer = Gatherer::new(stand, made)?;
         gatherer.slides(rows);
@@ -140,12 +145,21 @@ pub(super) fn no_overrun(stand: &Stand) -> Said {
             all.iter().map(|(_, body)| shown(body)).collect()
         };
         if text(&plain) != text(&fenced) {
-            return Err(No::Failed(
-                "it made other bits of rows that lie elsewhere: it read what is no row".into(),
+            return Err(other_bits(
+                stand,
+                "it made other bits of rows that lie elsewhere: it read what is no row",
             ));
         }
     }
     Ok(String::new())
+}
+
+/// Why it made other bits: by what it left unwritten, or else for this reason.
+fn other_bits(stand: &Stand, else_by: &str) -> No {
+    match unwritten(stand) {
+        Err(No::Failed(what)) => No::Failed(what),
+        _ => No::Failed(else_by.into()),
+    }
 }
 
 /// Odd rows of each input, with the input's number.
@@ -222,6 +236,7 @@ pub(super) fn thread_hop(stand: &Stand) -> Said {
 
 pub(super) fn parallel_stress(stand: &Stand) -> Said {
     const THREADS: usize = 4;
+    const APART: &str = "calls at once gave another answer than one alone";
     if stand.about.concurrency == Concurrency::Serial {
         return Err(No::Skipped(
             "its manifest says that one call runs at a time".into(),
@@ -241,12 +256,14 @@ pub(super) fn parallel_stress(stand: &Stand) -> Said {
     at_once(THREADS, |_| {
         for _ in 0..50 {
             if run()? != wanted {
-                return Err(No::Failed(
-                    "calls at once gave another answer than one alone".into(),
-                ));
+                return Err(No::Failed(APART.into()));
             }
         }
         Ok(())
+    })
+    .map_err(|no| match no {
+        No::Failed(what) if what == APART => other_bits(stand, APART),
+        no => no,
     })?;
     Ok(format!("{THREADS} threads, 50 calls each"))
 }
@@ -272,8 +289,9 @@ pub(super) fn determinism(stand: &Stand) -> Said {
     for (at, part) in rows.chunks(5).enumerate().rev() {
         let own = run(&made, part)?;
         if own != whole[at * 5 * outputs..][..own.len()] {
-            return Err(No::Failed(
-                "the same rows in another batch, or another order, gave other bits".into(),
+            return Err(other_bits(
+                stand,
+                "the same rows in another batch, or another order, gave other bits",
             ));
         }
     }
@@ -341,12 +359,16 @@ pub(super) fn steady_memory(stand: &Stand) -> Said {
     } else {
         "batches"
     };
+    // What is kept is kept, however few there were.
+    let said = match since {
+        0 => String::new(),
+        since => warm.steady(done - since)?,
+    };
     if done < most / 2 {
         return Err(No::Skipped(format!(
             "{done} {what} took half of its time, of {most}: --timeout gives it more"
         )));
     }
-    let said = warm.steady(done - since)?;
     let all = if done < most {
         format!("{done} of {most}")
     } else {

@@ -3,7 +3,7 @@
 use super::twin::Twin;
 use super::{Shown, gained_instance, inside, is_shown, lost_instance, seen, wrong};
 use std::ffi::c_void;
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 use weir_abi::Call;
 use weir_abi::column::Batch;
 use weir_abi::host::Host;
@@ -14,8 +14,9 @@ use weir_abi::status::{self, Status};
 use weir_abi::value::Value;
 
 /// The stage's own functions.
-static REAL: OnceLock<Real> = OnceLock::new();
+static REAL: RwLock<Option<Real>> = RwLock::new(None);
 
+#[derive(Clone, Copy)]
 struct Real(Stage);
 
 // SAFETY: functions, and a text that lives as long as the process.
@@ -23,9 +24,14 @@ unsafe impl Send for Real {}
 // SAFETY: as above.
 unsafe impl Sync for Real {}
 
+fn real() -> Option<Stage> {
+    let real = REAL.read().unwrap_or_else(PoisonError::into_inner);
+    real.map(|Real(stage)| stage)
+}
+
 /// A table that stands before `real`.
 pub(in crate::check) fn stage(real: &Stage) -> Stage {
-    let Real(real) = REAL.get_or_init(|| Real(*real));
+    *REAL.write().unwrap_or_else(PoisonError::into_inner) = Some(Real(*real));
     Stage {
         create: real.create.and(Some(create)),
         destroy: real.destroy.and(Some(destroy)),
@@ -50,7 +56,7 @@ pub(in crate::check) fn entered(entry: Entry, call: *mut Call, out: *mut *const 
 /// Asks every instance to complete its pending calls, as the host does when a run is being stopped; whether the stage has a
 /// function for it.
 pub(in crate::check) fn cancel_all() -> bool {
-    let Some(cancel) = REAL.get().and_then(|real| real.0.cancel) else {
+    let Some(cancel) = real().and_then(|real| real.cancel) else {
         return false;
     };
     let instances = seen().instances.clone();
@@ -64,7 +70,7 @@ pub(in crate::check) fn cancel_all() -> bool {
 /// Calls the stage's own function of this name, with the call open meanwhile.
 macro_rules! real {
     ($name:ident, $call:expr, ($($argument:expr),*)) => {
-        match REAL.get().and_then(|real| real.0.$name) {
+        match real().and_then(|real| real.$name) {
             // SAFETY: the host's own arguments, or what stands for them.
             Some(function) => inside($call, || unsafe { function($($argument),*) }),
             None => status::UNSUPPORTED,
@@ -89,7 +95,7 @@ unsafe extern "C" fn create(
 
 unsafe extern "C" fn destroy(me: *mut c_void) {
     lost_instance(me);
-    if let Some(destroy) = REAL.get().and_then(|real| real.0.destroy) {
+    if let Some(destroy) = real().and_then(|real| real.destroy) {
         // SAFETY: the host's own argument.
         unsafe { destroy(me) }
     }

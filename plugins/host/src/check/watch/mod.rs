@@ -2,13 +2,16 @@
 //!
 //! The plugin gets a table of host functions that notes what it asks for and hands it on to the host's own ([`offered`]); the host gets
 //! a table of the stage's functions that does the same the other way round ([`asked`]). A call that is over and a batch that the plugin
-//! does not have are noted and go no further. One stage is tried in a process, so all of this is the process's.
+//! does not have are noted and go no further. One stage is tried at a time, so all of this is the process's.
 
 mod asked;
+mod filled;
 mod offered;
 mod twin;
 
 pub(super) use asked::{cancel_all, entered, stage};
+use filled::Filled;
+pub(super) use filled::{Left, fill_with, left_unwritten};
 use offered::WATCHED;
 
 use std::collections::BTreeMap;
@@ -64,6 +67,7 @@ struct Seen {
     /// Batches that are shown in the place of the host's. They stay: the plugin may keep one as long as it likes.
     twins: BTreeMap<usize, Box<Twin>>,
     instances: Vec<usize>,
+    filled: Option<Filled>,
 }
 
 static SEEN: Mutex<Seen> = Mutex::new(Seen {
@@ -73,10 +77,27 @@ static SEEN: Mutex<Seen> = Mutex::new(Seen {
     held: BTreeMap::new(),
     twins: BTreeMap::new(),
     instances: Vec::new(),
+    filled: None,
 });
 
 fn seen() -> MutexGuard<'static, Seen> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For another test in this process: nothing was seen yet.
+pub(super) fn afresh() {
+    show(Shown::AsMade);
+    let mut all = seen();
+    // What the plugin was shown stays where it was: it may have kept it.
+    for (_, twin) in std::mem::take(&mut all.twins) {
+        Box::leak(twin);
+    }
+    all.calls.clear();
+    all.pending = 0;
+    all.wrongs.clear();
+    all.held.clear();
+    all.instances.clear();
+    all.filled = None;
 }
 
 /// Notes what was done against the rules.

@@ -1,5 +1,6 @@
 //! The host's functions as the plugin has them while its stage is tried.
 
+use super::filled::{emitted, fill};
 use super::twin::Twin;
 use super::{Shown, completed, gained, gave_back, is_open, is_shown, seen, wrong};
 use crate::offer::{HOST, VERSION};
@@ -74,6 +75,10 @@ fn given(batch: *mut Batch, copy: bool) -> *mut Batch {
         return batch;
     }
     if !is_shown(Shown::Fenced) {
+        if !copy {
+            // SAFETY: the host has just made it.
+            unsafe { fill(batch) };
+        }
         gained(batch);
         return batch;
     }
@@ -194,7 +199,12 @@ unsafe extern "C" fn emit(call: *mut Call, port: u32, batch: *mut Batch) -> Stat
                 }
                 of
             }
-            None => batch,
+            None => {
+                drop(all);
+                // SAFETY: a batch that the plugin had, and hands on.
+                unsafe { emitted(port, batch) };
+                batch
+            }
         }
     };
     if !is_open(call, "emit") {

@@ -151,7 +151,7 @@ impl Twin {
 
 /// # Safety
 /// A batch of the host's.
-unsafe fn parts<'a>(of: *const Batch) -> (&'a Batch, &'a [Column]) {
+pub(super) unsafe fn parts<'a>(of: *const Batch) -> (&'a Batch, &'a [Column]) {
     // SAFETY: the caller's.
     unsafe {
         let head = &*of;
@@ -167,7 +167,7 @@ unsafe fn parts<'a>(of: *const Batch) -> (&'a Batch, &'a [Column]) {
 ///
 /// # Safety
 /// A column of the host's that has the row.
-unsafe fn bytes(column: &Column, row: usize) -> Result<usize, String> {
+pub(super) unsafe fn bytes(column: &Column, row: usize) -> Result<usize, String> {
     let shape = match column.ndim {
         0 => &[],
         // SAFETY: the caller's.

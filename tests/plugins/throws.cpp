@@ -10,6 +10,8 @@ namespace {
 
 constexpr int TILES = 6;
 constexpr int SIDE = 256;
+// Times that a source has nothing yet between its generations: time for the first one to reach the sink.
+constexpr int PAUSE = 20;
 
 // Where something is thrown, and what.
 class Sin {
@@ -18,7 +20,6 @@ class Sin {
   void may_throw(std::string_view here) const {
     if (here != at_) return;
     if (what_ == "number") throw 7;
-    if (what_ == "text") throw std::string("on purpose");
     throw std::runtime_error("on purpose, in " + at_);
   }
 
@@ -33,7 +34,8 @@ class Opened : public weir::open_slide {
   weir_status next(weir::call &, weir_step &out) override {
     const int i = at_++;
     if (i == TILES) return out.kind = WEIR_STEP_CLOSE, WEIR_OK;
-    if (i > TILES + 1) return WEIR_END;
+    if (i > TILES && i <= TILES + PAUSE) return WEIR_IDLE;
+    if (i > TILES + PAUSE + 1) return WEIR_END;
     if (number_ == 0 && i == 2) sin_.may_throw("next");
     out.kind = i < TILES ? WEIR_STEP_TILE : WEIR_STEP_GONE;
     out.x = i < TILES ? i * SIDE : 0;
@@ -123,6 +125,16 @@ class Held : public weir::collect {
     if (weir::view(slide.id) == "a") sin_.may_throw("complete_slide");
     return slides_[slide.number];
   }
+  // A line a tile, to the bit.
+  void write(weir::call &call, const weir_slide &slide) {
+    std::ofstream file(std::string(call.folder()) + "/" + std::string(weir::view(slide.id)) + ".txt");
+    for (const auto &[tile, value] : completed(slide)) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, &value, sizeof bits);
+      file << tile << " " << bits << "\n";
+    }
+    if (!file.flush()) throw weir::error("the file cannot be written");
+  }
 
  private:
   Sin sin_;
@@ -158,14 +170,19 @@ class Write : public Held {
     for (uint32_t i = 0; i < batch.size(); i++) keep(batch, i, weights.row(i)[0]);
   }
   void complete_slide(weir::call &call, const weir_slide &slide, uint32_t, uint32_t) override {
-    std::ofstream file(std::string(call.folder()) + "/" + std::string(weir::view(slide.id)) + ".txt");
-    for (const auto &[tile, weight] : completed(slide)) {
-      uint32_t bits = 0;
-      std::memcpy(&bits, &weight, sizeof bits);
-      file << tile << " " << bits << "\n";
-    }
-    if (!file.flush()) throw weir::error("the file cannot be written");
+    write(call, slide);
   }
+};
+
+// Of features, of which some are withdrawn before the slide ends.
+class List : public Held {
+ public:
+  List(const weir::values &values, weir::call &) : Held(values) {}
+  void process(weir::call &, uint32_t, const weir::batch &batch) override {
+    const auto features = batch.column<float>("features");
+    for (uint32_t i = 0; i < batch.size(); i++) keep(batch, i, features.row(i)[0]);
+  }
+  void complete_slide(weir::call &call, const weir_slide &slide, uint32_t, uint32_t) override { write(call, slide); }
 };
 
 #define PARAMS                                                                         \
@@ -178,9 +195,10 @@ WEIR_MANIFEST(R"({"weir-abi": "1.0", "name": "throws", "version": "1.0.0", "summ
               R"({"id": "throws.grid", "summary": "Features of two slides", "rows": "source", "out": [)" FEATURES "]," PARAMS "},"
               R"({"id": "throws.third", "summary": "A third", "rows": "map", "in": [)" FEATURES R"(], "out": [)" FEATURES "]," PARAMS "},"
               R"({"id": "throws.weigh", "summary": "Weighs", "rows": "reduce", "in": [)" FEATURES R"(], "out": [)" SHARES "]," PARAMS "},"
-              R"({"id": "throws.write", "summary": "Writes", "rows": "sink", "in": [)" SHARES "]," PARAMS "}]}");
+              R"({"id": "throws.write", "summary": "Writes", "rows": "sink", "in": [)" SHARES "]," PARAMS "},"
+              R"({"id": "throws.list", "summary": "Writes", "rows": "sink", "in": [)" FEATURES "]," PARAMS "}]}");
 
 }  // namespace
 
 WEIR_PLUGIN(weir::stage<Grid>("throws.grid"), weir::stage<Third>("throws.third"), weir::stage<Weigh>("throws.weigh"),
-            weir::stage<Write>("throws.write"))
+            weir::stage<Write>("throws.write"), weir::stage<List>("throws.list"))

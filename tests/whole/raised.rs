@@ -246,6 +246,13 @@ const THROWS: Chain = &[
     ("write", "throws.write"),
 ];
 
+/// A sink that is told of the tile that goes: rows of a reduce come to it when the slide has ended.
+const LISTS: Chain = &[
+    ("tiles", "throws.grid"),
+    ("third", "throws.third"),
+    ("list", "throws.list"),
+];
+
 #[test]
 fn what_a_cpp_plugin_throws_is_told_with_its_words_and_costs_a_tile_or_a_slide() {
     let plugin = ("throws", throws());
@@ -254,6 +261,7 @@ fn what_a_cpp_plugin_throws_is_told_with_its_words_and_costs_a_tile_or_a_slide()
     assert_eq!(good.written["a"].lines().count(), 5);
     let apart = run(plugin, THROWS, ("", ""), None, APART, 0);
     assert_eq!(apart.written, good.written);
+    let listed = run(plugin, LISTS, ("", ""), None, "", 0);
     for (stage, at) in [
         ("tiles", "open"),
         ("tiles", "next"),
@@ -263,20 +271,23 @@ fn what_a_cpp_plugin_throws_is_told_with_its_words_and_costs_a_tile_or_a_slide()
         ("weigh", "remove"),
         ("weigh", "complete_slide"),
         ("write", "process"),
-        ("write", "remove"),
+        ("list", "remove"),
         ("write", "complete_slide"),
     ] {
         for (what, word) in [
             ("error", format!("on purpose, in {at}")),
-            ("text", "an exception without a message".into()),
             ("number", "an exception without a message".into()),
         ] {
             for more in ["", APART] {
                 let lost = format!("{what} in {at} of {stage} {more}");
+                let (chain, good) = match stage {
+                    "list" => (LISTS, &listed),
+                    _ => (THROWS, &good),
+                };
                 let sin = format!("at = {at:?}\nwhat = {what:?}\n");
-                let left = run(plugin, THROWS, (stage, &sin), None, more, 3);
+                let left = run(plugin, chain, (stage, &sin), None, more, 3);
                 let words = ["plugin `throws` 1.0.0", word.as_str()];
-                lost_a(&left, &good, stage, &words, &lost);
+                lost_a(&left, good, stage, &words, &lost);
             }
         }
     }

@@ -351,7 +351,7 @@ fn what_was_released_as_1_0_is_what_it_was() {
             "kinds.c",
         ),
         (
-            "634bff1ee507980822895e556a889d5db49e20dace225232eaf15a8d63328bff",
+            "009632a015c343f2a7bc67c48adf80ce68f993cc5208dcf28484f6255c3e0df6",
             "more.c",
         ),
         (

@@ -53,7 +53,7 @@
 //! #[derive(weir_plugin::Stage)]
 //! #[stage(map, id = "a.b")]
 //! #[input(tiles: pixels[height, width, 3])]
-//! #[output(scores: scores[2, 2])]
+//! #[output(scores: scores[2])]
 //! struct S;
 //! # impl weir_plugin::Map for S { fn map(&self, _: &weir_plugin::Batch, _: &weir_plugin::Call) -> weir_plugin::Result<()> { Ok(()) } }
 //! ```

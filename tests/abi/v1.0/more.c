@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define TILES "{\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3]}"
-#define SCORES "{\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[2]}"
+#define SCORES "{\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2]}"
 #define PARAM(name, type, more) "{\"name\":\"" name "\",\"type\":\"" type "\",\"doc\":\"One\"" more "}"
 
 WEIR_MANIFEST(

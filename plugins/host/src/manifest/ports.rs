@@ -87,14 +87,9 @@ impl Stage {
 fn check_shape(port: &Port, is_output: bool) -> Result<(), String> {
     let form = form(port.kind);
     let any = !is_output && port.shape.is_empty();
-    let other = match port.kind {
-        // It may say nothing of the tile's sizes.
-        Kind::Scores => port.shape.len() == 1,
-        // It has no numbers of its own: it may say nothing of its tile, or its channels as well.
-        Kind::Picks => matches!(port.shape.len(), 0 | 3),
-        _ => false,
-    };
-    if port.shape.len() != form.len() && !any && !other {
+    // It has no numbers of its own: it may say nothing of its tile, or its channels as well.
+    let of_picks = port.kind == Kind::Picks && matches!(port.shape.len(), 0 | 3);
+    if port.shape.len() != form.len() && !any && !of_picks {
         return Err(format!(
             "rows of {} have the shape [{}], and its `shape` has {} dimensions",
             port.kind.name(),
@@ -145,7 +140,6 @@ mod tests {
         for (kind, shape) in [
             ("pixels", r#"["h", "w", 3]"#),
             ("scores", r#"["h", "w", 2]"#),
-            ("scores", "[2]"),
             ("picks", r#"["h", "w"]"#),
             ("picks", r#"["h", "w", 3]"#),
             ("picks", "[]"),
@@ -163,7 +157,7 @@ mod tests {
         for (kind, shape, word) in [
             (
                 "scores",
-                "[2, 2]",
+                "[2]",
                 "rows of scores have the shape [height, width, classes]",
             ),
             (

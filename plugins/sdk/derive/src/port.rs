@@ -45,8 +45,7 @@ impl Port {
         let (kind, has) = (self.kind.to_string(), self.shape.len());
         let form = form(&kind);
         let open = has == 0 && (!is_output || kind == "picks");
-        let other = matches!((kind.as_str(), has), ("scores", 1) | ("picks", 3));
-        if has == form.len() || open || other {
+        if has == form.len() || open || (kind == "picks" && has == 3) {
             return Ok(());
         }
         Err(Error::new(

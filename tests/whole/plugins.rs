@@ -607,7 +607,7 @@ fn check_names_each_test_how_it_ended_and_what_is_missing() {
     assert!(dead.contains(again), "{dead}");
     let here = [
         "--only",
-        "bad.map: ",
+        "bad.map: one-row",
         "--only",
         "bad.weigh: ",
         "--in-process",

@@ -139,7 +139,7 @@ static void *completes(void *call) {
 /* Holds on to an input whose call is over. */
 static const weir_host *retaining;
 static void *retains_late(void *batch) {
-  usleep(20000);
+  usleep(1000);
   retaining->batch_retain(batch);
   return NULL;
 }
@@ -174,7 +174,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   if (it->sin == DRAFTS && !host->batch_edit(call, 0)) return WEIR_E_FAIL;
   if (it->sin == ROUNDS) fesetround(FE_UPWARD);
   /* Time for the thread of an earlier call to do what it does. */
-  if (it->sin == LATE && !sins) usleep(5000);
+  if ((it->sin == LATE || it->sin == RETAINS_LATE) && !sins) usleep(5000);
   weir_batch *out = NULL;
   if (it->score) {
     out = host->batch_new(call, 0, n, kept);

@@ -157,21 +157,6 @@ fn a_plugin_that_hangs_in_destroy_ends_its_run_as_any_other_and_is_named() {
     }
 }
 
-/// As one that somebody stops again and again: each call takes all its time.
-#[test]
-fn a_process_that_never_answers_is_given_up_after_eight_calls() {
-    let left = run("stop", "map", APART, 3);
-    let late = |line: &&str| {
-        line.starts_with("error: map:") && line.contains("did not answer within 500ms [E0523]")
-    };
-    assert_eq!(left.err.lines().filter(late).count(), 8, "{}", left.err);
-    let over = "plugin `sin` 0.1.0 did not answer 8 times in a row [E0523], and is asked for nothing more in this run";
-    for slide in ["a", "b"] {
-        let told = left.record["slides"][slide].to_string();
-        assert!(told.contains(over), "{told}");
-    }
-}
-
 #[test]
 fn a_process_that_answers_between_is_started_again_each_time() {
     let good = run("none", "map", APART, 0);

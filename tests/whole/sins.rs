@@ -37,6 +37,13 @@ fn a_batch_that_is_held_on_to_when_its_call_is_over_harms_nothing() {
     for _ in 0..3 {
         let left = run("retains-late", "map", "", 0);
         assert_eq!(left.answers, good.answers);
+        // Where a later call has the batch by then, it is that one's, and never given back.
+        let told = [
+            "retained a batch that it did not have",
+            "has not given back",
+        ];
+        let told = told.iter().any(|told| left.err.contains(told));
+        assert!(told, "{}", left.err);
     }
 }
 

@@ -156,9 +156,9 @@ impl Last {
                 // Nobody waits any more where it was late.
                 let _ = done.send(());
             });
-        let Ok(thread) = thread else {
+        if thread.is_err() {
             return self.run();
-        };
+        }
         if let Err(mpsc::SendError(last)) = give.send(self) {
             last.run();
         }
@@ -170,8 +170,8 @@ impl Last {
                 );
                 who.log.line(Level::Warn, &who.stage, &line);
             }
-            // It has ended, or is about to.
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+            // Its thread may still have the plugin's own affairs to end: nobody waits for these.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Calls in this process that do not come back: nothing can end them, so the user is told whose they are, and that isolation would.
 //!
-//! A map or filter whose call is late fails its rows, and calls that wait for a late one tell of it themselves; everything else that a
-//! plugin does (opening a slide, its next step, the end of a slide, `destroy`) is called by a thread of the run's own, which stands
+//! A map or filter whose call is late fails its rows, and calls that wait for a late one tell of it themselves; what else a
+//! plugin's stage does (opening a source's slide, its next step, the end of a slide) is called by a thread of the run's own, which stands
 //! still with it. One thread looks after all such calls; it wakes once in the time that a call may take.
 
 use crate::log::Level;

@@ -108,8 +108,7 @@ impl Pool {
         // Only process() may return before it is done.
         let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
         let own = lent.holder.filter(|_| shelf.is_by_slide());
-        let held = own.and_then(|holder| holder.own().clone());
-        if may_wait && let Some(refusal) = shelf.refusal(&self.kept, held) {
+        if may_wait && let Some(refusal) = shelf.refusal(&self.kept) {
             return Err(refusal);
         }
         let instance = match own {

@@ -411,54 +411,52 @@ impl Shelf {
         }
     }
 
-    /// Why the stage gets no rows: its plugin keeps too many. Processes that do are ended, and others come in their places, that of
-    /// the slide too, `own`, which fails then; one that is at a call meanwhile keeps what it has until the next.
+    /// Why the stage gets no rows: its plugin keeps too many. Of processes the one that keeps most is ended, and the next, until it is
+    /// not too much any more; one that is at a call meanwhile keeps what it has until the next.
     #[inline]
-    pub fn refusal(&self, kept: &Kept, own: Option<Arc<Instance>>) -> Option<CallError> {
+    pub fn refusal(&self, kept: &Kept) -> Option<CallError> {
         match &self.runner {
             Runner::Here(_) => kept
                 .refusal(&self.who, 0)
                 .map(|said| CallError::of(status::FAIL, said)),
             Runner::Child(cradle) => {
-                if let Some(said) = kept.refusal(&self.who, cradle.copies()) {
-                    if let Some(own) = own {
-                        self.end_keeper(&own, cradle, &said);
+                while let Some(said) = kept.refusal(&self.who, cradle.copies()) {
+                    if !self.end_keeper(cradle, &said) {
+                        break;
                     }
-                    self.end_keepers(cradle, &said);
                 }
                 None
             }
         }
     }
 
-    /// Ends a process that keeps inputs; whether it did.
-    fn end_keeper(&self, one: &Instance, cradle: &Cradle, said: &Said) -> bool {
-        let keeper = one.remote.as_ref();
-        let Some(keeper) = keeper.filter(|remote| !remote.is_gone() && remote.line().keeps())
-        else {
+    /// Ends the process that keeps most inputs; whether there was one. The slide fails that has it to itself; else another takes its
+    /// place.
+    fn end_keeper(&self, cradle: &Cradle, said: &Said) -> bool {
+        let keeps = |one: &Arc<Instance>| one.remote.as_ref().map_or(0, |remote| remote.keeps());
+        let mut all = self.all();
+        let instances = all.free.iter().chain(&all.lone);
+        let most = instances
+            .map(|one| (keeps(one), one))
+            .max_by_key(|(n, _)| *n);
+        let Some(one) = most.filter(|(n, _)| *n > 0).map(|(_, one)| one.clone()) else {
             return false;
         };
-        keeper.give_up();
+        let free = all.free.iter().position(|free| Arc::ptr_eq(free, &one));
+        let free = free.map(|at| all.free.swap_remove(at));
+        drop(all);
+        if let Some(remote) = &one.remote {
+            remote.end();
+        }
         let line = format!("{}; {}", said.what, cradle.died());
         self.who.log.line(Level::Error, &self.who.stage, &line);
-        true
-    }
-
-    fn end_keepers(&self, cradle: &Cradle, said: &Said) {
-        let free = std::mem::take(&mut self.all().free);
-        for one in free {
-            if !self.end_keeper(&one, cradle, said) {
-                self.free(&mut self.all(), one);
-                continue;
-            }
-            let (fresh, old) = match self.fresh() {
-                Some(fresh) => (fresh, Some(one)),
-                None => (one, None),
-            };
+        if free.is_some() {
+            let fresh = self.fresh();
             self.replaced
-                .fetch_add(old.is_some().into(), Ordering::SeqCst);
-            self.free(&mut self.all(), fresh);
+                .fetch_add(fresh.is_some().into(), Ordering::SeqCst);
+            self.free(&mut self.all(), fresh.unwrap_or(one));
         }
+        true
     }
 
     /// An instance that can be used, or why there is none.

@@ -369,7 +369,7 @@ const PLANTED: [(&str, &str, &str, &str); 3] = [
         "text",
         "reads_a_slides_text",
         "heap-use-after-free",
-        "inside a block of size 30 free'd",
+        "inside a block of size 11 free'd",
     ),
 ];
 

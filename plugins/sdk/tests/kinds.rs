@@ -375,7 +375,7 @@ fn a_sink_writes_slides_and_then_the_run() {
 /// Two slides of made-up features.
 #[derive(weir_plugin::Stage)]
 #[stage(source, id = "all.made-up")]
-#[output(features: features[d])]
+#[output(features: features["$width"])]
 struct MadeUp {
     /// Width of the features.
     #[param(default = 3)]

@@ -3,7 +3,6 @@
 use crate::call::{Call, CallError};
 use crate::columns::Output;
 use crate::isolate::Isolated;
-use crate::isolate::hung::{self, Hung};
 use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
@@ -42,7 +41,6 @@ pub(crate) struct Cradle {
     /// Bytes of copies of inputs that its processes keep.
     copies: Arc<AtomicUsize>,
     deaths: AtomicU32,
-    pub hung: Hung,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
     /// Of a source: ids of its slides, by their place in its list.
@@ -86,7 +84,6 @@ impl Cradle {
             patience: "is the disk slow, or the slide damaged? if it is only slow, raise run.timeout of the stage that reads slides, `timeout` in [data] of a training's recipe, or --timeout of `weir inspect`",
             copies: Arc::default(),
             deaths: AtomicU32::new(0),
-            hung: Hung::default(),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
         }
@@ -110,7 +107,7 @@ impl Cradle {
     /// Counts a death, and says what comes of it.
     pub fn died(&self) -> String {
         let deaths = self.deaths.fetch_add(1, Ordering::SeqCst) + 1;
-        match deaths > RESTARTS || self.hung.is_over() {
+        match deaths > RESTARTS {
             false => format!("it is started again ({deaths} of {RESTARTS})"),
             true => "it is not started again".into(),
         }
@@ -144,19 +141,6 @@ impl Cradle {
         Ok((remote, Reader(&given).u32().unwrap_or(0)))
     }
 
-    /// Why nothing more is asked of its processes.
-    pub fn given_up(&self, who: &Who) -> Said {
-        Said {
-            what: format!(
-                "{} did not answer {} times in a row [E0523], and is asked for nothing more in this run",
-                who.plugin,
-                hung::MOST
-            ),
-            help: "see the log for where; is its process stopped, or does it wait for something that does not come?".into(),
-            ..Said::default()
-        }
-    }
-
     /// What to do about a call that takes too long.
     pub fn patience(&self) -> &'static str {
         self.patience
@@ -169,9 +153,6 @@ impl Cradle {
         beside: &[BorrowedFd],
     ) -> Result<(Arc<Remote>, Vec<u8>), CallError> {
         let call = Call::setup(who);
-        if self.hung.is_over() {
-            return Err(CallError::of(status::FAIL, self.given_up(who)));
-        }
         let failed = |what: String, help: &str| {
             let said = Said {
                 what: format!("{}'s process {what}", who.plugin),

@@ -272,9 +272,9 @@ impl Line {
         self.kept.insert(self.number, kept);
     }
 
-    /// Whether the plugin holds on to an input.
-    pub fn keeps(&self) -> bool {
-        !self.kept.is_empty()
+    /// How many inputs the plugin holds on to.
+    pub fn keeps(&self) -> usize {
+        self.kept.len()
     }
 
     /// Ends the process.

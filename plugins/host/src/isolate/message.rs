@@ -121,11 +121,6 @@ pub(crate) fn request(op: Op) -> Writer {
     out
 }
 
-/// Which function a request is for, as a number.
-pub(crate) fn function(request: &Writer) -> u8 {
-    request.0.get(size_of::<u64>()).copied().unwrap_or(0)
-}
-
 /// An enum of numbers, each written once, and what reads them.
 macro_rules! numbered {
     ($(#[$about:meta])* $name:ident, $none:literal { $($(#[$doc:meta])* $op:ident = $number:literal,)* }) => {

@@ -40,7 +40,6 @@ pub(crate) mod answer;
 pub(crate) mod channel;
 pub(crate) mod cradle;
 pub(crate) mod found;
-pub(crate) mod hung;
 pub(crate) mod line;
 pub(crate) mod memory;
 pub(crate) mod message;

@@ -8,7 +8,7 @@ use crate::isolate::channel::Lost;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::line::{Ear, Line, ends};
 use crate::isolate::message::{
-    LENT, LIES, Lies, Op, ROW, SLIDE, function, request, write_lies, write_row, write_slide,
+    LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
 };
 use crate::isolate::process::remedy;
 use crate::isolate::replay::replay;
@@ -68,6 +68,20 @@ impl Remote {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends its process now, between two calls, and lets go of all that it keeps.
+    pub fn end(&self) {
+        self.give_up();
+        self.line().end(Duration::ZERO);
+    }
+
+    /// How many inputs it holds on to; nobody knows of one that is at a call.
+    pub fn keeps(&self) -> usize {
+        match self.line.try_lock() {
+            Ok(line) if !self.is_gone() => line.keeps(),
+            _ => 0,
+        }
+    }
+
     /// The memory of tiles that the child may read as well.
     pub fn arena(&self) -> Option<&Arena> {
         self.who.slab.as_ref().and_then(|slab| slab.arena())
@@ -94,31 +108,15 @@ impl Remote {
             });
             return Err(GONE);
         }
-        let hung = &self.cradle.hung;
-        if hung.is_over() {
-            self.give_up();
-            call.fail(self.cradle.given_up(&self.who));
-            return Err(GONE);
-        }
         let log = |level, text: &str| call.log(level, text);
-        let began = Instant::now();
         let ear = Ear {
             stop: &self.who.stop,
             log: &log,
-            until: began + timeout,
+            until: Instant::now() + timeout,
         };
-        let asked = function(&body);
         match line.call(&ear, body, beside) {
-            Ok(answer) => {
-                hung.answered(asked);
-                Ok((answer, line))
-            }
-            Err(lost) => {
-                if matches!(lost, Lost::Late) {
-                    hung.was_late(asked, began);
-                }
-                Err(self.lost(&mut line, call, timeout, lost, &place()))
-            }
+            Ok(answer) => Ok((answer, line)),
+            Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
         }
     }
 

@@ -171,9 +171,13 @@ static __attribute__((noinline)) size_t reads_a_slides_text(weir_str text) {
 }
 
 static void forget(void *self, uint64_t slide) {
+  let_go(self, slide);
+}
+
+static void ends(void *self) {
   stage *it = self;
-  let_go(it, slide);
   if (is(it, "text") && reads_a_slides_text(it->slide) == 0) abort();
+  destroy(self);
 }
 
 static weir_status adds(void *self, weir_call *call, const weir_slide *slide, uint32_t rev, uint32_t end) {
@@ -330,7 +334,7 @@ static void closes(void *handle) {
 
 #define EVERY(name, end) .struct_size = sizeof(weir_stage), .id = name, .create = create, .destroy = end
 static const weir_stage MEAN = { EVERY("lives.mean", destroy), .flags = WEIR_STAGE_PARALLEL, .process = mean };
-static const weir_stage DOUBLE = { EVERY("lives.double", destroy), .process = keep, .remove = take, .complete_slide = doubles, .close_slide = forget };
+static const weir_stage DOUBLE = { EVERY("lives.double", ends), .process = keep, .remove = take, .complete_slide = doubles, .close_slide = forget };
 static const weir_stage WRITE = { EVERY("lives.write", writes_at_the_end), .process = keep, .remove = take, .complete_slide = adds };
 static const weir_stage SOURCE = { EVERY("lives.tiles", destroy), .slide = lists, .open = opens, .next = steps, .read = fills, .close = shuts };
 static const weir_stage *const STAGES[] = { &MEAN, &DOUBLE, &WRITE, &SOURCE };

@@ -229,14 +229,24 @@ pub(super) fn slides_apart(stand: &Stand) -> Said {
         in_turn.extend(of_a.get(at).map(|row| (a, row)));
         in_turn.extend(of_b.get(at).map(|row| (b, row)));
     }
-    let both = gathered(stand, &[a, b], &in_turn)?;
-    for (slide, alone) in [(a, &only_a), (b, &only_b)] {
-        if !both.get(&slide).is_some_and(|it| same(it, alone)) {
-            return Err(No::Failed(
-                "it gave other rows of a slide when rows of another one came in between: it mixes slides; what it keeps belongs to \
-a slide each (weir_row.key.slide), since several are in hand at once"
-                    .into(),
-            ));
+    let both = [
+        (
+            gathered(stand, &[a, b], &in_turn)?,
+            "rows of another one came in between",
+        ),
+        (
+            in_succession(stand, &[(a, &of_a), (b, &of_b)])?,
+            "another one was done before",
+        ),
+    ];
+    for (both, when) in &both {
+        for (slide, alone) in [(a, &only_a), (b, &only_b)] {
+            if !both.get(&slide).is_some_and(|it| same(it, alone)) {
+                return Err(No::Failed(format!(
+                    "it gave other rows of a slide when {when}: it mixes slides; what it keeps belongs to a slide each \
+(weir_row.key.slide), of which several may be in hand at once, and goes when close_slide() says so"
+                )));
+            }
         }
     }
     Ok(format!("{} rows", only_a.len() + only_b.len()))
@@ -266,6 +276,27 @@ fn gathered(
     let said = slides.iter().map(holds).collect();
     for &slide in slides {
         gatherer.close(slide);
+    }
+    Ok(said)
+}
+
+/// What an instance gives of slides that come one after the other.
+fn in_succession(
+    stand: &Stand,
+    slides: &[(SlideId, &[(usize, Value)])],
+) -> Result<HashMap<SlideId, Answer>, No> {
+    let made = stand.ready()?;
+    let mut gatherer = Gatherer::new(stand, &made)?;
+    let mut said = HashMap::new();
+    for (slide, rows) in slides {
+        for (_, (_, _, info)) in rows.iter().take(1) {
+            gatherer.open(*slide, info);
+        }
+        put(&mut gatherer, rows);
+        gatherer.complete(*slide, 0, Some(End::Complete));
+        gatherer.told.well()?;
+        said.insert(*slide, gatherer.told.holds(*slide));
+        gatherer.close(*slide);
     }
     Ok(said)
 }

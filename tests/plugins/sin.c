@@ -2,7 +2,6 @@
 #include "weir_plugin.h"
 #include <fenv.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@
   "\"none\",\"fail\",\"silent\",\"retry\",\"status\",\"lost\",\"twice\",\"both\",\"complete\",\"row\",\"port\",\"null\","         \
   "\"nan\",\"panic\",\"abort\",\"segfault\",\"exit\",\"loop\",\"overrun\",\"leak\",\"late\",\"never\",\"late-complete\","             \
   "\"thread\",\"shape\",\"read\",\"hoard\",\"count\",\"closes\",\"exits\",\"rounds\",\"gone\",\"drafts\",\"exits-aside\",\"retains-late\","   \
-  "\"loop-open\",\"loop-next\",\"loop-close\",\"loop-slide\",\"loop-destroy\",\"stop\",\"column\"]},"                                \
+  "\"loop-open\",\"loop-next\",\"loop-close\",\"loop-slide\",\"loop-destroy\",\"column\"]},"                                \
   "{\"name\":\"slide\",\"type\":\"string\",\"default\":\"a\",\"doc\":\"At the first tile of which slide\"}]"
 #define TILES "\"name\":\"tiles\",\"kind\":\"pixels\",\"shape\":[\"height\",\"width\",3],\"mpp\":\"mpp\""
 #define SCORES "\"name\":\"scores\",\"kind\":\"scores\",\"shape\":[\"height\",\"width\",2],\"mpp\":\"mpp\""
@@ -38,8 +37,8 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"sin\",\"version\":\"0.1.0\",\"su
               "}");
 
 static const char *const NAMES[] = {"none", "fail",  "silent", "retry",    "status", "lost", "twice",   "both", "complete", "row",   "port",          "null",   "nan",
-                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "exits-aside", "retains-late", "loop-open", "loop-next", "loop-close", "loop-slide", "loop-destroy", "stop", "column"};
-enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, EXITS_ASIDE, RETAINS_LATE, LOOP_OPEN, LOOP_NEXT, LOOP_CLOSE, LOOP_SLIDE, LOOP_DESTROY, STOP, COLUMN };
+                                    "panic", "abort", "segfault", "exit", "loop", "overrun", "leak", "late",     "never", "late-complete", "thread", "shape", "read", "hoard", "count", "closes", "exits", "rounds", "gone", "drafts", "exits-aside", "retains-late", "loop-open", "loop-next", "loop-close", "loop-slide", "loop-destroy", "column"};
+enum { NONE, FAIL, SILENT, RETRY, STATUS, LOST, TWICE, BOTH, COMPLETE, ROW, PORT, NULL_BATCH, NOT_A_NUMBER, PANIC, ABORT, SEGFAULT, EXIT, LOOP, OVERRUN, LEAK, LATE, NEVER, LATE_COMPLETE, THREAD, SHAPE, READ, HOARD, COUNT, CLOSES, EXITS, ROUNDS, GONE, DRAFTS, EXITS_ASIDE, RETAINS_LATE, LOOP_OPEN, LOOP_NEXT, LOOP_CLOSE, LOOP_SLIDE, LOOP_DESTROY, COLUMN };
 
 typedef struct { uint64_t slide, tile; float score; } picked;
 typedef struct {
@@ -170,7 +169,6 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   }
   const int sins = sinner != UINT32_MAX;
   if (it->sin == HOARD) host->batch_retain(batch);
-  if (it->sin == STOP) raise(SIGSTOP);
   if (it->sin == DRAFTS && !host->batch_edit(call, 0)) return WEIR_E_FAIL;
   if (it->sin == ROUNDS) fesetround(FE_UPWARD);
   /* Time for the thread of an earlier call to do what it does. */

@@ -88,6 +88,22 @@ pub(crate) fn with<T>(at: usize, look: impl FnOnce(&References) -> T) -> Option<
     of.map(|of| look(of))
 }
 
+/// Another reference for the plugin to a batch of which it has one already; false where it has none.
+///
+/// # Safety
+/// What is noted at that address, if anything, is a `T` in an [`Arc`].
+pub(crate) unsafe fn retained<T>(batch: *const T) -> bool {
+    let again = with(batch.addr(), |of| {
+        let again = of.hand_again();
+        if again {
+            // SAFETY: the caller's; the reference that the plugin has stays until it was handed back, which is done in turns with this.
+            unsafe { Arc::increment_strong_count(batch) };
+        }
+        again
+    });
+    again == Some(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,15 +93,8 @@ impl HostBatch {
 
     /// Another reference to it for the plugin, which has one already; false where it has none.
     pub fn retained(batch: *const Batch) -> bool {
-        let again = live::with(batch.addr(), |of| {
-            let again = of.hand_again();
-            if again {
-                // SAFETY: the reference that the plugin has stays until it was handed back, which is done in turns with this.
-                unsafe { Arc::increment_strong_count(HostBatch::of(batch)) };
-            }
-            again
-        });
-        again == Some(true)
+        // SAFETY: of this type alone are batches noted in a process.
+        unsafe { live::retained(HostBatch::of(batch)) }
     }
 
     /// The first reference that is the plugin's to an input which it was lent: it may keep it beyond the call, which is open.

@@ -1,6 +1,7 @@
 //! The operator of maps and filters: gathers values of all slides into batches, has helper threads work on them, and sees to it
 //! that every version has exactly one outcome on every output, whatever a stage does.
 
+mod linger;
 mod task;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +17,7 @@ use crate::house::House;
 use crate::source::TOLD_FAILURES;
 use crate::stage::{BatchShape, Turn, Work};
 
+use linger::Linger;
 use task::{Task, failure};
 
 /// The time-out of work that keeps to its own: longer than any run.
@@ -33,6 +35,7 @@ pub(crate) struct WorkLogic {
     slides: HashMap<SlideId, Open>,
     waiting: VecDeque<Value>,
     since: Option<Instant>,
+    linger: Linger,
     jobs: HashMap<u64, InHand>,
     next_job: u64,
     answers: (Sender<Done>, Receiver<Done>),
@@ -84,6 +87,7 @@ struct Waiting {
 
 struct Done {
     job: u64,
+    took: Duration,
     rows: Vec<(Key, Vec<Body>)>,
 }
 
@@ -92,7 +96,6 @@ impl WorkLogic {
         let node = &house.plan.nodes[index];
         let mut shape = work.shape();
         shape.rows = node.run.batch.unwrap_or(shape.rows).max(1);
-        shape.linger = node.run.linger.unwrap_or(shape.linger);
         shape.timeout = node.run.timeout.unwrap_or(shape.timeout);
         if work.keeps_time() {
             shape.timeout = NEVER;
@@ -108,6 +111,7 @@ impl WorkLogic {
             slides: HashMap::new(),
             waiting: VecDeque::new(),
             since: None,
+            linger: Linger::new(node.run.linger, shape.linger),
             jobs: HashMap::new(),
             next_job: 0,
             answers: channel(),
@@ -127,7 +131,7 @@ impl WorkLogic {
             }
             let late = self
                 .since
-                .is_some_and(|since| since.elapsed() >= self.shape.linger);
+                .is_some_and(|since| since.elapsed() >= self.linger.now());
             let granted = self.grant();
             let starved = granted < self.waiting.len().min(self.shape.rows);
             let full = granted >= self.shape.rows;
@@ -135,7 +139,7 @@ impl WorkLogic {
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
                 // Past its time it waits for leases, and who gives them back wakes.
                 if let Some(since) = self.since.filter(|_| !late) {
-                    self.alarm.set(&self.wake, since + self.shape.linger);
+                    self.alarm.set(&self.wake, since + self.linger.now());
                 }
                 return;
             }
@@ -203,10 +207,11 @@ impl WorkLogic {
             own.begins();
             let n = values.len() as u64;
             let rows = task.take(values, &own);
-            house.progress.stages[index].worked(n, since.elapsed());
+            let took = since.elapsed();
+            house.progress.stages[index].worked(n, took);
             house.traced(index, since, n);
             // Nobody listens any more when the run was aborted or the answer is too late.
-            let _ = answer.send(Done { job, rows });
+            let _ = answer.send(Done { job, took, rows });
             waker();
         };
         self.jobs.insert(job, InHand { turn, rows });
@@ -224,6 +229,7 @@ impl WorkLogic {
             if self.jobs.remove(&done.job).is_none() {
                 continue;
             }
+            self.linger.learn(done.took);
             for (key, outcomes) in done.rows {
                 self.send(key, outcomes, out);
             }

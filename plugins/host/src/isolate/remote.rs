@@ -5,7 +5,7 @@ use crate::call::{At, Call, FAULT, GONE};
 use crate::columns::row_bytes;
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
-use crate::isolate::cradle::Cradle;
+use crate::isolate::cradle::{Cradle, Life};
 use crate::isolate::line::{Ear, Line, ends};
 use crate::isolate::message::{
     LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
@@ -115,7 +115,12 @@ impl Remote {
             until: Instant::now() + timeout,
         };
         match line.call(&ear, body, beside) {
-            Ok(answer) => Ok((answer, line)),
+            Ok(answer) => {
+                if line.life == Life::Works {
+                    self.cradle.answered();
+                }
+                Ok((answer, line))
+            }
             Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
         }
     }
@@ -154,9 +159,10 @@ impl Remote {
         }
         let place = || "while it was made".to_owned();
         match self.ask(line, call, make, body, beside, &place) {
-            Ok((answer, line)) => {
+            Ok((answer, mut line)) => {
                 let said = sound(call, answer.status);
                 replay(call, &answer.deeds, &line.made);
+                line.life = Life::Works;
                 (said, answer.given)
             }
             Err(said) => (said, Vec::new()),
@@ -196,8 +202,8 @@ impl Remote {
             ),
         };
         line.end(Duration::ZERO);
-        let next = self.cradle.died();
-        call.log(Level::Error, &format!("{what}; {next}"));
+        let next = self.cradle.died(line.life);
+        call.log(Level::Error, &format!("{what}{next}"));
         call.fail(Said {
             what,
             help: help.into(),
@@ -361,14 +367,9 @@ impl Drop for Remote {
         }
         let call = Call::setup(&self.who);
         let place = || "while its instance was destroyed".to_owned();
-        let asked = self.ask(
-            self.line(),
-            &call,
-            DESTROY,
-            request(Op::Destroy),
-            &[],
-            &place,
-        );
+        let mut line = self.line();
+        line.life = Life::Ends;
+        let asked = self.ask(line, &call, DESTROY, request(Op::Destroy), &[], &place);
         if let Ok((_, mut line)) = asked {
             line.end(Duration::from_secs(1));
         }

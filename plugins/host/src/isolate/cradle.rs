@@ -3,6 +3,7 @@
 use crate::call::{Call, CallError};
 use crate::columns::Output;
 use crate::isolate::Isolated;
+use crate::isolate::late::{Late, MOST};
 use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
@@ -60,6 +61,8 @@ pub(crate) struct Cradle {
     unready: AtomicU32,
     /// Whether each open slide has a process to itself; not known before the first one is there.
     by_slide: OnceLock<bool>,
+    /// Slides whose tiles do not come back.
+    pub late: Late,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
     /// Of a source: ids of its slides, by their place in its list.
@@ -106,6 +109,7 @@ impl Cradle {
             deaths: AtomicU32::new(0),
             unready: AtomicU32::new(0),
             by_slide: false.into(),
+            late: Late::default(),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
         }
@@ -156,6 +160,18 @@ impl Cradle {
         match lone {
             true => LOST,
             false => "; it is started again",
+        }
+    }
+
+    /// Why nothing more of a slide is asked of its processes.
+    pub fn asks_no_more(&self, who: &Who, slide: &str) -> Said {
+        Said {
+            what: format!(
+                "{} did not answer {MOST} times in a row about slide `{slide}` [E0523], and is asked for no more of it",
+                who.plugin
+            ),
+            help: format!("see the log for where; {}", self.patience),
+            ..Said::default()
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Far less than the 60 s that a reader has by itself.
 const SOON: Duration = Duration::from_secs(40);
-const LATE: &str = "plugin `sin` 0.1.0 did not answer within 300ms [E0523]";
+const LATE: &str = "plugin `sin` 0.1.0 did not answer within 1s [E0523]";
 
 /// A slide of the plugin's that hangs so.
 fn glass(folder: &Path, name: &str, sin: &str) -> String {
@@ -24,7 +24,7 @@ fn inspect_waits_for_a_reader_in_its_own_process_as_long_as_it_is_told() {
     let rules = folder.path().join("rules.toml");
     std::fs::write(&rules, "isolate = \"always\"\n").unwrap();
     let inspect = |slide: &str| {
-        let mut weir = command(["inspect", slide, "--timeout", "300ms"]);
+        let mut weir = command(["inspect", slide, "--timeout", "1s"]);
         weir.env("WEIR_PLUGIN_PATH", plugin().parent().unwrap());
         weir.env("WEIR_RULES", &rules);
         let said = said(weir);
@@ -86,7 +86,7 @@ fn train(folder: &Path, sin: &str, timeout: &str) -> Said {
 fn a_training_waits_for_a_reader_in_its_own_process_as_long_as_its_recipe_says() {
     for sin in ["sight", "loop"] {
         let folder = tempfile::tempdir().unwrap();
-        let said = train(folder.path(), sin, "300ms").exits(1);
+        let said = train(folder.path(), sin, "1s").exits(1);
         assert!(said.err.contains(LATE), "{sin}: {}", said.err);
         assert!(
             said.err.contains("`timeout` in [data]"),
@@ -166,7 +166,7 @@ fn a_process_that_answers_between_is_started_again_each_time() {
     assert_eq!(told.len(), 10, "{told:?}");
     assert!(
         told.iter()
-            .all(|line| line.contains("did not answer within 500ms [E0523]"))
+            .all(|line| line.contains("did not answer within 1s [E0523]"))
     );
     assert_eq!(of_b(&left), of_b(&good));
 }

@@ -249,7 +249,7 @@ fn a_call_that_is_never_completed_fails_its_tile_when_its_time_is_over() {
     lost_one(
         "never",
         "map",
-        "within 500ms",
+        "within 1s",
         &run("never", "map", "", 3),
         &good,
     );

@@ -116,6 +116,9 @@ impl Shelf {
             // Known since the first one was made.
             (Runner::Child(cradle), Callers::Source | Callers::Slides) => !cradle.finishes(),
         };
+        if let Runner::Child(cradle) = &runner {
+            cradle.set_by_slide(by_slide);
+        }
         let alone = by_slide && !isolated && concurrency == Concurrency::Serial;
         Ok(Shelf {
             stage: runner.table(),
@@ -448,7 +451,7 @@ impl Shelf {
         if let Some(remote) = &one.remote {
             remote.end();
         }
-        let line = format!("{}; {}", said.what, cradle.died());
+        let line = format!("{}{}", said.what, cradle.was_ended(free.is_none()));
         self.who.log.line(Level::Error, &self.who.stage, &line);
         if free.is_some() {
             let fresh = self.fresh();

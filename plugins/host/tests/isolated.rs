@@ -73,24 +73,29 @@ fn a_row_that_ends_the_process_fails_alone_and_is_named() {
             log.contains("at 16 tiles, (0, 0) of slide `a` to (120, 0) of slide `b`"),
             "{log}"
         );
-        assert!(log.contains("it is started again (2 of 100)"), "{log}");
+        // Rows that were answered came between the two deaths.
+        assert_eq!(
+            log.matches("; it is started again (1 of 100)").count(),
+            2,
+            "{log}"
+        );
     }
 }
 
 #[test]
 fn a_loop_without_end_is_ended_when_its_time_is_over() {
     let way = Way {
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(2),
         ..way(true)
     };
     let made = made("sins.pass", "loop", &way).unwrap();
     let since = Instant::now();
     let outcomes = outcomes(made.work(), &tiles());
-    assert!(since.elapsed() < Duration::from_secs(5));
+    assert!(since.elapsed() < Duration::from_secs(60));
     let failed: Vec<_> = outcomes.iter().filter_map(|it| it.as_ref().err()).collect();
     assert_eq!(
         failed,
-        ["plugin `sins` 0.1.0 did not answer within 300ms [E0523] at slide `a`, tile (40, 0)"]
+        ["plugin `sins` 0.1.0 did not answer within 2s [E0523] at slide `a`, tile (40, 0)"]
     );
 }
 
@@ -205,7 +210,7 @@ fn what_a_plugin_allocates_itself_has_an_end() {
 fn a_call_that_is_ended_against_the_rules_fails_and_the_process_goes_on() {
     for how in ["gone", "pending"] {
         let way = Way {
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(2),
             ..way(true)
         };
         let made = made("sins.pass", how, &way).unwrap();
@@ -225,7 +230,8 @@ fn a_run_that_is_being_stopped_reaches_the_process() {
     });
     let since = Instant::now();
     let error = made.work().run(&mut batch(&tiles())).unwrap_err();
-    assert!(since.elapsed() < Duration::from_secs(2));
+    // Far less than its time.
+    assert!(since.elapsed() < Duration::from_secs(15));
     assert!(
         error.what.contains("stopped, as it was asked to"),
         "{error}"
@@ -299,12 +305,26 @@ fn a_stage_whose_processes_keep_dying_is_given_up_by_words() {
     for _ in 0..110 {
         last = made.work().run(&mut batch(&bad)).unwrap_err().what;
     }
-    assert!(last.contains("died more than 100 times [E0521]"), "{last}");
+    let over = "died more than 100 times in a row [E0521]";
+    assert!(last.contains(over), "{last}");
     let error = made.work().run(&mut batch(&good)).unwrap_err();
     assert!(
         error.what.contains("is not started again in this run"),
         "{error}"
     );
+}
+
+#[test]
+fn a_stage_whose_processes_die_now_and_then_goes_on_however_often_they_do() {
+    let made = made("sins.pass", "exit", &way(true)).unwrap();
+    let (bad, good) = ([tile(0, 0, 13)], [tile(0, 0, 1)]);
+    for _ in 0..13 {
+        for _ in 0..10 {
+            let error = made.work().run(&mut batch(&bad)).unwrap_err();
+            assert!(error.what.contains("exit status 7"), "{error}");
+        }
+        made.work().run(&mut batch(&good)).unwrap();
+    }
 }
 
 fn children(of: u32) -> Vec<String> {
@@ -376,7 +396,7 @@ fn alone_a_thousand_calls() {
         })
         .count()
     };
-    let until = Instant::now() + Duration::from_secs(2);
+    let until = Instant::now() + Duration::from_secs(20);
     while forked() > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -448,7 +468,7 @@ fn a_process_ends_with_its_host() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     let child = loop {
         let busy = |pid: &String| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -467,7 +487,7 @@ fn a_process_ends_with_its_host() {
     };
     host.kill().unwrap();
     host.wait().unwrap();
-    let until = Instant::now() + Duration::from_secs(2);
+    let until = Instant::now() + Duration::from_secs(20);
     while Path::new(&format!("/proc/{child}/exe")).read_link().is_ok() {
         assert!(Instant::now() < until, "{child} goes on");
         std::thread::sleep(Duration::from_millis(5));

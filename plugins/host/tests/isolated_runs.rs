@@ -4,7 +4,7 @@
 mod programs;
 mod sins;
 
-use sins::{Way, way};
+use sins::{Way, batch, made, outcomes, tile, way};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use weir_runtime::Outcome;
@@ -12,7 +12,7 @@ use weir_runtime::Outcome;
 /// Source, features, sink, all of the plugin and all isolated; `how` says what it does at tile (8, 0) of slide `s1`.
 fn ran(how: &str, out: &Path) -> Outcome {
     let way = Way {
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(2),
         out: out.to_owned(),
         ..way(true)
     };
@@ -35,13 +35,13 @@ fn only_the_tile_where_a_plugin_dies_or_hangs_fails() {
     );
     for (how, said) in [
         ("abort", "was killed by signal 6 (Aborted) [E0521]"),
-        ("loop", "did not answer within 300ms [E0523]"),
+        ("loop", "did not answer within 2s [E0523]"),
         ("nan", "must be finite"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let since = Instant::now();
         let outcome = ran(how, folder.path());
-        assert!(since.elapsed() < Duration::from_secs(10), "{how}");
+        assert!(since.elapsed() < Duration::from_secs(60), "{how}");
         let failures: Vec<_> = outcome
             .slides
             .values()
@@ -59,5 +59,62 @@ fn only_the_tile_where_a_plugin_dies_or_hangs_fails() {
             assert_eq!(written(folder.path(), slide), written(well.path(), slide));
         }
         assert_ne!(written(folder.path(), "s1"), written(well.path(), "s1"));
+    }
+}
+
+/// Of slide `s1` no tile comes back.
+#[test]
+fn a_slide_of_which_three_tiles_in_a_row_hang_is_asked_about_no_more_and_others_go_on() {
+    let well = tempfile::tempdir().unwrap();
+    ran("", well.path());
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = ran("sleep-s1", folder.path());
+    let failures = outcome
+        .slides
+        .values()
+        .flat_map(|slide| &slide.failures)
+        .collect::<Vec<_>>();
+    assert_eq!(failures.len(), 4, "{failures:?}");
+    assert!(failures.iter().all(|failure| failure.slide == "s1"));
+    let given_up = "plugin `sins` 0.1.0 did not answer 3 times in a row about slide `s1` [E0523], and is asked for no more of it";
+    let told = |failure: &&&weir_record::Failure| failure.what == given_up;
+    // The third is perhaps tried again.
+    let told = failures.iter().filter(told).count();
+    assert!((1..=2).contains(&told), "{failures:?}");
+    for slide in ["s0", "s2"] {
+        assert_eq!(written(folder.path(), slide), written(well.path(), slide));
+    }
+}
+
+/// As they come: batches hold tiles of several slides.
+#[test]
+fn tiles_of_other_slides_come_out_of_a_batch_with_those_of_a_slide_that_is_asked_about_no_more() {
+    let way = Way {
+        timeout: Duration::from_secs(2),
+        ..way(true)
+    };
+    let made = made("sins.pass", "sleep", &way).unwrap();
+    for i in 0..3 {
+        let error = made.work().run(&mut batch(&[tile(0, i, 13)])).unwrap_err();
+        let late = "did not answer within 2s";
+        assert!(error.what.contains(late), "{error}");
+    }
+    // The second would hang as well, and the fourth would not.
+    let rows = [
+        tile(1, 0, 40),
+        tile(0, 3, 13),
+        tile(1, 1, 40),
+        tile(0, 4, 40),
+    ];
+    let said = outcomes(made.work(), &rows);
+    assert_eq!(
+        said.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, false, true, false]
+    );
+    let given_up = "did not answer 3 times in a row about slide `a` [E0523]";
+    let log = made.said();
+    assert_eq!(log.matches(given_up).count(), 1, "{log}");
+    for what in said.iter().filter_map(|said| said.as_ref().err()) {
+        assert!(what.contains(given_up), "{what}");
     }
 }

@@ -4,10 +4,10 @@
 mod programs;
 mod sins;
 
-use sins::{Way, feature, info, made, way};
+use sins::{Made, Way, feature, info, made, way};
 use std::sync::Arc;
 use weir_record::{Body, End, SlideId, SlideInfo, Tally, TileId};
-use weir_runtime::stage::{Completed, Cx, Emit, Prepared, Step};
+use weir_runtime::stage::{Completed, Cx, Emit, Prepared, Reduce, Step};
 
 /// What a reduce sent.
 #[derive(Default)]
@@ -47,38 +47,64 @@ fn done() -> Completed {
     }
 }
 
+/// A reduce of one worker, and what it sent.
+struct Worker {
+    reduce: Box<dyn Reduce>,
+    heard: Heard,
+}
+
+impl Worker {
+    fn of(made: &Made) -> Worker {
+        let Prepared::Reduce(make) = &made.prepared else {
+            panic!("no reduce");
+        };
+        Worker {
+            reduce: make(),
+            heard: Heard::default(),
+        }
+    }
+
+    fn open(&mut self, slide: u64, name: &str) {
+        let mut cx = Cx::new(&mut self.heard);
+        self.reduce
+            .opened(SlideId::new(0, slide), &info(name), &mut cx);
+    }
+
+    /// Row `i` of the slide, with that first number.
+    fn row(&mut self, slide: u64, i: i64, first: f32) {
+        let (key, body) = feature(slide, i, first);
+        let mut cx = Cx::new(&mut self.heard);
+        self.reduce.row(0, key, Some(body), &mut cx);
+    }
+
+    fn end(&mut self, slide: u64) {
+        let id = SlideId::new(0, slide);
+        let mut cx = Cx::new(&mut self.heard);
+        self.reduce.complete(0, id, &done(), &mut cx);
+        self.reduce.closed(id);
+    }
+}
+
 /// A reduce over slides `a` and `b`, whose rows come in turns; slide `a` has a row that may kill.
 fn pooled(how: &str, isolated: bool) -> Vec<String> {
     let made = made("sins.pool", how, &way(isolated)).unwrap();
-    let Prepared::Reduce(make) = &made.prepared else {
-        panic!("no reduce");
-    };
-    let mut reduce = make();
-    let mut heard = Heard::default();
-    let slides: Vec<SlideId> = (0..3).map(|slide| SlideId::new(0, slide)).collect();
-    let mut cx = Cx::new(&mut heard);
-    for &slide in &slides[..2] {
-        reduce.opened(slide, &info(["a", "b"][slide.number() as usize]), &mut cx);
-    }
+    let mut worker = Worker::of(&made);
+    worker.open(0, "a");
+    worker.open(1, "b");
     // More than are handed over at once.
     for i in 0..300 {
         for slide in 0..2 {
             let kills = slide == 0 && i == 290;
-            let (key, body) = feature(slide, i, if kills { 13.0 } else { 1.0 });
-            reduce.row(0, key, Some(body), &mut cx);
+            worker.row(slide, i, if kills { 13.0 } else { 1.0 });
         }
     }
-    for &slide in &slides[..2] {
-        reduce.complete(0, slide, &done(), &mut cx);
-        reduce.closed(slide);
-    }
+    worker.end(0);
+    worker.end(1);
     // A slide that begins later knows nothing of it.
-    reduce.opened(slides[2], &info("c"), &mut cx);
-    let (key, body) = feature(2, 0, 5.0);
-    reduce.row(0, key, Some(body), &mut cx);
-    reduce.complete(0, slides[2], &done(), &mut cx);
-    reduce.closed(slides[2]);
-    heard.0
+    worker.open(2, "c");
+    worker.row(2, 0, 5.0);
+    worker.end(2);
+    worker.heard.0
 }
 
 #[test]
@@ -96,6 +122,141 @@ fn a_reduce_sums_the_same_and_the_slide_that_its_process_held_fails_alone_when_t
             "seal Some(Complete)",
         ]
     );
+}
+
+/// As of a cohort that begins with all the slides that its plugin cannot take.
+#[test]
+fn however_many_slides_kill_their_process_the_others_are_done() {
+    let made = made("sins.pool", "abort", &way(true)).unwrap();
+    let mut worker = Worker::of(&made);
+    let mut wanted = Vec::new();
+    for slide in 0..153u64 {
+        let name = format!("s{slide}");
+        let kills = slide < 150;
+        worker.open(slide, &name);
+        worker.row(slide, 0, if kills { 13.0 } else { 4.0 });
+        worker.end(slide);
+        wanted.extend(match kills {
+            true => [
+                format!("slide `{name}` failed: plugin `sins` 0.1.0's process was killed by signal 6 (Aborted) [E0521] at slide `{name}`, tile (0, 0)"),
+                "seal Some(Aborted)".into(),
+            ],
+            false => [format!("{name} 4 2 0.5"), "seal Some(Complete)".into()],
+        });
+    }
+    assert_eq!(worker.heard.0, wanted);
+    let comes = "; what it held of its slide is lost, and the next slide gets a fresh process";
+    let said = made.said();
+    assert_eq!(said.lines().count(), 150, "{said}");
+    assert!(said.lines().all(|line| line.ends_with(comes)), "{said}");
+}
+
+#[test]
+fn a_plugin_that_never_comes_up_again_is_given_up_by_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let way = Way {
+        out: folder.path().to_owned(),
+        ..way(true)
+    };
+    let made = made("sins.pool", "once", &way).unwrap();
+    let mut worker = Worker::of(&made);
+    for slide in 0..110 {
+        worker.open(slide, "a");
+        worker.row(slide, 0, 13.0);
+        worker.end(slide);
+    }
+    let failed: Vec<_> = worker.heard.0.iter().step_by(2).collect();
+    assert_eq!(failed.len(), 110);
+    assert!(
+        failed[0].ends_with("at slide `a`, tile (0, 0)"),
+        "{failed:?}"
+    );
+    assert!(
+        failed[1].ends_with("was killed by signal 6 (Aborted) [E0521] while it was made"),
+        "{failed:?}"
+    );
+    let over = "died more than 100 times in a row [E0521] and is not started again in this run";
+    assert!(failed[109].ends_with(over), "{failed:?}");
+    let said = made.said();
+    for part in [
+        "; the next slide gets another (1 of 100)",
+        "; it is not started again",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+/// A batch of features is copied for a process, into 1 MiB at least; a sixteenth of the run's memory is 64 MiB.
+#[test]
+fn of_processes_that_keep_too_much_the_greediest_is_ended_and_the_others_go_on() {
+    let made = made("sins.pool", "hoard", &way(true)).unwrap();
+    let mut worker = Worker::of(&made);
+    let mut rows = [0i64; 3];
+    // So many batches of slide `a`, `b` or `c`, which are kept.
+    let mut keeps = |worker: &mut Worker, slide: usize, batches: usize| {
+        for _ in 0..256 * batches {
+            worker.row(slide as u64, rows[slide], 7.0);
+            rows[slide] += 1;
+        }
+    };
+    for (slide, name) in ["a", "b", "c"].into_iter().enumerate() {
+        worker.open(slide as u64, name);
+    }
+    keeps(&mut worker, 0, 1);
+    keeps(&mut worker, 1, 41);
+    keeps(&mut worker, 2, 22);
+    assert_eq!(made.said(), "");
+    // It is found out by a call of the one that keeps least.
+    keeps(&mut worker, 0, 1);
+    let said = made.said();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for part in [
+        "broke the contract [E0520]: it keeps 64 batches",
+        "; what it held of its slide is lost, and the next slide gets a fresh process",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    (0..3).for_each(|slide| worker.end(slide));
+    let lost = "lost what it held of the slide when it panicked, hung or died [E0521]";
+    assert_eq!(
+        worker.heard.0,
+        [
+            "a 3584 1024 256",
+            "seal Some(Complete)",
+            &format!("slide `b` failed: plugin `sins` 0.1.0 {lost}"),
+            "seal Some(Aborted)",
+            "c 39424 11264 2816",
+            "seal Some(Complete)",
+        ]
+    );
+}
+
+#[test]
+fn a_place_that_comes_twice_fails_the_slide_at_a_reduce_that_takes_each_once() {
+    for isolated in [false, true] {
+        let made = made("sins.once", "", &way(isolated)).unwrap();
+        let mut worker = Worker::of(&made);
+        worker.open(0, "a");
+        worker.open(1, "b");
+        for i in 0..3 {
+            worker.row(0, i, 1.0);
+            worker.row(1, i, 1.0);
+        }
+        worker.row(0, 1, 2.0);
+        worker.end(0);
+        worker.end(1);
+        assert_eq!(
+            worker.heard.0,
+            [
+                "slide `a` failed: tile (8, 0) was withdrawn, or sent a second time, and the stage is batch-only: plugin `sins` 0.1.0 takes what holds once",
+                "seal Some(Aborted)",
+                "b 3 6 1.5",
+                "seal Some(Complete)",
+            ],
+            "isolated: {isolated}"
+        );
+        assert!(made.said().is_empty(), "{}", made.said());
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::call::{Call, CallError};
 use crate::columns::Output;
 use crate::isolate::Isolated;
+use crate::isolate::late::{Late, MOST};
 use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
@@ -13,13 +14,14 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_record::{Arena, Budget};
 
-/// How often a stage's processes may die in a run before they are not started again.
+/// So many deaths of a stage's or reader's processes in a row, and no further one is started: at their work without one that answers
+/// between, or before they were ready for it. However large a run is, one that works now and then goes on.
 const RESTARTS: u32 = 100;
 
 /// How long making an instance may take where a call may not take longer: it may read a model.
@@ -27,6 +29,19 @@ const MAKE: Duration = Duration::from_secs(60);
 
 /// How long a call into a reader may take where nobody says it.
 const READER: Duration = Duration::from_secs(60);
+
+/// What comes of the death of a process that a slide had to itself.
+const LOST: &str = "; what it held of its slide is lost, and the next slide gets a fresh process";
+
+/// How far a process came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It loads the plugin and makes what it is for.
+    Begins,
+    Works,
+    /// It is asked for nothing more.
+    Ends,
+}
 
 /// A stage or reader of a plugin that is isolated: starts its processes.
 #[derive(Debug)]
@@ -40,7 +55,14 @@ pub(crate) struct Cradle {
     patience: &'static str,
     /// Bytes of copies of inputs that its processes keep.
     copies: Arc<AtomicUsize>,
+    /// Deaths at work since a process last answered.
     deaths: AtomicU32,
+    /// Deaths since a process was last made ready.
+    unready: AtomicU32,
+    /// Whether each open slide has a process to itself; not known before the first one is there.
+    by_slide: OnceLock<bool>,
+    /// Slides whose tiles do not come back.
+    pub late: Late,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
     /// Of a source: ids of its slides, by their place in its list.
@@ -66,6 +88,7 @@ impl Cradle {
             budget: Some(budget.clone()),
             timeout,
             patience: "raise run.timeout of the stage if it is only slow",
+            by_slide: OnceLock::new(),
             ..Cradle::of_reader(isolated, id)
         }
     }
@@ -84,6 +107,9 @@ impl Cradle {
             patience: "is the disk slow, or the slide damaged? if it is only slow, raise run.timeout of the stage that reads slides, `timeout` in [data] of a training's recipe, or --timeout of `weir inspect`",
             copies: Arc::default(),
             deaths: AtomicU32::new(0),
+            unready: AtomicU32::new(0),
+            by_slide: false.into(),
+            late: Late::default(),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
         }
@@ -104,13 +130,62 @@ impl Cradle {
         self.copies.load(Ordering::SeqCst)
     }
 
-    /// Counts a death, and says what comes of it.
-    pub fn died(&self) -> String {
-        let deaths = self.deaths.fetch_add(1, Ordering::SeqCst) + 1;
-        match deaths > RESTARTS {
-            false => format!("it is started again ({deaths} of {RESTARTS})"),
-            true => "it is not started again".into(),
+    /// Says whether each open slide has a process to itself, when the first one is there.
+    pub fn set_by_slide(&self, by_slide: bool) {
+        // Nobody says it twice.
+        let _ = self.by_slide.set(by_slide);
+    }
+
+    /// Counts a death, and says what comes of it, to be put behind how it was.
+    pub fn died(&self, life: Life) -> String {
+        let by_slide = self.by_slide.get().copied();
+        let count = match (life, by_slide) {
+            // The run is over, or does not begin.
+            (Life::Ends, _) | (Life::Begins, None) => return String::new(),
+            // That costs the slide, whatever becomes of the others, so there is no more of it than there are slides.
+            (Life::Works, Some(true)) => return LOST.to_owned(),
+            (Life::Works, _) => &self.deaths,
+            (Life::Begins, _) => &self.unready,
+        };
+        let died = count.fetch_add(1, Ordering::SeqCst) + 1;
+        match (died > RESTARTS, by_slide) {
+            (true, _) => "; it is not started again".to_owned(),
+            (_, Some(true)) => format!("; the next slide gets another ({died} of {RESTARTS})"),
+            _ => format!("; it is started again ({died} of {RESTARTS})"),
         }
+    }
+
+    /// The same of one that was ended for what it keeps, which says nothing of those after it; `lone`: a slide had it to itself.
+    pub fn was_ended(&self, lone: bool) -> &'static str {
+        match lone {
+            true => LOST,
+            false => "; it is started again",
+        }
+    }
+
+    /// Why nothing more of a slide is asked of its processes.
+    pub fn asks_no_more(&self, who: &Who, slide: &str) -> Said {
+        Said {
+            what: format!(
+                "{} did not answer {MOST} times in a row about slide `{slide}` [E0523], and is asked for no more of it",
+                who.plugin
+            ),
+            help: format!("see the log for where; {}", self.patience),
+            ..Said::default()
+        }
+    }
+
+    /// A process has answered at its work.
+    pub fn answered(&self) {
+        if self.deaths.load(Ordering::Relaxed) != 0 {
+            self.deaths.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether no further process is started.
+    fn is_over(&self) -> bool {
+        let many = |deaths: &AtomicU32| deaths.load(Ordering::SeqCst) > RESTARTS;
+        many(&self.deaths) || many(&self.unready)
     }
 
     /// Has a process make an instance of the stage.
@@ -161,10 +236,10 @@ impl Cradle {
             };
             CallError::of(status::FAIL, said)
         };
-        if self.deaths.load(Ordering::SeqCst) > RESTARTS {
+        if self.is_over() {
             return Err(failed(
                 format!(
-                    "died more than {RESTARTS} times [E0521] and is not started again in this run"
+                    "died more than {RESTARTS} times in a row [E0521] and is not started again in this run"
                 ),
                 "see the log for how it died each time",
             ));
@@ -180,9 +255,10 @@ impl Cradle {
         line.copies = self.copies.clone();
         let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
         let (said, given) = remote.begin(&call, START, self.timeout.max(MAKE), body, beside);
-        if said != status::OK {
+        match said {
+            status::OK => self.unready.store(0, Ordering::SeqCst),
             // It has no instance, and ends by itself.
-            remote.give_up();
+            _ => remote.give_up(),
         }
         call.end(said)?;
         Ok((remote, given))

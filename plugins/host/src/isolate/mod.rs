@@ -12,6 +12,7 @@
 //! | module | |
 //! |---|---|
 //! | `cradle` | starts a stage's processes, and counts their deaths |
+//! | `late` | slides whose tiles do not come back |
 //! | `process` | a process's start and end |
 //! | `line` | the connection to it: one call at a time, and what both hold for it |
 //! | `remote` | an instance in a process: what is asked of it, and what is said when it dies |
@@ -40,6 +41,7 @@ pub(crate) mod answer;
 pub(crate) mod channel;
 pub(crate) mod cradle;
 pub(crate) mod found;
+pub(crate) mod late;
 pub(crate) mod line;
 pub(crate) mod memory;
 pub(crate) mod message;

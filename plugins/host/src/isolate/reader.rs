@@ -4,7 +4,7 @@
 //! that has the fewest. When one ends, the read that ended it fails, with how and where; every other handle that it had is opened
 //! again, in another, by the next read from it.
 
-use crate::call::{Call, CallError, GONE};
+use crate::call::{Call, CallError, GONE, next_number};
 use crate::isolate::cradle::Cradle;
 use crate::isolate::found::read_found;
 use crate::isolate::line::Line;
@@ -18,7 +18,7 @@ use crate::wire::{Garbage, Reader, Writer};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_abi::reader::SPOILS;
 use weir_abi::status;
 use weir_record::Budget;
@@ -160,6 +160,7 @@ impl Opener for IsolatedReader {
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
         let handles = Arc::new(IsolatedSlide {
             house: self.house.clone(),
+            number: next_number(),
             shown: path.display().to_string(),
             path: absolute(path)?,
             timeout: options.timeout.unwrap_or(self.house.cradle.timeout),
@@ -178,6 +179,8 @@ impl Opener for IsolatedReader {
 #[derive(Clone)]
 struct IsolatedSlide {
     house: Arc<House>,
+    /// That no other slide has.
+    number: u64,
     /// As the user named it.
     shown: String,
     path: String,
@@ -290,8 +293,13 @@ impl IsolatedHandle {
         place: &dyn Fn() -> String,
         take: impl FnOnce(&[u8], &Line) -> Result<T, Garbage>,
     ) -> Result<T, SlideError> {
+        let (of, cradle) = (&self.of, &self.of.house.cradle);
         let mut own = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            if cradle.late.gave_up(of.number) {
+                let said = cradle.asks_no_more(&of.house.who, &of.shown);
+                return Err(of.error(CallError::of(status::FAIL, said)));
+            }
             let opened = match own.take() {
                 Some(opened) if !opened.remote.is_gone() => opened,
                 _ => self.of.opened()?,
@@ -308,8 +316,12 @@ impl IsolatedHandle {
                 out.u64(number);
                 write(out);
             };
-            let (said, given, line) =
-                remote.plain_on(line, &call, op, self.of.timeout, write, place);
+            let began = Instant::now();
+            let (said, given, line) = remote.plain_on(line, &call, op, of.timeout, write, place);
+            match said {
+                GONE => remote.was_lost(&call, (of.number, &of.shown), place, began, of.timeout),
+                _ => cradle.late.back([of.number].into_iter()),
+            }
             let taken = line.as_ref().map(|line| match said {
                 status::OK => Some(take(&given, line)),
                 _ => None,

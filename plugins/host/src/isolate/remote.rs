@@ -5,7 +5,7 @@ use crate::call::{At, Call, FAULT, GONE};
 use crate::columns::row_bytes;
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
-use crate::isolate::cradle::Cradle;
+use crate::isolate::cradle::{Cradle, Life};
 use crate::isolate::line::{Ear, Line, ends};
 use crate::isolate::message::{
     LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
@@ -115,7 +115,12 @@ impl Remote {
             until: Instant::now() + timeout,
         };
         match line.call(&ear, body, beside) {
-            Ok(answer) => Ok((answer, line)),
+            Ok(answer) => {
+                if line.life == Life::Works {
+                    self.cradle.answered();
+                }
+                Ok((answer, line))
+            }
             Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
         }
     }
@@ -154,9 +159,10 @@ impl Remote {
         }
         let place = || "while it was made".to_owned();
         match self.ask(line, call, make, body, beside, &place) {
-            Ok((answer, line)) => {
+            Ok((answer, mut line)) => {
                 let said = sound(call, answer.status);
                 replay(call, &answer.deeds, &line.made);
+                line.life = Life::Works;
                 (said, answer.given)
             }
             Err(said) => (said, Vec::new()),
@@ -196,8 +202,8 @@ impl Remote {
             ),
         };
         line.end(Duration::ZERO);
-        let next = self.cradle.died();
-        call.log(Level::Error, &format!("{what}; {next}"));
+        let next = self.cradle.died(line.life);
+        call.log(Level::Error, &format!("{what}{next}"));
         call.fail(Said {
             what,
             help: help.into(),
@@ -250,9 +256,10 @@ impl Remote {
                 std::slice::from_raw_parts(batch.slides, batch.n_slides as usize),
             )
         };
+        let of_tiles = call.makes_rows();
         let mut body = request(Op::Process);
         body.u32(port);
-        body.u8(u8::from(call.makes_rows()));
+        body.u8(u8::from(of_tiles));
         body.list::<ROW, _>(rows, write_row);
         body.list::<SLIDE, _>(slides, |out, slide| {
             // SAFETY: the caller's: slides live as long as their batch.
@@ -260,13 +267,23 @@ impl Remote {
         });
         // SAFETY: the caller's.
         let place = || unsafe { place(rows, slides) };
+        let late = &self.cradle.late;
+        let mut given_up = rows.iter().filter(|row| late.gave_up(row.key.slide));
+        if of_tiles && let Some(row) = given_up.next() {
+            // SAFETY: the caller's.
+            let slide = unsafe { of_slide(row, slides) };
+            call.fail(self.cradle.asks_no_more(&self.who, &slide));
+            return GONE;
+        }
         // SAFETY: the caller's.
         let copied = match unsafe { self.lend(&mut line, &mut body, columns, rows.len()) } {
             Ok(copied) => copied,
             Err(lost) => return self.lost(&mut line, call, self.cradle.timeout, lost, &place()),
         };
+        let began = Instant::now();
         match self.ask(line, call, self.cradle.timeout, body, &[], &place) {
             Ok((answer, mut line)) => {
+                late.back(rows.iter().map(|row| row.key.slide));
                 if answer.kept {
                     // SAFETY: the caller's.
                     unsafe { line.keep(batch, copied) }
@@ -275,7 +292,33 @@ impl Remote {
                 replay(call, &answer.deeds, &line.made);
                 said
             }
-            Err(said) => said,
+            Err(said) => {
+                // Only a call with one row tells whose fault it was; a batch is tried again row by row.
+                if of_tiles && let [row] = rows {
+                    // SAFETY: the caller's.
+                    let slide = unsafe { of_slide(row, slides) };
+                    let about = (row.key.slide, slide.as_str());
+                    self.was_lost(call, about, &place, began, self.cradle.timeout);
+                }
+                said
+            }
+        }
+    }
+
+    /// Notes that a call about something of a slide alone, which has a number here and a name, was lost: perhaps it was late.
+    pub fn was_lost(
+        &self,
+        call: &At,
+        (number, slide): (u64, &str),
+        place: &dyn Fn() -> String,
+        began: Instant,
+        timeout: Duration,
+    ) {
+        // Nothing but a call that does not come back takes all its time.
+        let is_late = began.elapsed() >= timeout;
+        if is_late && self.cradle.late.was_late(number, place(), began) {
+            let said = self.cradle.asks_no_more(&self.who, slide);
+            call.log(Level::Error, &said.what);
         }
     }
 
@@ -361,14 +404,9 @@ impl Drop for Remote {
         }
         let call = Call::setup(&self.who);
         let place = || "while its instance was destroyed".to_owned();
-        let asked = self.ask(
-            self.line(),
-            &call,
-            DESTROY,
-            request(Op::Destroy),
-            &[],
-            &place,
-        );
+        let mut line = self.line();
+        line.life = Life::Ends;
+        let asked = self.ask(line, &call, DESTROY, request(Op::Destroy), &[], &place);
         if let Ok((_, mut line)) = asked {
             line.end(Duration::from_secs(1));
         }
@@ -383,16 +421,23 @@ fn sound(call: &At, said: Status) -> Status {
     }
 }
 
+/// The id of a row's slide.
+///
+/// # Safety
+/// The slides live.
+unsafe fn of_slide(row: &Row, slides: &[*const Slide]) -> String {
+    let slide = slides.get(row.slide as usize);
+    // SAFETY: the caller's.
+    slide.map_or_else(String::new, |slide| unsafe { slide_id(&**slide) })
+}
+
 /// As "at slide `a`, tiles (0, 0) to (512, 256)".
 ///
 /// # Safety
 /// The slides live.
 unsafe fn place(rows: &[Row], slides: &[*const Slide]) -> String {
-    let name = |row: &Row| {
-        let slide = slides.get(row.slide as usize);
-        // SAFETY: the caller's.
-        slide.map_or_else(String::new, |slide| unsafe { slide_id(&**slide) })
-    };
+    // SAFETY: the caller's.
+    let name = |row: &Row| unsafe { of_slide(row, slides) };
     let tile = |row: &Row| match row.key.tile == TileId::SLIDE.word() {
         true => "the slide as a whole".to_owned(),
         false => format!("({}, {})", row.x, row.y),

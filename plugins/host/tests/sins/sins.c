@@ -26,6 +26,9 @@ WEIR_MANIFEST(
     "{ \"id\": \"sins.pool\", \"summary\": \"Adds features\", \"rows\": \"reduce\","
     "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ],"
     "  \"out\": [ { \"name\": \"sums\", \"kind\": \"table\" } ], " HOW " },"
+    "{ \"id\": \"sins.once\", \"summary\": \"Adds features that stay\", \"rows\": \"reduce\", \"batch-only\": true,"
+    "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ],"
+    "  \"out\": [ { \"name\": \"sums\", \"kind\": \"table\" } ], " HOW " },"
     "{ \"id\": \"sins.write\", \"summary\": \"Counts features\", \"rows\": \"sink\","
     "  \"in\": [ { \"name\": \"features\", \"kind\": \"features\", \"shape\": [3] } ], " HOW " },"
     "{ \"id\": \"sins.source\", \"summary\": \"Gives tiles\", \"rows\": \"source\","
@@ -48,6 +51,14 @@ static weir_status create(const weir_host *h, weir_call *call, const weir_value 
     return WEIR_E_PARAM;
   }
   if (is(me, "die-in-create")) abort();
+  if (is(me, "once")) {
+    /* Only the first of a run comes up. */
+    char path[512];
+    weir_str folder = h->folder(call);
+    snprintf(path, sizeof path, "%.*s/once", (int)folder.len, folder.ptr);
+    if (access(path, F_OK) == 0) abort();
+    fclose(fopen(path, "w"));
+  }
   *out = me;
   return WEIR_OK;
 }
@@ -74,6 +85,7 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
   if (is(me, "exit")) _exit(7);
   if (is(me, "term")) raise(SIGTERM);
   if (is(me, "loop")) for (volatile int i = 0;; i++) {}
+  if (is(me, "sleep")) for (;;) sleep(1);
   if (is(me, "input")) input[0] ^= 1;
   if (is(me, "overrun") && own) for (size_t i = 0; i < 8192; i++) ((volatile uint8_t *)own)[len + i] = 1;
   if (is(me, "underrun") && own) for (size_t i = 1; i < 8192; i++) ((volatile uint8_t *)own)[-(ptrdiff_t)i] = 1;
@@ -203,6 +215,8 @@ static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_b
       for (size_t p = 0; p < n; p++) sum += from[3 * p + c];
       to[c] = (float)(sum / (double)n);
     }
+    /* All of a slide. */
+    if (is(me, "sleep-s1") && memcmp(in->slides[in->rows[i].slide]->id.ptr, "s1", 2) == 0) for (;;) sleep(1);
     if (marked(in, i)) {
       sins(me, call, (uint8_t *)to, 12, (uint8_t *)from);
       if (is(me, "nan")) to[1] = NAN;
@@ -214,9 +228,10 @@ static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_b
 static weir_status add(void *self, weir_call *call, uint32_t port, const weir_batch *in) {
   self_t *me = self;
   (void)port, (void)call;
+  if (is(me, "hoard") && *(const float *)in->columns[0].rows[0] == 7) host->batch_retain(in);
   for (uint32_t i = 0; i < in->n_rows; i++) {
     const float *from = in->columns[0].rows[i];
-    if (from[0] == 13 && is(me, "abort")) abort();
+    if (from[0] == 13 && (is(me, "abort") || is(me, "once"))) abort();
     for (int c = 0; c < 3; c++) me->sums[in->rows[i].key.slide & 63][c] += from[c];
   }
   return WEIR_OK;
@@ -376,10 +391,11 @@ static const weir_stage pass_stage = { sizeof(weir_stage), WEIR_STAGE_PARALLEL, 
 static const weir_stage invert_stage = { EVERY, "sins.invert", create, destroy, NULL, NULL, invert, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage mean_stage = { EVERY, "sins.mean", create, destroy, NULL, NULL, mean, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage pool_stage = { EVERY, "sins.pool", create, destroy, NULL, NULL, add, take, sums, forget, NULL, NULL, NULL, NULL, NULL, NULL };
+static const weir_stage once_stage = { EVERY, "sins.once", create, destroy, NULL, NULL, add, NULL, sums, forget, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage write_stage = { EVERY, "sins.write", create, destroy, NULL, NULL, add, take, noted, forget, NULL, NULL, NULL, NULL, NULL, NULL };
 static const weir_stage source_stage = { EVERY, "sins.source", create, destroy, NULL, NULL, NULL, NULL, NULL, NULL, NULL, listed, opened, next, fill, shut };
-static const weir_stage *const stages[] = { &pass_stage, &invert_stage, &mean_stage, &pool_stage, &write_stage, &source_stage };
-static const weir_plugin plugin = { .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = stages, .n_stages = 6, .readers = readers, .n_readers = 1 };
+static const weir_stage *const stages[] = { &pass_stage, &invert_stage, &mean_stage, &pool_stage, &once_stage, &write_stage, &source_stage };
+static const weir_plugin plugin = { .struct_size = sizeof plugin, .abi_minor = WEIR_ABI_MINOR, .manifest = weir_manifest, .stages = stages, .n_stages = 7, .readers = readers, .n_readers = 1 };
 WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *h, weir_call *call, const weir_plugin **out) {
   (void)call;
   host = h;

@@ -4,6 +4,7 @@ use crate::batch::task::Task;
 use crate::batch::{HostBatch, place};
 use crate::kept::set_apart;
 use crate::pool::{Holder, Lent, Pool};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_abi::status;
@@ -162,6 +163,7 @@ fn process(
     let task = Task::Take(input);
     let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
     let lent = Lent {
+        near: &Cell::default(),
         holder: Some(holder),
         kept: &kept,
         turn: &Turn::default(),

@@ -11,16 +11,17 @@
 use crate::batch::task::Task;
 use crate::desk::Desk;
 use crate::who::Who;
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// A call's state.
-#[derive(Default)]
 pub(crate) struct Place {
+    /// Its own number.
+    at: u32,
     /// How often it was taken, above [`OPEN`] and [`HELD`].
     state: AtomicU64,
     /// Whose call it is, or was: a stage that is gone is not held on to, nor the run's memory with it.
@@ -128,54 +129,75 @@ const fn turn(number: u64) -> u64 {
 }
 
 /// Blocks of places; a block that is there stays.
-static PLACES: [OnceLock<Box<[Place]>>; BLOCKS] = [const { OnceLock::new() }; BLOCKS];
+static PLACES: [OnceLock<Box<[Place; BLOCK]>>; BLOCKS] = [const { OnceLock::new() }; BLOCKS];
 
 /// Places that no thread has for its own, and how many there are.
-static SPARE: Mutex<(VecDeque<u32>, u32)> = Mutex::new((VecDeque::new(), 0));
+static SPARE: Mutex<(VecDeque<&'static Place>, u32)> = Mutex::new((VecDeque::new(), 0));
 
-/// A thread's places that no call has. The one that was used longest ago is taken first: a call that is named too late is then known
-/// for what it was as long as can be.
-struct Own(VecDeque<u32>);
+/// A thread's places that no call has. They are taken in turns: a call that is named too late is known for what it was as long as its
+/// place has no other.
+struct Own {
+    places: [Cell<Option<&'static Place>>; KEPT],
+    next: Cell<usize>,
+}
 
-/// A thread keeps at least so many.
+/// A thread keeps so many.
 const KEPT: usize = 16;
+
+impl Own {
+    #[inline]
+    fn take(&self) -> Option<&'static Place> {
+        let next = self.next.get();
+        self.next.set((next + 1) % KEPT);
+        self.places[next].take()
+    }
+
+    /// Puts one where the last one was taken, or where there is room.
+    #[inline]
+    fn put(&self, place: &'static Place) -> bool {
+        let last = (self.next.get() + KEPT - 1) % KEPT;
+        let mut places = (last..last + KEPT).map(|at| &self.places[at % KEPT]);
+        let free = places.find(|free| free.get().is_none());
+        free.map(|free| free.set(Some(place))).is_some()
+    }
+}
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.0.extend(self.0.drain(..));
+        let left = self.places.iter().filter_map(Cell::take);
+        spare().0.extend(left);
     }
 }
 
 thread_local! {
-    static OWN: RefCell<Own> = const { RefCell::new(Own(VecDeque::new())) };
+    static OWN: Own = const { Own {
+        places: [const { Cell::new(None) }; KEPT],
+        next: Cell::new(0),
+    } };
+}
+
+fn spare() -> MutexGuard<'static, (VecDeque<&'static Place>, u32)> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place that no other call has until it is given back.
-pub(crate) struct Taken {
-    at: u32,
-    place: &'static Place,
-}
+pub(crate) struct Taken(&'static Place);
 
 impl Taken {
     #[inline]
     pub fn take() -> Taken {
-        let own = OWN.try_with(|own| {
-            let mut own = own.borrow_mut();
-            (own.0.len() >= KEPT).then(|| own.0.pop_front()).flatten()
-        });
-        let at = own.ok().flatten().unwrap_or_else(fresh);
-        Taken { at, place: of(at) }
+        let own = OWN.try_with(Own::take);
+        Taken(own.ok().flatten().unwrap_or_else(fresh))
     }
 
     /// Opens a call of `who` in the place, which has none; its number, and where it is.
     #[inline]
     pub fn open(&mut self, who: &Arc<Who>, task: Task) -> (u64, &'static Place) {
-        let place = self.place;
+        let place = self.0;
         let last = place.state.load(Ordering::Relaxed) >> FLAGS;
         let turn = (last + 1) & (u64::MAX >> (BITS + FLAGS));
         let turn = turn.max(1);
-        let number = turn << BITS | u64::from(self.at);
+        let number = turn << BITS | u64::from(place.at);
         // SAFETY: no call is open in it, and nobody else has taken it.
         let desk = unsafe { &mut *place.desk.get() };
         if !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
@@ -191,7 +213,7 @@ impl Taken {
     /// Closes the call that is open in the place. What it left is the caller's; nobody comes to its desk any more.
     #[inline]
     pub fn close(&mut self) -> &mut Desk {
-        let place = self.place;
+        let place = self.0;
         let state = place.state.load(Ordering::Relaxed);
         // None but who has taken the place opens and closes.
         if state & OPEN != 0 {
@@ -210,34 +232,31 @@ impl Drop for Taken {
     #[inline]
     fn drop(&mut self) {
         self.close();
-        let kept = OWN.try_with(|own| own.borrow_mut().0.push_back(self.at));
-        if kept.is_err() {
-            // The thread is ending.
-            let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-            spare.0.push_back(self.at);
+        // A thread that is ending keeps none.
+        if !OWN.try_with(|own| own.put(self.0)).unwrap_or(false) {
+            spare().0.push_back(self.0);
         }
     }
 }
 
 /// A place that no thread has.
 #[cold]
-fn fresh() -> u32 {
-    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    spare.0.pop_front().unwrap_or_else(|| {
-        spare.1 += 1;
-        // A process has far fewer calls open at once.
-        assert!(
-            spare.1 as usize <= BLOCKS * BLOCK,
-            "too many calls are open"
-        );
-        spare.1 - 1
-    })
-}
-
-#[inline]
-fn of(at: u32) -> &'static Place {
-    let at = at as usize;
-    let block = PLACES[at / BLOCK].get_or_init(|| (0..BLOCK).map(|_| Place::default()).collect());
+fn fresh() -> &'static Place {
+    let mut spare = spare();
+    if let Some(place) = spare.0.pop_front() {
+        return place;
+    }
+    let at = spare.1 as usize;
+    // A process has far fewer calls open at once.
+    assert!(at < BLOCKS * BLOCK, "too many calls are open");
+    spare.1 += 1;
+    let place = |i| Place {
+        at: (at / BLOCK * BLOCK + i) as u32,
+        state: AtomicU64::new(0),
+        whose: Mutex::default(),
+        desk: UnsafeCell::default(),
+    };
+    let block = PLACES[at / BLOCK].get_or_init(|| Box::new(std::array::from_fn(place)));
     &block[at % BLOCK]
 }
 
@@ -245,7 +264,7 @@ fn of(at: u32) -> &'static Place {
 #[inline]
 pub(crate) fn named(number: u64) -> Option<&'static Place> {
     let at = (number & ((1 << BITS) - 1)) as usize;
-    PLACES[at / BLOCK].get()?.get(at % BLOCK)
+    Some(&PLACES[at / BLOCK].get()?[at % BLOCK])
 }
 
 #[cfg(test)]

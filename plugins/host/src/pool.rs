@@ -8,6 +8,7 @@ use crate::kept::Kept;
 use crate::patience::{self, Watched};
 use crate::shelf::Shelf;
 use crate::who::Who;
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -54,6 +55,8 @@ pub(crate) struct Lent<'a> {
     pub kept: &'a dyn Fn(),
     /// Told while it waits for an instance.
     pub turn: &'a Turn,
+    /// Of a thread that calls again soon: where it keeps the instance that all calls have.
+    pub near: &'a Cell<Option<Arc<Instance>>>,
 }
 
 impl Pool {
@@ -81,8 +84,7 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        let (holder, kept, turn) = (None, &|| (), &Turn::default());
-        self.lend(Lent { holder, kept, turn }, task, enter)
+        self.lend_to(None, task, enter)
     }
 
     /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
@@ -92,8 +94,22 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        let (holder, kept, turn) = (Some(holder), &|| (), &Turn::default());
-        self.lend(Lent { holder, kept, turn }, task, enter)
+        self.lend_to(Some(holder), task, enter)
+    }
+
+    fn lend_to(
+        &self,
+        holder: Option<&Holder>,
+        task: Task,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+    ) -> Result<Task, CallError> {
+        let lent = Lent {
+            holder,
+            kept: &|| (),
+            turn: &Turn::default(),
+            near: &Cell::default(),
+        };
+        self.lend(lent, task, enter)
     }
 
     /// A call with an input. One that the plugin leaves pending is waited for, with its instance free for others.
@@ -113,11 +129,15 @@ impl Pool {
         }
         let instance = match own {
             Some(holder) => self.own(holder)?,
-            None => shelf.usable(lent.turn)?,
+            None => match lent.near.take().filter(|near| !near.is_over()) {
+                Some(near) => near,
+                None => shelf.usable(lent.turn)?,
+            },
         };
         let alone = own.and_then(|_| shelf.alone(lent.turn));
-        let give_back = |instance| match own {
+        let give_back = |instance: Arc<Instance>| match own {
             Some(_) => drop(alone),
+            None if shelf.is_overlapping() && !instance.is_over() => lent.near.set(Some(instance)),
             None => shelf.give_back(instance),
         };
         if lent.holder.is_some_and(|holder| !holder.is_of(&instance)) {

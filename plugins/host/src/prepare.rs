@@ -149,7 +149,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             outputs,
             width: width(cx.plan, node, 0),
             name,
-            frames: Default::default(),
+            seats: Default::default(),
         })),
         Rows::Reduce => {
             let pool = Arc::new(pool);

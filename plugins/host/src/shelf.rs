@@ -9,11 +9,9 @@ use crate::log::Level;
 use crate::manifest::Concurrency;
 use crate::parameters::Parameters;
 use crate::who::Who;
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thread_local::ThreadLocal;
 use weir_abi::desk::Said;
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
@@ -45,8 +43,6 @@ pub(crate) struct Shelf {
     parameters: Parameters,
     /// Of a stage whose calls may overlap, always the same one.
     overlapping: bool,
-    /// Of such a stage: a thread's own hold on that one, between its calls.
-    near: ThreadLocal<Cell<Option<Arc<Instance>>>>,
     /// Slides live on in it from call to call, so that no other can take its place while it works.
     stateful: bool,
     /// Every open slide has an instance of its own.
@@ -126,7 +122,6 @@ impl Shelf {
             runner,
             parameters,
             overlapping: concurrency == Concurrency::Parallel && !isolated && !by_slide,
-            near: ThreadLocal::new(),
             stateful: !matches!(callers, Callers::Threads(_)),
             by_slide,
             alone: alone.then(Alone::default),
@@ -244,7 +239,6 @@ impl Shelf {
 
     /// Lets go of all that no call has given up, so that they are destroyed.
     pub fn clear(&mut self) {
-        self.near.clear();
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
         all.free.clear();
         all.lone.clear();
@@ -257,19 +251,7 @@ impl Shelf {
 
     /// An instance, for one call; waits until one is free, and tells `turn` when it does and when it no longer does. A call that does
     /// not come back has its instance for ever, and a new one takes that one's place; where that cannot be made, this fails.
-    #[inline]
     pub fn take(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
-        if self.overlapping
-            && let Some(near) = self.near.get()
-            && let Some(one) = near.take()
-            && !one.is_over()
-        {
-            return Ok(one);
-        }
-        self.taken(turn)
-    }
-
-    fn taken(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
         let mut all = self.all();
         if self.overlapping
             && let Some(one) = all.free.last()
@@ -372,22 +354,13 @@ impl Shelf {
 
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
-    #[inline]
     pub fn give_back(&self, one: Arc<Instance>) {
-        if self.overlapping && !one.is_over() {
-            // Who waits for the end of this call's work calls again soon.
-            self.near.get_or_default().set(Some(one));
-            return;
-        }
-        self.put_back(one);
-    }
-
-    fn put_back(&self, one: Arc<Instance>) {
         // One that finds no place is destroyed when the shelf is free again: that is the plugin's code.
         let mut fresh = one.is_over().then(|| self.fresh()).flatten();
         let made = fresh.is_some();
         let mut all = self.all();
         if self.overlapping {
+            // All calls have the same one, which they leave where it is.
             let mut places = all.free.iter_mut();
             if let Some(place) = places.find(|at| Arc::ptr_eq(at, &one))
                 && let Some(fresh) = fresh.take()
@@ -462,8 +435,13 @@ impl Shelf {
         true
     }
 
-    /// An instance that can be used, or why there is none.
+    /// Whether all calls have the same instance.
     #[inline]
+    pub fn is_overlapping(&self) -> bool {
+        self.overlapping
+    }
+
+    /// An instance that can be used, or why there is none.
     pub fn usable(&self, turn: &Turn) -> Result<Arc<Instance>, CallError> {
         let one = self.take(turn)?;
         match one.is_over() {

@@ -4,6 +4,7 @@ use crate::batch::HostBatch;
 use crate::batch::task::{Rows, Task};
 use crate::call::FAULT;
 use crate::columns::Output;
+use crate::instance::Instance;
 use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use crate::pool::{Lent, Pool};
@@ -19,6 +20,8 @@ use weir_runtime::stage::{Batch, StageError, Work};
 
 /// A map or filter.
 pub(crate) struct PluginWork {
+    /// What threads have of it between their calls: goes before the pool, whose end is the instances'.
+    pub seats: ThreadLocal<Seat>,
     pub pool: Pool,
     pub rows: weir_pipeline::Rows,
     pub outputs: Arc<[Output]>,
@@ -26,19 +29,25 @@ pub(crate) struct PluginWork {
     pub width: usize,
     /// The stage's name in the pipeline file.
     pub name: Arc<str>,
-    /// What a thread's last call needed: its next one takes it, with its memory.
-    pub frames: ThreadLocal<Cell<Option<Box<Rows>>>>,
+}
+
+/// What a thread's last call needed: its next one takes it.
+#[derive(Default)]
+pub(crate) struct Seat {
+    /// With its memory.
+    rows: Cell<Option<Box<Rows>>>,
+    /// The instance that all calls have, where they have the same.
+    instance: Cell<Option<Arc<Instance>>>,
 }
 
 impl Work for PluginWork {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let n = batch.len();
-        let frame = self.frames.get_or_default();
-        let mut rows = frame.take().unwrap_or_else(|| self.frame());
-        let values = (0..n).map(|i| (batch.key(i), batch.body(i), batch.info(i)));
+        let seat = self.seats.get_or_default();
+        let mut rows = seat.rows.take().unwrap_or_else(|| self.unused());
         let filled = match Arc::get_mut(&mut rows.input) {
             // SAFETY: the batch and its values stay as they are until the call is over.
-            Some(input) => unsafe { input.fill(values, self.width) },
+            Some(input) => unsafe { input.fill(batch.rows(), self.width) },
             None => Err("somebody else has the input of a call".into()),
         };
         filled.map_err(|what| {
@@ -47,15 +56,16 @@ impl Work for PluginWork {
                 "this is a fault of the stage before: please report it",
             )
         })?;
-        rows.leases.extend((0..n).map(|i| batch.take_lease(i)));
+        rows.leases = batch.take_leases();
         let filter = self.rows == weir_pipeline::Rows::Filter;
         rows.outcomes.reset(n, self.outputs.len(), filter);
         let input = rows.input.as_ptr();
-        let kept = || (0..n).for_each(|i| set_apart(batch.body(i)));
+        let kept = || batch.bodies().iter().for_each(set_apart);
         let lent = Lent {
             holder: None,
             kept: &kept,
             turn: batch.turn(),
+            near: &seat.instance,
         };
         let task = Task::Rows(rows);
         let done = self
@@ -76,7 +86,7 @@ impl Work for PluginWork {
                 rows.leases.clear();
                 rows.made.clear();
                 rows.drafts.clear();
-                frame.set(Some(rows));
+                seat.rows.set(Some(rows));
             }
         }
         Ok(())
@@ -113,7 +123,7 @@ impl Work for PluginWork {
 impl PluginWork {
     /// What a call needs.
     #[cold]
-    fn frame(&self) -> Box<Rows> {
+    fn unused(&self) -> Box<Rows> {
         Box::new(Rows {
             input: HostBatch::unfilled().placed(),
             outputs: self.outputs.clone(),
@@ -127,11 +137,7 @@ impl PluginWork {
     /// Every row has one outcome on every output, or the plugin broke the contract.
     fn settle(&self, outcomes: &mut Outcomes, batch: &mut Batch) {
         if outcomes.all_passed() {
-            for row in 0..batch.len() {
-                for port in 0..self.outputs.len() {
-                    batch.set(row, port, batch.body(row).clone());
-                }
-            }
+            batch.pass_all();
             return;
         }
         for (row, port, outcome) in outcomes.take() {

@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use weir_pipeline::{ModelHeader, Node, Plan, RunSettings, Schema, ValueError, Values};
-use weir_record::{
-    Body, Budget, Class, End, Event, Key, Lease, Slab, SlideId, SlideInfo, Tally, TileId,
-};
+use weir_record::{Body, Budget, Class, End, Event, Key, Slab, SlideId, SlideInfo, Tally, TileId};
 
+mod batch;
 mod source;
 mod turn;
 
+pub use batch::Batch;
 pub use source::{
     OpenSlides, OpenedSlide, Overview, ReadError, Script, SlideRef, Source, Step, TileReader,
 };
@@ -243,106 +243,6 @@ impl Default for BatchShape {
             linger: Duration::from_millis(5),
             timeout: Duration::from_secs(60),
         }
-    }
-}
-
-/// Values of a stage's input and the outcomes that it sets.
-pub struct Batch {
-    pub(crate) rows: Vec<BatchRow>,
-    pub(crate) outputs: usize,
-    pub(crate) turn: Turn,
-}
-
-pub(crate) struct BatchRow {
-    pub(crate) key: Key,
-    pub(crate) body: Body,
-    pub(crate) info: Arc<SlideInfo>,
-    pub(crate) lease: Option<Lease>,
-    pub(crate) out: Vec<Option<Body>>,
-}
-
-impl Batch {
-    /// A batch over `rows` for a stage of `outputs` outputs; for the runtime, and for tests of a stage without it.
-    pub fn new(rows: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>, outputs: usize) -> Self {
-        let rows = rows
-            .into_iter()
-            .map(|(key, body, info, lease)| BatchRow {
-                key,
-                body,
-                info,
-                lease,
-                out: vec![None; outputs],
-            })
-            .collect();
-        Batch {
-            rows,
-            outputs,
-            turn: Turn::default(),
-        }
-    }
-
-    pub(crate) fn with_turn(self, turn: &Turn) -> Self {
-        let turn = turn.clone();
-        Batch { turn, ..self }
-    }
-
-    /// For a stage that may have to wait before it can begin.
-    #[inline]
-    pub fn turn(&self) -> &Turn {
-        &self.turn
-    }
-
-    /// Number of rows; at least one.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there is no row; never the case in [`Work::run`].
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Which version row `i` is.
-    #[inline]
-    pub fn key(&self, i: usize) -> Key {
-        self.rows[i].key
-    }
-
-    /// The value of row `i`.
-    #[inline]
-    pub fn body(&self, i: usize) -> &Body {
-        &self.rows[i].body
-    }
-
-    /// The slide of row `i`.
-    #[inline]
-    pub fn info(&self, i: usize) -> &Arc<SlideInfo> {
-        &self.rows[i].info
-    }
-
-    /// The lease on the output of row `i`, as [`Work::output_bytes`] asked; once.
-    #[inline]
-    pub fn take_lease(&mut self, i: usize) -> Option<Lease> {
-        self.rows[i].lease.take()
-    }
-
-    /// Sets the outcome of row `i` on output `port`: a value, Skip or Fail.
-    #[inline]
-    pub fn set(&mut self, i: usize, port: usize, outcome: Body) {
-        self.rows[i].out[port] = Some(outcome);
-    }
-
-    /// Sets the outcome of row `i` on every output.
-    pub fn set_all(&mut self, i: usize, outcome: Body) {
-        for port in 0..self.outputs {
-            self.set(i, port, outcome.clone());
-        }
-    }
-
-    /// The outcome that was set.
-    pub fn outcome(&self, i: usize, port: usize) -> Option<&Body> {
-        self.rows[i].out[port].as_ref()
     }
 }
 

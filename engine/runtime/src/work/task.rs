@@ -49,24 +49,16 @@ impl Task {
             Ok(()) => {}
             Err(error) if batch.len() == 1 => self.again(&mut batch, error, self.retries),
             Err(_) => {
-                let rows = std::mem::take(&mut batch.rows);
-                for mut row in rows {
-                    row.out.iter_mut().for_each(|outcome| *outcome = None);
-                    let mut single = Batch {
-                        rows: vec![row],
-                        outputs: self.outputs,
-                        turn: turn.clone(),
-                    };
+                for mut single in batch.singles() {
                     if let Err(error) = self.attempt(&mut single) {
                         self.again(&mut single, error, self.retries);
                     }
-                    batch.rows.append(&mut single.rows);
+                    batch.append(single);
                 }
             }
         }
-        let outcomes = batch.rows.into_iter().map(|row| {
-            let (key, info) = (row.key, row.info);
-            let bodies = row.out.into_iter().map(|outcome| match outcome {
+        let outcomes = batch.into_outcomes().map(|(key, info, outcomes)| {
+            let bodies = outcomes.into_iter().map(|outcome| match outcome {
                 Some(body) if body.is_version() => body,
                 Some(_) => failure(
                     &self.name,

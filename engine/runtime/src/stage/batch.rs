@@ -1,0 +1,172 @@
+//! What a map or filter works on.
+
+use std::sync::Arc;
+
+use weir_record::{Body, Key, Lease, SlideInfo};
+
+use super::Turn;
+
+/// Values of a stage's input and the outcomes that it sets: a list of each, as stages go through them.
+pub struct Batch {
+    keys: Vec<Key>,
+    bodies: Vec<Body>,
+    infos: Vec<Arc<SlideInfo>>,
+    /// Empty once all were taken at once.
+    leases: Vec<Option<Lease>>,
+    /// Row by row, the outputs side by side.
+    outcomes: Vec<Option<Body>>,
+    outputs: usize,
+    turn: Turn,
+}
+
+impl Batch {
+    /// A batch over `rows` for a stage of `outputs` outputs; for the runtime, and for tests of a stage without it.
+    pub fn new(rows: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>, outputs: usize) -> Self {
+        let n = rows.len();
+        let mut batch = Batch {
+            keys: Vec::with_capacity(n),
+            bodies: Vec::with_capacity(n),
+            infos: Vec::with_capacity(n),
+            leases: Vec::with_capacity(n),
+            outcomes: vec![None; n * outputs],
+            outputs,
+            turn: Turn::default(),
+        };
+        for (key, body, info, lease) in rows {
+            batch.keys.push(key);
+            batch.bodies.push(body);
+            batch.infos.push(info);
+            batch.leases.push(lease);
+        }
+        batch
+    }
+
+    pub(crate) fn with_turn(self, turn: &Turn) -> Self {
+        let turn = turn.clone();
+        Batch { turn, ..self }
+    }
+
+    /// For a stage that may have to wait before it can begin.
+    #[inline]
+    pub fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    /// Number of rows; at least one.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no row; never the case in [`Work::run`](super::Work::run).
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Which version row `i` is.
+    #[inline]
+    pub fn key(&self, i: usize) -> Key {
+        self.keys[i]
+    }
+
+    /// The value of row `i`.
+    #[inline]
+    pub fn body(&self, i: usize) -> &Body {
+        &self.bodies[i]
+    }
+
+    /// The values of all rows.
+    #[inline]
+    pub fn bodies(&self) -> &[Body] {
+        &self.bodies
+    }
+
+    /// The slide of row `i`.
+    #[inline]
+    pub fn info(&self, i: usize) -> &Arc<SlideInfo> {
+        &self.infos[i]
+    }
+
+    /// Which version each row is, its value, and its slide.
+    #[inline]
+    pub fn rows(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (Key, &Body, &Arc<SlideInfo>)> + Clone + use<'_> {
+        let rows = self.keys.iter().zip(&self.bodies).zip(&self.infos);
+        rows.map(|((key, body), info)| (*key, body, info))
+    }
+
+    /// The lease on the output of row `i`, as [`Work::output_bytes`](super::Work::output_bytes) asked; once.
+    #[inline]
+    pub fn take_lease(&mut self, i: usize) -> Option<Lease> {
+        self.leases.get_mut(i)?.take()
+    }
+
+    /// The leases on the outputs of all rows; none where they were taken before.
+    #[inline]
+    pub fn take_leases(&mut self) -> Vec<Option<Lease>> {
+        std::mem::take(&mut self.leases)
+    }
+
+    /// Sets the outcome of row `i` on output `port`: a value, Skip or Fail.
+    #[inline]
+    pub fn set(&mut self, i: usize, port: usize, outcome: Body) {
+        self.outcomes[i * self.outputs..][..self.outputs][port] = Some(outcome);
+    }
+
+    /// Sets the outcome of row `i` on every output.
+    pub fn set_all(&mut self, i: usize, outcome: Body) {
+        for port in 0..self.outputs {
+            self.set(i, port, outcome.clone());
+        }
+    }
+
+    /// The outcome of every row on every output is its value as it came.
+    #[inline]
+    pub fn pass_all(&mut self) {
+        let mut outcomes = self.outcomes.iter_mut();
+        for body in &self.bodies {
+            for outcome in outcomes.by_ref().take(self.outputs) {
+                *outcome = Some(body.clone());
+            }
+        }
+    }
+
+    /// The outcome that was set.
+    pub fn outcome(&self, i: usize, port: usize) -> Option<&Body> {
+        self.outcomes[i * self.outputs..][..self.outputs][port].as_ref()
+    }
+
+    /// Each row as a batch of its own, without outcomes.
+    pub(crate) fn singles(&mut self) -> impl Iterator<Item = Batch> + use<> {
+        let (outputs, turn) = (self.outputs, self.turn.clone());
+        let mut leases = self.take_leases().into_iter();
+        self.outcomes.clear();
+        let rows = std::mem::take(&mut self.keys).into_iter();
+        let rows = rows.zip(std::mem::take(&mut self.bodies));
+        let rows = rows.zip(std::mem::take(&mut self.infos));
+        rows.map(move |((key, body), info)| {
+            let row = (key, body, info, leases.next().flatten());
+            Batch::new(vec![row], outputs).with_turn(&turn)
+        })
+    }
+
+    /// Rows of another batch, behind those that it has.
+    pub(crate) fn append(&mut self, mut other: Batch) {
+        self.keys.append(&mut other.keys);
+        self.bodies.append(&mut other.bodies);
+        self.infos.append(&mut other.infos);
+        self.leases.append(&mut other.leases);
+        self.outcomes.append(&mut other.outcomes);
+    }
+
+    /// Which version each row was, its slide, and its outcome on each output.
+    pub(crate) fn into_outcomes(
+        self,
+    ) -> impl Iterator<Item = (Key, Arc<SlideInfo>, Vec<Option<Body>>)> {
+        let outputs = self.outputs;
+        let mut outcomes = self.outcomes.into_iter();
+        let rows = self.keys.into_iter().zip(self.infos);
+        rows.map(move |(key, info)| (key, info, outcomes.by_ref().take(outputs).collect()))
+    }
+}

@@ -27,7 +27,7 @@ const CHILD: &str = "plugin-host";
 const ONCE: &str = "once";
 /// The argument with which it measures calls alone, many of them, of so many rows if that follows: for a profiler.
 const CALLS: &str = "calls";
-/// Rows of a batch, where its size is said: what is asked of an isolated plugin is asked of these.
+/// Most rows of a batch: what is asked of an isolated plugin is asked of these.
 const BATCH: usize = 64;
 
 /// The built-in counterpart of the plugin: hands every tile on.
@@ -129,9 +129,9 @@ fn slides(n: usize) -> Result<Vec<PathBuf>> {
 
 /// tile-reader at 256 px steps, the stage of `way` or nothing, a free scorer.
 fn text(plugin: &Path, way: &Way, slides: &[PathBuf]) -> String {
-    let run = match way.batch {
-        Some(rows) => format!("run = {{ batch = {rows} }}\n"),
-        None => String::new(),
+    let run = match way.full {
+        true => format!("run = {{ batch = {BATCH}, linger = \"5ms\" }}\n"),
+        false => format!("run = {{ batch = {BATCH} }}\n"),
     };
     let (stage, from) = match way.stage {
         Some(stage) => (
@@ -353,8 +353,8 @@ struct Way {
     table: &'static str,
     /// The stage between tiles and scorer.
     stage: Option<&'static str>,
-    /// Rows of its batches, where the file says so.
-    batch: Option<usize>,
+    /// Whether its batches wait to be full, as they do in front of a stage that takes its time.
+    full: bool,
     /// The part of a run's time that it may cost.
     wanted: Option<f64>,
     /// The run with a built-in stage that does the same in batches of the same size.
@@ -362,43 +362,51 @@ struct Way {
 }
 
 const IN_PROCESS: usize = 2;
-const ISOLATED: usize = 4;
+const ISOLATED: usize = 3;
 
 const BUILT_IN: Way = Way {
     name: "a built-in stage",
     table: "",
     stage: Some("pass-built-in"),
-    batch: None,
+    full: false,
     wanted: None,
     beside: 1,
 };
 
-const WAYS: [Way; 5] = [
+const PLUGIN: Way = Way {
+    name: "plugin in process",
+    stage: Some("pass.map"),
+    wanted: Some(0.02),
+    ..BUILT_IN
+};
+
+const WAYS: [Way; 6] = [
     Way {
         name: "without",
         stage: None,
         ..BUILT_IN
     },
     BUILT_IN,
+    PLUGIN,
     Way {
-        name: "plugin in process",
-        stage: Some("pass.map"),
-        wanted: Some(0.02),
-        ..BUILT_IN
-    },
-    Way {
-        name: "a built-in stage, batches of 64",
-        batch: Some(BATCH),
-        beside: 3,
-        ..BUILT_IN
-    },
-    Way {
-        name: "plugin in its own process, batches of 64",
+        name: "plugin in its own process",
         table: "isolate = true",
-        stage: Some("pass.map"),
-        batch: Some(BATCH),
         wanted: Some(0.10),
-        beside: 3,
+        ..PLUGIN
+    },
+    Way {
+        name: "a built-in stage, full batches",
+        full: true,
+        beside: 4,
+        ..BUILT_IN
+    },
+    Way {
+        name: "plugin in its own process, full batches",
+        table: "isolate = true",
+        wanted: Some(0.10),
+        full: true,
+        beside: 4,
+        ..PLUGIN
     },
 ];
 

@@ -23,12 +23,16 @@ mod device;
 mod embeddings;
 #[path = "whole/ends.rs"]
 mod ends;
+#[path = "whole/feature_files.rs"]
+mod feature_files;
 #[path = "whole/inspect.rs"]
 mod inspect;
 #[path = "whole/interrupt.rs"]
 mod interrupt;
 #[path = "whole/memory.rs"]
 mod memory;
+#[path = "whole/onnx.rs"]
+mod onnx;
 #[path = "whole/openslide.rs"]
 mod openslide;
 #[path = "whole/patience.rs"]

@@ -25,6 +25,8 @@ mod embeddings;
 mod ends;
 #[path = "whole/feature_files.rs"]
 mod feature_files;
+#[path = "whole/folders.rs"]
+mod folders;
 #[path = "whole/inspect.rs"]
 mod inspect;
 #[path = "whole/interrupt.rs"]
@@ -41,6 +43,8 @@ mod patience;
 mod pipeline;
 #[path = "whole/plugins.rs"]
 mod plugins;
+#[path = "whole/probe.rs"]
+mod probe;
 #[path = "whole/raised.rs"]
 mod raised;
 #[path = "whole/rehearsal.rs"]
@@ -57,5 +61,9 @@ mod sinner;
 mod sins;
 #[path = "whole/spoken.rs"]
 mod spoken;
+#[path = "whole/tried.rs"]
+mod tried;
+#[path = "whole/trusted.rs"]
+mod trusted;
 #[path = "whole/usage.rs"]
 mod usage;

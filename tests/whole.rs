@@ -31,6 +31,8 @@ mod folders;
 mod inspect;
 #[path = "whole/interrupt.rs"]
 mod interrupt;
+#[path = "whole/machine.rs"]
+mod machine;
 #[path = "whole/memory.rs"]
 mod memory;
 #[path = "whole/onnx.rs"]

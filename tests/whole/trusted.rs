@@ -1,6 +1,10 @@
 //! What runs is what somebody trusts: pins, the machine's rules, and files that cannot be what they say.
 
+use crate::machine::Machine;
 use crate::probe::{MANIFEST, Stand};
+use crate::program::{command, record, root};
+use crate::shipped::shipped;
+use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
@@ -106,6 +110,64 @@ fn the_machines_rules_hold_whatever_a_file_says() {
     let said = stand.of_file(None, &["run"]).exits(2);
     assert!(said.err.contains("anybody may write to it"), "{}", said.err);
     stand.nothing_ran();
+}
+
+/// The file in /etc itself, not one that the environment names.
+#[test]
+fn what_the_machines_owner_wrote_into_etc_is_obeyed_by_a_whole_run() {
+    let Some(machine) = Machine::new() else {
+        println!("SKIPPED: this system lets nobody have an /etc of his own (unshare --mount)");
+        return;
+    };
+    shipped("libblur-c");
+    let asked = ["plugin", "inspect", "blur-c", "--format", "json"];
+    let asked = machine.said(command(asked)).exits(0).out;
+    let asked: Value = serde_json::from_str(&asked).unwrap();
+    let pin = format!("plugin.blur-c.sha256={}", asked["sha256"]);
+    let folder = tempfile::tempdir().unwrap();
+    let lax = folder.path().join("lax.toml");
+    std::fs::write(&lax, "plugins = \"any\"\nisolate = \"asked\"\n").unwrap();
+    let file = root().join("pipelines/blur-c.weir.toml");
+    let out = |name: &str| folder.path().join(name);
+    let run = |name: &str, more: &[&str]| {
+        let (file, out) = (file.to_str().unwrap(), out(name));
+        let mut weir = command(["run", file, "--out", out.to_str().unwrap()]);
+        // Nobody allows himself anything.
+        weir.args(more).env("WEIR_RULES", &lax);
+        machine.said(weir)
+    };
+    for (rules, more, what) in [
+        (
+            "plugins = \"pinned\"",
+            &[][..],
+            "only pinned plugins are allowed here",
+        ),
+        (
+            "plugins = \"none\"",
+            &["--set", &pin],
+            "no plugins are allowed here",
+        ),
+    ] {
+        machine.rules(rules);
+        let told = run("none", more).exits(2).err;
+        let by = format!("`{rules}` in /etc/weir/weir.toml says so");
+        for part in ["error[E0508]", what, &by] {
+            assert!(told.contains(part), "{part} in\n{told}");
+        }
+    }
+    machine.rules("plugin = \"none\"");
+    let told = run("none", &[]).exits(2).err;
+    let part = "/etc/weir/weir.toml: there is no rule `plugin`";
+    assert!(told.contains(part), "{told}");
+    assert!(!out("none").exists(), "something ran");
+
+    machine.rules("plugins = \"pinned\"");
+    run("pinned", &["--set", &pin]).exits(0);
+    let isolated = |name: &str| record(&out(name))["plugins"]["blur-c"]["isolate"].clone();
+    assert_eq!(isolated("pinned"), false);
+    machine.rules("isolate = \"always\"");
+    run("isolated", &[]).exits(0);
+    assert_eq!(isolated("isolated"), true);
 }
 
 /// A file that is no sound plugin, or lies where anybody may change it: how, what is said of it.

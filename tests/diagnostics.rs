@@ -1,7 +1,7 @@
 //! Every diagnostic has a file in tests/diagnostics that raises it, a snapshot of what is printed, and a text for `weir explain`.
 //!
 //! Lines `#! ..` at the top of a file say what the command line adds: `set KEY=VALUE`, `variable NAME=VALUE`,
-//! `environment NAME=VALUE`, `rules WORD` (which plugins are allowed), `missing NAME` (check that file instead), `pad BYTES`, `stages COUNT` (make the file larger), `refused
+//! `environment NAME=VALUE`, `rules WORD` (which plugins are allowed), `folder NAME` (where plugins are looked for, too), `missing NAME` (check that file instead), `pad BYTES`, `stages COUNT` (make the file larger), `refused
 //! STAGE`, `neighbours STAGE`, `plugin CODE NAME`, `stage CODE STAGE`, `failed` (messages of the run). New snapshots are accepted with `cargo insta review` or INSTA_UPDATE=always.
 #![allow(clippy::unwrap_used)]
 
@@ -86,6 +86,7 @@ fn checked(name: &str) -> Checked {
     let mut neighbours = None;
     let (mut path, mut refused, mut failed, mut larger) = (file.clone(), None, false, false);
     let (mut rules, mut later) = (Rules::default(), Vec::new());
+    let mut named = Vec::new();
     let first = text.clone();
     for line in first.lines().map_while(|line| line.strip_prefix("#! ")) {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -111,6 +112,7 @@ fn checked(name: &str) -> Checked {
             "refused" => refused = Some(rest.to_owned()),
             "failed" => failed = true,
             "rules" => rules = plugins::rules(rest),
+            "folder" => named.push(rest.into()),
             "plugin" | "stage" => later.push((verb.to_owned(), rest.to_owned())),
             "neighbours" => neighbours = Some(rest.to_owned()),
             other => panic!("{name}: `#! {other}`"),
@@ -127,7 +129,7 @@ fn checked(name: &str) -> Checked {
             .find(|(known, _): &&(String, String)| known == name);
         found.map(|(_, value)| value.clone())
     };
-    let catalogue = plugins::catalogue(rules);
+    let catalogue = plugins::catalogue(rules, named);
     let mut checked = check_in(&path, &overrides, &registry(), &catalogue, &get);
     for (of, rest) in later {
         let found = plugins::later(&checked, &of, &rest);
@@ -274,7 +276,7 @@ fn fixes_mend_what_they_promise_to_mend() {
                 &text,
                 &Overrides::default(),
                 &registry(),
-                &plugins::catalogue(Rules::default()),
+                &plugins::catalogue(Rules::default(), Vec::new()),
                 &get,
             );
             let same = again.diagnostics.iter().any(|other| {

@@ -23,12 +23,20 @@ mod device;
 mod embeddings;
 #[path = "whole/ends.rs"]
 mod ends;
+#[path = "whole/feature_files.rs"]
+mod feature_files;
+#[path = "whole/folders.rs"]
+mod folders;
 #[path = "whole/inspect.rs"]
 mod inspect;
 #[path = "whole/interrupt.rs"]
 mod interrupt;
+#[path = "whole/machine.rs"]
+mod machine;
 #[path = "whole/memory.rs"]
 mod memory;
+#[path = "whole/onnx.rs"]
+mod onnx;
 #[path = "whole/openslide.rs"]
 mod openslide;
 #[path = "whole/patience.rs"]
@@ -37,6 +45,8 @@ mod patience;
 mod pipeline;
 #[path = "whole/plugins.rs"]
 mod plugins;
+#[path = "whole/probe.rs"]
+mod probe;
 #[path = "whole/raised.rs"]
 mod raised;
 #[path = "whole/rehearsal.rs"]
@@ -53,5 +63,9 @@ mod sinner;
 mod sins;
 #[path = "whole/spoken.rs"]
 mod spoken;
+#[path = "whole/tried.rs"]
+mod tried;
+#[path = "whole/trusted.rs"]
+mod trusted;
 #[path = "whole/usage.rs"]
 mod usage;

@@ -72,8 +72,10 @@ fn folders() -> &'static [PathBuf; 2] {
     })
 }
 
-pub fn catalogue(rules: Rules) -> Catalogue {
-    Catalogue::new(Folders::only(folders().clone()), rules)
+/// `named`: folders more, as WEIR_PLUGIN_PATH names them.
+pub fn catalogue(rules: Rules, named: Vec<PathBuf>) -> Catalogue {
+    let folders = named.into_iter().chain(folders().clone());
+    Catalogue::new(Folders::only(folders), rules)
 }
 
 /// As a machine's owner may say.

@@ -281,7 +281,8 @@ pub enum New {
 /// What `weir plugin` does.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
-    /// List the plugins that are found by their names, and the files that cannot be used, each with the reason.
+    /// List the plugins that are found by their names, the files that cannot be used, each with the reason, and the folders that are
+    /// looked into.
     List,
     /// Say what a plugin is: hash, ABI, version, licence, stage types with ports and parameters, slide readers.
     Inspect {

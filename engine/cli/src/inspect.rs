@@ -11,7 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_plugin_host::manifest::Cache;
-use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program, catalogue};
+use weir_plugin_host::scan::scan;
+use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
 use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
@@ -71,7 +72,10 @@ fn with_plugins(
     let mut plugins = Plugins::default();
     // Ids of readers, and whose they are.
     let mut asked: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for listed in catalogue::list(catalogue.folders()).into_iter().flatten() {
+    for listed in scan(catalogue.folders())
+        .into_iter()
+        .flat_map(|scanned| scanned.files)
+    {
         let (Ok(admitted), None) = (listed.plugin, listed.shadowed_by) else {
             continue;
         };

@@ -46,6 +46,8 @@ pub struct Plugin {
     pub memory: Vec<StageMemory>,
     /// Files of the same name in later folders, which are not used.
     pub shadowed: Vec<PathBuf>,
+    /// Where it was not looked for although somebody named the folder: which, why, and what to do.
+    pub unsearched: Vec<String>,
 }
 
 /// What a stage of a plugin allocates at most, whatever slides are open, as a network its weights and layers.

@@ -116,12 +116,13 @@ impl Catalogue {
             let places = places
                 .iter()
                 .map(|place| format!("looked for {}", place.display()));
+            let unsearched = self.folders.unsearched();
             PluginRefusal {
                 code: refusal.code,
                 about: About::Table,
                 file: None,
                 what: format!("plugin `{}` was not found", ask.name),
-                help: places.chain([refusal.help]).collect(),
+                help: places.chain(unsearched).chain([refusal.help]).collect(),
             }
         })
     }
@@ -181,6 +182,10 @@ impl Plugins for Catalogue {
             cache,
             memory: memory(manifest, isolate),
             shadowed,
+            unsearched: match &asked.path {
+                Some(_) => Vec::new(),
+                None => self.folders.passed_over(),
+            },
         };
         let mut known = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(plugin.sha256.clone(), Arc::new(admitted));
@@ -261,87 +266,5 @@ fn told(refusal: Refusal, path: &Path) -> PluginRefusal {
         file: Some(path.to_owned()),
         what: refusal.what,
         help: vec![refusal.help],
-    }
-}
-
-/// A file in one of the folders.
-#[derive(Debug)]
-pub struct Listed {
-    /// The file.
-    pub path: PathBuf,
-    /// What it is, or why it cannot be used.
-    pub plugin: Result<Admitted, Refusal>,
-    /// The file of the same plugin that is used instead.
-    pub shadowed_by: Option<PathBuf>,
-}
-
-/// Every `lib*.so` in the folders, in the order in which they are looked into; a folder that cannot be listed is a refusal.
-pub fn list(folders: &Folders) -> Vec<Result<Listed, Refusal>> {
-    let mut listed = Vec::new();
-    let mut seen: Vec<&Path> = Vec::new();
-    for folder in folders.iter() {
-        // A folder may stand in WEIR_PLUGIN_PATH twice.
-        if seen.contains(&folder) || !folder.is_dir() {
-            continue;
-        }
-        seen.push(folder);
-        match files(folder) {
-            Ok(files) => listed.extend(files.into_iter().map(|path| Ok(look(folders, path)))),
-            Err(error) => listed.push(Err(Refusal::new(
-                "E0501",
-                format!("the folder cannot be listed: {error}"),
-                "check its permissions",
-            )
-            .of(folder))),
-        }
-    }
-    listed
-}
-
-fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("lib") && name.ends_with(".so") && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
-fn look(folders: &Folders, path: PathBuf) -> Listed {
-    let mut shadowed_by = None;
-    let plugin = Described::read(&path).and_then(|described| {
-        let ask = Ask {
-            name: described.manifest().name.clone(),
-            ..Ask::default()
-        };
-        let admitted = Admitted::new(described, &ask, Policy::Any)?;
-        match folders.find(&ask.name) {
-            Ok(found) if found.path == path => {}
-            Ok(found) if found.shadowed.contains(&path) => shadowed_by = Some(found.path),
-            _ => {
-                return Err(Refusal::new(
-                    "E0504",
-                    format!(
-                        "it is plugin `{}`, which its file's name does not say",
-                        ask.name
-                    ),
-                    format!(
-                        "call the file lib{}.so, or give its `path` in [plugin.{0}]",
-                        ask.name
-                    ),
-                )
-                .of(&path));
-            }
-        }
-        Ok(admitted)
-    });
-    Listed {
-        path,
-        plugin,
-        shadowed_by,
     }
 }

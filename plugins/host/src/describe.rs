@@ -88,7 +88,8 @@ fn described(file: PluginFile, beside: Option<Beside>) -> Result<Described, Refu
         }
         (None, None) => return Err(Beside::missing(file.path())),
     };
-    let schemas = schema::of(&manifest, file.sha256()).map_err(manifest::invalid)?;
+    let schemas =
+        schema::of(&manifest, file.sha256()).map_err(|faults| manifest::faulty(&faults))?;
     Ok(Described {
         file,
         text,

@@ -18,7 +18,11 @@ pub struct Found {
 
 /// Where plugins are looked for, in order: [`PATH`], beside the program, the user's data folder, the system's two.
 #[derive(Clone, Debug, Default)]
-pub struct Folders(Vec<PathBuf>);
+pub struct Folders {
+    searched: Vec<PathBuf>,
+    /// A relative folder would be another one in every working folder, so nothing is looked for there.
+    relative: Vec<PathBuf>,
+}
 
 impl Folders {
     /// Of this process.
@@ -37,12 +41,10 @@ impl Folders {
         data: Option<OsString>,
         home: Option<OsString>,
     ) -> Folders {
-        let mut folders: Vec<PathBuf> = named
-            .iter()
-            .flat_map(std::env::split_paths)
-            // A relative folder would be another one in every working folder.
-            .filter(|folder| folder.is_absolute())
-            .collect();
+        let named = named.iter().flat_map(std::env::split_paths);
+        // An entry without a name is what `$WEIR_PLUGIN_PATH:` leaves where that was not set.
+        let named = named.filter(|folder| !folder.as_os_str().is_empty());
+        let mut folders: Vec<PathBuf> = named.collect();
         folders.extend(
             program
                 .as_deref()
@@ -55,17 +57,51 @@ impl Folders {
             .or_else(|| home.map(|home| Path::new(&home).join(".local/share")));
         folders.extend(data.map(|data| data.join("weir/plugins")));
         folders.extend(["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"].map(PathBuf::from));
-        Folders(folders)
+        Folders::only(folders)
     }
 
-    /// These folders alone.
+    /// These folders alone, as if [`PATH`] named them.
     pub fn only(folders: impl IntoIterator<Item = PathBuf>) -> Folders {
-        Folders(folders.into_iter().collect())
+        let (searched, relative) = folders.into_iter().partition(|folder| folder.is_absolute());
+        Folders { searched, relative }
     }
 
     /// In the order in which they are looked into.
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(PathBuf::as_path)
+        self.searched.iter().map(PathBuf::as_path)
+    }
+
+    /// Folders that are named and not looked into, each with the reason.
+    pub fn left_out(&self) -> impl Iterator<Item = Refusal> {
+        self.relative.iter().map(|folder| {
+            let name = folder.display();
+            Refusal::new(
+                "W0515",
+                format!("`{name}` in {PATH} is relative, so nothing is looked for there"),
+                format!("write it in full, as $PWD/{name}"),
+            )
+            .of(folder)
+        })
+    }
+
+    /// The same in words, with what to do.
+    pub(crate) fn passed_over(&self) -> Vec<String> {
+        let left_out = self.left_out();
+        let told = left_out.map(|refusal| format!("{}: {}", refusal.what, refusal.help));
+        told.collect()
+    }
+
+    /// Where a plugin that was not found may lie all the same, and why it was not looked for there.
+    pub(crate) fn unsearched(&self) -> Vec<String> {
+        let closed = self.iter().filter_map(|folder| {
+            // In a folder that cannot be entered no file is found, whether there is one or not.
+            let error = folder.join(".").try_exists().err()?;
+            Some(format!(
+                "{} cannot be looked into: {error}",
+                folder.display()
+            ))
+        });
+        [self.passed_over(), closed.collect()].concat()
     }
 
     /// Where plugin `name` may be, the first that is there first: `libweir_NAME.so`, `libNAME.so`; a `-` of the name is a `_` there,
@@ -98,12 +134,11 @@ impl Folders {
                     .iter()
                     .map(|path| path.display().to_string())
                     .collect();
+                let looked = format!("looked for {}", looked.join(", "));
+                let told = [vec![looked], self.unsearched()].concat().join("; ");
                 Err(Refusal::new(
                     "E0501",
-                    format!(
-                        "plugin `{name}` was not found; looked for {}",
-                        looked.join(", ")
-                    ),
+                    format!("plugin `{name}` was not found; {told}"),
                     format!("give its `path` in [plugin.{name}], or put its folder into {PATH}"),
                 ))
             }
@@ -142,19 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_in_the_order_that_is_said_and_relative_ones_do_not_count() {
+    fn folders_come_in_the_order_that_is_said_and_of_relative_ones_it_is_said_that_they_do_not_count()
+     {
         let folders = Folders::of(
-            Some("/a:here:/b".into()),
+            Some("/a:here::/b:".into()),
             Some("/opt/weir/weir".into()),
             Some("data".into()),
             Some("/home/u".into()),
         );
-        let folders: Vec<&str> = folders
+        let searched: Vec<&str> = folders
             .iter()
             .map(|folder| folder.to_str().unwrap())
             .collect();
         assert_eq!(
-            folders,
+            searched,
             [
                 "/a",
                 "/b",
@@ -164,5 +200,30 @@ mod tests {
                 "/usr/lib/weir/plugins"
             ]
         );
+        let left_out: Vec<Refusal> = folders.left_out().collect();
+        assert_eq!(left_out.len(), 1, "{left_out:?}");
+        let refused = folders.find("probe").unwrap_err();
+        assert_eq!(refused.code, "E0501");
+        for said in [&left_out[0].to_string(), &refused.what] {
+            assert!(
+                said.contains("`here` in WEIR_PLUGIN_PATH is relative"),
+                "{said}"
+            );
+            assert!(said.contains("write it in full, as $PWD/here"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_told_where_a_plugin_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, none) = (folder.path().join("plain"), folder.path().join("none"));
+        std::fs::write(&plain, "").unwrap();
+        let refused = Folders::only([plain.clone(), none])
+            .find("probe")
+            .unwrap_err();
+        let told = format!("; {} cannot be looked into: ", plain.display());
+        assert!(refused.what.contains(&told), "{refused}");
+        // That a folder is not there is no fault: most are not.
+        assert!(!refused.what.contains("none cannot"), "{refused}");
     }
 }

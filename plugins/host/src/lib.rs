@@ -19,7 +19,8 @@
 //! | [`describe`] | a file with its manifest and the schemas made of it |
 //! | [`admit`] | ABI, version, pin, policy |
 //! | [`rules`] | what the machine's owner allows |
-//! | [`catalogue`] | all of this for the checker, and for lists |
+//! | [`catalogue`] | all of this for the checker |
+//! | [`scan`] | what lies in the folders, for lists |
 //! | [`new`] | a new plugin's project |
 //! | [`refusal`] | why not, and what to do |
 //! | [`load`] | a plugin's code in this process |
@@ -57,6 +58,7 @@ pub mod log;
 pub mod manifest;
 pub mod new;
 mod offer;
+mod opened;
 mod openers;
 mod outcomes;
 mod parameters;
@@ -70,7 +72,9 @@ mod reduce;
 pub mod refusal;
 mod rpath;
 pub mod rules;
+pub mod scan;
 mod schema;
+mod script;
 mod shelf;
 mod shown;
 mod sink;
@@ -81,6 +85,7 @@ mod version;
 mod who;
 mod wire;
 mod work;
+mod yields;
 
 pub use admit::{Admitted, Ask, Policy};
 pub use catalogue::Catalogue;

@@ -61,10 +61,11 @@ pub(crate) fn unreadable(error: &std::io::Error) -> Refusal {
     )
 }
 
+const WORLD: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
 /// Whoever may write to the file, or put another in its place, decides what weir runs.
 fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
-    const WORLD: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
     if file.mode() & WORLD != 0 {
         return Err(Refusal::new(
             "E0508",
@@ -72,23 +73,29 @@ fn check_writers(path: &Path, file: &Metadata) -> Result<(), Refusal> {
             "take the right away (chmod o-w FILE), and make sure that it is still the file you trust",
         ));
     }
-    for (folder, own) in on_the_way(path) {
-        let Ok(about) = folder.metadata() else {
-            continue;
-        };
-        // In a sticky folder nobody can replace another's file; but the file, or a link that leads to it, anybody could have made first.
-        if about.mode() & WORLD != 0 && (own || about.mode() & STICKY == 0) {
-            return Err(Refusal::new(
-                "E0508",
-                format!(
-                    "anybody may put another file in its place: {} is writable by all",
-                    folder.display()
-                ),
-                "put the plugin into a folder that only you may write to, or take the right away (chmod o-w)",
-            ));
-        }
+    match open_to_all(path) {
+        Some(folder) => Err(Refusal::new(
+            "E0508",
+            format!(
+                "anybody may put another file in its place: {} is writable by all",
+                folder.display()
+            ),
+            "put the plugin into a folder that only you may write to, or take the right away (chmod o-w)",
+        )),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first folder on the way to a file in which anybody may put another one in its place.
+pub(crate) fn open_to_all(path: &Path) -> Option<PathBuf> {
+    let mut folders = on_the_way(path).into_iter();
+    let found = folders.find(|(folder, own)| {
+        // In a sticky folder nobody can replace another's file; but the file, or a link that leads to it, anybody could have made first.
+        folder
+            .metadata()
+            .is_ok_and(|about| about.mode() & WORLD != 0 && (*own || about.mode() & STICKY == 0))
+    });
+    found.map(|(folder, _)| folder)
 }
 
 /// The folders through which a path leads to its file, those of links too, and whether the file or a link lies in it.

@@ -15,7 +15,7 @@ static KNOWN: Mutex<BTreeMap<String, &'static [Schema]>> = Mutex::new(BTreeMap::
 
 /// The schemas of the manifest of the file with this hash, in its order; or what its own defaults and examples make of the
 /// checker.
-pub(crate) fn of(manifest: &Manifest, sha256: &str) -> Result<&'static [Schema], String> {
+pub(crate) fn of(manifest: &Manifest, sha256: &str) -> Result<&'static [Schema], Vec<String>> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(schemas) = known.get(sha256) {
         return Ok(schemas);
@@ -23,8 +23,8 @@ pub(crate) fn of(manifest: &Manifest, sha256: &str) -> Result<&'static [Schema],
     let schemas: Vec<Schema> = manifest.stages.iter().map(stage).collect();
     let schemas: &'static [Schema] = schemas.leak();
     let faults = reference::faults(&Registry::new(schemas));
-    if let Some(fault) = faults.into_iter().next() {
-        return Err(fault);
+    if !faults.is_empty() {
+        return Err(faults);
     }
     known.insert(sha256.to_owned(), schemas);
     Ok(schemas)
@@ -295,8 +295,8 @@ mod tests {
         ] {
             let text = MANIFEST.replacen(from, to, 1);
             let manifest = Manifest::parse(text.as_bytes()).unwrap();
-            let fault = of(&manifest, what).unwrap_err();
-            assert!(fault.contains(what), "{fault}");
+            let faults = of(&manifest, what).unwrap_err();
+            assert!(faults.concat().contains(what), "{faults:?}");
         }
     }
 }

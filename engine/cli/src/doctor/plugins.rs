@@ -17,7 +17,7 @@ pub fn finding() -> Finding {
     };
     let (what, sound) = plugin::summary(catalogue.folders());
     if !sound {
-        let remedy = "some files there cannot be used: `weir plugin list` says why";
+        let remedy = "some files or folders cannot be used: `weir plugin list` says why";
         return found(NAME, Judgement::Note, what, remedy);
     }
     match catalogue.rules().plugins {

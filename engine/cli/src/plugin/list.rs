@@ -6,32 +6,36 @@ use crate::shown;
 use serde_json::{Value, json};
 use std::io::Write;
 use weir_plugin_host::beside::Beside;
-use weir_plugin_host::catalogue::{self, Listed};
+use weir_plugin_host::scan::{Listed, Scanned, State, scan};
 use weir_plugin_host::{Folders, Policy, Refusal};
 use weir_runtime::exit;
 
-/// Prints every file in the folders: what it is, or why it cannot be used.
+/// Prints every file in the folders: what it is, or why it cannot be used; then the folders, and what became of looking into them.
 pub fn list(manner: &Manner, out: &mut dyn Write) -> Done {
     let catalogue = super::catalogue(false)?;
-    let folders = catalogue.folders();
-    let found = catalogue::list(folders);
+    let scanned = scan(catalogue.folders());
+    let files = || scanned.iter().flat_map(|scanned| &scanned.files);
     if manner.format == Format::Json {
-        for each in &found {
-            writeln!(out, "{}", json(each))?;
+        for line in files().map(json).chain(scanned.iter().map(of_folder)) {
+            writeln!(out, "{line}")?;
         }
         return Ok(exit::DONE);
     }
-    for each in &found {
-        out.write_all(text(each).as_bytes())?;
+    if files().next().is_none() {
+        writeln!(out, "no plugins")?;
     }
-    if found.is_empty() {
-        writeln!(out, "no plugins; looked into")?;
-        for folder in folders.iter() {
-            writeln!(out, "  {}", folder.display())?;
-        }
+    for listed in files() {
+        out.write_all(text(listed).as_bytes())?;
+    }
+    writeln!(
+        out,
+        "\nfolders, in the order in which they are looked into:"
+    )?;
+    for scanned in &scanned {
+        out.write_all(folder(scanned).as_bytes())?;
     }
     if catalogue.rules().plugins != Policy::Any {
-        writeln!(out, "{} holds for all of them", catalogue.rules().said_by)?;
+        writeln!(out, "\n{} holds for all of them", catalogue.rules().said_by)?;
     }
     Ok(exit::DONE)
 }
@@ -46,11 +50,7 @@ pub fn holds(stages: usize, readers: usize) -> String {
     parts.join(", ")
 }
 
-fn text(found: &Result<Listed, Refusal>) -> String {
-    let listed = match found {
-        Ok(listed) => listed,
-        Err(refusal) => return refused(refusal),
-    };
+fn text(listed: &Listed) -> String {
     let manifest = match &listed.plugin {
         Ok(plugin) => plugin.manifest(),
         Err(refusal) => return refused(refusal),
@@ -78,11 +78,31 @@ fn refused(refusal: &Refusal) -> String {
     )
 }
 
-fn json(found: &Result<Listed, Refusal>) -> Value {
-    let listed = match found {
-        Ok(listed) => listed,
-        Err(refusal) => return of_refusal(refusal),
-    };
+/// `/usr/lib/weir/plugins: not there`.
+fn folder(scanned: &Scanned) -> String {
+    let name = scanned.folder.display();
+    match &scanned.state {
+        State::Searched => {
+            let files = shown::counted(scanned.files.len() as u64, "file");
+            format!("{name}: {files}\n")
+        }
+        State::NotThere => format!("{name}: not there\n"),
+        State::Refused(refusal) => refused(refusal),
+    }
+}
+
+fn of_folder(scanned: &Scanned) -> Value {
+    let (folder, files) = (&scanned.folder, scanned.files.len());
+    match &scanned.state {
+        State::Searched => json!({ "folder": folder, "state": "searched", "files": files }),
+        State::NotThere => json!({ "folder": folder, "state": "not-there" }),
+        State::Refused(refusal) => json!({
+            "folder": folder, "state": "refused", "code": refusal.code, "what": refusal.what, "help": refusal.help,
+        }),
+    }
+}
+
+fn json(listed: &Listed) -> Value {
     match &listed.plugin {
         Ok(plugin) => {
             let manifest = plugin.manifest();
@@ -110,27 +130,26 @@ fn of_refusal(refusal: &Refusal) -> Value {
 
 /// What `weir doctor` says of the folders: those that are there with what they hold, and whether anything cannot be used.
 pub fn summary(folders: &Folders) -> (String, bool) {
-    let found = catalogue::list(folders);
-    let mut parts = Vec::new();
-    for folder in folders.iter().filter(|folder| folder.is_dir()) {
-        let names = found.iter().flatten().filter_map(|listed| {
-            let here = listed.path.parent() == Some(folder);
+    let scanned = scan(folders);
+    let sound = scanned.iter().all(|scanned| {
+        !matches!(scanned.state, State::Refused(_))
+            && scanned.files.iter().all(|listed| listed.plugin.is_ok())
+    });
+    let parts = scanned.iter().filter_map(|scanned| {
+        let folder = scanned.folder.display();
+        let names = scanned.files.iter().filter_map(|listed| {
             let manifest = listed.plugin.as_ref().ok()?.manifest();
-            here.then(|| format!("{} {}", manifest.name, manifest.version))
+            Some(format!("{} {}", manifest.name, manifest.version))
         });
         let names: Vec<String> = names.collect();
-        let names = match names.as_slice() {
-            [] => "none".into(),
-            names => names.join(", "),
-        };
-        let part = format!("{} in {}", names, folder.display());
-        if !parts.contains(&part) {
-            parts.push(part);
+        match (&scanned.state, names.as_slice()) {
+            (State::NotThere, _) => None,
+            (State::Refused(_), _) => Some(format!("{folder} is not used")),
+            (State::Searched, []) => Some(format!("none in {folder}")),
+            (State::Searched, names) => Some(format!("{} in {folder}", names.join(", "))),
         }
-    }
-    let sound = found
-        .iter()
-        .all(|found| found.as_ref().is_ok_and(|listed| listed.plugin.is_ok()));
+    });
+    let mut parts: Vec<String> = parts.collect();
     if parts.is_empty() {
         let folders: Vec<String> = folders
             .iter()

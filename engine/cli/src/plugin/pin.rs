@@ -144,6 +144,7 @@ mod tests {
             cache: 0,
             memory: Vec::new(),
             shadowed: Vec::new(),
+            unsearched: Vec::new(),
         }
     }
 

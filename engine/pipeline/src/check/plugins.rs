@@ -43,6 +43,7 @@ pub(crate) fn declare(cx: &mut Cx, root: &Table, plugins: &dyn Plugins) {
             match plugins.plugin(&ask) {
                 Ok(plugin) => {
                     shadowed(cx, &declared, &plugin);
+                    unsearched(cx, &declared, &plugin);
                     if !named_twice(cx, &declared, &plugin) {
                         declared.plugin = Some(plugin);
                     }
@@ -212,6 +213,25 @@ fn shadowed(cx: &mut Cx, declared: &Declared, plugin: &Plugin) {
     }
     let help = "say by `path` which one is meant, or remove the others";
     cx.found.push(diagnostic.help(help));
+}
+
+/// Says which folders were not looked into, once for all plugins of a file: in one of them may lie the file that was meant.
+fn unsearched(cx: &mut Cx, declared: &Declared, plugin: &Plugin) {
+    let pinned = declared.given.contains_key("sha256");
+    let mut told = cx.found.iter().map(|found| found.code.id);
+    if plugin.unsearched.is_empty() || pinned || told.any(|id| id == codes::W0515.id) {
+        return;
+    }
+    let title = format!(
+        "plugin `{}` was not looked for in every folder that is named",
+        plugin.name
+    );
+    let label = format!("it is {}", plugin.file.display());
+    let mut diagnostic = Diagnostic::new(&codes::W0515, declared.key, title, label);
+    for help in &plugin.unsearched {
+        diagnostic = diagnostic.help(help.clone());
+    }
+    cx.found.push(diagnostic);
 }
 
 /// The stage type of this name among the declared plugins.

@@ -4,8 +4,8 @@ super::codes! {
     E0501 Error "a plugin was not found"
 "`[plugin.NAME]` names a plugin, and there is no such file. With `path` it is that file, relative to the pipeline file. Without, `libweir_NAME.so` and `libNAME.so` are looked for
 in the folders of `WEIR_PLUGIN_PATH`, in `plugins` beside the program, in `$XDG_DATA_HOME/weir/plugins` (else `~/.local/share/weir/plugins`), in
-`/usr/local/lib/weir/plugins` and in `/usr/lib/weir/plugins`; a hyphen of the name may be an underscore there. The message lists every place. `weir plugin list`
-shows what lies in these folders."
+`/usr/local/lib/weir/plugins` and in `/usr/lib/weir/plugins`; a hyphen of the name may be an underscore there. The message lists every place, and folders that were named
+and not looked into, with the reason. `weir plugin list` shows the folders, and what lies in them."
 
     E0502 Error "a plugin's stage is used, and the plugin is not named"
 "A stage type with a dot, as `stain.normalise`, belongs to the plugin whose name stands before the dot. Only plugins that a file names are ever touched, so it needs a
@@ -63,6 +63,10 @@ that one, and `\">=1.2, <1.5\"` is a range. Change the requirement, or take anot
     E0514 Error "a plugin's stage cannot be made ready"
 "The plugin was loaded, and said that this stage of it cannot work here, whatever its parameters are: most often a library or a device that it needs is missing. What it said stands in the message, with what
 to do where it knows that. Nothing was read or computed."
+
+    W0515 Warning "a folder of plugins is not looked into"
+"Plugins that are named without `path` are looked for in several folders, and one of `WEIR_PLUGIN_PATH` was passed over: a relative entry does not count. It would be another folder in every working folder,
+and whoever can write there would decide what weir runs. Write it in full, as `$PWD/plugins`. `weir plugin list` shows every folder, and what became of looking into it."
 
     E0520 Error "a plugin broke its contract"
 "A plugin must make exactly one outcome of every tile, on declared ports, with declared columns, while its call is open. It did something else: lost a tile, gave one twice, wrote to a port that it does not have, or completed a

@@ -8,8 +8,22 @@ use weir_pipeline::{Kind, Rows};
 const RESERVED: &[&str] = &["use", "in", "run", "doc"];
 
 impl Manifest {
-    /// What is wrong in it; the first that is found.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// What is wrong in it: of itself the first that is found; where that is sound, of each stage, parameter, port and reader.
+    pub(super) fn faults(&self) -> Vec<String> {
+        if let Err(what) = self.check() {
+            return vec![what];
+        }
+        let stages = self.stages.iter().flat_map(|stage| {
+            let faults = stage.faults(&self.name).into_iter();
+            faults.map(|what| format!("stage `{}`: {what}", stage.id))
+        });
+        let readers = self.readers.iter().filter(|reader| !is_name(&reader.id));
+        let readers = readers
+            .map(|reader| format!("the reader's id {:?} is not of the form {NAME}", reader.id));
+        stages.chain(readers).collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
         if self.abi().is_none() {
             return Err(format!(
                 "`weir-abi` is {:?}, not two numbers as \"1.0\"",
@@ -35,19 +49,7 @@ impl Manifest {
         unique(
             "reader",
             self.readers.iter().map(|reader| reader.id.as_str()),
-        )?;
-        for stage in &self.stages {
-            stage
-                .check(&self.name)
-                .map_err(|what| format!("stage `{}`: {what}", stage.id))?;
-        }
-        if let Some(reader) = self.readers.iter().find(|reader| !is_name(&reader.id)) {
-            return Err(format!(
-                "the reader's id {:?} is not of the form {NAME}",
-                reader.id
-            ));
-        }
-        Ok(())
+        )
     }
 }
 
@@ -115,6 +117,15 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), St
 }
 
 impl Stage {
+    fn faults(&self, namespace: &str) -> Vec<String> {
+        let params = self.params.iter().filter_map(|param| {
+            let what = param.check().err()?;
+            Some(format!("parameter `{}`: {what}", param.name))
+        });
+        let own = self.check(namespace).err().into_iter();
+        own.chain(params).chain(self.port_faults()).collect()
+    }
+
     fn check(&self, namespace: &str) -> Result<(), String> {
         let own = self
             .id
@@ -162,11 +173,6 @@ impl Stage {
                 port.name
             ));
         }
-        for param in &self.params {
-            param
-                .check()
-                .map_err(|what| format!("parameter `{}`: {what}", param.name))?;
-        }
         if let Some(memory) = &self.memory {
             // Without a value there would be nothing to take out of the budget.
             let always = |param: &Param| param.required || param.default.is_some();
@@ -177,7 +183,7 @@ impl Stage {
                 ));
             }
         }
-        self.check_ports()
+        Ok(())
     }
 }
 
@@ -291,6 +297,58 @@ mod tests {
         let text = all.pointer_mut(at).unwrap();
         *text = format!("{}{more}", text.as_str().unwrap()).into();
         Manifest::parse(all.to_string().as_bytes()).map_err(|refusal| refusal.what)
+    }
+
+    #[test]
+    fn all_that_is_wrong_in_stages_parameters_ports_and_readers_is_told_at_once() {
+        let mut all = full();
+        for (at, wrong) in [
+            ("/stages/0/memory", json!("rooom")),
+            ("/stages/0/params/0/default", json!("least")),
+            ("/stages/0/params/1/name", json!("use")),
+            ("/stages/0/in/0/name", json!("Tiles")),
+            ("/stages/0/out/0/shape", json!(["height"])),
+            ("/readers/0/id", json!("Reader")),
+        ] {
+            *all.pointer_mut(at).unwrap() = wrong;
+        }
+        let other = json!({ "id": "other.it", "summary": "Ends", "rows": "sink" });
+        all["stages"].as_array_mut().unwrap().push(other);
+        let refusal = Manifest::parse(all.to_string().as_bytes()).unwrap_err();
+        let told = refusal
+            .what
+            .strip_prefix("its manifest is invalid: ")
+            .unwrap();
+        let told: Vec<&str> = told.split("; also ").collect();
+        let begins = [
+            "stage `probe.same`: `memory` names `rooom`",
+            "stage `probe.same`: parameter `way`: its default",
+            "stage `probe.same`: parameter `use`: that key is weir's own",
+            "stage `probe.same`: port `Tiles`: its name",
+            "stage `probe.same`: port `tiles`: rows of pixels have the shape",
+            "stage `other.it`: its id is not `probe.`",
+            "the reader's id \"Reader\"",
+        ];
+        assert_eq!(told.len(), begins.len(), "{told:#?}");
+        for (told, begin) in told.iter().zip(begins) {
+            assert!(told.starts_with(begin), "{told}");
+        }
+        // Of ever so many there is an end.
+        let stage = all["stages"][1].clone();
+        all["stages"] = (0..1000)
+            .map(|n| {
+                let mut stage = stage.clone();
+                stage["id"] = format!("other.s{n}").into();
+                stage
+            })
+            .collect();
+        let what = Manifest::parse(all.to_string().as_bytes())
+            .unwrap_err()
+            .what;
+        assert!(
+            what.ends_with("; and 989 more") && what.len() < 2000,
+            "{what}"
+        );
     }
 
     #[test]

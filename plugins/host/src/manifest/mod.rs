@@ -296,8 +296,10 @@ impl Manifest {
                 _ => invalid(error.to_string()),
             }
         })?;
-        manifest.check().map_err(invalid)?;
-        Ok(manifest)
+        match manifest.faults().as_slice() {
+            [] => Ok(manifest),
+            faults => Err(faulty(faults)),
+        }
     }
 
     /// From the text of a file of its own, which ends where the file does.
@@ -333,6 +335,18 @@ pub(crate) fn invalid(what: String) -> Refusal {
         format!("its manifest is invalid: {}", check::shown(&what)),
         "the plugin's author must mend it; plugins/README.md describes the format",
     )
+}
+
+/// The same of all that is wrong in one that was understood.
+pub(crate) fn faulty(faults: &[String]) -> Refusal {
+    /// Who mends these sees the rest.
+    const TOLD: usize = 12;
+    let (told, more) = faults.split_at(faults.len().min(TOLD));
+    let more = match more.len() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    invalid(told.join("; also ") + &more)
 }
 
 #[cfg(test)]

@@ -18,19 +18,20 @@ fn form(kind: Kind) -> &'static [&'static str] {
 }
 
 impl Stage {
-    pub(super) fn check_ports(&self) -> Result<(), String> {
-        for (port, is_output) in self
-            .ins
-            .iter()
-            .map(|port| (port, false))
-            .chain(self.outs.iter().map(|port| (port, true)))
-        {
+    /// What is wrong with its ports, of each the first that is found.
+    pub(super) fn port_faults(&self) -> impl Iterator<Item = String> {
+        let ins = self.ins.iter().map(|port| (port, false));
+        let outs = self.outs.iter().map(|port| (port, true));
+        ins.chain(outs).filter_map(|(port, is_output)| {
             let said = self
                 .check_port(port)
-                .and_then(|()| check_shape(port, is_output));
-            said.map_err(|what| format!("port `{}`: {what}", port.name))?;
-        }
-        self.check_names()
+                .and_then(|()| check_shape(port, is_output))
+                .and_then(|()| match is_output {
+                    true => self.check_names(port),
+                    false => Ok(()),
+                });
+            Some(format!("port `{}`: {}", port.name, said.err()?))
+        })
     }
 
     fn check_port(&self, port: &Port) -> Result<(), String> {
@@ -61,22 +62,19 @@ impl Stage {
     }
 
     /// Every size of what a stage makes comes from somewhere: memory is had for it before the stage is called.
-    fn check_names(&self) -> Result<(), String> {
+    fn check_names(&self, made: &Port) -> Result<(), String> {
         let bound = |name: &str| {
             let mut dims = self.ins.iter().flat_map(|port| &port.shape);
             dims.any(|dim| matches!(dim, Dim::Name(known) if known == name))
         };
-        for port in &self.outs {
-            for dim in &port.shape {
-                if let Dim::Name(name) = dim
-                    && !name.starts_with('$')
-                    && !bound(name)
-                {
-                    return Err(format!(
-                        "port `{}`: no input has a dimension `{name}`, so nobody knows how large it is: write a number, or \"$NAME\" of a parameter",
-                        port.name
-                    ));
-                }
+        for dim in &made.shape {
+            if let Dim::Name(name) = dim
+                && !name.starts_with('$')
+                && !bound(name)
+            {
+                return Err(format!(
+                    "no input has a dimension `{name}`, so nobody knows how large it is: write a number, or \"$NAME\" of a parameter"
+                ));
             }
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
-use crate::alone::{Alone, Turned};
 use crate::call::{CallError, GONE};
 use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
@@ -51,8 +50,8 @@ pub(crate) struct Shelf {
     stateful: bool,
     /// Every open slide has an instance of its own.
     by_slide: bool,
-    /// Of such a stage in this process that takes one call at a time: which one.
-    alone: Option<Alone>,
+    /// Of such a stage in this process that takes one call at a time over all its instances: had by that call.
+    alone: Option<Mutex<()>>,
     /// How long a call may take before its instance is given up.
     pub timeout: Duration,
     all: Mutex<Instances>,
@@ -126,7 +125,7 @@ impl Shelf {
             near: ThreadLocal::new(),
             stateful: !matches!(callers, Callers::Threads(_)),
             by_slide,
-            alone: alone.then(Alone::default),
+            alone: alone.then(Mutex::default),
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
             all: Mutex::new(Instances {
@@ -215,23 +214,9 @@ impl Shelf {
     }
 
     /// The turn of a call into an instance that a slide has to itself; `None` where calls of other slides may be under way as well.
-    pub fn alone(&self, turn: &Turn) -> Option<Turned<'_>> {
+    pub fn alone(&self, _: &Turn) -> Option<MutexGuard<'_, ()>> {
         let alone = self.alone.as_ref()?;
-        Some(alone.now().unwrap_or_else(|| {
-            turn.waits();
-            let turned = alone.awaited(self.timeout, || self.tell_of_long_call());
-            turn.begins();
-            turned
-        }))
-    }
-
-    /// Says in the log that others wait for a call; it may be slow and well, and if it hangs, nothing can be done in this process.
-    fn tell_of_long_call(&self) {
-        let line = format!(
-            "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
-            self.who.plugin, self.timeout
-        );
-        self.who.log.line(Level::Warn, &self.who.stage, &line);
+        Some(alone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many instances came in the place of one that panicked, hung or died.
@@ -313,10 +298,10 @@ impl Shelf {
                 (since + self.timeout).saturating_duration_since(now)
             });
             if left.is_zero() && self.stateful && !self.keeps_time() {
+                // It may be slow and well; if it hangs, nothing can be done in this process, and its watch tells of it.
                 for (_, at) in &mut all.out {
                     *at = Some(now);
                 }
-                self.tell_of_long_call();
                 continue;
             }
             if left.is_zero() {

@@ -1,7 +1,7 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
 use crate::call::{CallError, GONE};
-use crate::instance::{Instance, Runner};
+use crate::instance::{self, Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
 use crate::log::Level;
@@ -228,9 +228,10 @@ impl Shelf {
     pub fn clear(&mut self) {
         self.near.clear();
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
-        all.free.clear();
-        all.lone.clear();
-        all.out.clear();
+        let mut left = std::mem::take(&mut all.free);
+        left.append(&mut all.lone);
+        left.extend(all.out.drain(..).map(|(one, _)| one));
+        instance::destroy(left);
     }
 
     fn all(&self) -> MutexGuard<'_, Instances> {

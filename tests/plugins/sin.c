@@ -435,6 +435,7 @@ static weir_status opens_glass(const weir_host *host, weir_call *call, weir_str 
   glass *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
   memcpy(it->sin, bytes + 8, 31);
+  if (!strcmp(it->sin, "loop-open")) hang();
   if (!strcmp(it->sin, "fail")) {
     host->fail(call, &(weir_error){text("the glass is cursed"), text(""), text("")});
     free(it);
@@ -467,7 +468,10 @@ static weir_status reads(void *handle, weir_call *call, uint32_t level, int64_t 
     for (uint32_t k = 0; k < 3 * width; k++) into[row * pitch + k] = (uint8_t)(((x + k / 3) * 31 + (y + row) * 7 + k % 3) * 2654435761u >> 13);
   return WEIR_OK;
 }
-static void closes(void *handle) { free(handle); }
+static void closes(void *handle) {
+  if (!strcmp(((glass *)handle)->sin, "loop-close")) hang();
+  free(handle);
+}
 static const weir_reader GLASS = {.struct_size = sizeof GLASS, .flags = WEIR_READER_PARALLEL, .id = "sin", .sniff = sniffs, .open = opens_glass, .info = tells, .read_region = reads, .close = closes};
 static const weir_reader *const READERS[] = {&GLASS};
 

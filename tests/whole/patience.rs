@@ -3,8 +3,9 @@
 
 use crate::openslide::RECIPE;
 use crate::program::{Said, command, said, weir};
-use crate::sinner::{APART, From, failures, hangs, lost_a, of_b, plugin, run, run_own};
+use crate::sinner::{APART, From, failures, hangs, lost_a, of_b, plugin, run, run_own, said_until};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Far less than the 60 s that a reader has by itself.
@@ -49,8 +50,8 @@ fn a_time_without_its_unit_is_refused() {
     assert!(said.err.contains("as 20ms, 60s or 5m"), "{}", said.err);
 }
 
-/// Trains on two slides, the first of which has the sin.
-fn train(folder: &Path, sin: &str, timeout: &str) -> Said {
+/// A training on two slides, the first of which has the sin; `more`: lines of the plugin's table.
+fn training(folder: &Path, sin: &str, timeout: &str, more: &str) -> Command {
     let mut bags = String::from("bag,slide,split,label,tiles\n");
     for split in ["train", "val"] {
         for bag in 0..4 {
@@ -66,18 +67,23 @@ fn train(folder: &Path, sin: &str, timeout: &str) -> Said {
     std::fs::write(folder.join("manifest.csv"), manifest).unwrap();
     let recipe = RECIPE.replace("mpp = 12.0", "mpp = 1.0");
     let recipe = format!(
-        "{recipe}[data]\ntimeout = {timeout:?}\n[plugin.sin]\npath = {:?}\nisolate = true\n",
+        "{recipe}[data]\ntimeout = {timeout:?}\n[plugin.sin]\npath = {:?}\n{more}\n",
         plugin()
     );
     std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
-    let said = weir([
+    command([
         "train".as_ref(),
         folder.join("recipe.toml").as_os_str(),
         "--data".as_ref(),
         folder.as_os_str(),
         "--out".as_ref(),
         folder.join("out").as_os_str(),
-    ]);
+    ])
+}
+
+/// It with the plugin in a process of its own.
+fn train(folder: &Path, sin: &str, timeout: &str) -> Said {
+    let said = said(training(folder, sin, timeout, APART));
     assert!(said.took < SOON, "{:?}", said.took);
     said
 }
@@ -119,10 +125,40 @@ fn what_hangs_in_this_process_is_named_with_its_function_and_its_slide() {
         ("loop", "write", "`complete_slide` of slide `a`"),
     ] {
         let word = format!("{stage}: plugin `sin` 0.1.0 has been in {function} for ");
-        let said = hangs(sin, stage, &word);
+        let said = hangs(&From::Source, sin, stage, &word);
         assert!(said.contains(&word), "{sin} at {stage}: {word}: {said}");
         for part in ["[E0523]", "`isolate = true` would end it", "run.timeout"] {
             assert!(said.contains(part), "{sin} at {stage}: {part}: {said}");
+        }
+    }
+}
+
+/// Whoever reads the slide: a run, `weir inspect`, a training.
+#[test]
+fn a_slide_reader_that_hangs_in_this_process_is_named_with_its_function_and_its_slide() {
+    for (sin, function) in [
+        ("sight", "sniff"),
+        ("loop-open", "open"),
+        ("loop", "read_region"),
+        ("loop-close", "close"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let word = format!("sin: plugin `sin` 0.1.0 has been in `{function}` of slide `");
+        let run = hangs(&From::Reader(sin), sin, "tiles", &word);
+        let slide = glass(folder.path(), "a.glass", sin);
+        let mut inspect = command(["inspect", &slide, "--timeout", "300ms"]);
+        inspect.env("WEIR_PLUGIN_PATH", plugin().parent().unwrap());
+        let inspect = said_until(inspect, &word);
+        let train = said_until(training(folder.path(), sin, "300ms", ""), &word);
+        for (said, slide, time) in [
+            (run, "a.glass", "run.timeout"),
+            (inspect, "a.glass", "--timeout"),
+            (train, "train.glass", "`timeout` in [data]"),
+        ] {
+            let slide = format!("{slide}` for ");
+            for part in [&slide, "[E0523]", "`isolate = true` would end it", time] {
+                assert!(said.contains(part), "{function}: {part}: {said}");
+            }
         }
     }
 }

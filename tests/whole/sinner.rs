@@ -131,12 +131,18 @@ pub fn run_own(
     (left(&out, said), written)
 }
 
-/// What such a run says on standard error until it says `word`; then it is ended, since by itself it would not.
-pub fn hangs(sin: &str, stage: &str, word: &str) -> String {
+/// What such a run says on standard error until it says `word`.
+pub fn hangs(from: &From, sin: &str, stage: &str, word: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let file = own(folder.path(), &From::Source, sin, stage, "");
+    let file = own(folder.path(), from, sin, stage, "");
+    said_until(command(["run".as_ref(), file.as_os_str()]), word)
+}
+
+/// What a program says on standard error until it says `word`; then it is ended, since by itself it would not.
+pub fn said_until(mut weir: Command, word: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
     let err = folder.path().join("err");
-    let mut run = command(["run".as_ref(), file.as_os_str()])
+    let mut run = weir
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(&err).unwrap())
         .spawn()
@@ -148,7 +154,7 @@ pub fn hangs(sin: &str, stage: &str, word: &str) -> String {
         if said.contains(word) || ended.is_some() || start.elapsed() > Duration::from_secs(60) {
             run.kill().unwrap();
             run.wait().unwrap();
-            assert!(ended.is_none(), "{sin} at {stage}: {ended:?}\n{said}");
+            assert!(ended.is_none(), "{word}: {ended:?}\n{said}");
             return said;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -76,8 +76,8 @@ pub enum Command {
         /// Size of a level-0 pixel, um, instead of what the file says.
         #[arg(long)]
         mpp: Option<f64>,
-        /// How long a plugin's slide reader may take to look at the slide, to open it or to read a region, where plugins have
-        /// processes of their own: 60 s, or as "5m".
+        /// How long a plugin's slide reader may take to look at the slide, to open it or to read a region, before it is ended where
+        /// plugins have processes of their own, and told of elsewhere: 60 s, or as "5m".
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
     },

@@ -69,7 +69,10 @@ fn with_plugins(
         );
         return Err(declined);
     }
-    let mut plugins = Plugins::default();
+    let mut plugins = Plugins {
+        log: plugin::log(*manner),
+        ..Plugins::default()
+    };
     // Ids of readers, and whose they are.
     let mut asked: BTreeMap<String, PathBuf> = BTreeMap::new();
     for listed in scan(catalogue.folders())

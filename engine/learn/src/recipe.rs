@@ -97,8 +97,8 @@ pub struct DataRecipe {
     pub tissue_min: f64,
     /// Tiles are kept in memory up to this many MiB, else read again each time.
     pub memory_mib: u64,
-    /// As `"60s"`: how long a slide reader of a plugin that is isolated may take to look at a slide, to open it or to read a region;
-    /// 60 s where nothing is said.
+    /// As `"60s"`: how long a slide reader of a plugin may take to look at a slide, to open it or to read a region, before it is ended
+    /// where the plugin is isolated, and told of elsewhere; 60 s where nothing is said.
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
 }

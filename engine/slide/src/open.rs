@@ -51,8 +51,8 @@ pub struct OpenOptions {
     pub half_size_decode: bool,
     /// Readers of further formats, asked where the native reader declines.
     pub openers: Openers,
-    /// How long one call into a further reader may take that has a process of its own, from the first look at a file on; `None`: as
-    /// long as its kind has by itself.
+    /// How long one call into a further reader may take, from the first look at a file on, before it is ended where it has a process of
+    /// its own, and told of elsewhere; `None`: as long as its kind has by itself.
     pub timeout: Option<Duration>,
     /// Whom the memory is missing that such a reader shares with its process; `None`: nobody counts it.
     pub budget: Option<Budget>,

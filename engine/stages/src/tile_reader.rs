@@ -37,7 +37,7 @@ the objective's power, `run.default-mpp`. A slide that nobody speaks for is not 
 
 A tile that cannot be read is counted as failed, never replaced. A slide without tissue is a legal, empty result.
 
-`run.timeout` is for slide readers of plugins that are isolated: how long one may take to look at a slide, to open it or to read a region, 60 s by default.",
+`run.timeout` is for slide readers of plugins: how long one may take to look at a slide, to open it or to read a region, 60 s by default. One that is isolated is ended then; of another the log says which slide it is at.",
     rows: Rows::Source,
     deliver: Deliver::Arrival,
     place: Place::Home,

@@ -14,6 +14,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 use weir_abi::stage::Stage;
 use weir_abi::status;
 
@@ -35,9 +36,12 @@ impl Runner {
     }
 }
 
+type Destroy = unsafe extern "C" fn(*mut c_void);
+
 /// A stage with its parameters.
 pub(crate) struct Instance {
-    stage: &'static Stage,
+    /// Until it was called.
+    destroy: Option<Destroy>,
     pub me: *mut c_void,
     /// Of an isolated one: its process.
     pub remote: Option<Arc<Remote>>,
@@ -70,7 +74,7 @@ impl Instance {
             }
         };
         Ok(Instance {
-            stage: runner.table(),
+            destroy: runner.table().destroy,
             me,
             remote,
             number,
@@ -84,6 +88,44 @@ impl Instance {
     pub fn is_over(&self) -> bool {
         self.spoiled.load(Ordering::SeqCst)
             || self.remote.as_ref().is_some_and(|remote| remote.is_gone())
+    }
+
+    /// Its last call, where it is to have one and has not had it.
+    fn last(&mut self) -> Option<Last> {
+        // Of a process that is to end, nothing need be spared.
+        let usable = self.remote.is_some() || !self.spoiled.load(Ordering::SeqCst);
+        let destroy = self.destroy.take().filter(|_| usable)?;
+        Some(Last {
+            destroy,
+            me: self.me,
+            who: self.who.clone(),
+        })
+    }
+}
+
+/// Destroys those that nobody else has: all at once where each has a process of its own, else one after the other, as the header
+/// promises. Each has its time; but when one did not come back in that, the others have as much together: many that hang hold the run
+/// up no longer than two.
+pub(crate) fn destroy(all: Vec<Arc<Instance>>) {
+    let all = all.into_iter().filter_map(Arc::into_inner);
+    let (apart, here): (Vec<_>, Vec<_>) = all.partition(|one| one.remote.is_some());
+    std::thread::scope(|scope| {
+        for one in apart {
+            let thread = std::thread::Builder::new().name("weir-destroy".into());
+            // Where there is no thread for it, it is dropped at once.
+            let _ = thread.spawn_scoped(scope, move || drop(one));
+        }
+    });
+    let here = here.into_iter();
+    let lasts: Vec<Last> = here.filter_map(|mut one| one.last()).collect();
+    let share = lasts.len() as u32;
+    let mut late = false;
+    for last in lasts {
+        let time = match late {
+            false => last.who.timeout,
+            true => last.who.timeout / share,
+        };
+        late |= !last.run_within(time);
     }
 }
 
@@ -107,27 +149,23 @@ fn made(stage: &Stage, who: &Arc<Who>, parameters: &Parameters) -> Result<*mut c
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // Of a process that is to end, nothing need be spared.
-        let usable = self.remote.is_some() || !self.spoiled.load(Ordering::SeqCst);
-        let Some(destroy) = self.stage.destroy.filter(|_| usable) else {
+        let Some(last) = self.last() else {
             return;
-        };
-        let last = Last {
-            destroy,
-            me: self.me,
-            who: self.who.clone(),
         };
         match self.remote {
             // That ends by itself.
             Some(_) => last.run(),
-            None => last.run_in_time(),
+            None => {
+                let time = last.who.timeout;
+                last.run_within(time);
+            }
         }
     }
 }
 
 /// The last call into an instance.
 struct Last {
-    destroy: unsafe extern "C" fn(*mut c_void),
+    destroy: Destroy,
     me: *mut c_void,
     who: Arc<Who>,
 }
@@ -141,9 +179,9 @@ impl Last {
         inside(&self.who, 0, || unsafe { (self.destroy)(self.me) });
     }
 
-    /// On a thread of its own, since the run must end: where it does not come back in time, that thread is left to it, with all that it
-    /// may use (the plugin is never unloaded), and the user is told.
-    fn run_in_time(self) {
+    /// On a thread of its own, since the run must end: where it does not come back in that time, the thread is left to it, with all that
+    /// it may use (the plugin is never unloaded), and the user is told. Whether it came back.
+    fn run_within(self, time: Duration) -> bool {
         let who = self.who.clone();
         let (done, is_done) = mpsc::channel();
         let (give, given) = mpsc::channel::<Last>();
@@ -157,21 +195,23 @@ impl Last {
                 let _ = done.send(());
             });
         if thread.is_err() {
-            return self.run();
+            self.run();
+            return true;
         }
         if let Err(mpsc::SendError(last)) = give.send(self) {
             last.run();
         }
-        match is_done.recv_timeout(who.timeout) {
+        match is_done.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => {
                 let line = format!(
-                    "{} has been in `destroy` for {:?} [E0523], and is left in it: what it had still to do may be undone; `isolate = true` would end it",
-                    who.plugin, who.timeout
+                    "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; `isolate = true` would end it",
+                    who.plugin
                 );
                 who.log.line(Level::Warn, &who.stage, &line);
+                false
             }
             // Its thread may still have the plugin's own affairs to end: nobody waits for these.
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         }
     }
 }

@@ -33,7 +33,6 @@
 
 mod about;
 pub mod admit;
-mod alone;
 mod batch;
 pub mod beside;
 mod call;

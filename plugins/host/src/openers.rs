@@ -3,8 +3,9 @@
 use crate::inside::inside;
 use crate::isolate::reader::IsolatedReader;
 use crate::manifest::{self, Manifest};
+use crate::patience::watch_for;
 use crate::prepare::Plugins;
-use crate::reader::{PluginSlide, sniff};
+use crate::reader::{PluginSlide, SLOW, sniff};
 use crate::who::Who;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,14 +71,20 @@ impl Opener for PluginReader {
         &self.extensions
     }
 
-    fn sniff(&self, path: &Path, head: &[u8], _: &OpenOptions) -> Result<i32, SlideError> {
+    fn sniff(&self, path: &Path, head: &[u8], options: &OpenOptions) -> Result<i32, SlideError> {
+        let timeout = options.timeout.unwrap_or(self.who.timeout);
+        let shown = path.display().to_string();
+        let _watched = watch_for(timeout, SLOW, &self.who, "sniff", Some(&shown));
         Ok(inside(&self.who, 0, || sniff(self.table, path, head)))
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Arc<dyn SlideReader>, SlideError> {
-        let handles = Arc::new(PluginSlide::new(self.table, self.who.clone(), path)?);
+        let slide = PluginSlide::new(self.table, self.who.clone(), path, options.timeout)?;
         Ok(Arc::new(LeveledSlide::open(
-            &self.id, path, options, handles,
+            &self.id,
+            path,
+            options,
+            Arc::new(slide),
         )?))
     }
 }

@@ -1,8 +1,8 @@
 //! Calls in this process that do not come back: nothing can end them, so the user is told whose they are, and that isolation would.
 //!
-//! A map or filter whose call is late fails its rows, and calls that wait for a late one tell of it themselves; what else a
-//! plugin's stage does (opening a source's slide, its next step, the end of a slide) is called by a thread of the run's own, which stands
-//! still with it. One thread looks after all such calls; it wakes once in the time that a call may take.
+//! A map or filter whose call is late fails its rows; what else a plugin's stage or slide reader does (opening a slide, its next step,
+//! its pixels, its end) is called by a thread of the run's own, which stands still with it, and with it whoever waits for their turn.
+//! One thread looks after all such calls; it wakes once in the time that a call may take.
 
 use crate::log::Level;
 use crate::who::Who;
@@ -15,6 +15,18 @@ pub(crate) struct Watched(u64);
 
 /// Looks after a call of `function`, about the slide of that id where it is about one.
 pub(crate) fn watch(who: &Arc<Who>, function: &'static str, slide: Option<&str>) -> Watched {
+    let slow = "if it is only slow, give the stage a longer `run.timeout`";
+    watch_for(who.timeout, slow, who, function, slide)
+}
+
+/// The same of a call that may take `timeout`; `slow`: what to do about one that is only slow.
+pub(crate) fn watch_for(
+    timeout: Duration,
+    slow: &'static str,
+    who: &Arc<Who>,
+    function: &'static str,
+    slide: Option<&str>,
+) -> Watched {
     static THREAD: Once = Once::new();
     // Without the thread nobody is told, and all else is as ever.
     THREAD.call_once(|| {
@@ -27,8 +39,9 @@ pub(crate) fn watch(who: &Arc<Who>, function: &'static str, slide: Option<&str>)
         who: who.clone(),
         function,
         slide: slide.map(Box::from),
+        slow,
         since,
-        due: since.checked_add(who.timeout),
+        due: since.checked_add(timeout),
     };
     let mut all = calls();
     let sooner = match (call.due, all.wakes) {
@@ -54,6 +67,8 @@ struct UnderWay {
     who: Arc<Who>,
     function: &'static str,
     slide: Option<Box<str>>,
+    /// What to do if it is only slow.
+    slow: &'static str,
     since: Instant,
     /// When it is told of; never where that is beyond what a clock can say.
     due: Option<Instant>,
@@ -64,10 +79,10 @@ impl UnderWay {
     fn line(&self, now: Instant) -> String {
         let of = self.slide.as_ref();
         let of = of.map_or_else(String::new, |slide| format!(" of slide `{slide}`"));
-        let (plugin, function) = (&self.who.plugin, self.function);
+        let (plugin, function, slow) = (&self.who.plugin, self.function, self.slow);
         let took = Duration::from_millis(now.duration_since(self.since).as_millis() as u64);
         format!(
-            "{plugin} has been in `{function}`{of} for {took:?} [E0523], and the run waits for it: `isolate = true` would end it; if it is only slow, give the stage a longer `run.timeout`"
+            "{plugin} has been in `{function}`{of} for {took:?} [E0523], and is waited for: `isolate = true` would end it; {slow}"
         )
     }
 }

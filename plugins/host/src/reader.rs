@@ -7,6 +7,7 @@
 use crate::call::{Call, CallError, FAULT};
 use crate::inside::inside;
 use crate::offer::HOST;
+use crate::patience::{Watched, watch_for};
 use crate::tables::{self, Fault as Broken};
 use crate::who::Who;
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use weir_abi::desk::Said as Told;
 use weir_abi::reader::{
     Facts, Level, MPP_OBJECTIVE, MPP_RESOLUTION, MPP_VENDOR, PARALLEL, Picture, Property, Reader,
@@ -25,6 +27,9 @@ use weir_slide::{Associated, Fault, SlideError};
 
 /// More of anything than a slide has: a count that is larger is none.
 const MOST: u32 = 1 << 20;
+
+/// What to do about a reader that takes too long.
+pub(crate) const SLOW: &str = "is the disk slow, or the slide damaged? if it is only slow, raise run.timeout of the stage that reads slides, `timeout` in [data] of a training's recipe, or --timeout of `weir inspect`";
 
 /// How surely the file is the reader's, by its name and first bytes.
 pub(crate) fn sniff(table: &Reader, path: &Path, head: &[u8]) -> i32 {
@@ -79,22 +84,26 @@ pub(crate) struct PluginSlide {
     /// As the user named it.
     shown: String,
     path: String,
+    /// How long a call may take before the user is told of it.
+    timeout: Duration,
     /// Whether a handle of it panicked.
     panics: Arc<AtomicBool>,
 }
 
 impl PluginSlide {
-    /// A slide, not open yet.
+    /// A slide, not open yet. `timeout`: how long a call may take; `None`: as long as there is said of `who`.
     pub fn new(
         table: &'static Reader,
         who: Arc<Who>,
         path: &Path,
+        timeout: Option<Duration>,
     ) -> Result<PluginSlide, SlideError> {
         Ok(PluginSlide {
             table,
-            who,
             shown: path.display().to_string(),
             path: absolute(path)?,
+            timeout: timeout.unwrap_or(who.timeout),
+            who,
             panics: Arc::default(),
         })
     }
@@ -106,7 +115,7 @@ impl PluginSlide {
         };
         let mut raw = std::ptr::null_mut();
         let mut opened = None;
-        let done = self.call(|call| {
+        let done = self.call("open", |call| {
             // SAFETY: as the header says; host, path and the place for the handle live through the call.
             let said = unsafe { open(&HOST, call, Str::new(&self.path), &mut raw) };
             // Also where the call broke a rule: then this closes it.
@@ -121,13 +130,21 @@ impl PluginSlide {
         opened.ok_or_else(|| self.broken("it opened nothing"))
     }
 
+    /// Looks after a call of `function` until what comes back is dropped.
+    fn watched(&self, function: &'static str) -> Watched {
+        watch_for(self.timeout, SLOW, &self.who, function, Some(&self.shown))
+    }
+
     /// One call into the plugin.
     fn call(
         &self,
+        function: &'static str,
         body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
     ) -> Result<(), SlideError> {
         let call = Call::setup(&self.who);
+        let watched = self.watched(function);
         let said = call.inside(body);
+        drop(watched);
         call.end(said)
             .map(|_| ())
             .map_err(|said| error(&self.shown, said))
@@ -171,6 +188,7 @@ impl PluginHandle {
     /// One call of the handle; none once it has panicked.
     fn call(
         &self,
+        function: &'static str,
         body: impl FnOnce(*mut weir_abi::Call) -> status::Status,
     ) -> Result<(), SlideError> {
         if self.panicked.load(Ordering::SeqCst) {
@@ -184,7 +202,7 @@ impl PluginHandle {
             };
             return Err(error(&self.of.shown, CallError::of(status::PANIC, said)));
         }
-        self.of.call(|call| {
+        self.of.call(function, |call| {
             let said = body(call);
             if said == status::PANIC {
                 self.panicked.store(true, Ordering::SeqCst);
@@ -200,7 +218,7 @@ impl PluginHandle {
             return Err(self.of.broken("its reader has no function `info`"));
         };
         let mut out: *const Facts = std::ptr::null();
-        self.call(|call| {
+        self.call("info", |call| {
             // SAFETY: as the header says; the handle is open and `out` is a place for a pointer.
             unsafe { info(self.raw, call, &mut out) }
         })?;
@@ -237,7 +255,7 @@ impl PluginHandle {
         let Some(read) = self.of.table.read_region else {
             return Err(self.of.broken("its reader has no function `read_region`"));
         };
-        self.call(|call| {
+        self.call("read_region", |call| {
             // SAFETY: the caller's; as the header says.
             unsafe { read(self.raw, call, level, x, y, width, height, into, pitch) }
         })
@@ -278,7 +296,7 @@ impl Handle for PluginHandle {
                 .of
                 .broken("its reader lists pictures and has no function `picture`"));
         };
-        self.call(|call| {
+        self.call("picture", |call| {
             // SAFETY: as the header says; `into` holds the whole picture of the size that info() said.
             unsafe { picture(self.raw, call, index as u32, into.as_mut_ptr(), pitch) }
         })
@@ -289,6 +307,7 @@ impl Drop for PluginHandle {
     fn drop(&mut self) {
         let usable = !self.panicked.load(Ordering::SeqCst);
         if let Some(close) = self.of.table.close.filter(|_| usable) {
+            let _watched = self.of.watched("close");
             // SAFETY: nobody else has the handle, and it is not used again.
             inside(&self.of.who, 0, || unsafe { close(self.raw) });
         }

@@ -1,8 +1,7 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
-use crate::alone::{Alone, Turned};
 use crate::call::{CallError, GONE};
-use crate::instance::{Instance, Runner};
+use crate::instance::{self, Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
 use crate::log::Level;
@@ -47,8 +46,8 @@ pub(crate) struct Shelf {
     stateful: bool,
     /// Every open slide has an instance of its own.
     by_slide: bool,
-    /// Of such a stage in this process that takes one call at a time: which one.
-    alone: Option<Alone>,
+    /// Of such a stage in this process that takes one call at a time over all its instances: had by that call.
+    alone: Option<Mutex<()>>,
     /// How long a call may take before its instance is given up.
     pub timeout: Duration,
     all: Mutex<Instances>,
@@ -124,7 +123,7 @@ impl Shelf {
             overlapping: concurrency == Concurrency::Parallel && !isolated && !by_slide,
             stateful: !matches!(callers, Callers::Threads(_)),
             by_slide,
-            alone: alone.then(Alone::default),
+            alone: alone.then(Mutex::default),
             // The process of a call that takes too long is ended, and its instance comes back: that may take a moment.
             timeout: if isolated { timeout + GRACE } else { timeout },
             all: Mutex::new(Instances {
@@ -213,23 +212,9 @@ impl Shelf {
     }
 
     /// The turn of a call into an instance that a slide has to itself; `None` where calls of other slides may be under way as well.
-    pub fn alone(&self, turn: &Turn) -> Option<Turned<'_>> {
+    pub fn alone(&self, _: &Turn) -> Option<MutexGuard<'_, ()>> {
         let alone = self.alone.as_ref()?;
-        Some(alone.now().unwrap_or_else(|| {
-            turn.waits();
-            let turned = alone.awaited(self.timeout, || self.tell_of_long_call());
-            turn.begins();
-            turned
-        }))
-    }
-
-    /// Says in the log that others wait for a call; it may be slow and well, and if it hangs, nothing can be done in this process.
-    fn tell_of_long_call(&self) {
-        let line = format!(
-            "{} has been at one call for {:?} [E0523], and others wait for it: `isolate = true` would end it",
-            self.who.plugin, self.timeout
-        );
-        self.who.log.line(Level::Warn, &self.who.stage, &line);
+        Some(alone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many instances came in the place of one that panicked, hung or died.
@@ -240,9 +225,10 @@ impl Shelf {
     /// Lets go of all that no call has given up, so that they are destroyed.
     pub fn clear(&mut self) {
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
-        all.free.clear();
-        all.lone.clear();
-        all.out.clear();
+        let mut left = std::mem::take(&mut all.free);
+        left.append(&mut all.lone);
+        left.extend(all.out.drain(..).map(|(one, _)| one));
+        instance::destroy(left);
     }
 
     fn all(&self) -> MutexGuard<'_, Instances> {
@@ -298,10 +284,10 @@ impl Shelf {
                 (since + self.timeout).saturating_duration_since(now)
             });
             if left.is_zero() && self.stateful && !self.keeps_time() {
+                // It may be slow and well; if it hangs, nothing can be done in this process, and its watch tells of it.
                 for (_, at) in &mut all.out {
                     *at = Some(now);
                 }
-                self.tell_of_long_call();
                 continue;
             }
             if left.is_zero() {

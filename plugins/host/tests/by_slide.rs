@@ -8,7 +8,7 @@ use programs::{Made, Way, compiled_text, node, plugins, values};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_pipeline::Value;
 use weir_plugin_host::Described;
 use weir_record::{Body, End, Event, Key, SlideId, SlideInfo, SlideKey, Tally, TileBuf, TileId};
@@ -19,13 +19,13 @@ const SIDE: u32 = 8;
 
 /// Of a slide each instance says who it is, how many instances there were and are gone, how many calls there were at most at once in all
 /// of them, how many tiles of the slide it has, and how many calls about another slide came between. It panics at a tile whose first
-/// byte is 13; one of 14 takes half a second.
+/// byte is 13; one of 14 takes half a second, and destroying an instance that had one of 15 takes for ever.
 const CODE: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 typedef struct { int made, gone, inside, most; } shared;
-typedef struct { const weir_host *host; shared *of; uint64_t slide; int number, tiles, mixed; } own;
+typedef struct { const weir_host *host; shared *of; uint64_t slide; int number, tiles, mixed, stays; } own;
 
 static void in(own *it, uint64_t slide) {
   const int now = __atomic_add_fetch(&it->of->inside, 1, __ATOMIC_SEQ_CST);
@@ -42,12 +42,13 @@ static weir_status out(own *it, weir_status said) {
 static weir_status made(const weir_host *host, shared *of, void **self) {
   own *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
-  *it = (own){host, of, UINT64_MAX, __atomic_add_fetch(&of->made, 1, __ATOMIC_SEQ_CST), 0, 0};
+  *it = (own){host, of, UINT64_MAX, __atomic_add_fetch(&of->made, 1, __ATOMIC_SEQ_CST), 0, 0, 0};
   *self = it;
   return WEIR_OK;
 }
 static void destroy(void *self) {
   own *it = self;
+  for (volatile int on = it->stays; on;) usleep(1000);
   __atomic_add_fetch(&it->of->gone, 1, __ATOMIC_SEQ_CST);
   free(it);
 }
@@ -58,6 +59,7 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   it->tiles += (int)batch->n_rows;
   const uint8_t first = *(const uint8_t *)batch->columns[0].rows[0];
   if (first == 14) usleep(500000);
+  if (first == 15) it->stays = 1;
   if (first != 13) return out(it, WEIR_OK);
   const weir_error error = {{"src/lib.rs:1: on purpose", 24}, {0, 0}, {0, 0}};
   it->host->fail(call, &error);
@@ -99,13 +101,14 @@ static weir_status finish(void *self, weir_call *call) { (void)self, (void)call;
 "#;
 
 /// Its stages: (id, `rows`, `concurrency`, whether it has a `finish`). Each test has its own, since what they count is the process's.
-const STAGES: [(&str, &str, &str, bool); 8] = [
+const STAGES: [(&str, &str, &str, bool); 9] = [
     ("turns.serial", "reduce", "serial", false),
     ("turns.parallel", "reduce", "parallel", false),
     ("turns.own", "reduce", "per-worker", false),
     ("turns.panics", "reduce", "serial", false),
     ("turns.forgets", "reduce", "serial", false),
     ("turns.slow", "reduce", "serial", false),
+    ("turns.stays", "reduce", "serial", false),
     ("turns.write", "sink", "serial", false),
     ("turns.whole", "sink", "serial", true),
 ];
@@ -165,9 +168,13 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, c
 }
 
 fn made(id: &str, timeout: Duration) -> Made {
+    made_so(id, timeout, false)
+}
+
+fn made_so(id: &str, timeout: Duration, isolated: bool) -> Made {
     let way = Way {
         timeout,
-        ..Way::of(false, SIDE)
+        ..Way::of(isolated, SIDE)
     };
     let schemas = Described::read(built()).unwrap().schemas();
     let schema = schemas.iter().find(|schema| schema.name == id).unwrap();
@@ -434,8 +441,55 @@ fn instances_of_slides_that_were_open_when_a_worker_ended_are_destroyed_when_all
     assert_eq!((told.made, told.gone), (3, 2));
 }
 
+/// Of many that hang each would take its time; one that does not hang is destroyed as ever.
 #[test]
-fn who_waits_long_for_the_call_of_another_slide_says_so_in_the_log() {
+fn instances_that_hang_when_they_are_destroyed_are_waited_for_together() {
+    let time = Duration::from_secs(3);
+    let made = made("turns.stays", time);
+    let mut worker = Worker::of(&made);
+    for slide in 0..10 {
+        worker.open(slide);
+        worker.row(slide, 0, 0, if slide == 5 { 40 } else { 15 });
+    }
+    let began = Instant::now();
+    drop(worker);
+    let lines = made.lines.clone();
+    drop(made);
+    let took = began.elapsed();
+    assert!(time <= took && took < 4 * time, "{took:?}");
+    let said = lines.lock().unwrap().join("\n");
+    let line =
+        "own: plugin `turns` 1.0.0 has been in `destroy` for 3s [E0523], and is left in it: ";
+    assert!(said.contains(line), "{said}");
+    let made = self::made("turns.stays", LONG);
+    let mut next = Worker::of(&made);
+    let gone = (0..600).find_map(|slide| {
+        next.open(slide);
+        next.complete(slide, Some(End::Complete));
+        std::thread::sleep(Duration::from_millis(100));
+        let gone = next.heard.told[&slide][0].gone;
+        (gone > 0).then_some(gone)
+    });
+    assert_eq!(gone, Some(1));
+}
+
+#[test]
+fn processes_that_hang_when_their_instances_are_destroyed_are_waited_for_together() {
+    let made = made_so("turns.stays", LONG, true);
+    let mut worker = Worker::of(&made);
+    for slide in 0..6 {
+        worker.open(slide);
+        worker.row(slide, 0, 0, 15);
+    }
+    let began = Instant::now();
+    drop((worker, made));
+    // Each has five seconds.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_call_that_others_wait_for_long_is_told_of_and_they_are_not() {
     let made = made("turns.slow", Duration::from_millis(100));
     let begun = Barrier::new(2);
     std::thread::scope(|scope| {
@@ -451,12 +505,14 @@ fn who_waits_long_for_the_call_of_another_slide_says_so_in_the_log() {
             });
         }
     });
-    let line = "own: plugin `turns` 1.0.0 has been at one call for 100ms [E0523], and others wait for it: `isolate = true` would end it";
-    assert!(
-        made.said().lines().any(|said| said == line),
-        "{}",
-        made.said()
-    );
+    let said = made.said();
+    let line = "own: plugin `turns` 1.0.0 has been in `process` of slide `slide-";
+    let told = said.lines().filter_map(|said| said.strip_prefix(line));
+    let mut slides: Vec<&str> = told.filter_map(|rest| rest.get(..1)).collect();
+    slides.dedup();
+    // First the one, while the other waits; then that.
+    assert_eq!(slides.len(), 2, "{said}");
+    assert_ne!(slides[0], slides[1], "{said}");
 }
 
 /// Three slides at a sink, the second of which panics: which had an error, and what was told of the others.

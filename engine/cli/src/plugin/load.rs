@@ -114,7 +114,7 @@ fn coded(what: &str) -> (&'static Code, String) {
 }
 
 /// Lines of plugins, on standard error.
-pub(super) fn log(manner: Manner) -> Log {
+pub fn log(manner: Manner) -> Log {
     let counts: Mutex<BTreeMap<(String, &'static str), usize>> = Mutex::default();
     Log::to(move |level, stage, text| {
         if level == Level::Debug || (level == Level::Info && manner.quiet) {

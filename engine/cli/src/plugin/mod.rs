@@ -10,7 +10,7 @@ mod readers;
 
 pub use check::{Check, Trial};
 pub use list::summary;
-pub use load::{load, load_some, not_ready, of_plugin};
+pub use load::{load, load_some, log, not_ready, of_plugin};
 pub use new::New;
 pub use readers::readers;
 

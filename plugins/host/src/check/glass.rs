@@ -98,7 +98,7 @@ impl Glass {
 
     /// Opens a file.
     pub fn open(&self, path: &Path) -> Result<PluginHandle, SlideError> {
-        PluginSlide::new(self.table, self.who.clone(), path)?.handle()
+        PluginSlide::new(self.table, self.who.clone(), path, None)?.handle()
     }
 
     /// Opens the slide.

@@ -8,6 +8,7 @@ use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
 use crate::isolate::remote::Remote;
 use crate::parameters::Parameters;
+use crate::reader::SLOW;
 use crate::who::Who;
 use crate::wire::{Reader, Writer};
 use std::collections::HashMap;
@@ -104,7 +105,7 @@ impl Cradle {
             },
             timeout: READER,
             budget: None,
-            patience: "is the disk slow, or the slide damaged? if it is only slow, raise run.timeout of the stage that reads slides, `timeout` in [data] of a training's recipe, or --timeout of `weir inspect`",
+            patience: SLOW,
             copies: Arc::default(),
             deaths: AtomicU32::new(0),
             unready: AtomicU32::new(0),

@@ -256,7 +256,8 @@ fn each_plugin_that_ships_passes_plugin_check() {
         } else {
             &file
         };
-        let mut arguments = vec!["plugin", "check", plugin, "--seed", "1"];
+        // A busy machine has the time that memory must stay the same over.
+        let mut arguments = vec!["plugin", "check", plugin, "--seed", "1", "--timeout", "300"];
         for one in &given {
             arguments.extend(["--set", one]);
         }

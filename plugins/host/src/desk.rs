@@ -1,5 +1,6 @@
 //! What is known of a call while it is open.
 
+use crate::batch::live::Noted;
 use crate::batch::task::Task;
 use crate::who::Who;
 use std::thread::Thread;

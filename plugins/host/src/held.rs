@@ -1,5 +1,6 @@
 //! What holds of a slide at an input of a reduce or a sink, and what of it the plugin has not been told yet.
 
+use crate::batch::live::Noted;
 use crate::batch::task::Task;
 use crate::batch::{HostBatch, place};
 use crate::kept::set_apart;

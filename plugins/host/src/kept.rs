@@ -7,6 +7,7 @@
 //! what it kept is free.
 
 use crate::batch::HostBatch;
+use crate::batch::live::Noted;
 use crate::batch::slide_id;
 use crate::call::FAULT;
 use crate::columns::row_bytes;

@@ -1,7 +1,7 @@
 //! What the host offers a plugin: the functions of `weir_host`, on calls and batches of this process.
 
 use crate::batch::HostBatch;
-use crate::batch::live::References;
+use crate::batch::live::{Noted, References};
 use crate::batch::task::{OfSlide, Task};
 use crate::call::At;
 use crate::columns::{self, Output};

@@ -1,6 +1,7 @@
 //! A plugin's map or filter as the runtime's [`Work`].
 
 use crate::batch::HostBatch;
+use crate::batch::live::Noted;
 use crate::batch::task::{Rows, Task};
 use crate::call::FAULT;
 use crate::columns::Output;

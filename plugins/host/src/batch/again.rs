@@ -70,6 +70,7 @@ impl HostBatch {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::batch::live::Noted;
     use proptest::prelude::*;
     use weir_record::{Feature, Grid, SlideId, SlideKey, TileBuf, TileId};
 

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use weir_abi::column::Batch;
 
 /// Whose a batch is, and who has it.
 #[derive(Debug, Default)]
@@ -67,7 +68,7 @@ fn set(at: usize) -> MutexGuard<'static, Option<Set>> {
 }
 
 /// Notes a batch, where it stays.
-pub(crate) fn born(at: usize, references: &Arc<References>) {
+fn born(at: usize, references: &Arc<References>) {
     set(at)
         .get_or_insert_default()
         .insert(at, references.clone());
@@ -82,26 +83,63 @@ pub(crate) fn gone(at: usize) {
 
 /// What `look` finds of a batch; `None` where there is none. The batch itself stays until `look` is done where a reference to it is the
 /// plugin's: who ends that comes here first.
-pub(crate) fn with<T>(at: usize, look: impl FnOnce(&References) -> T) -> Option<T> {
+fn with<T>(at: usize, look: impl FnOnce(&References) -> T) -> Option<T> {
     let set = set(at);
     let of = set.as_ref().and_then(|live| live.get(&at));
     of.map(|of| look(of))
 }
 
-/// Another reference for the plugin to a batch of which it has one already; false where it has none.
+/// A batch that plugins know by its address.
 ///
 /// # Safety
-/// What is noted at that address, if anything, is a `T` in an [`Arc`].
-pub(crate) unsafe fn retained<T>(batch: *const T) -> bool {
-    let again = with(batch.addr(), |of| {
-        let again = of.hand_again();
-        if again {
-            // SAFETY: the caller's; the reference that the plugin has stays until it was handed back, which is done in turns with this.
-            unsafe { Arc::increment_strong_count(batch) };
-        }
-        again
-    });
-    again == Some(true)
+/// It is `repr(C)`, with the header's struct first, and is no longer known ([`gone`]) once it is dropped; of no other type are batches
+/// noted in the same process.
+pub(crate) unsafe trait Noted: Sized {
+    /// Whose it is, and who has it.
+    fn references(&self) -> &Arc<References>;
+
+    /// The host's side of a batch that a plugin names.
+    #[inline]
+    fn of(batch: *const Batch) -> *const Self {
+        batch.cast()
+    }
+
+    /// In its place, where plugins may know it.
+    fn placed(self) -> Arc<Self> {
+        let batch = Arc::new(self);
+        born(Arc::as_ptr(&batch).addr(), batch.references());
+        batch
+    }
+
+    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
+    fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
+        with(batch.addr(), look)
+    }
+
+    /// Another reference for the plugin to a batch of which it has one already; false where it has none.
+    fn retained(batch: *const Batch) -> bool {
+        let again = with(batch.addr(), |of| {
+            let again = of.hand_again();
+            if again {
+                // SAFETY: of this type alone are batches noted; the reference that the plugin has stays until it was handed back,
+                // which is done in turns with this.
+                unsafe { Arc::increment_strong_count(Self::of(batch)) };
+            }
+            again
+        });
+        again == Some(true)
+    }
+
+    /// Its address, for a plugin, with one reference.
+    fn into_ptr(batch: Arc<Self>) -> *mut Batch {
+        Arc::into_raw(batch).cast_mut().cast()
+    }
+
+    /// Its address, as long as the caller has it.
+    #[inline]
+    fn as_ptr(self: &Arc<Self>) -> *const Batch {
+        Arc::as_ptr(self).cast()
+    }
 }
 
 #[cfg(test)]

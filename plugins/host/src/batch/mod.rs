@@ -10,7 +10,7 @@ use crate::columns::{self, Output, Part, Parts};
 use crate::outcomes::Outcomes;
 use crate::shown::{self, Beside};
 use again::Form;
-use live::References;
+use live::{Noted, References};
 use made::Made;
 use std::sync::{Arc, OnceLock};
 use weir_abi::Str;
@@ -67,6 +67,14 @@ impl Lent {
     }
 }
 
+// SAFETY: as it is declared above; a child process has none of these.
+unsafe impl Noted for HostBatch {
+    #[inline]
+    fn references(&self) -> &Arc<References> {
+        &self.references
+    }
+}
+
 impl Drop for HostBatch {
     fn drop(&mut self) {
         live::gone(std::ptr::from_ref(self).addr());
@@ -74,51 +82,11 @@ impl Drop for HostBatch {
 }
 
 impl HostBatch {
-    /// The host's side of a batch that a plugin names.
-    pub fn of(batch: *const Batch) -> *const HostBatch {
-        batch.cast()
-    }
-
-    /// In its place, where plugins may know it.
-    pub fn placed(self) -> Arc<HostBatch> {
-        let batch = Arc::new(self);
-        live::born(Arc::as_ptr(&batch).addr(), &batch.references);
-        batch
-    }
-
-    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
-    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
-        live::with(batch.addr(), look)
-    }
-
-    /// Another reference to it for the plugin, which has one already; false where it has none.
-    pub fn retained(batch: *const Batch) -> bool {
-        // SAFETY: of this type alone are batches noted in a process.
-        unsafe { live::retained(HostBatch::of(batch)) }
-    }
-
     /// The first reference that is the plugin's to an input which it was lent: it may keep it beyond the call, which is open.
     pub fn retain(self: &Arc<HostBatch>) {
         self.keep();
         self.references.hand();
         std::mem::forget(self.clone());
-    }
-
-    /// Its address, for a plugin, with one reference.
-    pub fn into_ptr(batch: Arc<HostBatch>) -> *mut Batch {
-        Arc::into_raw(batch).cast_mut().cast()
-    }
-
-    /// Its address, as long as the caller has it.
-    #[inline]
-    pub fn as_ptr(self: &Arc<HostBatch>) -> *const Batch {
-        Arc::as_ptr(self).cast()
-    }
-
-    /// Whose it is, and who has it.
-    #[inline]
-    pub fn references(&self) -> &References {
-        &self.references
     }
 
     /// Number of rows.

@@ -1,7 +1,7 @@
 //! A batch as a plugin in a child process sees it: the header's struct over memory that the host shares.
 
 use super::blocks::Block;
-use crate::batch::live::{self, References};
+use crate::batch::live::{self, Noted, References};
 use crate::columns::{Part, row_bytes};
 use crate::isolate::memory::Mapping;
 use crate::isolate::message::{
@@ -107,48 +107,10 @@ pub(super) enum What {
 pub(super) type Emitted<'a> = (&'a What, &'a [u8]);
 
 impl Lot {
-    /// The batch that a plugin names.
-    pub fn of(batch: *const Batch) -> *const Lot {
-        batch.cast()
-    }
-
-    /// In its place, where the plugin may know it.
-    pub fn placed(self) -> Arc<Lot> {
-        let lot = Arc::new(self);
-        live::born(Arc::as_ptr(&lot).addr(), &lot.references);
-        lot
-    }
-
-    /// Whose it is, and who has it.
-    pub fn references(&self) -> &References {
-        &self.references
-    }
-
-    /// What `look` finds of a batch that a plugin names; `None` where there is none any more.
-    pub fn named<T>(batch: *const Batch, look: impl FnOnce(&References) -> T) -> Option<T> {
-        live::with(batch.addr(), look)
-    }
-
-    /// Another reference to it for the plugin, which has one already; false where it has none.
-    pub fn retained(batch: *const Batch) -> bool {
-        // SAFETY: of this type alone are batches noted in a process.
-        unsafe { live::retained(Lot::of(batch)) }
-    }
-
     /// The first reference that is the plugin's to an input which it was lent, and whose call is open.
     pub fn retain(self: &Arc<Lot>) {
         self.references.hand();
         std::mem::forget(self.clone());
-    }
-
-    /// Its address, for a plugin, with one reference.
-    pub fn into_ptr(lot: Arc<Lot>) -> *mut Batch {
-        Arc::into_raw(lot).cast_mut().cast()
-    }
-
-    /// Its address, as long as the caller has it.
-    pub fn as_ptr(self: &Arc<Lot>) -> *const Batch {
-        Arc::as_ptr(self).cast()
     }
 
     pub fn rows(&self) -> &[Row] {
@@ -291,6 +253,14 @@ impl Lot {
             None => Ok(()),
             Some(row) => Err(format!("it spoke of row {row} of a batch of {n}")),
         }
+    }
+}
+
+// SAFETY: as it is declared above; a child process notes no others.
+unsafe impl Noted for Lot {
+    #[inline]
+    fn references(&self) -> &Arc<References> {
+        &self.references
     }
 }
 

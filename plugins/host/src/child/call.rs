@@ -2,6 +2,7 @@
 
 use super::batch::{Lot, Slides, What};
 use super::blocks::{Block, Blocks};
+use crate::batch::live::Noted;
 use crate::columns::row_bytes;
 use crate::columns::{Output, Part, made};
 use crate::isolate::answer::{Answer, Deed, Spot, Spots};

@@ -5,7 +5,7 @@
 
 use super::batch::{Lot, What};
 use super::call::{At, COMPLETED, ChildCall, Task, World};
-use crate::batch::live::References;
+use crate::batch::live::{Noted, References};
 use crate::columns::row_bytes;
 use crate::isolate::answer::{Deed, Spots};
 use crate::offer::{LENT, VERSION};

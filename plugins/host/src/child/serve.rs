@@ -7,6 +7,7 @@ use super::handles::Handles;
 use super::offer::HOST;
 use super::reader::Reading;
 use super::{Never, over};
+use crate::batch::live::Noted;
 use crate::isolate::answer::{Answer, Deed};
 use crate::isolate::channel::{ANSWER, CALL, Forever, INPUT, LONGEST, Lost};
 use crate::isolate::memory::Mapping;

@@ -134,7 +134,7 @@ impl Pool {
                 None => shelf.usable(lent.turn)?,
             },
         };
-        let alone = own.and_then(|_| shelf.alone(lent.turn));
+        let alone = own.and_then(|_| shelf.alone());
         let give_back = |instance: Arc<Instance>| match own {
             Some(_) => drop(alone),
             None if shelf.is_overlapping() && !instance.is_over() => lent.near.set(Some(instance)),
@@ -240,7 +240,7 @@ impl Pool {
         if self.shelf.is_by_slide() {
             let own = holder.own().clone();
             if let Some(one) = own {
-                let _alone = self.shelf.alone(&Turn::default());
+                let _alone = self.shelf.alone();
                 enter(&one);
             }
             self.left(holder);

@@ -212,7 +212,7 @@ impl Shelf {
     }
 
     /// The turn of a call into an instance that a slide has to itself; `None` where calls of other slides may be under way as well.
-    pub fn alone(&self, _: &Turn) -> Option<MutexGuard<'_, ()>> {
+    pub fn alone(&self) -> Option<MutexGuard<'_, ()>> {
         let alone = self.alone.as_ref()?;
         Some(alone.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -84,7 +84,7 @@ impl Work for PluginWork {
                     .map(HostBatch::clear)
                     .is_some();
             if free {
-                rows.leases.clear();
+                rows.leases = Vec::new();
                 rows.made.clear();
                 rows.drafts.clear();
                 seat.rows.set(Some(rows));

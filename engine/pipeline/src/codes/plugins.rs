@@ -83,7 +83,7 @@ more. Please report the message to the plugin's author."
 
     E0523 Error "a plugin hung"
 "A call into the plugin did not end within `timeout` (`run = { timeout = \"60s\" }` of the stage; of a slide reader, of the stage that reads slides with it, `timeout` in `[data]` of a training's recipe, `--timeout` of `weir inspect`), even after it was asked to stop. A thread that runs foreign code cannot be ended safely, so it is left alone and its instance is used no more;
-with `isolate = true` its process is ended and started again. Tiles of that call have failed; a slide of which three tiles in a row hang is asked about no more, and others go on. In weir's own process a source, a reduce or a sink that hangs holds up the run: the message names its function and slide, and isolation ends it. Give more time where the work needs it."
+with `isolate = true` its process is ended and started again. Tiles of that call have failed; a slide of which three tiles in a row hang is asked about no more, and others go on. In weir's own process a source, a reduce, a sink or a slide reader that hangs holds up what waits for it: the message names its function and slide, and isolation ends it. Give more time where the work needs it."
 
     E0524 Error "two plugins have the same name for something"
 "Stage types and slide readers are asked for by their ids, and two plugins of this run have one in common: whichever came first would silently do the other's work. The ids of stage types begin with the

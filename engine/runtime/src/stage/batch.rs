@@ -138,26 +138,14 @@ impl Batch {
     }
 
     /// Each row as a batch of its own, without outcomes.
-    pub(crate) fn singles(&mut self) -> impl Iterator<Item = Batch> + use<> {
-        let (outputs, turn) = (self.outputs, self.turn.clone());
-        let mut leases = self.take_leases().into_iter();
-        self.outcomes.clear();
-        let rows = std::mem::take(&mut self.keys).into_iter();
-        let rows = rows.zip(std::mem::take(&mut self.bodies));
-        let rows = rows.zip(std::mem::take(&mut self.infos));
+    pub(crate) fn singles(self) -> impl Iterator<Item = Batch> {
+        let (outputs, turn) = (self.outputs, self.turn);
+        let mut leases = self.leases.into_iter();
+        let rows = self.keys.into_iter().zip(self.bodies).zip(self.infos);
         rows.map(move |((key, body), info)| {
             let row = (key, body, info, leases.next().flatten());
             Batch::new(vec![row], outputs).with_turn(&turn)
         })
-    }
-
-    /// Rows of another batch, behind those that it has.
-    pub(crate) fn append(&mut self, mut other: Batch) {
-        self.keys.append(&mut other.keys);
-        self.bodies.append(&mut other.bodies);
-        self.infos.append(&mut other.infos);
-        self.leases.append(&mut other.leases);
-        self.outcomes.append(&mut other.outcomes);
     }
 
     /// Which version each row was, its slide, and its outcome on each output.
@@ -168,5 +156,75 @@ impl Batch {
         let mut outcomes = self.outcomes.into_iter();
         let rows = self.keys.into_iter().zip(self.infos);
         rows.map(move |(key, info)| (key, info, outcomes.by_ref().take(outputs).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_record::{SlideId, SlideKey, TileId};
+
+    fn rows() -> Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)> {
+        let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
+        let info = Arc::new(info);
+        let row = |rev| {
+            let key = Key {
+                slide: SlideId::new(0, 0),
+                tile: TileId::SLIDE,
+                rev,
+            };
+            let score = rev as f32;
+            let body = Body::Picked {
+                source_rev: rev,
+                score,
+            };
+            (key, body, info.clone(), None)
+        };
+        (0..3).map(row).collect()
+    }
+
+    fn score(body: &Option<Body>) -> Option<f32> {
+        match body {
+            Some(Body::Picked { score, .. }) => Some(*score),
+            _ => None,
+        }
+    }
+
+    /// Of each row, its revision and the scores of its outcomes.
+    fn outcomes(batch: Batch) -> Vec<(u32, Vec<Option<f32>>)> {
+        let all = batch.into_outcomes();
+        all.map(|(key, _, of)| (key.rev, of.iter().map(score).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn every_row_has_its_own_outcomes_however_many_outputs_there_are() {
+        let mut batch = Batch::new(rows(), 2);
+        batch.pass_all();
+        batch.set(1, 0, Body::Gone);
+        batch.set(2, 1, batch.body(0).clone());
+        let [zero, one, two] = [0.0, 1.0, 2.0].map(Some);
+        let wanted = [
+            (0, vec![zero, zero]),
+            (1, vec![None, one]),
+            (2, vec![two, zero]),
+        ];
+        assert_eq!(score(&batch.outcome(2, 0).cloned()), two);
+        assert_eq!(outcomes(batch), wanted);
+        let mut sink = Batch::new(rows(), 0);
+        sink.pass_all();
+        let none = [(0, vec![]), (1, vec![]), (2, vec![])];
+        assert_eq!(outcomes(sink), none);
+    }
+
+    #[test]
+    fn a_batch_that_is_taken_apart_has_each_row_once_and_no_outcome() {
+        for outputs in [0, 2] {
+            let mut batch = Batch::new(rows(), outputs);
+            batch.pass_all();
+            let apart: Vec<_> = batch.singles().flat_map(outcomes).collect();
+            let wanted = (0..3).map(|rev| (rev, vec![None; outputs]));
+            assert_eq!(apart, wanted.collect::<Vec<_>>());
+        }
     }
 }

@@ -229,8 +229,8 @@ pub trait Work: Send + Sync {
 pub struct BatchShape {
     /// Rows of a full batch.
     pub rows: usize,
-    /// How long the first row of a batch waits for others at most: no longer than the last batch took, unless the pipeline file says
-    /// how long.
+    /// How long the first row of a batch waits for others at most: a few times as long as the last batch took, unless the pipeline file
+    /// says how long.
     pub linger: Duration,
     /// How long a batch may take before its rows are tried alone.
     pub timeout: Duration,

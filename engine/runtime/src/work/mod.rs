@@ -150,6 +150,7 @@ impl WorkLogic {
             };
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
+            self.linger.sent();
             self.since = Some(Instant::now());
         }
     }

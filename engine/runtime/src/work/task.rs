@@ -45,19 +45,24 @@ impl Task {
         turn: &Turn,
     ) -> Vec<(Key, Vec<Body>)> {
         let mut batch = Batch::new(values, self.outputs).with_turn(turn);
-        match self.attempt(&mut batch) {
-            Ok(()) => {}
-            Err(error) if batch.len() == 1 => self.again(&mut batch, error, self.retries),
+        let batches = match self.attempt(&mut batch) {
+            Ok(()) => vec![batch],
+            Err(error) if batch.len() == 1 => {
+                self.again(&mut batch, error, self.retries);
+                vec![batch]
+            }
             Err(_) => {
-                for mut single in batch.singles() {
+                let alone = |mut single| {
                     if let Err(error) = self.attempt(&mut single) {
                         self.again(&mut single, error, self.retries);
                     }
-                    batch.append(single);
-                }
+                    single
+                };
+                batch.singles().map(alone).collect()
             }
-        }
-        let outcomes = batch.into_outcomes().map(|(key, info, outcomes)| {
+        };
+        let outcomes = batches.into_iter().flat_map(Batch::into_outcomes);
+        let outcomes = outcomes.map(|(key, info, outcomes)| {
             let bodies = outcomes.into_iter().map(|outcome| match outcome {
                 Some(body) if body.is_version() => body,
                 Some(_) => failure(

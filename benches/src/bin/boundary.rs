@@ -27,7 +27,7 @@ const CHILD: &str = "plugin-host";
 const ONCE: &str = "once";
 /// The argument with which it measures calls alone, many of them, of so many rows if that follows: for a profiler.
 const CALLS: &str = "calls";
-/// Most rows of a batch: what is asked of an isolated plugin is asked of these.
+/// Most rows of a batch, and all rows of a full one.
 const BATCH: usize = 64;
 
 /// The built-in counterpart of the plugin: hands every tile on.
@@ -357,7 +357,7 @@ struct Way {
     full: bool,
     /// The part of a run's time that it may cost.
     wanted: Option<f64>,
-    /// The run with a built-in stage that does the same in batches of the same size.
+    /// The run with a built-in stage that does the same, told to wait for its batches alike.
     beside: usize,
 }
 

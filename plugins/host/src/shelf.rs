@@ -308,8 +308,12 @@ impl Shelf {
                         all.waiting -= 1;
                         return Err(self.none_left(all.refused.clone()));
                     }
-                    // It came back meanwhile.
-                    (None, _) => {}
+                    // It came back meanwhile; the new one is let go of as below, when the shelf is free.
+                    (None, fresh) => {
+                        drop(all);
+                        drop(fresh);
+                        all = self.all();
+                    }
                 }
                 continue;
             }
@@ -341,7 +345,7 @@ impl Shelf {
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
     pub fn give_back(&self, one: Arc<Instance>) {
-        // One that finds no place is destroyed when the shelf is free again: that is the plugin's code.
+        // One that finds no place, or loses it, is destroyed when the shelf is free again: that is the plugin's code.
         let mut fresh = one.is_over().then(|| self.fresh()).flatten();
         let made = fresh.is_some();
         let mut all = self.all();
@@ -359,8 +363,8 @@ impl Shelf {
         let known = all.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
         // One that was given up already has its successor.
         if let Some(known) = known {
-            all.out.swap_remove(known);
-            self.free(&mut all, fresh.take().unwrap_or(one));
+            let (known, _) = all.out.swap_remove(known);
+            self.free(&mut all, fresh.take().unwrap_or(known));
             self.replaced.fetch_add(made.into(), Ordering::SeqCst);
         }
     }
@@ -412,11 +416,12 @@ impl Shelf {
         }
         let line = format!("{}{}", said.what, cradle.was_ended(free.is_none()));
         self.who.log.line(Level::Error, &self.who.stage, &line);
-        if free.is_some() {
+        if let Some(free) = free {
             let fresh = self.fresh();
             self.replaced
                 .fetch_add(fresh.is_some().into(), Ordering::SeqCst);
-            self.free(&mut self.all(), fresh.unwrap_or(one));
+            // `one` lives on until the shelf is free again, as in `give_back`.
+            self.free(&mut self.all(), fresh.unwrap_or(free));
         }
         true
     }

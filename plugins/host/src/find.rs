@@ -54,7 +54,9 @@ impl Folders {
         let data = data
             .map(PathBuf::from)
             .filter(|folder| folder.is_absolute())
-            .or_else(|| home.map(|home| Path::new(&home).join(".local/share")));
+            .or_else(|| home.map(|home| Path::new(&home).join(".local/share")))
+            // Without a home there is none, which is no fault.
+            .filter(|folder| folder.is_absolute());
         folders.extend(data.map(|data| data.join("weir/plugins")));
         folders.extend(["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"].map(PathBuf::from));
         Folders::only(folders)
@@ -200,6 +202,12 @@ mod tests {
                 "/usr/lib/weir/plugins"
             ]
         );
+        for home in ["", "home"] {
+            let homeless = Folders::of(None, None, None, Some(home.into()));
+            let system = ["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"];
+            assert_eq!(homeless.iter().collect::<Vec<_>>(), system.map(Path::new));
+            assert_eq!(homeless.left_out().count(), 0, "`{home}`");
+        }
         let left_out: Vec<Refusal> = folders.left_out().collect();
         assert_eq!(left_out.len(), 1, "{left_out:?}");
         let refused = folders.find("probe").unwrap_err();

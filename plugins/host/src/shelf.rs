@@ -1,7 +1,7 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
 use crate::call::{CallError, GONE};
-use crate::instance::{self, Instance, Runner};
+use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
 use crate::log::Level;
@@ -222,13 +222,15 @@ impl Shelf {
         self.replaced.load(Ordering::SeqCst)
     }
 
-    /// Lets go of all that no call has given up, so that they are destroyed.
+    /// Lets go of all, so that they are destroyed: no slide is open any more.
     pub fn clear(&mut self) {
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut left = std::mem::take(&mut all.free);
         left.append(&mut all.lone);
         left.extend(all.out.drain(..).map(|(one, _)| one));
-        instance::destroy(left);
+        // Those whose calls came back after all.
+        left.append(&mut all.given_up);
+        self.runner.destroy(left);
     }
 
     fn all(&self) -> MutexGuard<'_, Instances> {

@@ -19,7 +19,7 @@ use weir_runtime::stage::Batch;
 const SIDE: u32 = 8;
 
 /// A feature of each tile: the process and the instance that made it. A call takes so long that others have to wait for it. One of a
-/// tile whose first byte is 13 panics, and its instance is never done with being destroyed.
+/// tile whose first byte is 13 panics, one of 14 takes longer, and their instances are never done with being destroyed.
 const CODE: &str = r#"
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -45,6 +45,10 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   if (*(const uint8_t *)batch->columns[0].rows[0] == 13) {
     it->stays = 1;
     return WEIR_E_PANIC;
+  }
+  if (*(const uint8_t *)batch->columns[0].rows[0] == 14) {
+    it->stays = 1;
+    usleep(2000000);
   }
   for (uint32_t i = 0; i < batch->n_rows; i++) source[i] = i;
   weir_batch *out = it->host->batch_new(call, 0, batch->n_rows, source);
@@ -150,18 +154,17 @@ fn batch_of(number: i64, first: u8) -> Batch {
 }
 
 /// A stage of the plugin.
-fn made(id: &str, isolated: bool) -> Made {
-    let way = Way::of(isolated, SIDE);
+fn made(id: &str, way: &Way) -> Made {
     let schemas = Described::read(built()).unwrap().schemas();
     let schema = schemas.iter().find(|schema| schema.name == id).unwrap();
     let memory = values([("memory", Value::Bytes(8 << 20))]);
-    let stage = node("own", schema, memory, &way);
-    Made::of(&stage, plugins(built(), "many", &way), &way).unwrap()
+    let stage = node("own", schema, memory, way);
+    Made::of(&stage, plugins(built(), "many", way), way).unwrap()
 }
 
 /// Who answered when two threads, as many as the run's helpers, called at the same time: processes and instances in them.
 fn answered(id: &str, isolated: bool) -> (BTreeSet<u32>, BTreeSet<(u32, u32)>) {
-    let made = made(id, isolated);
+    let made = made(id, &Way::of(isolated, SIDE));
     let work = made.work();
     let who = std::thread::scope(|scope| {
         let threads = [0, 1].map(|thread| {
@@ -209,7 +212,7 @@ fn isolated_a_stage_whose_calls_may_run_at_once_has_several_processes_of_one_ins
 #[test]
 fn a_process_whose_instance_panicked_and_takes_long_to_be_destroyed_holds_up_no_call_of_the_others()
 {
-    let made = made("many.own", true);
+    let made = made("many.own", &Way::of(true, SIDE));
     let work = made.work();
     let over = AtomicBool::new(false);
     let (panicked, longest) = std::thread::scope(|scope| {
@@ -232,6 +235,30 @@ fn a_process_whose_instance_panicked_and_takes_long_to_be_destroyed_holds_up_no_
     });
     assert!(panicked >= Duration::from_secs(5), "{panicked:?}");
     assert!(longest < Duration::from_secs(3), "{longest:?}");
+}
+
+/// Each call takes longer than others wait for it, so that its instance is given up; then each would take its time again.
+#[test]
+fn instances_that_were_given_up_and_hang_when_they_are_destroyed_are_waited_for_together() {
+    let way = Way {
+        timeout: Duration::from_secs(1),
+        ..Way::of(false, SIDE)
+    };
+    let made = made("many.serial", &way);
+    let work = made.work();
+    std::thread::scope(|scope| {
+        for call in 0..7 {
+            scope.spawn(move || work.run(&mut batch_of(call, 14)).unwrap());
+        }
+    });
+    let lines = made.lines.clone();
+    let began = Instant::now();
+    drop(made);
+    let took = began.elapsed();
+    let lines = lines.lock().unwrap();
+    let left = lines.iter().filter(|line| line.contains("in `destroy`"));
+    assert!(left.count() > 4, "{lines:?}");
+    assert!(took < 4 * way.timeout, "{took:?}");
 }
 
 #[test]

@@ -62,10 +62,19 @@ impl Folders {
         Folders::only(folders)
     }
 
-    /// These folders alone, as if [`PATH`] named them.
+    /// These folders alone, as if [`PATH`] named them; one that is named again counts once.
     pub fn only(folders: impl IntoIterator<Item = PathBuf>) -> Folders {
-        let (searched, relative) = folders.into_iter().partition(|folder| folder.is_absolute());
-        Folders { searched, relative }
+        let mut all = Folders::default();
+        for folder in folders {
+            let into = match folder.is_absolute() {
+                true => &mut all.searched,
+                false => &mut all.relative,
+            };
+            if !into.contains(&folder) {
+                into.push(folder);
+            }
+        }
+        all
     }
 
     /// In the order in which they are looked into.
@@ -182,7 +191,7 @@ mod tests {
     fn folders_come_in_the_order_that_is_said_and_of_relative_ones_it_is_said_that_they_do_not_count()
      {
         let folders = Folders::of(
-            Some("/a:here::/b:".into()),
+            Some("/a:here::/b:/a:here".into()),
             Some("/opt/weir/weir".into()),
             Some("data".into()),
             Some("/home/u".into()),

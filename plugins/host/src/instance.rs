@@ -212,7 +212,7 @@ impl Last {
             Err(RecvTimeoutError::Timeout) => {
                 let time = Duration::from_millis(time.as_millis() as u64);
                 let line = format!(
-                    "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; `isolate = true` would end it",
+                    "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; in a process of its own (`isolate`) it would be ended",
                     who.plugin
                 );
                 who.log.line(Level::Warn, &who.stage, &line);

@@ -152,6 +152,11 @@ fn of_a_relative_folder_it_is_said_that_nothing_is_looked_for_there() {
         assert!(told.contains("[E0501]"), "{told}");
         once(&told);
     }
+    // Where a slide's reader may lie.
+    let slide = stand.folder.path().join("slide.none");
+    std::fs::write(&slide, "no slide").unwrap();
+    let told = weir("plugins", &["inspect", slide.to_str().unwrap()]).exits(1);
+    once(&told.err);
     // Where another one is found than may have been meant.
     let both = format!("plugins:{}", stand.plugins().display());
     let told = weir(&both, &["validate", &file]).exits(0).err;

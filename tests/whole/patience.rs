@@ -127,7 +127,11 @@ fn what_hangs_in_this_process_is_named_with_its_function_and_its_slide() {
         let word = format!("{stage}: plugin `sin` 0.1.0 has been in {function} for ");
         let said = hangs(&From::Source, sin, stage, &word);
         assert!(said.contains(&word), "{sin} at {stage}: {word}: {said}");
-        for part in ["[E0523]", "`isolate = true` would end it", "run.timeout"] {
+        for part in [
+            "[E0523]",
+            "in a process of its own (`isolate`) it would be ended",
+            "run.timeout",
+        ] {
             assert!(said.contains(part), "{sin} at {stage}: {part}: {said}");
         }
     }
@@ -156,7 +160,12 @@ fn a_slide_reader_that_hangs_in_this_process_is_named_with_its_function_and_its_
             (train, "train.glass", "`timeout` in [data]"),
         ] {
             let slide = format!("{slide}` for ");
-            for part in [&slide, "[E0523]", "`isolate = true` would end it", time] {
+            for part in [
+                &slide,
+                "[E0523]",
+                "in a process of its own (`isolate`) it would be ended",
+                time,
+            ] {
                 assert!(said.contains(part), "{function}: {part}: {said}");
             }
         }

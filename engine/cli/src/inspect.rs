@@ -69,6 +69,9 @@ fn with_plugins(
         );
         return Err(declined);
     }
+    for refusal in catalogue.folders().left_out() {
+        manner.warning(&refusal.to_string(), "");
+    }
     let mut plugins = Plugins {
         log: plugin::log(*manner),
         ..Plugins::default()

@@ -54,16 +54,27 @@ impl Folders {
         let data = data
             .map(PathBuf::from)
             .filter(|folder| folder.is_absolute())
-            .or_else(|| home.map(|home| Path::new(&home).join(".local/share")));
+            .or_else(|| home.map(|home| Path::new(&home).join(".local/share")))
+            // Without a home there is none, which is no fault.
+            .filter(|folder| folder.is_absolute());
         folders.extend(data.map(|data| data.join("weir/plugins")));
         folders.extend(["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"].map(PathBuf::from));
         Folders::only(folders)
     }
 
-    /// These folders alone, as if [`PATH`] named them.
+    /// These folders alone, as if [`PATH`] named them; one that is named again counts once.
     pub fn only(folders: impl IntoIterator<Item = PathBuf>) -> Folders {
-        let (searched, relative) = folders.into_iter().partition(|folder| folder.is_absolute());
-        Folders { searched, relative }
+        let mut all = Folders::default();
+        for folder in folders {
+            let into = match folder.is_absolute() {
+                true => &mut all.searched,
+                false => &mut all.relative,
+            };
+            if !into.contains(&folder) {
+                into.push(folder);
+            }
+        }
+        all
     }
 
     /// In the order in which they are looked into.
@@ -180,7 +191,7 @@ mod tests {
     fn folders_come_in_the_order_that_is_said_and_of_relative_ones_it_is_said_that_they_do_not_count()
      {
         let folders = Folders::of(
-            Some("/a:here::/b:".into()),
+            Some("/a:here::/b:/a:here".into()),
             Some("/opt/weir/weir".into()),
             Some("data".into()),
             Some("/home/u".into()),
@@ -200,6 +211,12 @@ mod tests {
                 "/usr/lib/weir/plugins"
             ]
         );
+        for home in ["", "home"] {
+            let homeless = Folders::of(None, None, None, Some(home.into()));
+            let system = ["/usr/local/lib/weir/plugins", "/usr/lib/weir/plugins"];
+            assert_eq!(homeless.iter().collect::<Vec<_>>(), system.map(Path::new));
+            assert_eq!(homeless.left_out().count(), 0, "`{home}`");
+        }
         let left_out: Vec<Refusal> = folders.left_out().collect();
         assert_eq!(left_out.len(), 1, "{left_out:?}");
         let refused = folders.find("probe").unwrap_err();

@@ -14,7 +14,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_abi::stage::Stage;
 use weir_abi::status;
 
@@ -32,6 +32,39 @@ impl Runner {
         match self {
             Runner::Here(stage) => stage,
             Runner::Child(_) => &STAGE,
+        }
+    }
+
+    /// Destroys those of its instances that nobody else has: all at once where each has a process of its own, else one after the
+    /// other, as the header promises. Each has its time; but when one did not come back in that, the others have as much together,
+    /// each an equal part of what those before it left: many that hang hold the run up no longer than two.
+    pub fn destroy(&self, all: Vec<Arc<Instance>>) {
+        let all = all.into_iter().filter_map(Arc::into_inner);
+        match self {
+            Runner::Here(_) => one_by_one(all),
+            Runner::Child(_) => std::thread::scope(|scope| {
+                for one in all {
+                    let thread = std::thread::Builder::new().name("weir-destroy".into());
+                    // Where there is no thread for it, it is dropped at once.
+                    let _ = thread.spawn_scoped(scope, move || drop(one));
+                }
+            }),
+        }
+    }
+}
+
+fn one_by_one(all: impl Iterator<Item = Instance>) {
+    let lasts: Vec<Last> = all.filter_map(|mut one| one.last()).collect();
+    let mut lasts = lasts.into_iter();
+    let mut over: Option<Instant> = None;
+    while let Some(last) = lasts.next() {
+        let timeout = last.who.timeout;
+        let time = match over {
+            Some(over) => over.saturating_duration_since(Instant::now()) / (lasts.len() as u32 + 1),
+            None => timeout,
+        };
+        if !last.run_within(time) {
+            over = over.or(Instant::now().checked_add(timeout));
         }
     }
 }
@@ -100,32 +133,6 @@ impl Instance {
             me: self.me,
             who: self.who.clone(),
         })
-    }
-}
-
-/// Destroys those that nobody else has: all at once where each has a process of its own, else one after the other, as the header
-/// promises. Each has its time; but when one did not come back in that, the others have as much together: many that hang hold the run
-/// up no longer than two.
-pub(crate) fn destroy(all: Vec<Arc<Instance>>) {
-    let all = all.into_iter().filter_map(Arc::into_inner);
-    let (apart, here): (Vec<_>, Vec<_>) = all.partition(|one| one.remote.is_some());
-    std::thread::scope(|scope| {
-        for one in apart {
-            let thread = std::thread::Builder::new().name("weir-destroy".into());
-            // Where there is no thread for it, it is dropped at once.
-            let _ = thread.spawn_scoped(scope, move || drop(one));
-        }
-    });
-    let here = here.into_iter();
-    let lasts: Vec<Last> = here.filter_map(|mut one| one.last()).collect();
-    let share = lasts.len() as u32;
-    let mut late = false;
-    for last in lasts {
-        let time = match late {
-            false => last.who.timeout,
-            true => last.who.timeout / share,
-        };
-        late |= !last.run_within(time);
     }
 }
 
@@ -203,8 +210,9 @@ impl Last {
         }
         match is_done.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => {
+                let time = Duration::from_millis(time.as_millis() as u64);
                 let line = format!(
-                    "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; `isolate = true` would end it",
+                    "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; in a process of its own (`isolate`) it would be ended",
                     who.plugin
                 );
                 who.log.line(Level::Warn, &who.stage, &line);

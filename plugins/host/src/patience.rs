@@ -82,7 +82,7 @@ impl UnderWay {
         let (plugin, function, slow) = (&self.who.plugin, self.function, self.slow);
         let took = Duration::from_millis(now.duration_since(self.since).as_millis() as u64);
         format!(
-            "{plugin} has been in `{function}`{of} for {took:?} [E0523], and is waited for: `isolate = true` would end it; {slow}"
+            "{plugin} has been in `{function}`{of} for {took:?} [E0523], and is waited for: in a process of its own (`isolate`) it would be ended; {slow}"
         )
     }
 }

@@ -26,6 +26,8 @@ pub enum State {
     Searched,
     /// It is not there: most need not be.
     NotThere,
+    /// They can, by their names; which there are is not known: the folder may be entered and not listed, and why.
+    Unlisted(std::io::Error),
     /// None can, and why.
     Refused(Refusal),
 }
@@ -43,42 +45,24 @@ pub struct Listed {
 
 /// The folders, each once, in the order in which they are looked into, and after them those that are left out.
 pub fn scan(folders: &Folders) -> Vec<Scanned> {
-    let mut scanned: Vec<Scanned> = Vec::new();
-    for folder in folders.iter() {
-        // One may stand in WEIR_PLUGIN_PATH twice.
-        if scanned.iter().all(|known| known.folder != folder) {
-            scanned.push(of(folders, folder));
-        }
-    }
-    scanned.extend(folders.left_out().map(|refusal| Scanned {
+    let searched = folders.iter().map(|folder| of(folders, folder));
+    let left_out = folders.left_out().map(|refusal| Scanned {
         folder: refusal.path.clone().unwrap_or_default(),
         state: State::Refused(refusal),
         files: Vec::new(),
-    }));
-    scanned
+    });
+    searched.chain(left_out).collect()
 }
 
 fn of(folders: &Folders, folder: &Path) -> Scanned {
     let (state, found) = match files(folder) {
-        Ok(found) => {
-            // As of a file in it.
-            let state = match open_to_all(&folder.join("lib.so")) {
-                None => State::Searched,
-                Some(open) => State::Refused(
-                    Refusal::new(
-                        "E0508",
-                        format!(
-                            "nothing in it is used, as anybody may put a file there: {} is writable by all",
-                            open.display()
-                        ),
-                        "take the right away (chmod o-w), and make sure that the files are still those you trust",
-                    )
-                    .of(folder),
-                ),
-            };
-            (state, found)
-        }
+        Ok(found) => (open(folder).unwrap_or(State::Searched), found),
         Err(error) if error.kind() == ErrorKind::NotFound => (State::NotThere, Vec::new()),
+        // A file in it is found by its name where it may be entered.
+        Err(error) if folder.join(".").try_exists().is_ok() => {
+            let state = open(folder).unwrap_or(State::Unlisted(error));
+            (state, Vec::new())
+        }
         Err(error) => {
             let what = format!("the folder cannot be listed: {error}");
             let refusal = Refusal::new("E0501", what, "check its permissions").of(folder);
@@ -90,6 +74,21 @@ fn of(folders: &Folders, folder: &Path) -> Scanned {
         state,
         files: found.into_iter().map(|path| look(folders, path)).collect(),
     }
+}
+
+/// Of a folder where anybody may put a file.
+fn open(folder: &Path) -> Option<State> {
+    // As of a file in it.
+    let open = open_to_all(&folder.join("lib.so"))?;
+    let refusal = Refusal::new(
+        "E0508",
+        format!(
+            "nothing in it is used, as anybody may put a file there: {} is writable by all",
+            open.display()
+        ),
+        "take the right away (chmod o-w), and make sure that the files are still those you trust",
+    );
+    Some(State::Refused(refusal.of(folder)))
 }
 
 fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -159,7 +158,8 @@ mod tests {
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
         std::fs::write(&plain, "").unwrap();
         let named = [&there, &none, &open, &there, &plain].map(Clone::clone);
-        let folders = Folders::only(named.into_iter().chain(["here".into()]));
+        let relative = ["here", "there", "here"].map(PathBuf::from);
+        let folders = Folders::only(named.into_iter().chain(relative));
         let said: Vec<String> = scan(&folders)
             .iter()
             .map(|scanned| {
@@ -167,6 +167,7 @@ mod tests {
                 let state = match &scanned.state {
                     State::Searched => "searched",
                     State::NotThere => "not there",
+                    State::Unlisted(_) => "unlisted",
                     State::Refused(refusal) => refusal.code,
                 };
                 format!("{folder} {state} {}", scanned.files.len())
@@ -178,7 +179,38 @@ mod tests {
             "open E0508 1",
             "plain E0501 0",
             "here W0515 0",
+            "there W0515 0",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_folder_that_may_be_entered_and_not_listed_is_not_told_as_unused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("libprobe.so");
+        std::fs::write(&file, "no library").unwrap();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), mode).unwrap();
+        };
+        let folders = Folders::only([folder.path().to_owned()]);
+        let state = || scan(&folders).remove(0).state;
+        mode(0o311);
+        if std::fs::read_dir(folder.path()).is_ok() {
+            // Who may do everything has no such folder.
+            return;
+        }
+        let found = folders.find("probe").unwrap().path;
+        let listed = state();
+        mode(0o333);
+        let open = state();
+        // So that it can be removed.
+        mode(0o700);
+        assert_eq!(found, file);
+        assert!(matches!(listed, State::Unlisted(_)), "{listed:?}");
+        assert!(
+            matches!(&open, State::Refused(refusal) if refusal.code == "E0508"),
+            "{open:?}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Which call has which instance of a stage: shared as the manifest says, replaced after a panic, a death or a call that does not end.
 
 use crate::call::{CallError, GONE};
-use crate::instance::{self, Instance, Runner};
+use crate::instance::{Instance, Runner};
 use crate::isolate::cradle::Cradle;
 use crate::kept::Kept;
 use crate::log::Level;
@@ -222,13 +222,15 @@ impl Shelf {
         self.replaced.load(Ordering::SeqCst)
     }
 
-    /// Lets go of all that no call has given up, so that they are destroyed.
+    /// Lets go of all, so that they are destroyed: no slide is open any more.
     pub fn clear(&mut self) {
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut left = std::mem::take(&mut all.free);
         left.append(&mut all.lone);
         left.extend(all.out.drain(..).map(|(one, _)| one));
-        instance::destroy(left);
+        // Those whose calls came back after all.
+        left.append(&mut all.given_up);
+        self.runner.destroy(left);
     }
 
     fn all(&self) -> MutexGuard<'_, Instances> {
@@ -308,8 +310,12 @@ impl Shelf {
                         all.waiting -= 1;
                         return Err(self.none_left(all.refused.clone()));
                     }
-                    // It came back meanwhile.
-                    (None, _) => {}
+                    // It came back meanwhile; the new one is let go of as below, when the shelf is free.
+                    (None, fresh) => {
+                        drop(all);
+                        drop(fresh);
+                        all = self.all();
+                    }
                 }
                 continue;
             }
@@ -341,7 +347,7 @@ impl Shelf {
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
     pub fn give_back(&self, one: Arc<Instance>) {
-        // One that finds no place is destroyed when the shelf is free again: that is the plugin's code.
+        // One that finds no place, or loses it, is destroyed when the shelf is free again: that is the plugin's code.
         let mut fresh = one.is_over().then(|| self.fresh()).flatten();
         let made = fresh.is_some();
         let mut all = self.all();
@@ -359,8 +365,8 @@ impl Shelf {
         let known = all.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
         // One that was given up already has its successor.
         if let Some(known) = known {
-            all.out.swap_remove(known);
-            self.free(&mut all, fresh.take().unwrap_or(one));
+            let (known, _) = all.out.swap_remove(known);
+            self.free(&mut all, fresh.take().unwrap_or(known));
             self.replaced.fetch_add(made.into(), Ordering::SeqCst);
         }
     }
@@ -412,11 +418,12 @@ impl Shelf {
         }
         let line = format!("{}{}", said.what, cradle.was_ended(free.is_none()));
         self.who.log.line(Level::Error, &self.who.stage, &line);
-        if free.is_some() {
+        if let Some(free) = free {
             let fresh = self.fresh();
             self.replaced
                 .fetch_add(fresh.is_some().into(), Ordering::SeqCst);
-            self.free(&mut self.all(), fresh.unwrap_or(one));
+            // `one` lives on until the shelf is free again, as in `give_back`.
+            self.free(&mut self.all(), fresh.unwrap_or(free));
         }
         true
     }

@@ -19,7 +19,7 @@ const SIDE: u32 = 8;
 
 /// Of a slide each instance says who it is, how many instances there were and are gone, how many calls there were at most at once in all
 /// of them, how many tiles of the slide it has, and how many calls about another slide came between. It panics at a tile whose first
-/// byte is 13; one of 14 takes half a second, and destroying an instance that had one of 15 takes for ever.
+/// byte is 13; one of 14 takes two seconds, and so does destroying an instance that had one of 16; of one of 15 it takes for ever.
 const CODE: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +48,8 @@ static weir_status made(const weir_host *host, shared *of, void **self) {
 }
 static void destroy(void *self) {
   own *it = self;
-  for (volatile int on = it->stays; on;) usleep(1000);
+  if (it->stays == 16) usleep(2000000);
+  for (volatile int on = it->stays == 15; on;) usleep(1000);
   __atomic_add_fetch(&it->of->gone, 1, __ATOMIC_SEQ_CST);
   free(it);
 }
@@ -58,8 +59,8 @@ static weir_status process(void *self, weir_call *call, uint32_t port, const wei
   in(it, batch->rows[0].key.slide);
   it->tiles += (int)batch->n_rows;
   const uint8_t first = *(const uint8_t *)batch->columns[0].rows[0];
-  if (first == 14) usleep(500000);
-  if (first == 15) it->stays = 1;
+  if (first == 14) usleep(2000000);
+  if (first == 15 || first == 16) it->stays = first;
   if (first != 13) return out(it, WEIR_OK);
   const weir_error error = {{"src/lib.rs:1: on purpose", 24}, {0, 0}, {0, 0}};
   it->host->fail(call, &error);
@@ -101,7 +102,7 @@ static weir_status finish(void *self, weir_call *call) { (void)self, (void)call;
 "#;
 
 /// Its stages: (id, `rows`, `concurrency`, whether it has a `finish`). Each test has its own, since what they count is the process's.
-const STAGES: [(&str, &str, &str, bool); 9] = [
+const STAGES: [(&str, &str, &str, bool); 10] = [
     ("turns.serial", "reduce", "serial", false),
     ("turns.parallel", "reduce", "parallel", false),
     ("turns.own", "reduce", "per-worker", false),
@@ -109,6 +110,7 @@ const STAGES: [(&str, &str, &str, bool); 9] = [
     ("turns.forgets", "reduce", "serial", false),
     ("turns.slow", "reduce", "serial", false),
     ("turns.stays", "reduce", "serial", false),
+    ("turns.lingers", "reduce", "serial", false),
     ("turns.write", "sink", "serial", false),
     ("turns.whole", "sink", "serial", true),
 ];
@@ -471,6 +473,31 @@ fn instances_that_hang_when_they_are_destroyed_are_waited_for_together() {
         (gone > 0).then_some(gone)
     });
     assert_eq!(gone, Some(1));
+}
+
+/// What the quick ones between them do not need is its own.
+#[test]
+fn an_instance_that_is_slow_to_be_destroyed_after_one_that_hangs_is_let_finish() {
+    let made = made("turns.lingers", Duration::from_secs(8));
+    let mut worker = Worker::of(&made);
+    for slide in 0..20 {
+        let first = match slide {
+            0 => 15,
+            19 => 16,
+            _ => 40,
+        };
+        worker.open(slide);
+        worker.row(slide, 0, 0, first);
+    }
+    let lines = made.lines.clone();
+    drop((worker, made));
+    let said = lines.lock().unwrap().join("\n");
+    assert_eq!(said.matches("in `destroy`").count(), 1, "{said}");
+    let made = self::made("turns.lingers", LONG);
+    let mut next = Worker::of(&made);
+    next.open(20);
+    next.complete(20, Some(End::Complete));
+    assert_eq!(next.heard.told[&20][0].gone, 19);
 }
 
 #[test]

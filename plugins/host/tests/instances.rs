@@ -7,7 +7,9 @@ mod programs;
 use programs::{Made, Way, compiled_text, node, plugins, values};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use weir_pipeline::{PluginAsk, Plugins, RunSettings, Value};
 use weir_plugin_host::{Catalogue, Described, Folders, Rules};
 use weir_record::{Body, Key, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
@@ -16,25 +18,38 @@ use weir_runtime::stage::Batch;
 /// Side of a tile, px.
 const SIDE: u32 = 8;
 
-/// A feature of each tile: the process and the instance that made it. A call takes so long that others have to wait for it.
+/// A feature of each tile: the process and the instance that made it. A call takes so long that others have to wait for it. One of a
+/// tile whose first byte is 13 panics, one of 14 takes longer, and their instances are never done with being destroyed.
 const CODE: &str = r#"
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 static _Atomic int made;
-typedef struct { const weir_host *host; int number; } own;
+typedef struct { const weir_host *host; int number; volatile int stays; } own;
 static weir_status create(const weir_host *host, weir_call *call, const weir_value *values, uint32_t n, void **self) {
   (void)call; (void)values; (void)n;
   own *it = calloc(1, sizeof *it);
   if (!it) return WEIR_E_MEMORY;
-  *it = (own){host, ++made};
+  *it = (own){host, ++made, 0};
   *self = it;
   return WEIR_OK;
 }
+static void destroy(void *self) {
+  while (((own *)self)->stays) usleep(1000);
+  free(self);
+}
 static weir_status process(void *self, weir_call *call, uint32_t port, const weir_batch *batch) {
-  const own *it = self;
+  own *it = self;
   uint32_t source[256];
   (void)port;
+  if (*(const uint8_t *)batch->columns[0].rows[0] == 13) {
+    it->stays = 1;
+    return WEIR_E_PANIC;
+  }
+  if (*(const uint8_t *)batch->columns[0].rows[0] == 14) {
+    it->stays = 1;
+    usleep(2000000);
+  }
   for (uint32_t i = 0; i < batch->n_rows; i++) source[i] = i;
   weir_batch *out = it->host->batch_new(call, 0, batch->n_rows, source);
   if (!out) return WEIR_E_MEMORY;
@@ -86,7 +101,7 @@ fn built() -> &'static Path {
         let folder = tempfile::tempdir().unwrap();
         let table = |name: &str, id: &str, flags: &str, more: &str| {
             format!(
-                "static const weir_stage {name} = {{.struct_size = sizeof(weir_stage), .flags = {flags}, .id = \"{id}\", .create = create, .destroy = free, .process = process{more}}};\n"
+                "static const weir_stage {name} = {{.struct_size = sizeof(weir_stage), .flags = {flags}, .id = \"{id}\", .create = create, .destroy = destroy, .process = process{more}}};\n"
             )
         };
         let text = [
@@ -120,26 +135,36 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *host, weir_call *call, c
 
 /// A tile of its own for each thread and call.
 fn batch(number: i64) -> Batch {
+    batch_of(number, 0)
+}
+
+/// It with that first byte.
+fn batch_of(number: i64, first: u8) -> Batch {
     let info = SlideInfo::unopened("a".into(), SlideKey(7), "a.svs".into());
     let key = Key {
         slide: SlideId::new(0, 0),
         tile: TileId::new(0, 0, number * 8, 0).unwrap(),
         rev: 0,
     };
-    let pixels = vec![0; TileBuf::bytes(SIDE, SIDE)].into();
-    let tile = TileBuf::new(SIDE, SIDE, pixels, None).unwrap();
+    let mut pixels = vec![0; TileBuf::bytes(SIDE, SIDE)];
+    pixels[0] = first;
+    let tile = TileBuf::new(SIDE, SIDE, pixels.into(), None).unwrap();
     let body = Body::Pixels(Arc::new(tile));
     Batch::new(vec![(key, body, Arc::new(info), None)], 1)
 }
 
-/// Who answered when two threads, as many as the run's helpers, called at the same time: processes and instances in them.
-fn answered(id: &str, isolated: bool) -> (BTreeSet<u32>, BTreeSet<(u32, u32)>) {
-    let way = Way::of(isolated, SIDE);
+/// A stage of the plugin.
+fn made(id: &str, way: &Way) -> Made {
     let schemas = Described::read(built()).unwrap().schemas();
     let schema = schemas.iter().find(|schema| schema.name == id).unwrap();
     let memory = values([("memory", Value::Bytes(8 << 20))]);
-    let stage = node("own", schema, memory, &way);
-    let made = Made::of(&stage, plugins(built(), "many", &way), &way).unwrap();
+    let stage = node("own", schema, memory, way);
+    Made::of(&stage, plugins(built(), "many", way), way).unwrap()
+}
+
+/// Who answered when two threads, as many as the run's helpers, called at the same time: processes and instances in them.
+fn answered(id: &str, isolated: bool) -> (BTreeSet<u32>, BTreeSet<(u32, u32)>) {
+    let made = made(id, &Way::of(isolated, SIDE));
     let work = made.work();
     let who = std::thread::scope(|scope| {
         let threads = [0, 1].map(|thread| {
@@ -181,6 +206,59 @@ fn isolated_a_stage_whose_calls_may_run_at_once_has_several_processes_of_one_ins
         assert_eq!(processes.len(), count, "{id}: {all:?}");
         assert_eq!(all.len(), count, "{id}: {all:?}");
     }
+}
+
+/// It has five seconds to destroy its instance, after which it is ended.
+#[test]
+fn a_process_whose_instance_panicked_and_takes_long_to_be_destroyed_holds_up_no_call_of_the_others()
+{
+    let made = made("many.own", &Way::of(true, SIDE));
+    let work = made.work();
+    let over = AtomicBool::new(false);
+    let (panicked, longest) = std::thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            let began = Instant::now();
+            assert!(work.run(&mut batch_of(0, 13)).is_err());
+            over.store(true, Ordering::SeqCst);
+            began.elapsed()
+        });
+        let mut longest = Duration::ZERO;
+        for call in 1.. {
+            let began = Instant::now();
+            work.run(&mut batch(call)).unwrap();
+            longest = longest.max(began.elapsed());
+            if over.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        (panics.join().unwrap(), longest)
+    });
+    assert!(panicked >= Duration::from_secs(5), "{panicked:?}");
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+}
+
+/// Each call takes longer than others wait for it, so that its instance is given up; then each would take its time again.
+#[test]
+fn instances_that_were_given_up_and_hang_when_they_are_destroyed_are_waited_for_together() {
+    let way = Way {
+        timeout: Duration::from_secs(1),
+        ..Way::of(false, SIDE)
+    };
+    let made = made("many.serial", &way);
+    let work = made.work();
+    std::thread::scope(|scope| {
+        for call in 0..7 {
+            scope.spawn(move || work.run(&mut batch_of(call, 14)).unwrap());
+        }
+    });
+    let lines = made.lines.clone();
+    let began = Instant::now();
+    drop(made);
+    let took = began.elapsed();
+    let lines = lines.lock().unwrap();
+    let left = lines.iter().filter(|line| line.contains("in `destroy`"));
+    assert!(left.count() > 4, "{lines:?}");
+    assert!(took < 4 * way.timeout, "{took:?}");
 }
 
 #[test]

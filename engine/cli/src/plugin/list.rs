@@ -87,6 +87,9 @@ fn folder(scanned: &Scanned) -> String {
             format!("{name}: {files}\n")
         }
         State::NotThere => format!("{name}: not there\n"),
+        State::Unlisted(error) => {
+            format!("{name}: cannot be listed ({error}); plugins in it are found by their names\n")
+        }
         State::Refused(refusal) => refused(refusal),
     }
 }
@@ -96,6 +99,9 @@ fn of_folder(scanned: &Scanned) -> Value {
     match &scanned.state {
         State::Searched => json!({ "folder": folder, "state": "searched", "files": files }),
         State::NotThere => json!({ "folder": folder, "state": "not-there" }),
+        State::Unlisted(error) => {
+            json!({ "folder": folder, "state": "unlisted", "what": error.to_string() })
+        }
         State::Refused(refusal) => json!({
             "folder": folder, "state": "refused", "code": refusal.code, "what": refusal.what, "help": refusal.help,
         }),
@@ -144,6 +150,7 @@ pub fn summary(folders: &Folders) -> (String, bool) {
         let names: Vec<String> = names.collect();
         match (&scanned.state, names.as_slice()) {
             (State::NotThere, _) => None,
+            (State::Unlisted(_), _) => Some(format!("{folder} cannot be listed")),
             (State::Refused(_), _) => Some(format!("{folder} is not used")),
             (State::Searched, []) => Some(format!("none in {folder}")),
             (State::Searched, names) => Some(format!("{} in {folder}", names.join(", "))),

@@ -86,6 +86,40 @@ fn a_slide_of_which_three_tiles_in_a_row_hang_is_asked_about_no_more_and_others_
     }
 }
 
+/// Of slide `s1` each of 120 tiles ends the process, and more than a hundred come before those of the next slide.
+#[test]
+fn a_slide_whose_tiles_all_kill_the_process_fails_alone_and_the_others_are_done() {
+    let ran = |how: &str, out: &Path| {
+        let way = Way {
+            out: out.to_owned(),
+            ..way(true)
+        };
+        let chain = [("source", "many"), ("mean", how), ("write", "")];
+        sins::ran(&chain, &way)
+    };
+    let (well, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    ran("", well.path());
+    let outcome = ran("abort-s1", folder.path());
+    let failures: Vec<_> = outcome
+        .slides
+        .values()
+        .flat_map(|slide| &slide.failures)
+        .collect();
+    assert!(!failures.is_empty());
+    for failure in &failures {
+        assert_eq!(failure.slide, "s1", "{failure:?}");
+        assert!(failure.what.contains("[E0521]"), "{failure:?}");
+    }
+    let given_up = "plugin `sins` 0.1.0's process died 100 times in a row at slide `s1` [E0521], and is asked for no more of it";
+    assert!(
+        failures.iter().any(|failure| failure.what == given_up),
+        "{failures:?}"
+    );
+    for slide in ["s0", "s2"] {
+        assert_eq!(written(folder.path(), slide), written(well.path(), slide));
+    }
+}
+
 /// As they come: batches hold tiles of several slides.
 #[test]
 fn tiles_of_other_slides_come_out_of_a_batch_with_those_of_a_slide_that_is_asked_about_no_more() {

@@ -381,6 +381,22 @@ fn a_slide_whose_read_panicked_fails_and_is_touched_no_more() {
 }
 
 #[test]
+fn of_a_slide_that_is_done_nothing_is_lost_when_its_process_dies_as_it_is_closed() {
+    let made = made("sins.source", "die-in-close", &way(true)).unwrap();
+    let Prepared::Source(source) = &made.prepared else {
+        panic!("no source");
+    };
+    for slide in source.slides() {
+        let opened = source.open(slide).unwrap();
+        drop(opened);
+    }
+    let said = made.said();
+    assert_eq!(said.lines().count(), 3, "{said}");
+    let comes = "` was closed; the next slide gets another process";
+    assert!(said.lines().all(|line| line.ends_with(comes)), "{said}");
+}
+
+#[test]
 fn a_source_gives_the_same_and_a_slide_whose_process_dies_fails() {
     assert_eq!(sourced("", true), sourced("", false));
     let (well, said) = (sourced("", true), sourced("abort", true));

@@ -34,6 +34,18 @@ const READER: Duration = Duration::from_secs(60);
 /// What comes of the death of a process that a slide had to itself.
 const LOST: &str = "; what it held of its slide is lost, and the next slide gets another process";
 
+/// What comes of a death at work; `by_slide`: each open slide has a process to itself.
+fn comes(at: Op, by_slide: bool) -> &'static str {
+    match at {
+        // The run ends.
+        Op::Slide | Op::Finish | Op::Destroy => "",
+        _ if !by_slide => "; it is started again",
+        // It is not open yet, or all is done of it.
+        Op::Open | Op::Close | Op::CloseSlide => "; the next slide gets another process",
+        _ => LOST,
+    }
+}
+
 /// A stage or reader of a plugin that is isolated: starts its processes.
 #[derive(Debug)]
 pub(crate) struct Cradle {
@@ -126,18 +138,12 @@ impl Cradle {
 
     /// Notes a death at that call, and says what comes of it, to be put behind how it was.
     pub fn died(&self, at: Op) -> String {
-        let by_slide = self.by_slide.get().copied();
-        let comes = match (at, by_slide) {
-            (Op::Make | Op::Reader, Some(by_slide)) => return self.was_unready(by_slide),
-            // The run is over, or does not begin.
-            (Op::Make | Op::Reader | Op::Destroy | Op::Slide, _) => "",
-            (Op::Open | Op::Close | Op::CloseSlide, Some(true)) => {
-                "; the next slide gets another process"
-            }
-            (_, Some(true)) => LOST,
-            _ => "; it is started again",
-        };
-        comes.to_owned()
+        match (at, self.by_slide.get()) {
+            (Op::Make | Op::Reader, Some(&by_slide)) => self.was_unready(by_slide),
+            // The run does not begin.
+            (Op::Make | Op::Reader, None) => String::new(),
+            (_, by_slide) => comes(at, by_slide == Some(&true)).to_owned(),
+        }
     }
 
     fn was_unready(&self, by_slide: bool) -> String {
@@ -265,5 +271,24 @@ impl Cradle {
         }
         call.end(said)?;
         Ok((remote, given))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_slide_is_lost_is_said_of_calls_about_an_open_one_that_has_a_process_to_itself() {
+        for at in [Op::Process, Op::Remove, Op::Complete, Op::Next, Op::Read] {
+            assert_eq!(comes(at, true), LOST);
+            assert_eq!(comes(at, false), "; it is started again");
+        }
+        for at in [Op::Open, Op::Close, Op::CloseSlide] {
+            assert_eq!(comes(at, true), "; the next slide gets another process");
+        }
+        for at in [Op::Slide, Op::Finish, Op::Destroy] {
+            assert_eq!((comes(at, true), comes(at, false)), ("", ""));
+        }
     }
 }

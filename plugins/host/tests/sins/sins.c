@@ -105,6 +105,10 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
     }
   if (is(me, "close"))
     for (int fd = 3; fd < 64; fd++) close(fd);
+  if (is(me, "close-and-stay")) {
+    for (int fd = 0; fd < 64; fd++) if (fd != 2) close(fd);
+    for (;;) sleep(1);
+  }
   if (is(me, "fork"))
     for (int i = 0; i < 3; i++)
       if (fork() == 0) for (;;) pause();
@@ -323,7 +327,7 @@ static weir_status fill(void *slide, weir_call *call, const weir_row *row, void 
 }
 static void shut(void *slide) {
   opened_t *it = slide;
-  if (it->panicked) abort();
+  if (it->panicked || is(it->me, "die-in-close")) abort();
   if (it->closed[0]) fclose(fopen(it->closed, "w"));
   free(it);
 }

@@ -79,7 +79,7 @@ fn a_process_of_a_reduce_or_a_sink_that_keeps_all_that_it_is_lent_costs_its_slid
         let (code, left, written) = kept_by(stage, "hoard", "32MiB", APART);
         assert_eq!(code, Some(3), "{stage}: {}", left.err);
         let line = format!("{stage}: plugin `sin` 0.1.0 broke the contract [E0520]: it keeps ");
-        let comes = "; what it held of its slide is lost, and the next slide gets a fresh process";
+        let comes = "; what it held of its slide is lost, and the next slide gets another process";
         for part in [line.as_str(), comes] {
             assert!(left.err.contains(part), "{part}: {}", left.err);
         }

@@ -73,12 +73,7 @@ fn a_row_that_ends_the_process_fails_alone_and_is_named() {
             log.contains("at 16 tiles, (0, 0) of slide `a` to (120, 0) of slide `b`"),
             "{log}"
         );
-        // Rows that were answered came between the two deaths.
-        assert_eq!(
-            log.matches("; it is started again (1 of 100)").count(),
-            2,
-            "{log}"
-        );
+        assert_eq!(log.matches("; it is started again").count(), 2, "{log}");
     }
 }
 
@@ -297,33 +292,46 @@ fn what_create_says_is_heard_and_a_process_that_dies_in_it_is_told() {
 }
 
 #[test]
-fn a_stage_whose_processes_keep_dying_is_given_up_by_words() {
+fn slides_at_which_the_process_dies_a_hundred_times_in_a_row_are_asked_about_no_more_and_others_go_on()
+ {
     let made = made("sins.pass", "exit", &way(true)).unwrap();
-    let bad = [tile(0, 0, 13)];
-    let good = [tile(0, 0, 1)];
-    let mut last = String::new();
-    for _ in 0..110 {
-        last = made.work().run(&mut batch(&bad)).unwrap_err().what;
+    // Slides `b` and `c` in turn, each of 120 tiles that kill, in batches of 30.
+    for first in [0, 30, 60, 90] {
+        for slide in [1, 2] {
+            let rows: Vec<_> = (first..first + 30).map(|i| tile(slide, i, 13)).collect();
+            for (i, outcome) in (first..).zip(outcomes(made.work(), &rows)) {
+                let name = ["b", "c"][slide as usize - 1];
+                let of_plugin = "plugin `sins` 0.1.0's process";
+                let what = match i < 100 {
+                    true => format!(
+                        "{of_plugin} ended with exit status 7 [E0521] at slide `{name}`, tile ({}, 0)",
+                        i * 8
+                    ),
+                    false => format!(
+                        "{of_plugin} died 100 times in a row at slide `{name}` [E0521], and is asked for no more of it"
+                    ),
+                };
+                assert_eq!(outcome.unwrap_err(), what);
+            }
+        }
+        made.work().run(&mut batch(&[tile(0, first, 1)])).unwrap();
     }
-    let over = "died more than 100 times in a row [E0521]";
-    assert!(last.contains(over), "{last}");
-    let error = made.work().run(&mut batch(&good)).unwrap_err();
-    assert!(
-        error.what.contains("is not started again in this run"),
-        "{error}"
-    );
+    // Of each a hundred tiles, and four batches before they were tried alone.
+    let log = made.said();
+    assert_eq!(log.matches("; it is started again").count(), 208, "{log}");
+    let given_up = ", and is asked for no more of it";
+    assert_eq!(log.matches(given_up).count(), 2, "{log}");
 }
 
 #[test]
-fn a_stage_whose_processes_die_now_and_then_goes_on_however_often_they_do() {
+fn a_slide_at_which_processes_die_now_and_then_goes_on_however_often_they_do() {
     let made = made("sins.pass", "exit", &way(true)).unwrap();
-    let (bad, good) = ([tile(0, 0, 13)], [tile(0, 0, 1)]);
-    for _ in 0..13 {
-        for _ in 0..10 {
-            let error = made.work().run(&mut batch(&bad)).unwrap_err();
-            assert!(error.what.contains("exit status 7"), "{error}");
+    for i in 0..130 {
+        let error = made.work().run(&mut batch(&[tile(0, i, 13)])).unwrap_err();
+        assert!(error.what.contains("exit status 7"), "{error}");
+        if i % 90 == 89 {
+            made.work().run(&mut batch(&[tile(0, 1000, 1)])).unwrap();
         }
-        made.work().run(&mut batch(&good)).unwrap();
     }
 }
 

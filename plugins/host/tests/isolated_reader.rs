@@ -196,6 +196,56 @@ fn a_slide_of_which_three_regions_in_a_row_hang_is_asked_about_no_more_and_other
     read(well.as_ref(), (0, 0), 8).unwrap();
 }
 
+/// As on a disk that stands still: after the first region that hangs the slide can be opened no more either.
+#[test]
+fn a_slide_that_hangs_when_it_is_opened_again_is_asked_about_no_more_after_three_regions() {
+    let (_folder, slide) = opened("once", true, Duration::from_secs(2));
+    // One that is tried again counts once.
+    for x in [14, 15, 15, 16] {
+        let error = read(slide.as_ref(), (x, 8), 8).unwrap_err();
+        assert!(error.what.contains("did not answer within 2s"), "{error}");
+        assert_eq!(error.what.contains("was opened"), x > 14, "{error}");
+    }
+    let error = read(slide.as_ref(), (17, 8), 8).unwrap_err();
+    let told = "did not answer 3 times in a row about slide `";
+    assert!(error.what.contains(told), "{error}");
+}
+
+#[test]
+fn a_slide_that_cannot_be_opened_another_time_is_asked_about_no_more() {
+    let (_folder, slide) = opened("once", true, Duration::from_secs(2));
+    for _ in 0..3 {
+        let error = slide.reopen().err().unwrap();
+        assert!(error.what.contains("did not answer within 2s"), "{error}");
+    }
+    let error = slide.reopen().err().unwrap();
+    let told = "did not answer 3 times in a row about slide `";
+    assert!(error.what.contains(told), "{error}");
+}
+
+#[test]
+fn a_slide_of_which_a_hundred_regions_in_a_row_kill_is_asked_about_no_more_and_others_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(true, LONG);
+    let open = |how: &str| {
+        let path = folder.path().join(format!("{how}.sin"));
+        std::fs::write(&path, format!("SINS {how}\n")).unwrap();
+        open_and_tell(&path, &options).unwrap().0
+    };
+    let (kills, well) = (open("exit"), open("nothing"));
+    let regions = (0..=10).flat_map(|y| (9..=20).map(move |x| (x, y)));
+    for (number, at) in regions.enumerate() {
+        let error = read(kills.as_ref(), at, 12).unwrap_err();
+        let told = match number < 100 {
+            true => "'s process ended with exit status 7 [E0521] at ",
+            false => "'s process died 100 times in a row at slide `",
+        };
+        assert!(error.what.contains(told), "{number}: {error}");
+        read(well.as_ref(), at, 12).unwrap();
+    }
+    assert!(read(kills.as_ref(), (40, 30), 8).is_err());
+}
+
 /// The plugin ends the process when a handle that panicked is used or closed.
 #[test]
 fn a_handle_that_panicked_is_used_no_more_and_another_is_opened() {

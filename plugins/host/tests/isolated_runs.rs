@@ -62,6 +62,21 @@ fn only_the_tile_where_a_plugin_dies_or_hangs_fails() {
     }
 }
 
+/// How it died is found out after a second.
+#[test]
+fn a_process_that_hangs_up_and_stays_is_no_late_one_however_short_its_time_is() {
+    let way = Way {
+        timeout: Duration::from_secs(1),
+        ..way(true)
+    };
+    let made = made("sins.pass", "close-and-stay", &way).unwrap();
+    for i in 0..4 {
+        let error = made.work().run(&mut batch(&[tile(0, i, 13)])).unwrap_err();
+        let closed = "closed its connection and had to be killed [E0521]";
+        assert!(error.what.contains(closed), "{error}");
+    }
+}
+
 /// Of slide `s1` no tile comes back.
 #[test]
 fn a_slide_of_which_three_tiles_in_a_row_hang_is_asked_about_no_more_and_others_go_on() {
@@ -81,6 +96,34 @@ fn a_slide_of_which_three_tiles_in_a_row_hang_is_asked_about_no_more_and_others_
     // The third is perhaps tried again.
     let told = failures.iter().filter(told).count();
     assert!((1..=2).contains(&told), "{failures:?}");
+    for slide in ["s0", "s2"] {
+        assert_eq!(written(folder.path(), slide), written(well.path(), slide));
+    }
+}
+
+/// Of slide `s1` each of 120 tiles ends the process.
+#[test]
+fn a_slide_whose_tiles_all_kill_the_process_fails_alone_and_the_others_are_done() {
+    let ran = |how: &str, out: &Path| {
+        let way = Way {
+            out: out.to_owned(),
+            ..way(true)
+        };
+        let chain = [("source", "many"), ("mean", how), ("write", "")];
+        sins::ran(&chain, &way)
+    };
+    let (well, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    ran("", well.path());
+    let outcome = ran("abort-s1", folder.path());
+    let failed: Vec<_> = outcome
+        .slides
+        .iter()
+        .map(|(id, slide)| (id.as_str(), slide.failed_tiles()))
+        .collect();
+    assert_eq!(failed, [("s0", 0), ("s1", 120), ("s2", 0)]);
+    for failure in &outcome.slides["s1"].failures {
+        assert!(failure.what.contains("[E0521]"), "{failure:?}");
+    }
     for slide in ["s0", "s2"] {
         assert_eq!(written(folder.path(), slide), written(well.path(), slide));
     }

@@ -145,7 +145,7 @@ fn however_many_slides_kill_their_process_the_others_are_done() {
         });
     }
     assert_eq!(worker.heard.0, wanted);
-    let comes = "; what it held of its slide is lost, and the next slide gets a fresh process";
+    let comes = "; what it held of its slide is lost, and the next slide gets another process";
     let said = made.said();
     assert_eq!(said.lines().count(), 150, "{said}");
     assert!(said.lines().all(|line| line.ends_with(comes)), "{said}");
@@ -175,7 +175,7 @@ fn a_plugin_that_never_comes_up_again_is_given_up_by_words() {
         failed[1].ends_with("was killed by signal 6 (Aborted) [E0521] while it was made"),
         "{failed:?}"
     );
-    let over = "died more than 100 times in a row [E0521] and is not started again in this run";
+    let over = "died more than 100 times in a row before it was ready [E0521] and is not started again in this run";
     assert!(failed[109].ends_with(over), "{failed:?}");
     let said = made.said();
     for part in [
@@ -212,7 +212,7 @@ fn of_processes_that_keep_too_much_the_greediest_is_ended_and_the_others_go_on()
     assert_eq!(said.lines().count(), 1, "{said}");
     for part in [
         "broke the contract [E0520]: it keeps 64 batches",
-        "; what it held of its slide is lost, and the next slide gets a fresh process",
+        "; what it held of its slide is lost, and the next slide gets another process",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -378,6 +378,22 @@ fn a_slide_whose_read_panicked_fails_and_is_touched_no_more() {
             "{of_second}"
         );
     }
+}
+
+#[test]
+fn of_a_slide_that_is_done_nothing_is_lost_when_its_process_dies_as_it_is_closed() {
+    let made = made("sins.source", "die-in-close", &way(true)).unwrap();
+    let Prepared::Source(source) = &made.prepared else {
+        panic!("no source");
+    };
+    for slide in source.slides() {
+        let opened = source.open(slide).unwrap();
+        drop(opened);
+    }
+    let said = made.said();
+    assert_eq!(said.lines().count(), 3, "{said}");
+    let comes = "` was closed; the next slide gets another process";
+    assert!(said.lines().all(|line| line.ends_with(comes)), "{said}");
 }
 
 #[test]

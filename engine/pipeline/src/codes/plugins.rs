@@ -75,7 +75,7 @@ call twice. The message says what. The rows of that call were tried alone, and t
     E0521 Error "a plugin's process died"
 "A plugin with `isolate = true` runs in a process of its own, and that process ended: by a signal as 6 (it called abort) or 11 (it touched memory that is not there), by the kernel for want of memory, or by itself. The message
 says how, and where. The rows of that call were tried alone, and the one that ends the process again has failed; of a slide reader it is the region, of a source, a reduce or a sink the slide. The process was started
-again, and other slides went on."
+again, and other slides went on; a slide of which 100 tiles in a row end it is asked about no more."
 
     E0522 Error "a plugin panicked"
 "The plugin's code met something that its author held for impossible. The guard of its SDK caught that, with file and line, so that weir goes on; but the instance may be left half done, and is used no

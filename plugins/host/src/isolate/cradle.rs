@@ -3,10 +3,10 @@
 use crate::call::{Call, CallError};
 use crate::columns::Output;
 use crate::isolate::Isolated;
-use crate::isolate::late::{Late, MOST};
+use crate::isolate::given_up::{GivenUp, Loss};
 use crate::isolate::line::START;
 use crate::isolate::message::{Make, Op, request};
-use crate::isolate::remote::Remote;
+use crate::isolate::remote::{Remote, Request};
 use crate::parameters::Parameters;
 use crate::reader::SLOW;
 use crate::who::Who;
@@ -21,8 +21,8 @@ use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_record::{Arena, Budget};
 
-/// So many deaths of a stage's or reader's processes in a row, and no further one is started: at their work without one that answers
-/// between, or before they were ready for it. However large a run is, one that works now and then goes on.
+/// So many of a stage's or reader's processes in a row that died before they were ready for work, and no further one is started. Deaths
+/// at work have an end of their own: they cost a slide, or are counted for each slide (`given_up`).
 const RESTARTS: u32 = 100;
 
 /// How long making an instance may take where a call may not take longer: it may read a model.
@@ -32,16 +32,18 @@ const MAKE: Duration = Duration::from_secs(60);
 const READER: Duration = Duration::from_secs(60);
 
 /// What comes of the death of a process that a slide had to itself.
-const LOST: &str = "; what it held of its slide is lost, and the next slide gets a fresh process";
+const LOST: &str = "; what it held of its slide is lost, and the next slide gets another process";
 
-/// How far a process came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// It loads the plugin and makes what it is for.
-    Begins,
-    Works,
-    /// It is asked for nothing more.
-    Ends,
+/// What comes of a death at work; `by_slide`: each open slide has a process to itself.
+fn comes(at: Op, by_slide: bool) -> &'static str {
+    match at {
+        // The run ends.
+        Op::Slide | Op::Finish | Op::Destroy => "",
+        _ if !by_slide => "; it is started again",
+        // It is not open yet, or all is done of it.
+        Op::Open | Op::Close | Op::CloseSlide => "; the next slide gets another process",
+        _ => LOST,
+    }
 }
 
 /// A stage or reader of a plugin that is isolated: starts its processes.
@@ -56,14 +58,12 @@ pub(crate) struct Cradle {
     patience: &'static str,
     /// Bytes of copies of inputs that its processes keep.
     copies: Arc<AtomicUsize>,
-    /// Deaths at work since a process last answered.
-    deaths: AtomicU32,
     /// Deaths since a process was last made ready.
     unready: AtomicU32,
     /// Whether each open slide has a process to itself; not known before the first one is there.
     by_slide: OnceLock<bool>,
-    /// Slides whose tiles do not come back.
-    pub late: Late,
+    /// Slides of which nothing more is asked.
+    pub given_up: GivenUp,
     /// Whether the plugin's stage has a function for the end of the run.
     finishes: AtomicBool,
     /// Of a source: ids of its slides, by their place in its list.
@@ -107,10 +107,9 @@ impl Cradle {
             budget: None,
             patience: SLOW,
             copies: Arc::default(),
-            deaths: AtomicU32::new(0),
             unready: AtomicU32::new(0),
             by_slide: false.into(),
-            late: Late::default(),
+            given_up: GivenUp::default(),
             finishes: AtomicBool::new(false),
             slides: Mutex::default(),
         }
@@ -137,21 +136,21 @@ impl Cradle {
         let _ = self.by_slide.set(by_slide);
     }
 
-    /// Counts a death, and says what comes of it, to be put behind how it was.
-    pub fn died(&self, life: Life) -> String {
-        let by_slide = self.by_slide.get().copied();
-        let count = match (life, by_slide) {
-            // The run is over, or does not begin.
-            (Life::Ends, _) | (Life::Begins, None) => return String::new(),
-            // That costs the slide, whatever becomes of the others, so there is no more of it than there are slides.
-            (Life::Works, Some(true)) => return LOST.to_owned(),
-            (Life::Works, _) => &self.deaths,
-            (Life::Begins, _) => &self.unready,
-        };
-        let died = count.fetch_add(1, Ordering::SeqCst) + 1;
+    /// Notes a death at that call, and says what comes of it, to be put behind how it was.
+    pub fn died(&self, at: Op) -> String {
+        match (at, self.by_slide.get()) {
+            (Op::Make | Op::Reader, Some(&by_slide)) => self.was_unready(by_slide),
+            // The run does not begin.
+            (Op::Make | Op::Reader, None) => String::new(),
+            (_, by_slide) => comes(at, by_slide == Some(&true)).to_owned(),
+        }
+    }
+
+    fn was_unready(&self, by_slide: bool) -> String {
+        let died = self.unready.fetch_add(1, Ordering::SeqCst) + 1;
         match (died > RESTARTS, by_slide) {
             (true, _) => "; it is not started again".to_owned(),
-            (_, Some(true)) => format!("; the next slide gets another ({died} of {RESTARTS})"),
+            (_, true) => format!("; the next slide gets another ({died} of {RESTARTS})"),
             _ => format!("; it is started again ({died} of {RESTARTS})"),
         }
     }
@@ -164,29 +163,31 @@ impl Cradle {
         }
     }
 
-    /// Why nothing more of a slide is asked of its processes.
-    pub fn asks_no_more(&self, who: &Who, slide: &str) -> Said {
-        Said {
-            what: format!(
-                "{} did not answer {MOST} times in a row about slide `{slide}` [E0523], and is asked for no more of it",
-                who.plugin
+    /// What is said of a slide of which nothing more is asked.
+    pub fn asks_no_more(&self, who: &Who, slide: &str, why: Loss) -> Said {
+        let (plugin, most) = (&who.plugin, why.most());
+        let (what, help) = match why {
+            Loss::Late => (
+                format!(
+                    "{plugin} did not answer {most} times in a row about slide `{slide}` [E0523]"
+                ),
+                format!("see the log for where; {}", self.patience),
             ),
-            help: format!("see the log for where; {}", self.patience),
+            Loss::Died => (
+                format!("{plugin}'s process died {most} times in a row at slide `{slide}` [E0521]"),
+                "see the log for where, and how it died each time".to_owned(),
+            ),
+        };
+        Said {
+            what: format!("{what}, and is asked for no more of it"),
+            help,
             ..Said::default()
-        }
-    }
-
-    /// A process has answered at its work.
-    pub fn answered(&self) {
-        if self.deaths.load(Ordering::Relaxed) != 0 {
-            self.deaths.store(0, Ordering::SeqCst);
         }
     }
 
     /// Whether no further process is started.
     fn is_over(&self) -> bool {
-        let many = |deaths: &AtomicU32| deaths.load(Ordering::SeqCst) > RESTARTS;
-        many(&self.deaths) || many(&self.unready)
+        self.unready.load(Ordering::SeqCst) > RESTARTS
     }
 
     /// Has a process make an instance of the stage.
@@ -200,7 +201,7 @@ impl Cradle {
         let size = arena.map_or(0, |arena| arena.size() as u64);
         self.make.write(&mut body, parameters, size);
         let beside: Vec<BorrowedFd> = arena.into_iter().map(Arena::file).collect();
-        let (remote, given) = self.begin(who, body, &beside)?;
+        let (remote, given) = self.begin(who, Op::Make, body, &beside)?;
         let finishes = given.first() == Some(&1);
         self.finishes.store(finishes, Ordering::SeqCst);
         Ok(remote)
@@ -213,7 +214,7 @@ impl Cradle {
     ) -> Result<(Arc<Remote>, u32), CallError> {
         let mut body = request(Op::Reader);
         body.text(&self.make.id);
-        let (remote, given) = self.begin(who, body, &[])?;
+        let (remote, given) = self.begin(who, Op::Reader, body, &[])?;
         Ok((remote, Reader(&given).u32().unwrap_or(0)))
     }
 
@@ -225,6 +226,7 @@ impl Cradle {
     fn begin(
         self: &Arc<Cradle>,
         who: &Arc<Who>,
+        op: Op,
         body: Writer,
         beside: &[BorrowedFd],
     ) -> Result<(Arc<Remote>, Vec<u8>), CallError> {
@@ -240,7 +242,7 @@ impl Cradle {
         if self.is_over() {
             return Err(failed(
                 format!(
-                    "died more than {RESTARTS} times in a row [E0521] and is not started again in this run"
+                    "died more than {RESTARTS} times in a row before it was ready [E0521] and is not started again in this run"
                 ),
                 "see the log for how it died each time",
             ));
@@ -255,7 +257,13 @@ impl Cradle {
         line.budget = self.budget.clone();
         line.copies = self.copies.clone();
         let remote = Arc::new(Remote::new(self.clone(), who.clone(), line));
-        let (said, given) = remote.begin(&call, START, self.timeout.max(MAKE), body, beside);
+        let request = Request {
+            op,
+            body,
+            beside,
+            timeout: self.timeout.max(MAKE),
+        };
+        let (said, given) = remote.begin(&call, START, request);
         match said {
             status::OK => self.unready.store(0, Ordering::SeqCst),
             // It has no instance, and ends by itself.
@@ -263,5 +271,24 @@ impl Cradle {
         }
         call.end(said)?;
         Ok((remote, given))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_slide_is_lost_is_said_of_calls_about_an_open_one_that_has_a_process_to_itself() {
+        for at in [Op::Process, Op::Remove, Op::Complete, Op::Next, Op::Read] {
+            assert_eq!(comes(at, true), LOST);
+            assert_eq!(comes(at, false), "; it is started again");
+        }
+        for at in [Op::Open, Op::Close, Op::CloseSlide] {
+            assert_eq!(comes(at, true), "; the next slide gets another process");
+        }
+        for at in [Op::Slide, Op::Finish, Op::Destroy] {
+            assert_eq!((comes(at, true), comes(at, false)), ("", ""));
+        }
     }
 }

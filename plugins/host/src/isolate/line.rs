@@ -3,7 +3,6 @@
 use crate::call::GONE;
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::{ANSWER, CALL, HELLO, INPUT, LINE, Lost, MEMORY, MORE};
-use crate::isolate::cradle::Life;
 use crate::isolate::memory::{Mapping, Memory, PAGE};
 use crate::isolate::message::{Hello, OwnSlide};
 use crate::isolate::process::{Process, Program, for_life, gone};
@@ -50,7 +49,6 @@ pub(crate) struct Line {
     /// Of the last call; 0: that it is to load the plugin.
     number: u64,
     loaded: bool,
-    pub life: Life,
     /// Where inputs are copied to that lie in no memory of both.
     input: Option<Input>,
     /// Inputs that the plugin holds on to, by the numbers of their calls.
@@ -118,7 +116,6 @@ impl Starting {
                 path,
                 number: 0,
                 loaded: false,
-                life: Life::Begins,
                 input: None,
                 kept: HashMap::new(),
                 made: Vec::new(),

@@ -11,8 +11,8 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `cradle` | starts a stage's processes, and counts their deaths |
-//! | `late` | slides whose tiles do not come back |
+//! | `cradle` | starts a stage's processes, unless they never come up |
+//! | `given_up` | slides whose tiles do not come back, or end the process |
 //! | `process` | a process's start and end |
 //! | `line` | the connection to it: one call at a time, and what both hold for it |
 //! | `remote` | an instance in a process: what is asked of it, and what is said when it dies |
@@ -23,11 +23,12 @@
 //! | `memory` | what both processes see |
 //!
 //! What differs from a plugin in this process:
-//! * A process has one call at a time. A map or filter whose calls may overlap has a process for each helper thread, so that a call
-//!   that kills its process takes no other with it; everything else has one. A call that is left pending is waited for.
+//! * A process has one call at a time. A map or filter whose calls may overlap, or that has an instance for each worker, has a process
+//!   for each helper thread, and a source, reduce or sink one for each open slide, so that a call that kills its process takes no other
+//!   with it; other maps and filters have one, and so has what works at the end of the run. A call that is left pending is waited for.
 //! * What is made is copied once, and so is an input that is no pixels. A batch that a plugin keeps stays as it is.
-//! * What a reduce, sink or source held of a slide is gone when its process dies: that slide fails, also where another one's row was
-//!   the cause; later slides go to the next process.
+//! * What a reduce, sink or source held of a slide is gone when its process dies: that slide fails, and where one process has all slides
+//!   every open one; later slides go to the next process.
 //! * Memory that is shared for inputs and outputs, and for a reader's regions, is leased from the run's budget, at once and whatever its
 //!   share; a process gets at most half of `run.memory` (64 MiB to 4 GiB) for what it makes. One of a reader's keeps at most four
 //!   times its largest region.
@@ -41,7 +42,7 @@ pub(crate) mod answer;
 pub(crate) mod channel;
 pub(crate) mod cradle;
 pub(crate) mod found;
-pub(crate) mod late;
+pub(crate) mod given_up;
 pub(crate) mod line;
 pub(crate) mod memory;
 pub(crate) mod message;

@@ -208,8 +208,21 @@ impl IsolatedSlide {
         broken(&self.house.who, &self.shown, what)
     }
 
-    /// Opens the slide in a process.
-    fn opened(&self) -> Result<Opened, SlideError> {
+    /// Fails where nothing more of the slide is asked.
+    fn still_asked(&self) -> Result<(), SlideError> {
+        let (cradle, who) = (&self.house.cradle, &self.house.who);
+        match cradle.given_up.why(self.number) {
+            Some(why) => {
+                let said = cradle.asks_no_more(who, &self.shown, why);
+                Err(self.error(CallError::of(status::FAIL, said)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the slide in a process; `about`: for what is to be read there, if that is known.
+    fn opened(&self, about: Option<&dyn Fn() -> String>) -> Result<Opened, SlideError> {
+        self.still_asked()?;
         let call = Call::setup(&self.house.who);
         let place = || format!("while {} was opened", self.shown);
         let (remote, said, given) = loop {
@@ -221,9 +234,14 @@ impl IsolatedSlide {
                 continue;
             }
             let write = |out: &mut Writer| out.text(&self.path);
+            let began = Instant::now();
             let (said, given, line) =
                 remote.plain_on(line, &call, Op::OpenFile, self.timeout, write, &place);
             drop(line);
+            if said == GONE {
+                let about = about.map(|about| about());
+                remote.was_lost(&call, (self.number, &self.shown), about, began);
+            }
             break (remote, said, given);
         };
         // Also where the call broke a rule: then it is closed.
@@ -244,7 +262,7 @@ impl Handles for IsolatedSlide {
     fn open(&self) -> Result<Arc<dyn Handle>, SlideError> {
         Ok(Arc::new(IsolatedHandle {
             of: self.clone(),
-            opened: Mutex::new(Some(self.opened()?)),
+            opened: Mutex::new(Some(self.opened(None)?)),
         }))
     }
 
@@ -293,16 +311,13 @@ impl IsolatedHandle {
         place: &dyn Fn() -> String,
         take: impl FnOnce(&[u8], &Line) -> Result<T, Garbage>,
     ) -> Result<T, SlideError> {
-        let (of, cradle) = (&self.of, &self.of.house.cradle);
+        let of = &self.of;
         let mut own = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if cradle.late.gave_up(of.number) {
-                let said = cradle.asks_no_more(&of.house.who, &of.shown);
-                return Err(of.error(CallError::of(status::FAIL, said)));
-            }
+            of.still_asked()?;
             let opened = match own.take() {
                 Some(opened) if !opened.remote.is_gone() => opened,
-                _ => self.of.opened()?,
+                _ => of.opened(Some(place))?,
             };
             let opened = own.insert(opened);
             let (remote, number) = (opened.remote.clone(), opened.number);
@@ -319,8 +334,8 @@ impl IsolatedHandle {
             let began = Instant::now();
             let (said, given, line) = remote.plain_on(line, &call, op, of.timeout, write, place);
             match said {
-                GONE => remote.was_lost(&call, (of.number, &of.shown), place, began, of.timeout),
-                _ => cradle.late.back([of.number].into_iter()),
+                GONE => remote.was_lost(&call, (of.number, &of.shown), Some(place()), began),
+                _ => of.house.cradle.given_up.back([of.number].into_iter()),
             }
             let taken = line.as_ref().map(|line| match said {
                 status::OK => Some(take(&given, line)),

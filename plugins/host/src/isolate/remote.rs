@@ -5,7 +5,8 @@ use crate::call::{At, Call, FAULT, GONE};
 use crate::columns::row_bytes;
 use crate::isolate::answer::Answer;
 use crate::isolate::channel::Lost;
-use crate::isolate::cradle::{Cradle, Life};
+use crate::isolate::cradle::Cradle;
+use crate::isolate::given_up::Loss;
 use crate::isolate::line::{Ear, Line, ends};
 use crate::isolate::message::{
     LENT, LIES, Lies, Op, ROW, SLIDE, request, write_lies, write_row, write_slide,
@@ -18,7 +19,7 @@ use crate::wire::Writer;
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use weir_abi::column::{Batch, Column};
 use weir_abi::desk::Said;
@@ -38,7 +39,20 @@ pub(crate) struct Remote {
     pub who: Arc<Who>,
     /// Its process has ended.
     gone: AtomicBool,
+    /// How a call lost it.
+    loss: OnceLock<Loss>,
     line: Mutex<Line>,
+}
+
+/// What is asked of a process.
+pub(crate) struct Request<'a> {
+    pub op: Op,
+    /// From [`request`] on.
+    pub body: Writer,
+    /// Files that go with it.
+    pub beside: &'a [BorrowedFd<'a>],
+    /// How long the answer may take.
+    pub timeout: Duration,
 }
 
 /// What a call came to: its status, what it gave, and the line, which is held until what was given is used.
@@ -50,6 +64,7 @@ impl Remote {
             cradle,
             who,
             gone: AtomicBool::new(false),
+            loss: OnceLock::new(),
             line: Mutex::new(line),
         }
     }
@@ -93,9 +108,7 @@ impl Remote {
         &'a self,
         mut line: MutexGuard<'a, Line>,
         call: &At,
-        timeout: Duration,
-        body: Writer,
-        beside: &[BorrowedFd],
+        request: Request,
         place: &dyn Fn() -> String,
     ) -> Result<(Answer, MutexGuard<'a, Line>), Status> {
         if self.is_gone() {
@@ -112,29 +125,17 @@ impl Remote {
         let ear = Ear {
             stop: &self.who.stop,
             log: &log,
-            until: Instant::now() + timeout,
+            until: Instant::now() + request.timeout,
         };
-        match line.call(&ear, body, beside) {
-            Ok(answer) => {
-                if line.life == Life::Works {
-                    self.cradle.answered();
-                }
-                Ok((answer, line))
-            }
-            Err(lost) => Err(self.lost(&mut line, call, timeout, lost, &place())),
+        let (op, timeout) = (request.op, request.timeout);
+        match line.call(&ear, request.body, request.beside) {
+            Ok(answer) => Ok((answer, line)),
+            Err(lost) => Err(self.lost(&mut line, call, (op, timeout), lost, &place())),
         }
     }
 
-    /// Has the process load the plugin, which may take `timeout`, and make the instance, which may take `make`: the status, and what
-    /// it gave.
-    pub fn begin(
-        &self,
-        call: &At,
-        timeout: Duration,
-        make: Duration,
-        body: Writer,
-        beside: &[BorrowedFd],
-    ) -> (Status, Vec<u8>) {
+    /// Has the process load the plugin, which may take `timeout`, and make the instance as it is asked: the status, and what it gave.
+    pub fn begin(&self, call: &At, timeout: Duration, request: Request) -> (Status, Vec<u8>) {
         let mut line = self.line();
         let log = |level, text: &str| call.log(level, text);
         let ear = Ear {
@@ -154,15 +155,15 @@ impl Remote {
             }
             Err(lost) => {
                 let place = "while it was loaded";
-                return (self.lost(&mut line, call, timeout, lost, place), Vec::new());
+                let said = self.lost(&mut line, call, (request.op, timeout), lost, place);
+                return (said, Vec::new());
             }
         }
         let place = || "while it was made".to_owned();
-        match self.ask(line, call, make, body, beside, &place) {
-            Ok((answer, mut line)) => {
+        match self.ask(line, call, request, &place) {
+            Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, &answer.deeds, &line.made);
-                line.life = Life::Works;
                 (said, answer.given)
             }
             Err(said) => (said, Vec::new()),
@@ -174,11 +175,18 @@ impl Remote {
         &self,
         line: &mut Line,
         call: &At,
-        timeout: Duration,
+        (op, timeout): (Op, Duration),
         lost: Lost,
         place: &str,
     ) -> Status {
         self.give_up();
+        // Not by the time that it took: telling how a process died may take some as well.
+        let loss = match lost {
+            Lost::Late => Loss::Late,
+            _ => Loss::Died,
+        };
+        // It is lost once.
+        let _ = self.loss.set(loss);
         let plugin = &self.who.plugin;
         let (what, help) = match lost {
             Lost::Closed => {
@@ -202,7 +210,7 @@ impl Remote {
             ),
         };
         line.end(Duration::ZERO);
-        let next = self.cradle.died(line.life);
+        let next = self.cradle.died(op);
         call.log(Level::Error, &format!("{what}{next}"));
         call.fail(Said {
             what,
@@ -234,7 +242,13 @@ impl Remote {
     ) -> Spoken<'a> {
         let mut body = request(op);
         write(&mut body);
-        match self.ask(line, call, timeout, body, &[], place) {
+        let request = Request {
+            op,
+            body,
+            beside: &[],
+            timeout,
+        };
+        match self.ask(line, call, request, place) {
             Ok((answer, line)) => {
                 let said = sound(call, answer.status);
                 replay(call, &answer.deeds, &line.made);
@@ -267,23 +281,35 @@ impl Remote {
         });
         // SAFETY: the caller's.
         let place = || unsafe { place(rows, slides) };
-        let late = &self.cradle.late;
-        let mut given_up = rows.iter().filter(|row| late.gave_up(row.key.slide));
-        if of_tiles && let Some(row) = given_up.next() {
+        let given_up = &self.cradle.given_up;
+        let mut lost = rows
+            .iter()
+            .filter_map(|row| Some((row, given_up.why(row.key.slide)?)));
+        if of_tiles && let Some((row, why)) = lost.next() {
             // SAFETY: the caller's.
             let slide = unsafe { of_slide(row, slides) };
-            call.fail(self.cradle.asks_no_more(&self.who, &slide));
+            call.fail(self.cradle.asks_no_more(&self.who, &slide, why));
             return GONE;
         }
-        // SAFETY: the caller's.
-        let copied = match unsafe { self.lend(&mut line, &mut body, columns, rows.len()) } {
-            Ok(copied) => copied,
-            Err(lost) => return self.lost(&mut line, call, self.cradle.timeout, lost, &place()),
-        };
+        let (op, timeout) = (Op::Process, self.cradle.timeout);
         let began = Instant::now();
-        match self.ask(line, call, self.cradle.timeout, body, &[], &place) {
-            Ok((answer, mut line)) => {
-                late.back(rows.iter().map(|row| row.key.slide));
+        // SAFETY: the caller's.
+        let asked = match unsafe { self.lend(&mut line, &mut body, columns, rows.len()) } {
+            Ok(copied) => {
+                let request = Request {
+                    op,
+                    body,
+                    beside: &[],
+                    timeout,
+                };
+                let answer = self.ask(line, call, request, &place);
+                answer.map(|(answer, line)| (answer, line, copied))
+            }
+            Err(lost) => Err(self.lost(&mut line, call, (op, timeout), lost, &place())),
+        };
+        match asked {
+            Ok((answer, mut line, copied)) => {
+                given_up.back(rows.iter().map(|row| row.key.slide));
                 if answer.kept {
                     // SAFETY: the caller's.
                     unsafe { line.keep(batch, copied) }
@@ -297,27 +323,27 @@ impl Remote {
                 if of_tiles && let [row] = rows {
                     // SAFETY: the caller's.
                     let slide = unsafe { of_slide(row, slides) };
-                    let about = (row.key.slide, slide.as_str());
-                    self.was_lost(call, about, &place, began, self.cradle.timeout);
+                    self.was_lost(call, (row.key.slide, &slide), Some(place()), began);
                 }
                 said
             }
         }
     }
 
-    /// Notes that a call about something of a slide alone, which has a number here and a name, was lost: perhaps it was late.
+    /// Notes that a call about something of a slide alone, which has a number here and a name, or about the slide as a whole, lost the
+    /// process.
     pub fn was_lost(
         &self,
         call: &At,
         (number, slide): (u64, &str),
-        place: &dyn Fn() -> String,
+        place: Option<String>,
         began: Instant,
-        timeout: Duration,
     ) {
-        // Nothing but a call that does not come back takes all its time.
-        let is_late = began.elapsed() >= timeout;
-        if is_late && self.cradle.late.was_late(number, place(), began) {
-            let said = self.cradle.asks_no_more(&self.who, slide);
+        let given_up = &self.cradle.given_up;
+        if let Some(&loss) = self.loss.get()
+            && given_up.was_lost(number, loss, place, began)
+        {
+            let said = self.cradle.asks_no_more(&self.who, slide, loss);
             call.log(Level::Error, &said.what);
         }
     }
@@ -404,9 +430,13 @@ impl Drop for Remote {
         }
         let call = Call::setup(&self.who);
         let place = || "while its instance was destroyed".to_owned();
-        let mut line = self.line();
-        line.life = Life::Ends;
-        let asked = self.ask(line, &call, DESTROY, request(Op::Destroy), &[], &place);
+        let request = Request {
+            op: Op::Destroy,
+            body: request(Op::Destroy),
+            beside: &[],
+            timeout: DESTROY,
+        };
+        let asked = self.ask(self.line(), &call, request, &place);
         if let Ok((_, mut line)) = asked {
             line.end(Duration::from_secs(1));
         }

@@ -105,6 +105,10 @@ static void sins(self_t *me, weir_call *call, uint8_t *own, size_t len, uint8_t 
     }
   if (is(me, "close"))
     for (int fd = 3; fd < 64; fd++) close(fd);
+  if (is(me, "close-and-stay")) {
+    for (int fd = 0; fd < 64; fd++) if (fd != 2) close(fd);
+    for (;;) sleep(1);
+  }
   if (is(me, "fork"))
     for (int i = 0; i < 3; i++)
       if (fork() == 0) for (;;) pause();
@@ -216,7 +220,11 @@ static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_b
       to[c] = (float)(sum / (double)n);
     }
     /* All of a slide. */
-    if (is(me, "sleep-s1") && memcmp(in->slides[in->rows[i].slide]->id.ptr, "s1", 2) == 0) for (;;) sleep(1);
+    const weir_str slide = in->slides[in->rows[i].slide]->id;
+    if (slide.len == 2 && memcmp(slide.ptr, "s1", 2) == 0) {
+      if (is(me, "sleep-s1")) for (;;) sleep(1);
+      if (is(me, "abort-s1")) abort();
+    }
     if (marked(in, i)) {
       sins(me, call, (uint8_t *)to, 12, (uint8_t *)from);
       if (is(me, "nan")) to[1] = NAN;
@@ -267,7 +275,7 @@ static weir_status noted(void *self, weir_call *call, const weir_slide *slide, u
 
 static void forget(void *self, uint64_t slide) { memset(((self_t *)self)->sums[slide & 63], 0, sizeof(double[3])); }
 
-typedef struct { self_t *me; int at, panicked; uint64_t i; char closed[512]; } opened_t;
+typedef struct { self_t *me; int at, tiles, panicked; uint64_t i; char closed[512]; } opened_t;
 static weir_status listed(void *self, weir_call *call, uint64_t i, weir_slide *out) {
   static _Thread_local char id[16];
   (void)call;
@@ -282,9 +290,11 @@ static weir_status opened(void *self, weir_call *call, uint64_t i, void *key, we
   (void)call, (void)key;
   it->me = self;
   it->i = i;
-  out->width = out->height = 64;
+  it->tiles = is(it->me, "many") ? 120 : 4;
+  out->width = 16 * it->tiles;
+  out->height = 64;
   out->mpp_x = out->mpp_y = 0.5;
-  out->tiles = 4;
+  out->tiles = it->tiles;
   *slide = it;
   if (is(it->me, "breach") && i == 1) {
     weir_str folder = host->folder(call);
@@ -297,7 +307,7 @@ static weir_status next(void *slide, weir_call *call, weir_step *out) {
   opened_t *it = slide;
   (void)call;
   if (it->panicked) abort();
-  if (it->at == 4) return WEIR_END;
+  if (it->at == it->tiles) return WEIR_END;
   out->kind = WEIR_STEP_TILE;
   out->x = 8 * it->at++;
   out->y = 0;
@@ -317,7 +327,7 @@ static weir_status fill(void *slide, weir_call *call, const weir_row *row, void 
 }
 static void shut(void *slide) {
   opened_t *it = slide;
-  if (it->panicked) abort();
+  if (it->panicked || is(it->me, "die-in-close")) abort();
   if (it->closed[0]) fclose(fopen(it->closed, "w"));
   free(it);
 }
@@ -338,6 +348,13 @@ static weir_status open_file(const weir_host *h, weir_call *call, weir_str path,
   if (!file || fscanf(file, "SINS %31s", it->how) < 1) it->how[0] = 0;
   if (file) fclose(file);
   if (strcmp(it->how, "die-in-open") == 0) abort();
+  if (strcmp(it->how, "once") == 0) {
+    /* Only the first time it opens. */
+    char path[512];
+    snprintf(path, sizeof path, "%s.opened", it->path);
+    if (access(path, F_OK) == 0) for (;;) sleep(1);
+    fclose(fopen(path, "w"));
+  }
   if (strcmp(it->how, "breach") == 0) h->skip(call, 0, (weir_str){ "no", 2 });
   if (strcmp(it->how, "foreign") == 0) { free(it); return WEIR_E_UNSUPPORTED; }
   *out = it;
@@ -362,6 +379,7 @@ static weir_status read_region(void *handle, weir_call *call, uint32_t level, in
   if (level == 0 && x <= 20 && 20 < x + width && y <= 10 && 10 < y + height) {
     if (is(&me, "panic")) { it->panicked = 1; return WEIR_E_PANIC; }
     if (is(&me, "fail")) return WEIR_E_FAIL;
+    if (is(&me, "once")) for (;;) sleep(1);
     sins(&me, call, into, pitch * height, into);
   }
   for (uint32_t r = 0; r < height; r++)

@@ -123,6 +123,15 @@ impl Instance {
             || self.remote.as_ref().is_some_and(|remote| remote.is_gone())
     }
 
+    /// The same of one that nobody had for a while, whose process may have ended meanwhile.
+    pub fn has_ended(&self) -> bool {
+        self.is_over()
+            || self
+                .remote
+                .as_ref()
+                .is_some_and(|remote| remote.has_ended())
+    }
+
     /// Its last call, where it is to have one and has not had it.
     fn last(&mut self) -> Option<Last> {
         // Of a process that is to end, nothing need be spared.

@@ -193,7 +193,7 @@ impl Shelf {
         loop {
             // The lock is let go before one of them is: that may be the plugin's code.
             let one = self.all().free.pop()?;
-            if !one.is_over() {
+            if !one.has_ended() {
                 return Some(one);
             }
         }

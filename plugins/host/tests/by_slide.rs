@@ -480,10 +480,10 @@ fn instances_that_hang_when_they_are_destroyed_are_waited_for_together() {
 fn an_instance_that_is_slow_to_be_destroyed_after_one_that_hangs_is_let_finish() {
     let made = made("turns.lingers", Duration::from_secs(8));
     let mut worker = Worker::of(&made);
-    for slide in 0..20 {
+    for slide in 0..8 {
         let first = match slide {
             0 => 15,
-            19 => 16,
+            7 => 16,
             _ => 40,
         };
         worker.open(slide);
@@ -495,9 +495,9 @@ fn an_instance_that_is_slow_to_be_destroyed_after_one_that_hangs_is_let_finish()
     assert_eq!(said.matches("in `destroy`").count(), 1, "{said}");
     let made = self::made("turns.lingers", LONG);
     let mut next = Worker::of(&made);
-    next.open(20);
-    next.complete(20, Some(End::Complete));
-    assert_eq!(next.heard.told[&20][0].gone, 19);
+    next.open(8);
+    next.complete(8, Some(End::Complete));
+    assert_eq!(next.heard.told[&8][0].gone, 7);
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn a_process_whose_instance_panicked_and_takes_long_to_be_destroyed_holds_up_no_
         (panics.join().unwrap(), longest)
     });
     assert!(panicked >= Duration::from_secs(5), "{panicked:?}");
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    assert!(longest < Duration::from_millis(4500), "{longest:?}");
 }
 
 /// Each call takes longer than others wait for it, so that its instance is given up; then each would take its time again.
@@ -258,7 +258,7 @@ fn instances_that_were_given_up_and_hang_when_they_are_destroyed_are_waited_for_
     let lines = lines.lock().unwrap();
     let left = lines.iter().filter(|line| line.contains("in `destroy`"));
     assert!(left.count() > 4, "{lines:?}");
-    assert!(took < 4 * way.timeout, "{took:?}");
+    assert!(took < 6 * way.timeout, "{took:?}");
 }
 
 #[test]

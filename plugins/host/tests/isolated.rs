@@ -308,7 +308,7 @@ fn slides_at_which_the_process_dies_a_hundred_times_in_a_row_are_asked_about_no_
                         i * 8
                     ),
                     false => format!(
-                        "{of_plugin} died 100 times in a row at slide `{name}` [E0521], and is asked for no more of it"
+                        "{of_plugin} was lost 100 times in a row at slide `{name}` [E0521], and is asked for no more of it"
                     ),
                 };
                 assert_eq!(outcome.unwrap_err(), what);

@@ -151,6 +151,30 @@ fn however_many_slides_kill_their_process_the_others_are_done() {
     assert!(said.lines().all(|line| line.ends_with(comes)), "{said}");
 }
 
+/// As by a thread of the plugin's, or a system that is short of memory.
+#[test]
+fn a_process_that_ends_when_no_slide_has_it_costs_none() {
+    let made = made("sins.pool", "dies-idle", &way(true)).unwrap();
+    let mut worker = Worker::of(&made);
+    for (slide, name) in [(0, "a"), (1, "b")] {
+        worker.open(slide, name);
+        worker.row(slide, 0, 4.0);
+        worker.end(slide);
+        // It has a second.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    }
+    let all = [
+        "a 4 2 0.5",
+        "seal Some(Complete)",
+        "b 4 2 0.5",
+        "seal Some(Complete)",
+    ];
+    assert_eq!(worker.heard.0, all);
+    let said = made.said();
+    let told = "plugin `sins` 0.1.0's process was killed by signal 14 (Alarm clock) [E0521] between two calls";
+    assert!(said.contains(told), "{said}");
+}
+
 #[test]
 fn a_plugin_that_never_comes_up_again_is_given_up_by_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,16 +14,35 @@ use crate::wire::{Reader, Writer};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_record::{Arena, Budget};
 
-/// So many of a stage's or reader's processes in a row that died before they were ready for work, and no further one is started. Deaths
-/// at work have an end of their own: they cost a slide, or are counted for each slide (`given_up`).
-const RESTARTS: u32 = 100;
+/// A stage's or reader's processes in a row that were lost before they were ready for work: after more of them than a slide may lose no
+/// further one is started. What is lost at work has an end of its own: it costs a slide, or is counted for each slide (`given_up`).
+#[derive(Debug, Default)]
+struct Unready {
+    late: usize,
+    died: usize,
+}
+
+impl Unready {
+    fn count(&mut self, loss: Loss) -> &mut usize {
+        match loss {
+            Loss::Late => &mut self.late,
+            Loss::Died => &mut self.died,
+        }
+    }
+
+    /// How those were lost of which there are too many.
+    fn over(&mut self) -> Option<Loss> {
+        let mut both = [Loss::Late, Loss::Died].into_iter();
+        both.find(|loss| *self.count(*loss) > loss.most())
+    }
+}
 
 /// How long making an instance may take where a call may not take longer: it may read a model.
 const MAKE: Duration = Duration::from_secs(60);
@@ -58,8 +77,8 @@ pub(crate) struct Cradle {
     patience: &'static str,
     /// Bytes of copies of inputs that its processes keep.
     copies: Arc<AtomicUsize>,
-    /// Deaths since a process was last made ready.
-    unready: AtomicU32,
+    /// Since a process was last made ready.
+    unready: Mutex<Unready>,
     /// Whether each open slide has a process to itself; not known before the first one is there.
     by_slide: OnceLock<bool>,
     /// Slides of which nothing more is asked.
@@ -107,7 +126,7 @@ impl Cradle {
             budget: None,
             patience: SLOW,
             copies: Arc::default(),
-            unready: AtomicU32::new(0),
+            unready: Mutex::default(),
             by_slide: false.into(),
             given_up: GivenUp::default(),
             finishes: AtomicBool::new(false),
@@ -137,22 +156,29 @@ impl Cradle {
     }
 
     /// Notes a death at that call, and says what comes of it, to be put behind how it was.
-    pub fn died(&self, at: Op) -> String {
+    pub fn died(&self, at: Op, loss: Loss) -> String {
         match (at, self.by_slide.get()) {
-            (Op::Make | Op::Reader, Some(&by_slide)) => self.was_unready(by_slide),
+            (Op::Make | Op::Reader, Some(&by_slide)) => self.was_unready(by_slide, loss),
             // The run does not begin.
             (Op::Make | Op::Reader, None) => String::new(),
             (_, by_slide) => comes(at, by_slide == Some(&true)).to_owned(),
         }
     }
 
-    fn was_unready(&self, by_slide: bool) -> String {
-        let died = self.unready.fetch_add(1, Ordering::SeqCst) + 1;
-        match (died > RESTARTS, by_slide) {
-            (true, _) => "; it is not started again".to_owned(),
-            (_, true) => format!("; the next slide gets another ({died} of {RESTARTS})"),
-            _ => format!("; it is started again ({died} of {RESTARTS})"),
+    fn was_unready(&self, by_slide: bool, loss: Loss) -> String {
+        let mut unready = self.unready();
+        let count = unready.count(loss);
+        *count += 1;
+        let (lost, most) = (*count, loss.most());
+        match (unready.over(), by_slide) {
+            (Some(_), _) => "; it is not started again".to_owned(),
+            (_, true) => format!("; the next slide gets another ({lost} of {most})"),
+            _ => format!("; it is started again ({lost} of {most})"),
         }
+    }
+
+    fn unready(&self) -> MutexGuard<'_, Unready> {
+        self.unready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same of one that was ended for what it keeps, which says nothing of those after it; `lone`: a slide had it to itself.
@@ -174,8 +200,10 @@ impl Cradle {
                 format!("see the log for where; {}", self.patience),
             ),
             Loss::Died => (
-                format!("{plugin}'s process died {most} times in a row at slide `{slide}` [E0521]"),
-                "see the log for where, and how it died each time".to_owned(),
+                format!(
+                    "{plugin}'s process was lost {most} times in a row at slide `{slide}` [E0521]"
+                ),
+                "see the log for where, and how it was lost each time".to_owned(),
             ),
         };
         Said {
@@ -183,11 +211,6 @@ impl Cradle {
             help,
             ..Said::default()
         }
-    }
-
-    /// Whether no further process is started.
-    fn is_over(&self) -> bool {
-        self.unready.load(Ordering::SeqCst) > RESTARTS
     }
 
     /// Has a process make an instance of the stage.
@@ -239,12 +262,18 @@ impl Cradle {
             };
             CallError::of(status::FAIL, said)
         };
-        if self.is_over() {
+        let over = self.unready().over();
+        if let Some(loss) = over {
+            let most = loss.most();
+            let (how, help) = match loss {
+                Loss::Died => ("died", "see the log for how it died each time"),
+                Loss::Late => ("did not answer", "see the log for where"),
+            };
             return Err(failed(
                 format!(
-                    "died more than {RESTARTS} times in a row before it was ready [E0521] and is not started again in this run"
+                    "{how} more than {most} times in a row before it was ready [E0521] and is not started again in this run"
                 ),
-                "see the log for how it died each time",
+                help,
             ));
         }
         let line = self.isolated.line();
@@ -265,7 +294,7 @@ impl Cradle {
         };
         let (said, given) = remote.begin(&call, START, request);
         match said {
-            status::OK => self.unready.store(0, Ordering::SeqCst),
+            status::OK => *self.unready() = Unready::default(),
             // It has no instance, and ends by itself.
             _ => remote.give_up(),
         }

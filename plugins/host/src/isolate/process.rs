@@ -152,6 +152,11 @@ impl Process {
         (&self.watch, &self.sender, &mut self.receiver)
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended_within(Duration::ZERO)
+    }
+
     fn ended_within(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut fds = [PollFd::new(&self.watch, PollFlags::IN)];

@@ -73,7 +73,7 @@ impl House {
     fn process(&self, free: bool) -> Result<Arc<Remote>, CallError> {
         let mut processes = self.processes();
         loop {
-            processes.live.retain(|process| !process.is_gone());
+            processes.live.retain(|process| !process.has_ended());
             let full = processes.live.len() + processes.starting >= self.most;
             // Each handle holds its process.
             let fewest = processes

@@ -74,6 +74,26 @@ impl Remote {
         self.gone.load(Ordering::SeqCst)
     }
 
+    /// Whether its process has ended, perhaps between two calls: a thread of the plugin's can do that, and a system that is short of
+    /// memory. Of one that is at a call this call tells.
+    pub fn has_ended(&self) -> bool {
+        if self.is_gone() {
+            return true;
+        }
+        let Ok(mut line) = self.line.try_lock() else {
+            return false;
+        };
+        if !line.process.has_ended() {
+            return false;
+        }
+        self.give_up();
+        let (plugin, death) = (&self.who.plugin, line.process.death());
+        let said = format!("{plugin}'s process {death} [E0521] between two calls");
+        line.end(Duration::ZERO);
+        self.who.log.line(Level::Warn, &self.who.stage, &said);
+        true
+    }
+
     /// Its process ends by itself, or is ended when this is dropped.
     pub fn give_up(&self) {
         self.gone.store(true, Ordering::SeqCst);
@@ -210,7 +230,7 @@ impl Remote {
             ),
         };
         line.end(Duration::ZERO);
-        let next = self.cradle.died(op);
+        let next = self.cradle.died(op, loss);
         call.log(Level::Error, &format!("{what}{next}"));
         call.fail(Said {
             what,

@@ -63,6 +63,9 @@ static weir_status create(const weir_host *h, weir_call *call, const weir_value 
   return WEIR_OK;
 }
 
+/* At a signal, when nobody asks anything of it. */
+static void end_idle(const self_t *me) { if (is(me, "dies-idle")) alarm(1); }
+
 static void *forever(void *arg) { (void)arg; for (;;) usleep(1000); return NULL; }
 
 static void destroy(void *self) {
@@ -273,7 +276,7 @@ static weir_status noted(void *self, weir_call *call, const weir_slide *slide, u
   return WEIR_OK;
 }
 
-static void forget(void *self, uint64_t slide) { memset(((self_t *)self)->sums[slide & 63], 0, sizeof(double[3])); }
+static void forget(void *self, uint64_t slide) { end_idle(self); memset(((self_t *)self)->sums[slide & 63], 0, sizeof(double[3])); }
 
 typedef struct { self_t *me; int at, tiles, panicked; uint64_t i; char closed[512]; } opened_t;
 static weir_status listed(void *self, weir_call *call, uint64_t i, weir_slide *out) {

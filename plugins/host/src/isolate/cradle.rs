@@ -181,7 +181,7 @@ impl Cradle {
         self.unready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same of one that was ended for what it keeps, which says nothing of those after it; `lone`: a slide had it to itself.
+    /// What comes of the end of one that kept too much, which says nothing of those after it; `lone`: a slide had it to itself.
     pub fn was_ended(&self, lone: bool) -> &'static str {
         match lone {
             true => LOST,
@@ -306,6 +306,20 @@ impl Cradle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_further_process_is_started_after_four_that_did_not_answer_or_more_than_a_hundred_that_died()
+     {
+        for (loss, last) in [(Loss::Late, 4), (Loss::Died, 101)] {
+            let mut unready = Unready::default();
+            for _ in 1..last {
+                *unready.count(loss) += 1;
+                assert_eq!(unready.over(), None);
+            }
+            *unready.count(loss) += 1;
+            assert_eq!(unready.over(), Some(loss));
+        }
+    }
 
     #[test]
     fn that_a_slide_is_lost_is_said_of_calls_about_an_open_one_that_has_a_process_to_itself() {

@@ -5,7 +5,8 @@
 //! tile or region tells whose fault it was; a batch is tried again tile by tile. In a row means that
 //! * nothing of the slide came back between, alone or in a batch,
 //! * they are about different places: that one which is tried again is lost again says nothing of the others, and
-//! * each that is late was begun when the last one that counted was over: what makes one late (a disk, a service) makes those beside it late too.
+//! * each that is late was begun when the last one that counted was over: what makes one late (a disk, a service) makes those beside it
+//!   late too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

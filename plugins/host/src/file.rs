@@ -4,8 +4,9 @@ use crate::beside::Beside;
 use crate::reading::{Reading, hash, unreadable, whole};
 use crate::refusal::Refusal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::io::Errno;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -48,12 +49,14 @@ impl PluginFile {
             .of(path),
         })?;
         let sealed = seal(&bytes).map_err(|error| {
-            Refusal::new(
-                "E0509",
-                format!("its bytes could not be put into sealed memory: {error}"),
-                "plugins need Linux with memfd_create",
-            )
-            .of(path)
+            let help = match error.kind() {
+                ErrorKind::ResourceBusy => {
+                    "the system needs its memory for something else: try again"
+                }
+                _ => "plugins need Linux with memfd_create",
+            };
+            let what = format!("its bytes could not be put into sealed memory: {error}");
+            Refusal::new("E0509", what, help).of(path)
         })?;
         Ok(PluginFile::hashed(path, bytes, sealed))
     }
@@ -120,21 +123,43 @@ impl PluginFile {
     }
 }
 
+/// So often memory is filled and sealed; the system itself waits some 150 ms each time before it says that it is busy.
+const ATTEMPTS: u32 = 10;
+
 fn seal(bytes: &[u8]) -> std::io::Result<File> {
-    let memory = memfd_create(
-        "weir-plugin",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
-    let mut memory = File::from(memory);
-    memory.write_all(bytes)?;
-    fcntl_add_seals(&memory, SEALS)?;
-    Ok(memory)
+    sealed(|| {
+        let memory = memfd_create(
+            "weir-plugin",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        let mut memory = File::from(memory);
+        memory.write_all(bytes)?;
+        Ok(memory)
+    })
+}
+
+/// Memory as `filled` makes it, which nobody can write to any more.
+///
+/// The system refuses that while anybody has hold of one of its pages (`fcntl(2)`, `F_SEAL_WRITE`), and has itself for moments, on a
+/// machine that is short of memory and moves pages about. Other memory has other pages.
+fn sealed(mut filled: impl FnMut() -> std::io::Result<File>) -> std::io::Result<File> {
+    let mut left = ATTEMPTS;
+    loop {
+        let memory = filled()?;
+        left -= 1;
+        match fcntl_add_seals(&memory, SEALS) {
+            Ok(()) => return Ok(memory),
+            Err(Errno::BUSY) if left > 0 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::PermissionsExt;
 
     fn set_mode(path: &Path, mode: u32) {
@@ -161,6 +186,41 @@ mod tests {
         let mut sealed = file.sealed();
         assert!(sealed.write_all(b"x").is_err());
         assert_eq!(sealed.metadata().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_sealed_as_somebody_has_hold_of_it_is_filled_anew_but_not_for_ever() {
+        // A pipe that a file is spliced into has hold of the file's pages until it is read.
+        let held = |files: u32| {
+            let (mut pipes, mut made) = (Vec::new(), 0);
+            let memory = sealed(|| {
+                let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+                let mut memory = File::from(memfd_create("test", flags)?);
+                memory.write_all(b"hello")?;
+                made += 1;
+                if made <= files {
+                    let (reader, writer) = std::io::pipe()?;
+                    let mut from = 0;
+                    // SAFETY: open descriptors, and a place in the file.
+                    let spliced = unsafe {
+                        let (file, pipe) = (memory.as_raw_fd(), writer.as_raw_fd());
+                        libc::splice(file, &mut from, pipe, std::ptr::null_mut(), 5, 0)
+                    };
+                    assert_eq!(spliced, 5);
+                    pipes.push((reader, writer));
+                }
+                Ok(memory)
+            });
+            (memory.map_err(|error| error.kind()), made)
+        };
+        let (memory, made) = held(2);
+        assert_eq!(made, 3);
+        assert!(fcntl_get_seals(memory.unwrap()).unwrap().contains(SEALS));
+        let (memory, made) = held(u32::MAX);
+        assert_eq!(
+            (memory.unwrap_err(), made),
+            (ErrorKind::ResourceBusy, ATTEMPTS)
+        );
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl Piece {
 
 impl Deref for Piece {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: mapped as long as its home lives, this piece's alone, and written by no other process.
         unsafe { std::slice::from_raw_parts(self.home.start.add(self.at), self.len) }

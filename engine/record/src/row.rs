@@ -159,6 +159,7 @@ impl Feature {
 
 impl Deref for Feature {
     type Target = [f32];
+    #[inline]
     fn deref(&self) -> &[f32] {
         &self.values
     }

@@ -120,6 +120,13 @@ pub trait Desk: Sized + 'static {
     /// As [`Desk::release`].
     unsafe fn emit(&self, port: u32, batch: *mut Batch) -> Result<(), String>;
 
+    /// Hands rows of the input on as they are, where it is seen at once that they can be and are all there are; else nothing is done,
+    /// and [`Desk::pass`] is called.
+    fn pass_all(&self, port: u32, rows: &[u32]) -> bool {
+        let _ = (port, rows);
+        false
+    }
+
     /// Hands rows of the input on as they are.
     fn pass(&self, port: u32, rows: &[u32]) -> Result<(), String>;
 
@@ -196,16 +203,28 @@ unsafe extern "C" fn extension<D: Desk>(id: *const c_char) -> *const c_void {
 ///
 /// # Safety
 /// `list` is null or `n` of them, which nobody changes for `'a`.
-unsafe fn list<'a, T>(list: *const T, n: u32) -> Result<&'a [T], String> {
+#[inline]
+unsafe fn list<'a, T>(list: *const T, n: u32) -> Result<&'a [T], NoList> {
     match (n, list.is_null()) {
         (0, _) => Ok(&[]),
-        (n, true) => Err(format!("it gave a list of {n} that is null")),
+        (n, true) => Err(NoList(n)),
         // SAFETY: the caller's.
         (n, false) => Ok(unsafe { std::slice::from_raw_parts(list, n as usize) }),
     }
 }
 
+/// A list of so many that is null.
+struct NoList(u32);
+
+impl From<NoList> for String {
+    #[cold]
+    fn from(NoList(n): NoList) -> String {
+        format!("it gave a list of {n} that is null")
+    }
+}
+
 /// What a function that hands rows on returns.
+#[inline]
 fn done<D: Desk>(call: &D, said: Result<(), String>) -> Status {
     match said {
         Ok(()) => status::OK,
@@ -266,7 +285,9 @@ unsafe extern "C" fn batch_new<D: Desk>(
     };
     made(
         &call,
-        source.and_then(|source| call.batch_new(port, source)),
+        source
+            .map_err(String::from)
+            .and_then(|source| call.batch_new(port, source)),
     )
 }
 
@@ -284,7 +305,9 @@ unsafe extern "C" fn batch_for<D: Desk>(
     };
     made(
         &call,
-        tiles.and_then(|tiles| call.batch_for(port, slide, tiles)),
+        tiles
+            .map_err(String::from)
+            .and_then(|tiles| call.batch_for(port, slide, tiles)),
     )
 }
 
@@ -337,10 +360,20 @@ unsafe extern "C" fn pass<D: Desk>(
 ) -> Status {
     // SAFETY: the header's rules: a call, and a list of `n_rows`.
     let (call, rows) = unsafe { (D::find(of), list(rows, n_rows)) };
-    match call {
-        Some(call) => done(&call, rows.and_then(|rows| call.pass(port, rows))),
-        None => status::USE,
+    let Some(call) = call else {
+        return status::USE;
+    };
+    match rows {
+        Ok(rows) if call.pass_all(port, rows) => status::OK,
+        rows => pass_each(call, port, rows),
     }
+}
+
+/// What is not passed at once.
+#[inline(never)]
+fn pass_each<D: Desk>(call: D, port: u32, rows: Result<&[u32], NoList>) -> Status {
+    let rows = rows.map_err(String::from);
+    done(&call, rows.and_then(|rows| call.pass(port, rows)))
 }
 
 unsafe extern "C" fn table<D: Desk>(

@@ -3,10 +3,11 @@
 //! A [`Call`] is the host's; the `weir_call *` of the header is its number, under which [`At`] finds it as long as it is open.
 
 use crate::batch::task::Task;
-use crate::inside::inside;
+use crate::inside::{inside, inside_again};
 use crate::log::Level;
 use crate::places::{AtDesk, Place, Taken, named};
 use crate::who::Who;
+use std::borrow::BorrowMut;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::Thread;
@@ -33,12 +34,26 @@ pub(crate) struct At {
 }
 
 /// What a plugin is told that uses a call which is over.
-const OVER: &str = "it used a call that was over";
+#[cold]
+fn over() -> String {
+    "it used a call that was over".into()
+}
+
+/// What a plugin is told that hands rows on in a call which it completed.
+#[cold]
+fn late() -> String {
+    "it handed rows on after its call was over".into()
+}
 
 impl At {
     /// As the plugin knows it.
     pub fn as_ptr(&self) -> *mut weir_abi::Call {
         std::ptr::without_provenance_mut(self.number as usize)
+    }
+
+    /// Whether it is open and may return before it is done.
+    pub fn may_wait(&self) -> bool {
+        self.desk().is_ok_and(|desk| desk.task.may_wait())
     }
 
     /// Whether rows of an input are to become rows of outputs.
@@ -61,18 +76,23 @@ impl At {
     }
 
     /// The call's desk while it is open.
+    #[inline(always)]
+    pub fn at_desk(&self) -> Option<AtDesk<'static>> {
+        self.place.desk(self.number)
+    }
+
+    /// The same, or what a plugin is told.
     #[inline]
     pub fn desk(&self) -> Result<AtDesk<'static>, String> {
-        self.place.desk(self.number).ok_or_else(|| OVER.into())
+        self.at_desk().ok_or_else(over)
     }
 
     /// The same, while the plugin may hand rows on.
-    #[inline]
     pub fn telling(&self) -> Result<AtDesk<'static>, String> {
         let desk = self.desk()?;
         match desk.completed {
             None => Ok(desk),
-            Some(_) => Err("it handed rows on after its call was over".into()),
+            Some(_) => Err(late()),
         }
     }
 
@@ -131,18 +151,50 @@ impl At {
     }
 }
 
-/// A call, as the host holds it; it is over when this is dropped.
-pub(crate) struct Call<'w> {
+/// A call, as the host holds it. It is over when its place is given back, or is the caller's again.
+pub(crate) struct Call<'w, P: BorrowMut<Taken> = Taken> {
     who: &'w Arc<Who>,
     at: At,
-    taken: Taken,
+    taken: P,
 }
 
 impl<'w> Call<'w> {
-    #[inline]
+    /// A call with a place of its own.
     pub(crate) fn new(who: &'w Arc<Who>, task: Task) -> Call<'w> {
         let mut taken = Taken::take();
-        let (number, place) = taken.open(who, task);
+        *taken.task() = task;
+        Call::open(who, taken)
+    }
+
+    /// A call that makes no rows.
+    pub(crate) fn setup(who: &'w Arc<Who>) -> Call<'w> {
+        Call::new(who, Task::Setup)
+    }
+
+    /// Ends the call with what the plugin returned: its task with what it did, or what was wrong.
+    pub(crate) fn end(mut self, said: Status) -> Result<Task, CallError> {
+        self.over(said, false)?;
+        Ok(std::mem::take(self.taken.task()))
+    }
+
+    /// Ends a call that failed.
+    pub(crate) fn close(self, said: Status) -> Said {
+        let who = self.who;
+        match self.end(said) {
+            Err(error) => *error.by(who).said,
+            Ok(_) => Said {
+                what: format!("{} gave nothing", who.plugin),
+                ..Said::default()
+            },
+        }
+    }
+}
+
+impl<'w, P: BorrowMut<Taken>> Call<'w, P> {
+    /// A call in a place that has none, with the task that is there.
+    #[inline(always)]
+    pub(crate) fn open(who: &'w Arc<Who>, mut taken: P) -> Call<'w, P> {
+        let (number, place) = taken.borrow_mut().open(who);
         let at = At { number, place };
         Call { who, at, taken }
     }
@@ -159,9 +211,10 @@ impl<'w> Call<'w> {
         inside(self.who, self.number, || code(self.as_ptr()))
     }
 
-    /// A call that makes no rows.
-    pub(crate) fn setup(who: &'w Arc<Who>) -> Call<'w> {
-        Call::new(who, Task::Setup)
+    /// The same where the last call of this thread was the stage's too.
+    #[inline(always)]
+    pub(crate) fn inside_again<T>(&self, code: impl FnOnce(*mut weir_abi::Call) -> T) -> T {
+        inside_again(self.who, self.number, || code(self.as_ptr()))
     }
 
     /// Waits until the plugin completes a call that it left pending, but no longer than `timeout`: then `None`. `cancel` is called
@@ -192,7 +245,7 @@ impl<'w> Call<'w> {
 
     /// Ends a call that the plugin did not complete in time. It may go on for ever, so what it was given stays where it is.
     pub(crate) fn give_up(mut self, timeout: Duration) -> CallError {
-        std::mem::take(&mut self.taken.close().task).leak();
+        std::mem::take(self.taken.borrow_mut().task()).leak();
         let plugin = &self.who.plugin;
         CallError::of(
             status::FAIL,
@@ -206,35 +259,40 @@ impl<'w> Call<'w> {
         )
     }
 
-    /// Ends the call with what the plugin returned: its task with what it did, or what was wrong.
-    pub(crate) fn end(self, said: Status) -> Result<Task, CallError> {
-        let (task, done) = self.over(said, false);
-        done.map(|()| task)
+    /// Ends the call with what the plugin returned, or with what it completed it with where it left it `pending`; says what was wrong.
+    /// What it did is in its place.
+    #[inline(always)]
+    pub(crate) fn over(&mut self, said: Status, pending: bool) -> Result<(), CallError> {
+        let desk = self.taken.borrow_mut().close();
+        let completed = desk.end();
+        match said == status::OK && desk.is_clean() && (pending || !completed) {
+            true => Ok(()),
+            false => self.wrong(said, completed && !pending),
+        }
     }
 
-    /// Ends the call with what the plugin returned, or with what it completed it with where it left it `pending`: its task with what
-    /// it did, and what was wrong.
-    #[inline]
-    pub(crate) fn over(mut self, said: Status, pending: bool) -> (Task, Result<(), CallError>) {
-        let desk = self.taken.close();
-        let task = std::mem::take(&mut desk.task);
-        let well = said == status::OK
-            && desk.breach.is_none()
-            && desk.error.is_none()
-            && (pending || desk.completed.is_none());
-        match well {
-            true => (task, Ok(())),
-            false => (task, self.wrong(said, pending)),
+    /// Ends the call where the plugin returned that all is well and it is, and the plugin holds on to nothing: most do.
+    #[inline(always)]
+    pub(crate) fn is_well(&mut self, said: Status) -> bool {
+        if said != status::OK {
+            return false;
         }
+        let desk = self.taken.borrow_mut().close();
+        desk.is_clean() && desk.task.is_left()
+    }
+
+    /// What the call is given and does, once it is over.
+    #[inline]
+    pub(crate) fn task(&mut self) -> &mut Task {
+        self.taken.borrow_mut().task()
     }
 
     /// What was wrong with a call that is over, if anything was.
     #[cold]
-    fn wrong(&mut self, said: Status, pending: bool) -> Result<(), CallError> {
-        let desk = self.taken.close();
+    fn wrong(&mut self, said: Status, completed: bool) -> Result<(), CallError> {
+        let desk = self.taken.borrow_mut().close();
         let (mut breach, error) = (desk.breach.take(), desk.error.take());
-        let completed = desk.completed.is_some();
-        if completed && !pending && breach.is_none() {
+        if completed && breach.is_none() {
             let what = "it completed a call and did not return WEIR_PENDING";
             self.log(Level::Error, what);
             breach = Some(what.into());
@@ -253,18 +311,6 @@ impl<'w> Call<'w> {
             }
             None if said == status::OK => Ok(()),
             None => Err(self.error(said, error.map(|error| *error))),
-        }
-    }
-
-    /// Ends a call that failed.
-    pub(crate) fn close(self, said: Status) -> Said {
-        let who = self.who;
-        match self.end(said) {
-            Err(error) => *error.by(who).said,
-            Ok(_) => Said {
-                what: format!("{} gave nothing", who.plugin),
-                ..Said::default()
-            },
         }
     }
 
@@ -299,8 +345,9 @@ impl<'w> Call<'w> {
     }
 }
 
-impl Deref for Call<'_> {
+impl<P: BorrowMut<Taken>> Deref for Call<'_, P> {
     type Target = At;
+    #[inline]
     fn deref(&self) -> &At {
         &self.at
     }

@@ -171,7 +171,7 @@ impl Parts {
     }
 
     pub fn first(&mut self) -> Option<&mut Part> {
-        self.all[..self.used].first_mut()
+        self.all.first_mut().filter(|_| self.used > 0)
     }
 
     pub fn used(&self) -> &[Part] {

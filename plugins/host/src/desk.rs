@@ -37,17 +37,30 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// For a call of that number with that task, where one is over whose end took what it left.
-    #[inline]
-    pub(crate) fn begin(&mut self, number: u64, task: Task) {
-        if let Some(input) = task.input() {
+    /// For a call of that number with the task that is there; the desk is clean.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, number: u64) {
+        if let Some(input) = self.task.input() {
             input.references().belongs_to(number);
         }
-        self.task = task;
-        self.completed = None;
-        // What a call left that was never ended.
-        if self.error.is_some() || self.breach.is_some() || self.waiter.is_some() {
-            (self.error, self.breach, self.waiter) = (None, None, None);
-        }
+    }
+
+    /// Whether nothing was said of the call but what its task has.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.completed.is_none() && self.breach.is_none() && self.error.is_none()
+    }
+
+    /// The call is over, or is left as it is; whether the plugin completed it.
+    #[inline]
+    pub(crate) fn end(&mut self) -> bool {
+        self.waiter = None;
+        self.completed.take().is_some()
+    }
+
+    /// Nothing is left of its last call.
+    pub(crate) fn clear(&mut self) {
+        self.end();
+        (self.task, self.error, self.breach) = (Task::Setup, None, None);
     }
 }

@@ -5,7 +5,6 @@ use crate::batch::task::Task;
 use crate::batch::{HostBatch, place};
 use crate::kept::set_apart;
 use crate::pool::{Holder, Lent, Pool};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weir_abi::status;
@@ -161,16 +160,14 @@ fn process(
         .map_err(|what| StageError::new(what, "this is a fault of the stage before"))?
         .placed();
     let batch = input.as_ptr();
-    let task = Task::Take(input);
     let kept = || values.iter().for_each(|(_, body, _)| set_apart(body));
     let lent = Lent {
-        near: &Cell::default(),
         holder: Some(holder),
         kept: &kept,
         turn: &Turn::default(),
     };
     let slide = values.first().map(|(_, _, info)| info.id.as_str());
-    pool.lend(lent, task, |stage, me, call| {
+    pool.call_with(&lent, Task::Take(input), |stage, me, call| {
         let _watched = pool.watch("process", slide);
         match stage.process {
             // SAFETY: as the header says: the batch lives at least as long as the call.

@@ -116,11 +116,16 @@ impl Instance {
         })
     }
 
+    /// Whether it panicked, or has a call that it does not end.
+    #[inline]
+    pub fn is_spoiled(&self) -> bool {
+        self.spoiled.load(Ordering::SeqCst)
+    }
+
     /// Whether it can be used no more.
     #[inline]
     pub fn is_over(&self) -> bool {
-        self.spoiled.load(Ordering::SeqCst)
-            || self.remote.as_ref().is_some_and(|remote| remote.is_gone())
+        self.is_spoiled() || self.remote.as_ref().is_some_and(|remote| remote.is_gone())
     }
 
     /// The same of one that nobody had for a while, whose process may have ended meanwhile.

@@ -128,8 +128,13 @@ impl Kept {
         who.log.line(Level::Warn, &who.stage, &line);
     }
 
-    /// Why the stage gets no more rows, when it keeps too many. `beside`: bytes of copies that are kept with them.
+    /// Whether it keeps too much by what is known without a look, and without copies.
     #[inline]
+    pub fn may_be_too_much(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.most
+    }
+
+    /// Why the stage gets no more rows, when it keeps too many. `beside`: bytes of copies that are kept with them.
     pub fn refusal(&self, who: &Who, beside: usize) -> Option<Said> {
         match self.bytes.load(Ordering::Relaxed) + beside <= self.most {
             true => None,

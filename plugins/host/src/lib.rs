@@ -74,6 +74,7 @@ pub mod rules;
 pub mod scan;
 mod schema;
 mod script;
+mod seats;
 mod shelf;
 mod shown;
 mod sink;

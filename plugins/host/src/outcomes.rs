@@ -45,7 +45,7 @@ impl Asked {
     }
 }
 
-/// What is known of a row on an output, in a byte: most rows are passed on or made alike, and a call clears as many as it has rows.
+/// What is known of a row on an output, in a byte: most rows are passed on or made alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mark {
     #[default]
@@ -56,25 +56,56 @@ enum Mark {
 }
 
 /// What became of all rows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outcomes {
-    /// Row by row, the outputs side by side.
-    marks: Vec<Mark>,
-    /// As long as the marks once one of them needs it.
-    told: Vec<Outcome>,
+    rows: usize,
     ports: usize,
     /// Only a filter leaves rows out.
     filter: bool,
+    /// Row by row, the outputs side by side; none as long as the same is known of all.
+    marks: Vec<Mark>,
+    /// What is known of all as long as there are no marks.
+    all: Mark,
+    /// So many rows are all of which nothing was said, where there is one output; else no list is as long.
+    silent: usize,
+    /// As long as the marks once one of them needs it.
+    told: Vec<Outcome>,
 }
 
+/// No list has so many rows.
+const NEVER: usize = usize::MAX;
+
 impl Outcomes {
+    /// Of no rows yet, on so many outputs.
+    pub fn on(ports: usize, filter: bool) -> Outcomes {
+        Outcomes {
+            rows: 0,
+            ports,
+            filter,
+            marks: Vec::new(),
+            all: Mark::None,
+            silent: NEVER,
+            told: Vec::new(),
+        }
+    }
+
     /// Nothing is known of `rows` rows.
     #[inline]
-    pub fn reset(&mut self, rows: usize, ports: usize, filter: bool) {
-        self.told.clear();
-        self.marks.clear();
-        self.marks.resize(rows * ports, Mark::None);
-        (self.ports, self.filter) = (ports, filter);
+    pub fn reset(&mut self, rows: usize) {
+        if !(self.marks.is_empty() && self.told.is_empty()) {
+            self.told.clear();
+            self.marks.clear();
+        }
+        (self.rows, self.all) = (rows, Mark::None);
+        self.silent = if self.ports == 1 { rows } else { NEVER };
+    }
+
+    /// Marks for each row on each output.
+    fn marked(&mut self) {
+        if self.marks.is_empty() {
+            self.marks.resize(self.rows * self.ports, self.all);
+            self.silent = NEVER;
+        }
     }
 
     /// A value. A row that failed on one output has failed, whichever came first.
@@ -85,29 +116,34 @@ impl Outcomes {
         })
     }
 
-    /// Rows' own values, as they came.
+    /// Rows' own values, as they came, where the rows are all there are in their order and nothing was said of them before: who passes
+    /// rows mostly does that. Else false, and nothing is noted.
     #[inline]
+    pub fn pass_all(&mut self, rows: &[u32]) -> bool {
+        let in_order = || match rows {
+            [row] => *row == 0,
+            // Without a branch a row.
+            _ => {
+                let each = rows.iter().zip(0..);
+                each.fold(true, |all, (row, at)| all & (*row == at))
+            }
+        };
+        let all = rows.len() == self.silent && in_order();
+        if all {
+            (self.all, self.silent) = (Mark::Passed, NEVER);
+        }
+        all
+    }
+
+    /// Rows' own values, as they came.
     pub fn pass(&mut self, rows: &[u32], port: usize) -> Result<(), String> {
-        // Who passes rows mostly passes all of them in their order: that is seen and noted without a branch a row.
-        let all = self.ports == 1 && rows.len() == self.marks.len();
-        let in_order = || {
-            rows.iter()
-                .zip(0..)
-                .fold(true, |all, (row, at)| all & (*row == at))
-        };
-        let unspoken = || {
-            self.marks
-                .iter()
-                .fold(true, |all, mark| all & (*mark == Mark::None))
-        };
-        if all && in_order() && unspoken() {
-            self.marks.fill(Mark::Passed);
+        if self.pass_all(rows) {
             return Ok(());
         }
+        self.marked();
         rows.iter().try_for_each(|&row| self.passed(row, port))
     }
 
-    #[inline]
     fn passed(&mut self, row: u32, port: usize) -> Result<(), String> {
         let at = row as usize * self.ports + port;
         match self.marks.get_mut(at) {
@@ -120,7 +156,8 @@ impl Outcomes {
     }
 
     /// Where the outcome of a row goes that has none; nowhere where it failed before.
-    fn free(&self, row: u32, port: usize) -> Result<Option<usize>, String> {
+    fn free(&mut self, row: u32, port: usize) -> Result<Option<usize>, String> {
+        self.marked();
         let at = row as usize * self.ports + port;
         match self.marks.get(at) {
             Some(Mark::None) => Ok(Some(at)),
@@ -169,7 +206,8 @@ impl Outcomes {
     }
 
     /// The places of a row.
-    fn of(&self, row: u32) -> Result<Range<usize>, String> {
+    fn of(&mut self, row: u32) -> Result<Range<usize>, String> {
+        self.marked();
         let (rows, at) = (self.marks.len() / self.ports.max(1), row as usize);
         match at < rows {
             true => Ok(at * self.ports..(at + 1) * self.ports),
@@ -180,12 +218,16 @@ impl Outcomes {
     /// Whether all rows go on as they came, on every output.
     #[inline]
     pub fn all_passed(&self) -> bool {
-        self.marks.iter().all(|mark| *mark == Mark::Passed)
+        match self.marks.is_empty() {
+            true => self.all == Mark::Passed || self.rows * self.ports == 0,
+            false => self.marks.iter().all(|mark| *mark == Mark::Passed),
+        }
     }
 
     /// All of them, as (row, output, outcome); what is left is nothing. Of a row of a filter of which nothing was said it was left
     /// out without a reason; of a map's, that it was lost: [`Outcome::None`].
     pub fn take(&mut self) -> impl Iterator<Item = (usize, usize, Outcome)> + '_ {
+        self.marked();
         let (ports, filter, told) = (self.ports.max(1), self.filter, &mut self.told);
         let mut of = move |at: usize, mark: Mark| match mark {
             Mark::Passed => Outcome::Passed,
@@ -214,8 +256,8 @@ mod tests {
     use super::*;
 
     fn outcomes(filter: bool) -> Outcomes {
-        let mut all = Outcomes::default();
-        all.reset(3, 2, filter);
+        let mut all = Outcomes::on(2, filter);
+        all.reset(3);
         all
     }
 

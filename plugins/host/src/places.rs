@@ -18,14 +18,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// A call's state.
+/// A call's state. Threads that are at calls of theirs do not meet in a cache line, nor in two that are fetched together.
+#[repr(align(128))]
 pub(crate) struct Place {
     /// Its own number.
     at: u32,
     /// How often it was taken, above [`OPEN`] and [`HELD`].
     state: AtomicU64,
-    /// Whose call it is, or was: a stage that is gone is not held on to, nor the run's memory with it.
-    whose: Mutex<Weak<Who>>,
+    /// Whose call it is, or was, and from which turn on: a stage that is gone is not held on to, nor the run's memory with it.
+    whose: Mutex<(u64, Weak<Who>)>,
     desk: UnsafeCell<Desk>,
 }
 
@@ -44,14 +45,24 @@ impl Place {
     #[inline]
     pub fn desk(&self, number: u64) -> Option<AtDesk<'_>> {
         let open = turn(number) << FLAGS | OPEN;
+        match self.swap(open, open | HELD) {
+            Ok(()) => Some(AtDesk { place: self, open }),
+            Err(now) => self.desk_later(open, now),
+        }
+    }
+
+    /// The same where another thread is at it, or the call is over: its state, open, and as it was found.
+    #[cold]
+    fn desk_later(&self, open: u64, mut now: u64) -> Option<AtDesk<'_>> {
         let mut meeting = Meeting::default();
-        loop {
+        while now == open | HELD {
+            meeting.wait();
             match self.swap(open, open | HELD) {
                 Ok(()) => return Some(AtDesk { place: self, open }),
-                Err(now) if now == open | HELD => meeting.wait(),
-                Err(_) => return None,
+                Err(other) => now = other,
             }
         }
+        None
     }
 
     #[inline]
@@ -61,12 +72,30 @@ impl Place {
             .map(drop)
     }
 
-    /// Whose call that one is, or was, as long as no other took its place.
+    /// Closes the call that is open, of that state when it is over, once nobody is at its desk.
+    #[cold]
+    fn close_later(&self, over: u64) {
+        let mut meeting = Meeting::default();
+        while self.swap(over | OPEN, over).is_err() {
+            meeting.wait();
+        }
+    }
+
+    /// Notes whose calls those in it are from that turn on.
+    #[cold]
+    fn is_now(&self, who: &Arc<Who>, turn: u64) {
+        self.state.store(turn << FLAGS, Ordering::Release);
+        let mut whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
+        *whose = (turn, Arc::downgrade(who));
+    }
+
+    /// Whose call that one is, or was, as long as nobody else's took its place.
     pub fn whose(&self, number: u64) -> Option<Arc<Who>> {
         let whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
         // Who takes the place has the number of its call there before its name.
-        let is = self.state.load(Ordering::Acquire) >> FLAGS == turn(number);
-        whose.upgrade().filter(|_| is)
+        let last = self.state.load(Ordering::Acquire) >> FLAGS;
+        let is = (whose.0..=last).contains(&turn(number));
+        whose.1.upgrade().filter(|_| is)
     }
 }
 
@@ -190,9 +219,9 @@ impl Taken {
         Taken(own.ok().flatten().unwrap_or_else(fresh))
     }
 
-    /// Opens a call of `who` in the place, which has none; its number, and where it is.
-    #[inline]
-    pub fn open(&mut self, who: &Arc<Who>, task: Task) -> (u64, &'static Place) {
+    /// Opens a call of `who` in the place, which has none, with the task that its desk has; its number, and where it is.
+    #[inline(always)]
+    pub fn open(&mut self, who: &Arc<Who>) -> (u64, &'static Place) {
         let place = self.0;
         let last = place.state.load(Ordering::Relaxed) >> FLAGS;
         let turn = (last + 1) & (u64::MAX >> (BITS + FLAGS));
@@ -202,12 +231,17 @@ impl Taken {
         let desk = unsafe { &mut *place.desk.get() };
         if !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
             desk.who = Arc::as_ptr(who);
-            place.state.store(turn << FLAGS, Ordering::Release);
-            *place.whose.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(who);
+            place.is_now(who, turn);
         }
-        desk.begin(number, task);
+        desk.begin(number);
         place.state.store(turn << FLAGS | OPEN, Ordering::Release);
         (number, place)
+    }
+
+    /// What the next call is to be given, or the last one was given and did; closes it.
+    #[inline]
+    pub fn task(&mut self) -> &mut Task {
+        &mut self.close().task
     }
 
     /// Closes the call that is open in the place. What it left is the caller's; nobody comes to its desk any more.
@@ -218,9 +252,8 @@ impl Taken {
         // None but who has taken the place opens and closes.
         if state & OPEN != 0 {
             let over = state & !(OPEN | HELD);
-            let mut meeting = Meeting::default();
-            while place.swap(over | OPEN, over).is_err() {
-                meeting.wait();
+            if place.swap(over | OPEN, over).is_err() {
+                place.close_later(over);
             }
         }
         // SAFETY: no call is open in it now, and nobody else has taken it.
@@ -231,7 +264,7 @@ impl Taken {
 impl Drop for Taken {
     #[inline]
     fn drop(&mut self) {
-        self.close();
+        self.close().clear();
         // A thread that is ending keeps none.
         if !OWN.try_with(|own| own.put(self.0)).unwrap_or(false) {
             spare().0.push_back(self.0);
@@ -284,7 +317,7 @@ mod tests {
         let who = who("probe");
         for _ in 0..100 {
             let mut taken = Taken::take();
-            let (number, place) = taken.open(&who, Task::Setup);
+            let (number, place) = taken.open(&who);
             assert!(seen.insert(number));
             assert_ne!(number, 0);
             assert!(named(number).is_some_and(|named| std::ptr::eq(named, place)));
@@ -307,13 +340,21 @@ mod tests {
     fn a_call_has_its_desk_while_it_is_open_and_its_name_until_another_has_the_place() {
         let (first, second) = (who("first"), who("second"));
         let mut taken = Taken::take();
-        let (one, place) = taken.open(&first, Task::Setup);
+        let (one, place) = taken.open(&first);
         assert!(place.desk(one).is_some());
         taken.close();
         assert!(place.desk(one).is_none());
         assert_eq!(place.whose(one).unwrap().plugin_name, "first");
-        let (two, _) = taken.open(&second, Task::Setup);
-        assert!(place.desk(one).is_none() && place.whose(one).is_none());
+        let (again, _) = taken.open(&first);
+        assert!(place.desk(one).is_none() && place.desk(again).is_some());
+        for known in [one, again] {
+            assert_eq!(place.whose(known).unwrap().plugin_name, "first");
+        }
+        taken.close();
+        let (two, _) = taken.open(&second);
+        for over in [one, again] {
+            assert!(place.desk(over).is_none() && place.whose(over).is_none());
+        }
         assert!(place.desk(two).is_some());
         assert_eq!(place.whose(two).unwrap().plugin_name, "second");
         drop(first);
@@ -326,7 +367,7 @@ mod tests {
         let who = who("probe");
         for _ in 0..20 {
             let mut taken = Taken::take();
-            let (number, place) = taken.open(&who, Task::Setup);
+            let (number, place) = taken.open(&who);
             let (begun, told) = std::sync::mpsc::channel();
             let counted = std::thread::scope(|threads| {
                 let all: Vec<_> = (0..4)

@@ -6,9 +6,9 @@ use crate::inside::inside;
 use crate::instance::Instance;
 use crate::kept::Kept;
 use crate::patience::{self, Watched};
+use crate::places::Taken;
 use crate::shelf::Shelf;
 use crate::who::Who;
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -47,7 +47,7 @@ pub(crate) struct Pool {
     kept: Kept,
 }
 
-/// What a call is given beside its task.
+/// What a call is given beside its place and task.
 pub(crate) struct Lent<'a> {
     /// Which instance holds what it stands on: it fails when that one is there no more.
     pub holder: Option<&'a Holder>,
@@ -55,8 +55,18 @@ pub(crate) struct Lent<'a> {
     pub kept: &'a dyn Fn(),
     /// Told while it waits for an instance.
     pub turn: &'a Turn,
-    /// Of a thread that calls again soon: where it keeps the instance that all calls have.
-    pub near: &'a Cell<Option<Arc<Instance>>>,
+}
+
+impl<'a> Lent<'a> {
+    /// To what `holder` holds, or to whatever instance there is, for nothing that waits or is kept.
+    fn to(holder: Option<&'a Holder>) -> Lent<'a> {
+        const NOW: &Turn = &Turn::NOW;
+        Lent {
+            holder,
+            kept: &|| (),
+            turn: NOW,
+        }
+    }
 }
 
 impl Pool {
@@ -84,7 +94,7 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.lend_to(None, task, enter)
+        self.call_with(&Lent::to(None), task, enter)
     }
 
     /// A call that stands on what earlier calls left with their instance: it fails when that one is there no more.
@@ -94,73 +104,122 @@ impl Pool {
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        self.lend_to(Some(holder), task, enter)
+        self.call_with(&Lent::to(Some(holder)), task, enter)
     }
 
-    fn lend_to(
+    /// A call that is given all of that.
+    pub fn call_with(
         &self,
-        holder: Option<&Holder>,
+        lent: &Lent,
         task: Task,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
     ) -> Result<Task, CallError> {
-        let lent = Lent {
-            holder,
-            kept: &|| (),
-            turn: &Turn::default(),
-            near: &Cell::default(),
-        };
-        self.lend(lent, task, enter)
+        let mut taken = Taken::take();
+        *taken.task() = task;
+        self.lend_another(&mut None, &mut taken, enter, lent)?;
+        Ok(std::mem::take(taken.task()))
     }
 
-    /// A call with an input. One that the plugin leaves pending is waited for, with its instance free for others.
-    #[inline]
-    pub fn lend(
+    /// A call in that place, with the task that is there. `near`: of a thread that calls again soon, the instance that all calls have,
+    /// where they have the same. One with an input that the plugin leaves pending is waited for, with its instance free for others.
+    #[inline(always)]
+    pub fn lend<'a>(
         &self,
-        lent: Lent,
-        task: Task,
+        near: &mut Option<Arc<Instance>>,
+        taken: &mut Taken,
         enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
-    ) -> Result<Task, CallError> {
+        lent: impl FnOnce() -> Lent<'a>,
+    ) -> Result<(), CallError> {
         let shelf = &self.shelf;
-        // Only process() may return before it is done.
-        let may_wait = matches!(task, Task::Rows(_) | Task::Take(_));
-        let own = lent.holder.filter(|_| shelf.is_by_slide());
-        if may_wait && let Some(refusal) = shelf.refusal(&self.kept) {
+        // Stages whose calls have the same instance are in this process.
+        let one = near.as_ref().filter(|one| !one.is_spoiled());
+        // Most calls of a thread have the instance of the last one, and come back well.
+        if let Some(one) = one.filter(|_| !self.kept.may_be_too_much()) {
+            let mut call = Call::open(&shelf.who, taken);
+            let said = call.inside_again(|call| enter(shelf.stage, one.me, call));
+            if call.is_well(said) {
+                return Ok(());
+            }
+            let one = one.clone();
+            return self.returned(call, said, one, near, &lent());
+        }
+        self.lend_another(near, taken, enter, &lent())
+    }
+
+    /// The same, with an instance that the thread does not have yet.
+    #[inline(never)]
+    fn lend_another(
+        &self,
+        near: &mut Option<Arc<Instance>>,
+        taken: &mut Taken,
+        enter: impl FnOnce(&Stage, *mut c_void, *mut weir_abi::Call) -> Status,
+        lent: &Lent,
+    ) -> Result<(), CallError> {
+        let shelf = &self.shelf;
+        if taken.task().may_wait()
+            && let Some(refusal) = shelf.refusal(&self.kept)
+        {
             return Err(refusal);
         }
+        let own = lent.holder.filter(|_| shelf.is_by_slide());
         let instance = match own {
             Some(holder) => self.own(holder)?,
-            None => match lent.near.take().filter(|near| !near.is_over()) {
-                Some(near) => near,
-                None => shelf.usable(lent.turn)?,
-            },
+            None => shelf.usable(lent.turn)?,
         };
         let alone = own.and_then(|_| shelf.alone());
-        let give_back = |instance: Arc<Instance>| match own {
-            Some(_) => drop(alone),
-            None if shelf.is_overlapping() && !instance.is_over() => lent.near.set(Some(instance)),
-            None => shelf.give_back(instance),
-        };
         if lent.holder.is_some_and(|holder| !holder.is_of(&instance)) {
-            give_back(instance);
+            self.back(instance, own);
             return Err(lost(&shelf.who));
         }
-        let call = Call::new(&shelf.who, task);
+        let call = Call::open(&shelf.who, taken);
         let said = call.inside(|call| enter(shelf.stage, instance.me, call));
+        drop(alone);
+        self.returned(call, said, instance, near, lent)
+    }
+
+    /// Ends a call that returned, or waits for its end where the plugin left it pending.
+    #[inline(never)]
+    fn returned(
+        &self,
+        call: Call<&mut Taken>,
+        said: Status,
+        instance: Arc<Instance>,
+        near: &mut Option<Arc<Instance>>,
+        lent: &Lent,
+    ) -> Result<(), CallError> {
         if said == status::PANIC {
             instance.spoiled.store(true, Ordering::SeqCst);
         }
         // Others may use it meanwhile.
-        if said == status::PENDING && may_wait {
-            give_back(instance.clone());
-            return self.awaited(call, &instance, lent.kept);
+        let pending = said == status::PENDING && call.may_wait();
+        let waited = pending.then(|| instance.clone());
+        let own = lent.holder.filter(|_| self.shelf.is_by_slide());
+        *near = None;
+        match self.shelf.is_overlapping() && own.is_none() && !instance.is_over() {
+            true => *near = Some(instance),
+            false => self.back(instance, own),
         }
-        give_back(instance);
-        self.ended(call, said, false, lent.kept)
+        match waited {
+            Some(instance) => self.awaited(call, &instance, lent.kept),
+            None => self.ended(call, said, false, lent.kept),
+        }
+    }
+
+    /// Ends a call's claim on an instance, which is a slide's own or not.
+    fn back(&self, instance: Arc<Instance>, own: Option<&Holder>) {
+        if own.is_none() {
+            self.shelf.give_back(instance);
+        }
     }
 
     /// Ends a call that the plugin left pending, when that completes it.
     #[cold]
-    fn awaited(&self, call: Call, instance: &Instance, kept: &dyn Fn()) -> Result<Task, CallError> {
+    fn awaited(
+        &self,
+        call: Call<&mut Taken>,
+        instance: &Instance,
+        kept: &dyn Fn(),
+    ) -> Result<(), CallError> {
         let timeout = self.shelf.timeout;
         let cancel = || {
             if let Some(cancel) = self.shelf.stage.cancel {
@@ -185,15 +244,15 @@ impl Pool {
     }
 
     /// Ends a call, which the plugin left pending or not, and notes its input where the plugin holds on to it.
-    #[inline]
     fn ended(
         &self,
-        call: Call,
+        mut call: Call<&mut Taken>,
         said: Status,
         pending: bool,
         kept: &dyn Fn(),
-    ) -> Result<Task, CallError> {
-        let (task, done) = call.over(said, pending);
+    ) -> Result<(), CallError> {
+        let done = call.over(said, pending);
+        let task = call.task();
         // One reference is this one.
         if let Some(input) = task.input()
             && Arc::strong_count(input) > 1
@@ -201,19 +260,14 @@ impl Pool {
             kept();
             self.kept.note(input, &self.shelf.who);
         }
-        if let Task::Rows(rows) = &task
-            && !rows.drafts.is_empty()
-        {
+        if let Task::Rows(rows) = task {
             // What was emitted is handed on, and what it keeps of that beside is its rows' memory twice.
             for draft in rows.drafts.iter().filter_map(Weak::upgrade) {
                 draft.set_apart();
                 self.kept.note(&draft, &self.shelf.who);
             }
         }
-        match done {
-            Ok(()) => Ok(task),
-            Err(error) => Err(error.by(&self.shelf.who)),
-        }
+        done.map_err(|error| error.by(&self.shelf.who))
     }
 
     /// The instance that is the slide's alone.

@@ -383,6 +383,13 @@ impl Shelf {
     /// not too much any more; one that is at a call meanwhile keeps what it has until the next.
     #[inline]
     pub fn refusal(&self, kept: &Kept) -> Option<CallError> {
+        match kept.may_be_too_much() || self.keeps_time() {
+            true => self.refusal_now(kept),
+            false => None,
+        }
+    }
+
+    fn refusal_now(&self, kept: &Kept) -> Option<CallError> {
         match &self.runner {
             Runner::Here(_) => kept
                 .refusal(&self.who, 0)

@@ -2,17 +2,15 @@
 
 use crate::batch::HostBatch;
 use crate::batch::live::Noted;
-use crate::batch::task::{Rows, Task};
+use crate::batch::task::Rows;
 use crate::call::FAULT;
 use crate::columns::Output;
-use crate::instance::Instance;
 use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use crate::pool::{Lent, Pool};
-use std::cell::Cell;
+use crate::seats::{Near, Seats};
 use std::sync::Arc;
 use std::time::Duration;
-use thread_local::ThreadLocal;
 use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_pipeline::Kind;
@@ -22,7 +20,7 @@ use weir_runtime::stage::{Batch, StageError, Work};
 /// A map or filter.
 pub(crate) struct PluginWork {
     /// What threads have of it between their calls: goes before the pool, whose end is the instances'.
-    pub seats: ThreadLocal<Seat>,
+    pub seats: Seats,
     pub pool: Pool,
     pub rows: weir_pipeline::Rows,
     pub outputs: Arc<[Output]>,
@@ -32,63 +30,45 @@ pub(crate) struct PluginWork {
     pub name: Arc<str>,
 }
 
-/// What a thread's last call needed: its next one takes it.
-#[derive(Default)]
-pub(crate) struct Seat {
-    /// With its memory.
-    rows: Cell<Option<Box<Rows>>>,
-    /// The instance that all calls have, where they have the same.
-    instance: Cell<Option<Arc<Instance>>>,
-}
-
 impl Work for PluginWork {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
-        let n = batch.len();
-        let seat = self.seats.get_or_default();
-        let mut rows = seat.rows.take().unwrap_or_else(|| self.unused());
-        let filled = match Arc::get_mut(&mut rows.input) {
-            // SAFETY: the batch and its values stay as they are until the call is over.
-            Some(input) => unsafe { input.fill(batch.rows(), self.width) },
-            None => Err("somebody else has the input of a call".into()),
-        };
-        filled.map_err(|what| {
-            StageError::new(
-                what,
-                "this is a fault of the stage before: please report it",
-            )
-        })?;
-        rows.leases = batch.take_leases();
-        let filter = self.rows == weir_pipeline::Rows::Filter;
-        rows.outcomes.reset(n, self.outputs.len(), filter);
+        let seat = self.seats.own();
+        let mut near = seat.take();
+        let rows = near.rows(|| self.unused());
+        // SAFETY: the batch and its values stay as they are until the call is over.
+        if !unsafe { rows.alone().is_some_and(|input| input.refill(batch)) } {
+            // SAFETY: as above.
+            unsafe { rows.fill(batch, self.width) }?;
+        }
+        if batch.has_leases() {
+            rows.leases = batch.take_leases();
+        }
+        rows.outcomes.reset(batch.len());
         let input = rows.input.as_ptr();
         let kept = || batch.bodies().iter().for_each(set_apart);
-        let lent = Lent {
+        let lent = || Lent {
             holder: None,
             kept: &kept,
             turn: batch.turn(),
-            near: &seat.instance,
         };
-        let task = Task::Rows(rows);
-        let done = self
-            .pool
-            .lend(lent, task, |stage, me, call| match stage.process {
+        let Near { taken, instance } = &mut *near;
+        self.pool.lend(
+            instance,
+            taken,
+            |stage, me, call| match stage.process {
                 // SAFETY: as the header says: the batch lives at least as long as the call.
                 Some(process) => unsafe { process(me, call, 0, input) },
                 None => status::UNSUPPORTED,
-            })?;
-        if let Task::Rows(mut rows) = done {
-            self.settle(&mut rows.outcomes, batch);
-            // An input that the plugin holds on to is its own now; one that it had a hold on keeps the tiles' memory.
-            let free = !rows.input.has_kept()
-                || Arc::get_mut(&mut rows.input)
-                    .map(HostBatch::clear)
-                    .is_some();
-            if free {
-                rows.leases = Vec::new();
-                rows.made.clear();
-                rows.drafts.clear();
-                seat.rows.set(Some(rows));
-            }
+            },
+            lent,
+        )?;
+        let rows = near.rows(|| self.unused());
+        match rows.outcomes.all_passed() {
+            true => batch.pass_all(),
+            false => self.settle(&mut rows.outcomes, batch),
+        }
+        if rows.free() {
+            seat.put(near);
         }
         Ok(())
     }
@@ -128,19 +108,17 @@ impl PluginWork {
         Box::new(Rows {
             input: HostBatch::unfilled().placed(),
             outputs: self.outputs.clone(),
+            fitting: 0,
             leases: Vec::new(),
             made: Asked::default(),
             drafts: Vec::new(),
-            outcomes: Outcomes::default(),
+            outcomes: Outcomes::on(self.outputs.len(), self.rows == weir_pipeline::Rows::Filter),
         })
     }
 
     /// Every row has one outcome on every output, or the plugin broke the contract.
+    #[inline(never)]
     fn settle(&self, outcomes: &mut Outcomes, batch: &mut Batch) {
-        if outcomes.all_passed() {
-            batch.pass_all();
-            return;
-        }
         for (row, port, outcome) in outcomes.take() {
             let body = match outcome {
                 Outcome::Made(body) => body,

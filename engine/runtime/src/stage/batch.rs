@@ -11,7 +11,7 @@ pub struct Batch {
     keys: Vec<Key>,
     bodies: Vec<Body>,
     infos: Vec<Arc<SlideInfo>>,
-    /// Empty once all were taken at once.
+    /// Empty where there are none, and once all were taken at once.
     leases: Vec<Option<Lease>>,
     /// Row by row, the outputs side by side.
     outcomes: Vec<Option<Body>>,
@@ -27,16 +27,19 @@ impl Batch {
             keys: Vec::with_capacity(n),
             bodies: Vec::with_capacity(n),
             infos: Vec::with_capacity(n),
-            leases: Vec::with_capacity(n),
+            leases: Vec::new(),
             outcomes: vec![None; n * outputs],
             outputs,
             turn: Turn::default(),
         };
-        for (key, body, info, lease) in rows {
+        for (i, (key, body, info, lease)) in rows.into_iter().enumerate() {
             batch.keys.push(key);
             batch.bodies.push(body);
             batch.infos.push(info);
-            batch.leases.push(lease);
+            if lease.is_some() {
+                batch.leases.resize_with(n, || None);
+                batch.leases[i] = lease;
+            }
         }
         batch
     }
@@ -75,6 +78,12 @@ impl Batch {
         &self.bodies[i]
     }
 
+    /// Which version each row is.
+    #[inline]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
     /// The values of all rows.
     #[inline]
     pub fn bodies(&self) -> &[Body] {
@@ -85,6 +94,12 @@ impl Batch {
     #[inline]
     pub fn info(&self, i: usize) -> &Arc<SlideInfo> {
         &self.infos[i]
+    }
+
+    /// The slide of each row.
+    #[inline]
+    pub fn infos(&self) -> &[Arc<SlideInfo>] {
+        &self.infos
     }
 
     /// Which version each row is, its value, and its slide.
@@ -100,6 +115,12 @@ impl Batch {
     #[inline]
     pub fn take_lease(&mut self, i: usize) -> Option<Lease> {
         self.leases.get_mut(i)?.take()
+    }
+
+    /// Whether there are leases on the outputs that nobody took yet.
+    #[inline]
+    pub fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
     }
 
     /// The leases on the outputs of all rows; none where they were taken before.
@@ -124,6 +145,17 @@ impl Batch {
     /// The outcome of every row on every output is its value as it came.
     #[inline]
     pub fn pass_all(&mut self) {
+        if self.outputs == 1 {
+            for (body, outcome) in self.bodies.iter().zip(&mut self.outcomes) {
+                // Where they are to be: a body that is made elsewhere and moved is read before what was written is there.
+                match body {
+                    Body::Pixels(tile) => *outcome = Some(Body::Pixels(tile.clone())),
+                    Body::Feature(feature) => *outcome = Some(Body::Feature(feature.clone())),
+                    other => *outcome = Some(other.clone()),
+                }
+            }
+            return;
+        }
         let mut outcomes = self.outcomes.iter_mut();
         for body in &self.bodies {
             for outcome in outcomes.by_ref().take(self.outputs) {

@@ -9,6 +9,9 @@ use std::time::Instant;
 pub struct Turn(Option<Arc<Mutex<Option<Instant>>>>);
 
 impl Turn {
+    /// Of a call that nobody has to wait for.
+    pub const NOW: Turn = Turn(None);
+
     /// Of a batch that waits.
     pub(crate) fn waiting() -> Turn {
         Turn(Some(Arc::default()))

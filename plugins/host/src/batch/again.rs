@@ -1,68 +1,111 @@
 //! Rows that take the places of the last call's: most calls of a stage are alike but for where their values lie.
 
-use super::{HostBatch, Of, row};
+use super::{HostBatch, Of};
 use std::ffi::c_void;
 use std::sync::Arc;
-use weir_record::{Body, Key, SlideInfo};
+use weir_record::{Body, Key, SlideId, TileId};
+use weir_runtime::stage::Batch;
 
-/// What the rows of an input had in common: one column, whose rows lie where the bodies have them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Pixels {
-        height: u32,
-        width: u32,
-    },
+/// What the rows of an input have in common whose places the next one's can take: slide and grid, and one column, whose rows lie where
+/// the bodies have them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alike {
+    slide: SlideId,
+    grid: u8,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Height and width.
+    Pixels(u32, u32),
     /// So many numbers.
     Features(usize),
 }
 
-impl Form {
-    /// Of a body, and where its row lies.
-    #[inline]
-    pub fn of(body: &Body) -> Option<(Form, *mut c_void)> {
-        let (form, lies): (Form, *const c_void) = match body {
-            Body::Pixels(tile) => {
-                let (height, width) = (tile.height(), tile.width());
-                let form = Form::Pixels { height, width };
-                (form, tile.pixels().as_ptr().cast())
-            }
-            Body::Feature(feature) => (Form::Features(feature.len()), feature.as_ptr().cast()),
+impl Alike {
+    /// Of rows of one slide, by their keys and the first body; `None` where they are none such.
+    pub fn of(keys: impl Iterator<Item = Key>, first: &Body) -> Option<Alike> {
+        let form = match first {
+            Body::Pixels(tile) => Form::Pixels(tile.height(), tile.width()),
+            Body::Feature(feature) => Form::Features(feature.len()),
             _ => return None,
         };
-        Some((form, lies.cast_mut()))
+        let mut of = keys.map(|key| (key.slide, key.tile.grid()));
+        let (slide, grid) = of.next()?;
+        let alike = of.all(|next| next == (slide, grid)) && grid != TileId::SLIDE.grid();
+        alike.then_some(Alike { slide, grid, form })
     }
 }
 
 impl HostBatch {
-    /// Puts values in the places of the last ones, where they are as many of the same slide and the same form. Else the batch is to be
-    /// filled anew.
+    /// Puts values in the places of the last ones, where they are as many of the same slide and grid and the same form. Else the batch
+    /// is to be filled anew.
+    ///
+    /// # Safety
+    /// As [`HostBatch::fill`].
     #[inline]
-    pub(super) fn refill<'a>(
+    pub unsafe fn refill(&mut self, values: &Batch) -> bool {
+        let Some(alike) = self.alike else {
+            return false;
+        };
+        let done = match alike.form {
+            Form::Pixels(height, width) => self.replace(values, alike, |body| match body {
+                Body::Pixels(tile) if tile.height() == height && tile.width() == width => {
+                    Some(tile.pixels().as_ptr().cast())
+                }
+                _ => None,
+            }),
+            Form::Features(n) => self.replace(values, alike, |body| match body {
+                Body::Feature(feature) if feature.len() == n => Some(feature.as_ptr().cast()),
+                _ => None,
+            }),
+        };
+        if done.is_none() {
+            self.alike = None;
+        }
+        done.is_some()
+    }
+
+    /// The same, where `lies` says where the row of a body lies that fits. What the rows have in common stays as it is.
+    #[inline]
+    fn replace(
         &mut self,
-        values: impl ExactSizeIterator<Item = (Key, &'a Body, &'a Arc<SlideInfo>)>,
-    ) -> bool {
-        let (Some(form), [slide], [info]) = (self.form, &self.slides[..], &self.infos[..]) else {
-            return false;
+        values: &Batch,
+        alike: Alike,
+        lies: impl Fn(&Body) -> Option<*const c_void>,
+    ) -> Option<()> {
+        let (keys, bodies, infos) = (values.keys(), values.bodies(), values.infos());
+        let Of::Input(lent) = &mut self.of else {
+            return None;
         };
-        let (Of::Input(lent), Some(part)) = (&mut self.of, self.parts.first()) else {
-            return false;
-        };
-        if values.len() != self.rows.len() || self.rows.is_empty() {
-            return false;
+        let part = self.parts.first()?;
+        let n = self.rows.len();
+        let known = self.infos.first()?;
+        if keys.len() != n {
+            return None;
         }
-        let places = self.rows.iter_mut().zip(&mut lent.bodies);
-        for ((place, lies), (key, body, of)) in places.zip(&mut part.rows).zip(values) {
-            let same = Arc::ptr_eq(of, info) && key.slide.number() == slide.number;
-            let Some((_, at)) = Form::of(body).filter(|(known, _)| same && *known == form) else {
-                self.form = None;
-                return false;
-            };
-            *place.0 = row(key, body, info, 0);
-            *place.1 = body;
-            *lies = at;
+        // As long as each other, so that no place is looked for in vain below.
+        let (bodies, infos) = (bodies.get(..n)?, infos.get(..n)?);
+        let rows = self.rows.get_mut(..n)?;
+        let (lent, part_rows) = (lent.bodies.get_mut(..n)?, part.rows.get_mut(..n)?);
+        for i in 0..n {
+            let (key, body) = (&keys[i], &bodies[i]);
+            let same = key.slide == alike.slide && key.tile.grid() == alike.grid;
+            if !same || !Arc::ptr_eq(&infos[i], known) {
+                return None;
+            }
+            let row = &mut rows[i];
+            row.key.tile = key.tile.word();
+            (row.key.rev, row.key.source) = (key.rev, key.rev);
+            (row.x, row.y) = (key.tile.x(), key.tile.y());
+            lent[i] = body;
+            part_rows[i] = lies(body)?.cast_mut();
         }
-        self.columns[0].pitch = part.pitch();
-        true
+        if n > 1 {
+            self.columns[0].pitch = part.pitch();
+        }
+        Some(())
     }
 }
 
@@ -72,7 +115,7 @@ mod tests {
     use super::*;
     use crate::batch::live::Noted;
     use proptest::prelude::*;
-    use weir_record::{Feature, Grid, SlideId, SlideKey, TileBuf, TileId};
+    use weir_record::{Feature, Grid, SlideInfo, SlideKey, TileBuf};
 
     /// All that a plugin can read of a batch.
     fn seen(batch: &Arc<HostBatch>) -> Vec<String> {
@@ -142,12 +185,17 @@ mod tests {
                     };
                     (key, body, &infos[slide])
                 });
-                let values: Vec<_> = values.collect();
-                let rows = values.iter().map(|(key, body, info)| (*key, body, *info));
+                let values = values.map(|(key, body, info)| (key, body, info.clone(), None));
+                let values = Batch::new(values.collect(), 1);
+                let filled = Arc::get_mut(&mut again).unwrap();
                 // SAFETY: the values live until both were read.
-                let once = unsafe { HostBatch::input(rows.clone(), 0) };
-                // SAFETY: as above.
-                let said = unsafe { Arc::get_mut(&mut again).unwrap().fill(rows, 0) };
+                let (once, said) = unsafe {
+                    let said = match filled.refill(&values) {
+                        true => Ok(()),
+                        false => filled.fill(values.rows(), 0),
+                    };
+                    (HostBatch::input(values.rows(), 0), said)
+                };
                 match once {
                     Ok(once) => {
                         prop_assert_eq!(said, Ok(()));

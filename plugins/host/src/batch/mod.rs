@@ -7,9 +7,8 @@ mod made;
 pub(crate) mod task;
 
 use crate::columns::{self, Output, Part, Parts};
-use crate::outcomes::Outcomes;
 use crate::shown::{self, Beside};
-use again::Form;
+use again::Alike;
 use live::{Noted, References};
 use made::Made;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +31,7 @@ pub(crate) struct HostBatch {
     beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
     /// What the rows of an input have in common.
-    form: Option<Form>,
+    alike: Option<Alike>,
     references: Arc<References>,
     of: Of,
 }
@@ -131,7 +130,7 @@ impl HostBatch {
             parts: Parts::default(),
             beside: Beside::default(),
             infos: Vec::new(),
-            form: None,
+            alike: None,
             references: Arc::default(),
             of,
         }
@@ -166,21 +165,9 @@ impl HostBatch {
     ///
     /// # Safety
     /// The values stay as they are and where they are until the call that they are for is over, or [`HostBatch::keep`] was called.
-    #[inline]
     pub unsafe fn fill<'a>(
         &mut self,
-        values: impl ExactSizeIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
-        width: usize,
-    ) -> Result<(), String> {
-        match self.refill(values.clone()) {
-            true => Ok(()),
-            false => self.fill_anew(values, width),
-        }
-    }
-
-    fn fill_anew<'a>(
-        &mut self,
-        values: impl Iterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)>,
+        values: impl Iterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
         width: usize,
     ) -> Result<(), String> {
         self.clear();
@@ -188,7 +175,7 @@ impl HostBatch {
             return Err("a batch that was made is no input".into());
         };
         let (mut last, mut at) = (None, 0);
-        for (key, body, info) in values {
+        for (key, body, info) in values.clone() {
             let number = key.slide.number();
             // Rows of a slide come together.
             if last != Some(number) {
@@ -218,8 +205,8 @@ impl HostBatch {
         // SAFETY: they are `values`' own.
         let bodies = lent.bodies.iter().map(|body| unsafe { &**body });
         shown::of_bodies(bodies.clone(), width, &mut self.parts, &mut self.beside)?;
-        let form = bodies.map(Form::of).next().flatten();
-        self.form = form.map(|(form, _)| form);
+        let first = bodies.clone().next().filter(|_| self.slides.len() == 1);
+        self.alike = first.and_then(|first| Alike::of(values.map(|(key, ..)| key), first));
         self.point();
         Ok(())
     }
@@ -230,7 +217,7 @@ impl HostBatch {
         self.slides.truncate(1);
         self.infos.truncate(1);
         self.parts.clear();
-        self.form = None;
+        self.alike = None;
         if let Of::Input(lent) = &mut self.of {
             lent.bodies.clear();
             lent.kept.take();
@@ -248,7 +235,7 @@ impl HostBatch {
     /// # Safety
     /// As [`HostBatch::fill`].
     pub unsafe fn input<'a>(
-        values: impl ExactSizeIterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
+        values: impl Iterator<Item = (weir_record::Key, &'a Body, &'a Arc<SlideInfo>)> + Clone,
         width: usize,
     ) -> Result<HostBatch, String> {
         let mut batch = HostBatch::unfilled();
@@ -269,37 +256,29 @@ impl HostBatch {
         }
     }
 
-    /// Rows of the input, handed on as they are.
-    #[inline]
-    pub fn pass(
-        &self,
-        output: &Output,
-        port: usize,
-        rows: &[u32],
-        outcomes: &mut Outcomes,
-    ) -> Result<(), String> {
-        let alike = self.alike() && self.body(0).is_some_and(|body| columns::fits(output, body));
-        if !alike {
-            for &row in rows {
-                let body = self.body(row).ok_or_else(|| self.no_row(row))?;
-                if !columns::fits(output, body) {
-                    return Err(format!(
-                        "output `{}` has another type than the input, so nothing can be passed on it",
-                        output.name
-                    ));
-                }
+    /// That rows of the input can be handed on as they are.
+    pub fn fit(&self, output: &Output, rows: &[u32]) -> Result<(), String> {
+        for &row in rows {
+            let body = self.body(row).ok_or_else(|| self.no_row(row))?;
+            if !columns::fits(output, body) {
+                return Err(format!(
+                    "output `{}` has another type than the input, so nothing can be passed on it",
+                    output.name
+                ));
             }
         }
-        outcomes.pass(rows, port)
+        Ok(())
     }
 
-    /// Whether all rows of an input have the kind and the shape of the first, which `shown` saw to: what fits one fits all.
-    #[inline]
-    fn alike(&self) -> bool {
-        matches!(
-            self.body(0),
-            Some(Body::Pixels(_) | Body::Score(_) | Body::Feature(_))
-        )
+    /// Whether it is seen at once that all rows of an input can be handed on as they are: where they have the kind and the shape of the
+    /// first, which `shown` saw to, what fits one fits all.
+    pub fn all_fit(&self, output: &Output) -> bool {
+        match self.body(0) {
+            Some(body @ (Body::Pixels(_) | Body::Score(_) | Body::Feature(_))) => {
+                columns::fits(output, body)
+            }
+            _ => false,
+        }
     }
 }
 

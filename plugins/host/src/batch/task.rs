@@ -7,6 +7,7 @@ use crate::outcomes::{Asked, Outcomes};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 use weir_record::{Body, Lease, SlideInfo};
+use weir_runtime::stage::{Batch, StageError};
 
 /// What a call may do beside saying that it failed, and what it did.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub(crate) enum Task {
 pub(crate) struct Rows {
     pub input: Arc<HostBatch>,
     pub outputs: Arc<[Output]>,
+    /// The outputs on which any row of the input can be handed on as it is, one bit each; where it is 0, that is to be looked at.
+    pub fitting: u64,
     /// Leases on what is made of each row; empty where none were asked for.
     pub leases: Vec<Option<Lease>>,
     /// Of which rows a batch was made, on which output.
@@ -33,6 +36,61 @@ pub(crate) struct Rows {
     /// The batches that were made.
     pub drafts: Vec<Weak<HostBatch>>,
     pub outcomes: Outcomes,
+}
+
+impl Rows {
+    /// Whether it is known that any row of the input can be handed on as it is on that output.
+    #[inline]
+    pub fn fits(&self, port: u32) -> bool {
+        port < u64::BITS && self.fitting >> port & 1 != 0
+    }
+
+    /// The input, where nobody else has it.
+    #[inline]
+    pub fn alone(&mut self) -> Option<&mut HostBatch> {
+        let alone = Arc::strong_count(&self.input) == 1;
+        // SAFETY: no other reference is there, nor can there be one as long as the call is not open: who might get another has one,
+        // and weak ones are of inputs that a plugin held on to, which are not filled again as long as there are any.
+        alone.then(|| unsafe { &mut *Arc::as_ptr(&self.input).cast_mut() })
+    }
+
+    /// Lets go of what a call that is over left; false where the plugin holds on to its input.
+    #[inline]
+    pub fn free(&mut self) -> bool {
+        if !(self.leases.is_empty() && self.drafts.is_empty()) {
+            self.leases.clear();
+            self.made.clear();
+            self.drafts.clear();
+        }
+        // An input that the plugin holds on to is its own now; one that it had a hold on keeps the tiles' memory.
+        !self.input.has_kept()
+            || Arc::get_mut(&mut self.input)
+                .map(HostBatch::clear)
+                .is_some()
+    }
+
+    /// Fills the input anew.
+    ///
+    /// # Safety
+    /// As [`HostBatch::fill`].
+    #[inline(never)]
+    pub unsafe fn fill(&mut self, batch: &Batch, width: usize) -> Result<(), StageError> {
+        let filled = match Arc::get_mut(&mut self.input) {
+            // SAFETY: the caller's.
+            Some(input) => unsafe { input.fill(batch.rows(), width) },
+            None => Err("somebody else has the input of a call".into()),
+        };
+        filled.map_err(|what| {
+            let help = "this is a fault of the stage before: please report it";
+            StageError::new(what, help)
+        })?;
+        let input = &self.input;
+        let fitting = self.outputs.iter().take(64).enumerate();
+        self.fitting = fitting
+            .filter(|(_, output)| input.all_fit(output))
+            .fold(0, |all, (port, _)| all | 1 << port);
+        Ok(())
+    }
 }
 
 /// Rows of a slide.
@@ -78,14 +136,41 @@ pub(crate) struct OfSlide {
 }
 
 impl Task {
+    /// Rows, where there were others or none such as `unused` makes.
+    #[inline]
+    pub fn rows(&mut self, unused: impl FnOnce() -> Box<Rows>) -> &mut Rows {
+        if !matches!(self, Task::Rows(_)) {
+            *self = Task::Rows(unused());
+        }
+        match self {
+            Task::Rows(rows) => rows,
+            _ => unreachable!("they were put there"),
+        }
+    }
+
     /// The rows that it was given.
     #[inline]
     pub fn input(&self) -> Option<&Arc<HostBatch>> {
-        match self {
-            Task::Rows(rows) => Some(&rows.input),
-            Task::Take(input) => Some(input),
-            Task::Setup | Task::Slides(_) => None,
+        // Most calls are of the first kind.
+        if let Task::Rows(rows) = self {
+            return Some(&rows.input);
         }
+        match self {
+            Task::Take(input) => Some(input),
+            _ => None,
+        }
+    }
+
+    /// Whether its call may return before it is done: only process() may.
+    pub fn may_wait(&self) -> bool {
+        self.input().is_some()
+    }
+
+    /// Rows of which a plugin surely holds on to nothing now that their call is over.
+    #[inline]
+    pub fn is_left(&self) -> bool {
+        matches!(self, Task::Rows(rows)
+            if Arc::strong_count(&rows.input) == 1 && rows.drafts.is_empty())
     }
 
     /// What is left of it by a plugin that may read its input for ever.

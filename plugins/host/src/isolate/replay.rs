@@ -158,12 +158,13 @@ mod tests {
             classes: Vec::new(),
             format: "probe.same/1".into(),
         };
-        let mut outcomes = Outcomes::default();
-        outcomes.reset(3, 1, false);
+        let mut outcomes = Outcomes::on(1, false);
+        outcomes.reset(3);
         let task = Task::Rows(Box::new(Rows {
             // SAFETY: the values are never freed.
             input: Arc::new(unsafe { HostBatch::input(values, 0) }.unwrap()),
             outputs: [output].into(),
+            fitting: 0,
             leases: Vec::new(),
             made: Default::default(),
             drafts: Vec::new(),

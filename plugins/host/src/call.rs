@@ -273,7 +273,7 @@ impl<'w, P: BorrowMut<Taken>> Call<'w, P> {
 
     /// Ends the call where the plugin returned that all is well and it is, and the plugin holds on to nothing: most do.
     #[inline(always)]
-    pub(crate) fn is_well(&mut self, said: Status) -> bool {
+    pub(crate) fn ends_well(&mut self, said: Status) -> bool {
         if said != status::OK {
             return false;
         }

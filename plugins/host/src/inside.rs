@@ -2,11 +2,12 @@
 //!
 //! Two things that such code can do reach far beyond its call, and C libraries do both in good faith. One changes how the thread
 //! computes: the direction of rounding, or that tiny numbers are taken for zero, which every library does when it is loaded that was
-//! linked with `-ffast-math`. Built-in stages would give other bits then, so the thread's settings are put back. The other calls
+//! linked with `-ffast-math`. Built-in stages would give other bits then, so how the thread rounds is put back. The other calls
 //! `exit()` on an error: the process would be gone with exit status 0 and half of its outputs, so whose code it was is said, and that
 //! the run failed.
 
 use crate::log::Level;
+use crate::places::turn;
 use crate::who::Who;
 use std::cell::Cell;
 use std::sync::{Mutex, Once, PoisonError};
@@ -35,15 +36,28 @@ pub(crate) fn inside<T>(who: &Who, call: u64, code: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The same of a function that this thread ran before for the same stage: to read the thread's settings would be a good part of what a
-/// call costs, so whether results are rounded as they are by default is seen by sums. What changes no result is not seen.
+/// Whether the thread computes as programs are begun with.
+pub(crate) fn is_usual() -> bool {
+    rounding::read() == rounding::USUAL
+}
+
+/// So often all settings of a thread are looked at whose results are looked at each time.
+const WHOLE: u64 = 64;
+
+/// The same of a thread that computed as usual before it ran the stage's code first: to read its settings would be a good part of what a
+/// call costs, so whether results are rounded as usual is seen by sums, and the settings are read at every 64th call. In between,
+/// exceptions that a plugin lets the processor raise (`feenableexcept`) stay so.
 #[inline(always)]
 pub(crate) fn inside_again<T>(who: &Who, call: u64, code: impl FnOnce() -> T) -> T {
     let outer = WHOSE.replace((who, call));
     let done = code();
     WHOSE.set(outer);
-    if !rounding::is_usual() {
-        changed(who, rounding::usual());
+    let usual = match turn(call).is_multiple_of(WHOLE) {
+        true => is_usual(),
+        false => rounding::sums_are_usual(),
+    };
+    if !usual {
+        changed(who, rounding::USUAL);
     }
     done
 }
@@ -57,7 +71,7 @@ fn changed(who: &Who, before: u64) {
         .unwrap_or_else(PoisonError::into_inner);
     if !std::mem::replace(&mut *told, true) {
         let line = format!(
-            "{} changed how the thread rounds, or takes tiny numbers for zero, and left it so: it was put back after each of its calls, but its own numbers may differ from run to run; a library does so that was linked with -ffast-math or -Ofast",
+            "{} changed how the thread rounds, takes tiny numbers for zero or lets exceptions end the program, and left it so: it was put back after each of its calls, but its own numbers may differ from run to run; a library does so that was linked with -ffast-math or -Ofast",
             who.plugin
         );
         who.log.line(Level::Warn, &who.stage, &line);
@@ -123,8 +137,8 @@ mod rounding {
         u64::from(all() & CONTROL)
     }
 
-    /// The bits that say how results are rounded: to which side, and whether tiny ones become zero.
-    const ROUNDING: u32 = 0xE040;
+    /// As a thread begins: to the nearest, tiny numbers as they are, no exception raised (Intel SDM volume 1, 10.2.3).
+    pub const USUAL: u64 = 0x1F80;
 
     #[repr(align(16))]
     struct Sums(#[expect(dead_code, reason = "read by what is no Rust")] [[u32; 4]; 3]);
@@ -137,9 +151,9 @@ mod rounding {
         [0x0040_0000, 0x3F80_0001, 0x3F80_0000, 0],
     ]);
 
-    /// Whether results are rounded as programs are begun with. Reading the register takes several times as long.
+    /// Whether results are rounded as usual. Reading the register takes several times as long.
     #[inline(always)]
-    pub fn is_usual() -> bool {
+    pub fn sums_are_usual() -> bool {
         let alike: u32;
         // SAFETY: reads three times 16 bytes that lie where they have to.
         unsafe {
@@ -153,11 +167,6 @@ mod rounding {
             );
         }
         alike == 0xFFFF
-    }
-
-    /// The settings of the thread, but for how results are rounded, which is as programs are begun with.
-    pub fn usual() -> u64 {
-        read() & !u64::from(ROUNDING)
     }
 
     pub fn write(control: u64) {
@@ -182,16 +191,13 @@ mod rounding {
         control
     }
 
-    /// The bits that say how results are rounded: to which side, and whether tiny ones become zero (FPCR: AHP, DN, FZ, RMode, FZ16).
-    const ROUNDING: u64 = 0x07C8_0000;
+    /// As a thread begins.
+    pub const USUAL: u64 = 0;
 
+    /// Reading the register costs little here.
     #[inline(always)]
-    pub fn is_usual() -> bool {
-        read() & ROUNDING == 0
-    }
-
-    pub fn usual() -> u64 {
-        read() & !ROUNDING
+    pub fn sums_are_usual() -> bool {
+        read() == USUAL
     }
 
     pub fn write(control: u64) {
@@ -209,12 +215,10 @@ mod rounding {
         0
     }
 
-    pub fn is_usual() -> bool {
-        true
-    }
+    pub const USUAL: u64 = 0;
 
-    pub fn usual() -> u64 {
-        0
+    pub fn sums_are_usual() -> bool {
+        true
     }
 
     pub fn write(_: u64) {}
@@ -229,6 +233,10 @@ mod tests {
     use std::hint::black_box;
     use std::sync::{Arc, Mutex};
 
+    /// A call after which not all settings are read.
+    #[cfg(target_arch = "x86_64")]
+    const NO_WHOLE: u64 = 1 << 20;
+
     /// A third, to the bit that the thread's rounding gives.
     #[inline(never)]
     fn third() -> u64 {
@@ -242,7 +250,7 @@ mod tests {
         let before = rounding::read();
         // Down, up, to zero, tiny results are zero, tiny numbers are zero; with exceptions as they are.
         for changed in [0x2000, 0x4000, 0x6000, 0x8000, 0x0040] {
-            let within = inside_again(&who, 0, || {
+            let within = inside_again(&who, NO_WHOLE, || {
                 rounding::write(before | changed);
                 rounding::read()
             });
@@ -251,8 +259,24 @@ mod tests {
         }
         assert!(*who.rounding_told.lock().unwrap());
         let who = Who::plugin("probe", &semver::Version::new(1, 0, 0));
-        inside_again(&who, 0, || black_box(third()));
+        inside_again(&who, NO_WHOLE, || black_box(third()));
         assert!(!*who.rounding_told.lock().unwrap());
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn exceptions_that_a_plugin_lets_be_raised_are_raised_no_more_after_64_calls() {
+        let who = Who::plugin("probe", &semver::Version::new(1, 0, 0));
+        assert!(is_usual());
+        // Division by zero.
+        inside_again(&who, NO_WHOLE, || {
+            rounding::write(rounding::USUAL & !0x0200)
+        });
+        assert!(!is_usual());
+        for turn in 2..=WHOLE {
+            inside_again(&who, turn << 20, || ());
+            assert_eq!(is_usual(), turn == WHOLE, "{turn}");
+        }
     }
 
     #[test]

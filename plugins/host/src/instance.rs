@@ -116,7 +116,12 @@ impl Instance {
         })
     }
 
-    /// Whether it panicked, or has a call that it does not end.
+    /// It panicked, or has a call that it does not end.
+    pub fn spoil(&self) {
+        self.spoiled.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it did.
     #[inline]
     pub fn is_spoiled(&self) -> bool {
         self.spoiled.load(Ordering::SeqCst)

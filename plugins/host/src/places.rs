@@ -84,7 +84,6 @@ impl Place {
     /// Notes whose calls those in it are from that turn on.
     #[cold]
     fn is_now(&self, who: &Arc<Who>, turn: u64) {
-        self.state.store(turn << FLAGS, Ordering::Release);
         let mut whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
         *whose = (turn, Arc::downgrade(who));
     }
@@ -92,7 +91,6 @@ impl Place {
     /// Whose call that one is, or was, as long as nobody else's took its place.
     pub fn whose(&self, number: u64) -> Option<Arc<Who>> {
         let whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who takes the place has the number of its call there before its name.
         let last = self.state.load(Ordering::Acquire) >> FLAGS;
         let is = (whose.0..=last).contains(&turn(number));
         whose.1.upgrade().filter(|_| is)
@@ -152,8 +150,12 @@ const BITS: u32 = 20;
 const BLOCK: usize = 256;
 const BLOCKS: usize = (1 << BITS) / BLOCK;
 
+/// The turn after it is the first again.
+const LAST_TURN: u64 = u64::MAX >> (BITS + FLAGS);
+
 /// How often its place was taken, of a call's number.
-const fn turn(number: u64) -> u64 {
+#[inline]
+pub(crate) const fn turn(number: u64) -> u64 {
     number >> BITS
 }
 
@@ -224,12 +226,13 @@ impl Taken {
     pub fn open(&mut self, who: &Arc<Who>) -> (u64, &'static Place) {
         let place = self.0;
         let last = place.state.load(Ordering::Relaxed) >> FLAGS;
-        let turn = (last + 1) & (u64::MAX >> (BITS + FLAGS));
+        let turn = (last + 1) & LAST_TURN;
         let turn = turn.max(1);
         let number = turn << BITS | u64::from(place.at);
         // SAFETY: no call is open in it, and nobody else has taken it.
         let desk = unsafe { &mut *place.desk.get() };
-        if !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
+        // Turns that begin anew are those of nobody before.
+        if turn == 1 || !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
             desk.who = Arc::as_ptr(who);
             place.is_now(who, turn);
         }
@@ -242,6 +245,12 @@ impl Taken {
     #[inline]
     pub fn task(&mut self) -> &mut Task {
         &mut self.close().task
+    }
+
+    /// Nothing is left of the last call; closes it.
+    #[cold]
+    pub fn forget(&mut self) {
+        self.close().clear();
     }
 
     /// Closes the call that is open in the place. What it left is the caller's; nobody comes to its desk any more.
@@ -264,7 +273,7 @@ impl Taken {
 impl Drop for Taken {
     #[inline]
     fn drop(&mut self) {
-        self.close().clear();
+        self.forget();
         // A thread that is ending keeps none.
         if !OWN.try_with(|own| own.put(self.0)).unwrap_or(false) {
             spare().0.push_back(self.0);
@@ -360,6 +369,25 @@ mod tests {
         drop(first);
         drop(second);
         assert!(place.whose(two).is_none(), "a stage that is gone is held");
+    }
+
+    #[test]
+    fn calls_are_known_by_their_names_when_a_places_turns_begin_anew() {
+        let who = who("probe");
+        let mut taken = Taken::take();
+        let (early, place) = taken.open(&who);
+        taken.close();
+        place
+            .state
+            .store((LAST_TURN - 1) << FLAGS, Ordering::Release);
+        let (last, _) = taken.open(&who);
+        assert!(place.whose(last).is_some() && place.desk(last).is_some());
+        taken.close();
+        let (first, _) = taken.open(&who);
+        assert_eq!(turn(first), 1);
+        assert!(place.whose(first).is_some() && place.desk(first).is_some());
+        assert!(place.whose(last).is_none() && place.desk(last).is_none());
+        assert!(place.desk(early).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::batch::task::Task;
 use crate::call::{Call, CallError};
-use crate::inside::inside;
+use crate::inside::{self, inside};
 use crate::instance::Instance;
 use crate::kept::Kept;
 use crate::patience::{self, Watched};
@@ -137,10 +137,13 @@ impl Pool {
         if let Some(one) = one.filter(|_| !self.kept.may_be_too_much()) {
             let mut call = Call::open(&shelf.who, taken);
             let said = call.inside_again(|call| enter(shelf.stage, one.me, call));
-            if call.is_well(said) {
+            if call.ends_well(said) {
                 return Ok(());
             }
             let one = one.clone();
+            if said == status::PANIC {
+                one.spoil();
+            }
             return self.returned(call, said, one, near, &lent());
         }
         self.lend_another(near, taken, enter, &lent())
@@ -173,6 +176,9 @@ impl Pool {
         }
         let call = Call::open(&shelf.who, taken);
         let said = call.inside(|call| enter(shelf.stage, instance.me, call));
+        if said == status::PANIC {
+            instance.spoil();
+        }
         drop(alone);
         self.returned(call, said, instance, near, lent)
     }
@@ -187,15 +193,12 @@ impl Pool {
         near: &mut Option<Arc<Instance>>,
         lent: &Lent,
     ) -> Result<(), CallError> {
-        if said == status::PANIC {
-            instance.spoiled.store(true, Ordering::SeqCst);
-        }
         // Others may use it meanwhile.
         let pending = said == status::PENDING && call.may_wait();
         let waited = pending.then(|| instance.clone());
         let own = lent.holder.filter(|_| self.shelf.is_by_slide());
         *near = None;
-        match self.shelf.is_overlapping() && own.is_none() && !instance.is_over() {
+        match self.shelf.is_overlapping() && !instance.is_over() && inside::is_usual() {
             true => *near = Some(instance),
             false => self.back(instance, own),
         }
@@ -230,7 +233,7 @@ impl Pool {
         let Some(said) = call.wait(timeout, cancel) else {
             cancel();
             // A thread of the plugin's may be at it for ever.
-            instance.spoiled.store(true, Ordering::SeqCst);
+            instance.spoil();
             if let Some(input) = call.desk().ok().and_then(|desk| desk.task.input().cloned()) {
                 kept();
                 self.kept.note(&input, &self.shelf.who);
@@ -238,7 +241,7 @@ impl Pool {
             return Err(call.give_up(timeout));
         };
         if said == status::PANIC {
-            instance.spoiled.store(true, Ordering::SeqCst);
+            instance.spoil();
         }
         self.ended(call, said, true, kept)
     }

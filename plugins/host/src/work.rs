@@ -67,9 +67,10 @@ impl Work for PluginWork {
             true => batch.pass_all(),
             false => self.settle(&mut rows.outcomes, batch),
         }
-        if rows.free() {
-            seat.put(near);
+        if !rows.free() {
+            near.taken.forget();
         }
+        seat.put(near);
         Ok(())
     }
 

@@ -142,14 +142,21 @@ mod tests {
         }
     }
 
-    /// Of a slide, its place, and of which kind and size its value is.
-    type Spot = (usize, i64, bool, u32);
+    /// Of a slide, its place, of which kind and size its value is, and its grid; the last: the slide as a whole.
+    type Spot = (usize, i64, bool, u32, u8);
 
     fn call() -> impl Strategy<Value = Vec<Spot>> {
-        let spot = (0usize..2, 0i64..100, any::<bool>(), 1u32..3);
+        let spot = (0usize..2, 0i64..100, any::<bool>(), 1u32..3, 0u8..4);
         // Most calls are alike.
         prop_oneof![
-            prop::collection::vec((Just(0usize), 0i64..100, Just(true), Just(2u32)), 1..4),
+            prop::collection::vec(
+                (Just(0usize), 0i64..100, Just(true), Just(2u32), Just(0u8)),
+                1..4
+            ),
+            prop::collection::vec(
+                (Just(0usize), 0i64..100, Just(false), Just(2u32), 0u8..4),
+                1..4
+            ),
             prop::collection::vec(spot, 0..4),
         ]
     }
@@ -160,13 +167,14 @@ mod tests {
             calls in prop::collection::vec(call(), 1..6)
         ) {
             let infos = ["a", "b"].map(|name| {
-                let grids = vec![Grid { footprint: 256.0, mpp: 0.5, px: 256 }];
+                let grid = |mpp| Grid { footprint: 512.0 * mpp, mpp, px: 256 };
+                let grids = vec![grid(0.5), grid(1.0)];
                 let unopened = SlideInfo::unopened(name.into(), SlideKey(1), "a.svs".into());
                 Arc::new(SlideInfo { grids, ..unopened })
             });
             let mut again = Arc::new(HostBatch::unfilled());
             for spots in calls {
-                let values = spots.iter().map(|&(slide, x, pixels, size)| {
+                let values = spots.iter().map(|&(slide, x, pixels, size, grid)| {
                     let body = match pixels {
                         true => {
                             let data = vec![0; TileBuf::bytes(size, size)];
@@ -180,7 +188,10 @@ mod tests {
                     };
                     let key = Key {
                         slide: SlideId::new(0, slide as u64),
-                        tile: TileId::new(0, 0, x, 0).unwrap(),
+                        tile: match grid {
+                            3 => TileId::SLIDE,
+                            grid => TileId::new(grid, 0, x, 0).unwrap(),
+                        },
                         rev: x as u32,
                     };
                     (key, body, &infos[slide])

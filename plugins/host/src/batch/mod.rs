@@ -84,8 +84,9 @@ impl HostBatch {
     /// The first reference that is the plugin's to an input which it was lent: it may keep it beyond the call, which is open.
     pub fn retain(self: &Arc<HostBatch>) {
         self.keep();
-        self.references.hand();
+        // Before the plugin can give it back: another thread of its may not wait until this returns.
         std::mem::forget(self.clone());
+        self.references.hand();
     }
 
     /// Number of rows.

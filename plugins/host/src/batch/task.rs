@@ -49,17 +49,18 @@ impl Rows {
     #[inline]
     pub fn alone(&mut self) -> Option<&mut HostBatch> {
         let alone = Arc::strong_count(&self.input) == 1;
-        // SAFETY: no other reference is there, nor can there be one as long as the call is not open: who might get another has one,
-        // and weak ones are of inputs that a plugin held on to, which are not filled again as long as there are any.
+        // SAFETY: no other reference is there, nor can there be one as long as the call is not open: a plugin gets its first one in an
+        // open call, which has the input kept, and one that was kept is not used again unless `free` found it alone, of references and
+        // of weak ones.
         alone.then(|| unsafe { &mut *Arc::as_ptr(&self.input).cast_mut() })
     }
 
     /// Lets go of what a call that is over left; false where the plugin holds on to its input.
     #[inline]
     pub fn free(&mut self) -> bool {
+        self.made.clear();
         if !(self.leases.is_empty() && self.drafts.is_empty()) {
             self.leases.clear();
-            self.made.clear();
             self.drafts.clear();
         }
         // An input that the plugin holds on to is its own now; one that it had a hold on keeps the tiles' memory.
@@ -186,5 +187,51 @@ impl Task {
             }
             Task::Setup | Task::Slides(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::live::Noted;
+
+    fn rows() -> Rows {
+        Rows {
+            input: HostBatch::unfilled().placed(),
+            outputs: [].into(),
+            fitting: 0,
+            leases: Vec::new(),
+            made: Asked::default(),
+            drafts: Vec::new(),
+            outcomes: Outcomes::on(1, false),
+        }
+    }
+
+    #[test]
+    fn what_a_call_left_is_none_of_the_next_ones_and_an_input_that_is_held_is_not_used_again() {
+        let mut rows = rows();
+        // Of rows for which a plugin asked and got no batch.
+        assert_eq!(rows.made.note(0, 2, &[1]), Ok(()));
+        assert!(rows.made.note(0, 2, &[1]).is_err());
+        assert!(rows.free() && rows.alone().is_some());
+        assert_eq!(rows.made.note(0, 2, &[1]), Ok(()));
+        rows.input.retain();
+        assert!(!rows.free() && rows.alone().is_none());
+        // The plugin gives it back, after the call or before its end.
+        let batch = rows.input.as_ptr();
+        assert_eq!(HostBatch::named(batch, |of| of.hand_back()), Some(true));
+        // SAFETY: the reference was the plugin's.
+        unsafe { Arc::decrement_strong_count(HostBatch::of(batch)) };
+        assert!(rows.free() && rows.alone().is_some() && !rows.input.has_kept());
+    }
+
+    #[test]
+    fn outputs_that_fit_are_known_as_far_as_there_are_bits_for_them() {
+        let rows = Rows {
+            fitting: 1 | 1 << 63,
+            ..rows()
+        };
+        let fit = [0, 1, 62, 63, 64, u32::MAX].map(|port| rows.fits(port));
+        assert_eq!(fit, [true, false, false, true, false, false]);
     }
 }

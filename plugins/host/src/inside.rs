@@ -7,28 +7,31 @@
 //! the run failed.
 
 use crate::log::Level;
-use crate::places::turn;
+use crate::places::{named, turn};
 use crate::who::Who;
 use std::cell::Cell;
 use std::sync::{Mutex, Once, PoisonError};
 use weir_runtime::exit;
 
 thread_local! {
-    /// Whose code the thread is in, and for which call's number.
-    static WHOSE: Cell<(*const Who, u64)> = const { Cell::new((std::ptr::null(), 0)) };
+    /// Whose code the thread is in where that is for no call.
+    static WHOSE: Cell<*const Who> = const { Cell::new(std::ptr::null()) };
+    /// The number of the call that the thread is in; 0 where it is in none.
+    static CALL: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The number of the call that the thread is in; 0 where it is in none.
 pub(crate) fn call() -> u64 {
-    WHOSE.get().1
+    CALL.get()
 }
 
 /// Runs code of the plugin's, for the call of that number; 0: a function that has none.
 #[inline]
 pub(crate) fn inside<T>(who: &Who, call: u64, code: impl FnOnce() -> T) -> T {
-    let (outer, before) = (WHOSE.replace((who, call)), rounding::read());
+    let (outer, before) = ((WHOSE.replace(who), CALL.replace(call)), rounding::read());
     let done = code();
-    WHOSE.set(outer);
+    WHOSE.set(outer.0);
+    CALL.set(outer.1);
     let after = rounding::read();
     if after != before {
         changed(who, before);
@@ -49,9 +52,9 @@ const WHOLE: u64 = 64;
 /// exceptions that a plugin lets the processor raise (`feenableexcept`) stay so.
 #[inline(always)]
 pub(crate) fn inside_again<T>(who: &Who, call: u64, code: impl FnOnce() -> T) -> T {
-    let outer = WHOSE.replace((who, call));
+    let outer = CALL.replace(call);
     let done = code();
-    WHOSE.set(outer);
+    CALL.set(outer);
     let usual = match turn(call).is_multiple_of(WHOLE) {
         true => is_usual(),
         false => rounding::sums_are_usual(),
@@ -97,10 +100,12 @@ pub(crate) fn watch_exit(who: &Who) {
 /// Runs on the thread that called `exit()`: one that is in a plugin's code, one of a plugin's own, or the program's, which says before
 /// that it is about to.
 extern "C" fn at_exit() {
-    let (whose, _) = WHOSE.get();
+    let number = call();
+    let of_call = named(number).filter(|_| number != 0);
+    let of_call = of_call.and_then(|place| place.whose(number));
     // SAFETY: where it is not null the thread is in `inside`, whose caller has it.
-    let whose = unsafe { whose.as_ref() };
-    let by = match whose {
+    let whose = unsafe { WHOSE.get().as_ref() };
+    let by = match of_call.as_deref().or(whose) {
         Some(who) if who.stage.is_empty() => who.plugin.clone(),
         Some(who) => format!("stage `{}`: {}", who.stage, who.plugin),
         None if exit::at_work() => {

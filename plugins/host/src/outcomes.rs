@@ -68,6 +68,8 @@ pub(crate) struct Outcomes {
     all: Mark,
     /// So many rows are all of which nothing was said, where there is one output; else no list is as long.
     silent: usize,
+    /// 0 where there is one output, else [`NEVER`].
+    apart: usize,
     /// As long as the marks once one of them needs it.
     told: Vec<Outcome>,
 }
@@ -85,6 +87,7 @@ impl Outcomes {
             marks: Vec::new(),
             all: Mark::None,
             silent: NEVER,
+            apart: if ports == 1 { 0 } else { NEVER },
             told: Vec::new(),
         }
     }
@@ -97,7 +100,7 @@ impl Outcomes {
             self.marks.clear();
         }
         (self.rows, self.all) = (rows, Mark::None);
-        self.silent = if self.ports == 1 { rows } else { NEVER };
+        self.silent = rows | self.apart;
     }
 
     /// Marks for each row on each output.

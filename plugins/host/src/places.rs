@@ -226,16 +226,16 @@ impl Taken {
     pub fn open(&mut self, who: &Arc<Who>) -> (u64, &'static Place) {
         let place = self.0;
         let last = place.state.load(Ordering::Relaxed) >> FLAGS;
-        let turn = (last + 1) & LAST_TURN;
-        let turn = turn.max(1);
-        let number = turn << BITS | u64::from(place.at);
+        let mut turn = (last + 1) & LAST_TURN;
         // SAFETY: no call is open in it, and nobody else has taken it.
         let desk = unsafe { &mut *place.desk.get() };
-        // Turns that begin anew are those of nobody before.
-        if turn == 1 || !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
+        // Turns that begin anew are those of nobody before, and are counted from 1.
+        if turn <= 1 || !std::ptr::eq(desk.who, Arc::as_ptr(who)) {
+            turn = turn.max(1);
             desk.who = Arc::as_ptr(who);
             place.is_now(who, turn);
         }
+        let number = turn << BITS | u64::from(place.at);
         desk.begin(number);
         place.state.store(turn << FLAGS | OPEN, Ordering::Release);
         (number, place)

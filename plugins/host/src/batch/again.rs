@@ -3,14 +3,20 @@
 use super::{HostBatch, Of};
 use std::ffi::c_void;
 use std::sync::Arc;
-use weir_record::{Body, Key, SlideId, TileId};
+use weir_abi::row::Row;
+use weir_record::{Body, Key, SlideId, SlideInfo, TileId};
 use weir_runtime::stage::Batch;
 
 /// What the rows of an input have in common whose places the next one's can take: slide and grid, and one column, whose rows lie where
-/// the bodies have them.
-#[derive(Clone, Copy, Debug)]
+/// the bodies have them; and where those places are, as long as the batch's lists are what they are.
+#[derive(Debug)]
 pub(super) struct Alike {
+    n: usize,
     slide: SlideId,
+    info: *const SlideInfo,
+    rows: *mut Row,
+    bodies: *mut *const Body,
+    lies: *mut *mut c_void,
     grid: u8,
     form: Form,
 }
@@ -23,10 +29,10 @@ enum Form {
     Features(usize),
 }
 
-impl Alike {
-    /// Of rows of one slide, by their keys and the first body; `None` where they are none such.
-    pub fn of(keys: impl Iterator<Item = Key>, first: &Body) -> Option<Alike> {
-        let form = match first {
+impl HostBatch {
+    /// What the rows that are there have in common, by their keys; `None` where the next one's cannot take their places.
+    pub(super) fn alike(&mut self, keys: impl Iterator<Item = Key>) -> Option<Alike> {
+        let form = match self.body(0)? {
             Body::Pixels(tile) => Form::Pixels(tile.height(), tile.width()),
             Body::Feature(feature) => Form::Features(feature.len()),
             _ => return None,
@@ -34,11 +40,25 @@ impl Alike {
         let mut of = keys.map(|key| (key.slide, key.tile.grid()));
         let (slide, grid) = of.next()?;
         let alike = of.all(|next| next == (slide, grid)) && grid != TileId::SLIDE.grid();
-        alike.then_some(Alike { slide, grid, form })
+        let (Of::Input(lent), [info]) = (&mut self.of, &self.infos[..]) else {
+            return None;
+        };
+        let part = self.parts.first()?;
+        let n = self.rows.len();
+        let whole = alike && lent.bodies.len() == n && part.rows.len() == n;
+        let alike = Alike {
+            n,
+            slide,
+            info: Arc::as_ptr(info),
+            rows: self.rows.as_mut_ptr(),
+            bodies: lent.bodies.as_mut_ptr(),
+            lies: part.rows.as_mut_ptr(),
+            grid,
+            form,
+        };
+        Some(alike).filter(|_| whole)
     }
-}
 
-impl HostBatch {
     /// Puts values in the places of the last ones, where they are as many of the same slide and grid and the same form. Else the batch
     /// is to be filled anew.
     ///
@@ -46,66 +66,73 @@ impl HostBatch {
     /// As [`HostBatch::fill`].
     #[inline]
     pub unsafe fn refill(&mut self, values: &Batch) -> bool {
-        let Some(alike) = self.alike else {
+        let Some(alike) = &self.alike else {
             return false;
         };
         let done = match alike.form {
-            Form::Pixels(height, width) => self.replace(values, alike, |body| match body {
+            Form::Pixels(height, width) => alike.replace(values, |body| match body {
                 Body::Pixels(tile) if tile.height() == height && tile.width() == width => {
                     Some(tile.pixels().as_ptr().cast())
                 }
                 _ => None,
             }),
-            Form::Features(n) => self.replace(values, alike, |body| match body {
+            Form::Features(n) => alike.replace(values, |body| match body {
                 Body::Feature(feature) if feature.len() == n => Some(feature.as_ptr().cast()),
                 _ => None,
             }),
         };
-        if done.is_none() {
-            self.alike = None;
+        match done {
+            Some(1) => true,
+            Some(_) => self.spaced(),
+            None => {
+                self.alike = None;
+                false
+            }
         }
-        done.is_some()
     }
 
-    /// The same, where `lies` says where the row of a body lies that fits. What the rows have in common stays as it is.
+    /// Notes how far rows lie apart.
+    fn spaced(&mut self) -> bool {
+        let pitch = self.parts.first().map_or(0, |part| part.pitch());
+        self.columns
+            .iter_mut()
+            .for_each(|column| column.pitch = pitch);
+        true
+    }
+}
+
+impl Alike {
+    /// Puts values in their places, where `lies` says where the row of a body lies that fits; how many. What they have in common stays
+    /// as it is.
     #[inline]
     fn replace(
-        &mut self,
+        &self,
         values: &Batch,
-        alike: Alike,
         lies: impl Fn(&Body) -> Option<*const c_void>,
-    ) -> Option<()> {
+    ) -> Option<usize> {
         let (keys, bodies, infos) = (values.keys(), values.bodies(), values.infos());
-        let Of::Input(lent) = &mut self.of else {
-            return None;
-        };
-        let part = self.parts.first()?;
-        let n = self.rows.len();
-        let known = self.infos.first()?;
-        if keys.len() != n {
+        if keys.len() != self.n || bodies.len() != self.n || infos.len() != self.n {
             return None;
         }
-        // As long as each other, so that no place is looked for in vain below.
-        let (bodies, infos) = (bodies.get(..n)?, infos.get(..n)?);
-        let rows = self.rows.get_mut(..n)?;
-        let (lent, part_rows) = (lent.bodies.get_mut(..n)?, part.rows.get_mut(..n)?);
-        for i in 0..n {
+        for i in 0..self.n {
             let (key, body) = (&keys[i], &bodies[i]);
-            let same = key.slide == alike.slide && key.tile.grid() == alike.grid;
-            if !same || !Arc::ptr_eq(&infos[i], known) {
+            let same = key.slide == self.slide && key.tile.grid() == self.grid;
+            if !same || Arc::as_ptr(&infos[i]) != self.info {
                 return None;
             }
-            let row = &mut rows[i];
-            row.key.tile = key.tile.word();
-            (row.key.rev, row.key.source) = (key.rev, key.rev);
-            (row.x, row.y) = (key.tile.x(), key.tile.y());
-            lent[i] = body;
-            part_rows[i] = lies(body)?.cast_mut();
+            let at = lies(body)?.cast_mut();
+            // SAFETY: the batch's own lists, which `fill` and `clear` alone change, and these make this anew or drop it; they have `n`
+            // places each, and who refills the batch has it alone.
+            unsafe {
+                let row = &mut *self.rows.add(i);
+                row.key.tile = key.tile.word();
+                (row.key.rev, row.key.source) = (key.rev, key.rev);
+                (row.x, row.y) = (key.tile.x(), key.tile.y());
+                *self.bodies.add(i) = body;
+                *self.lies.add(i) = at;
+            }
         }
-        if n > 1 {
-            self.columns[0].pitch = part.pitch();
-        }
-        Some(())
+        Some(self.n)
     }
 }
 
@@ -115,7 +142,7 @@ mod tests {
     use super::*;
     use crate::batch::live::Noted;
     use proptest::prelude::*;
-    use weir_record::{Feature, Grid, SlideInfo, SlideKey, TileBuf};
+    use weir_record::{Feature, Grid, SlideKey, TileBuf};
 
     /// All that a plugin can read of a batch.
     fn seen(batch: &Arc<HostBatch>) -> Vec<String> {

@@ -205,9 +205,8 @@ impl HostBatch {
         }
         // SAFETY: they are `values`' own.
         let bodies = lent.bodies.iter().map(|body| unsafe { &**body });
-        shown::of_bodies(bodies.clone(), width, &mut self.parts, &mut self.beside)?;
-        let first = bodies.clone().next().filter(|_| self.slides.len() == 1);
-        self.alike = first.and_then(|first| Alike::of(values.map(|(key, ..)| key), first));
+        shown::of_bodies(bodies, width, &mut self.parts, &mut self.beside)?;
+        self.alike = self.alike(values.map(|(key, ..)| key));
         self.point();
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What becomes of each row of an input, on each output: made, left out or failed, and never two of them.
 
+use std::hint::cold_path;
 use std::ops::Range;
 use std::sync::Arc;
 use weir_abi::desk::Said;
@@ -96,6 +97,7 @@ impl Outcomes {
     #[inline]
     pub fn reset(&mut self, rows: usize) {
         if !(self.marks.is_empty() && self.told.is_empty()) {
+            cold_path();
             self.told.clear();
             self.marks.clear();
         }

@@ -10,6 +10,7 @@ use crate::places::Taken;
 use crate::shelf::Shelf;
 use crate::who::Who;
 use std::ffi::c_void;
+use std::hint::cold_path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use weir_abi::desk::Said;
@@ -140,12 +141,14 @@ impl Pool {
             if call.ends_well(said) {
                 return Ok(());
             }
+            cold_path();
             let one = one.clone();
             if said == status::PANIC {
                 one.spoil();
             }
             return self.returned(call, said, one, near, &lent());
         }
+        cold_path();
         self.lend_another(near, taken, enter, &lent())
     }
 

@@ -9,6 +9,7 @@ use crate::kept::set_apart;
 use crate::outcomes::{Asked, Outcome, Outcomes};
 use crate::pool::{Lent, Pool};
 use crate::seats::{Near, Seats};
+use std::hint::cold_path;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_abi::desk::Said;
@@ -37,10 +38,12 @@ impl Work for PluginWork {
         let rows = near.rows(|| self.unused());
         // SAFETY: the batch and its values stay as they are until the call is over.
         if !unsafe { rows.alone().is_some_and(|input| input.refill(batch)) } {
+            cold_path();
             // SAFETY: as above.
             unsafe { rows.fill(batch, self.width) }?;
         }
         if batch.has_leases() {
+            cold_path();
             rows.leases = batch.take_leases();
         }
         rows.outcomes.reset(batch.len());
@@ -65,9 +68,13 @@ impl Work for PluginWork {
         let rows = near.rows(|| self.unused());
         match rows.outcomes.all_passed() {
             true => batch.pass_all(),
-            false => self.settle(&mut rows.outcomes, batch),
+            false => {
+                cold_path();
+                self.settle(&mut rows.outcomes, batch);
+            }
         }
         if !rows.free() {
+            cold_path();
             near.taken.forget();
         }
         seat.put(near);

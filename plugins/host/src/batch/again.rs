@@ -2,6 +2,7 @@
 
 use super::{HostBatch, Of};
 use std::ffi::c_void;
+use std::hint::cold_path;
 use std::sync::Arc;
 use weir_abi::row::Row;
 use weir_record::{Body, Key, SlideId, SlideInfo, TileId};
@@ -85,6 +86,7 @@ impl HostBatch {
             Some(1) => true,
             Some(_) => self.spaced(),
             None => {
+                cold_path();
                 self.alike = None;
                 false
             }

@@ -5,6 +5,7 @@ use crate::batch::HostBatch;
 use crate::columns::Output;
 use crate::outcomes::{Asked, Outcomes};
 use std::collections::BTreeSet;
+use std::hint::cold_path;
 use std::sync::{Arc, Mutex, Weak};
 use weir_record::{Body, Lease, SlideInfo};
 use weir_runtime::stage::{Batch, StageError};
@@ -60,6 +61,7 @@ impl Rows {
     pub fn free(&mut self) -> bool {
         self.made.clear();
         if !(self.leases.is_empty() && self.drafts.is_empty()) {
+            cold_path();
             self.leases.clear();
             self.drafts.clear();
         }
@@ -141,6 +143,7 @@ impl Task {
     #[inline]
     pub fn rows(&mut self, unused: impl FnOnce() -> Box<Rows>) -> &mut Rows {
         if !matches!(self, Task::Rows(_)) {
+            cold_path();
             *self = Task::Rows(unused());
         }
         match self {

@@ -14,6 +14,7 @@ use weir_runtime::stage::Batch;
 pub(super) struct Alike {
     n: usize,
     slide: SlideId,
+    /// Only to be compared: the batch holds it, so nothing else comes to lie there.
     info: *const SlideInfo,
     rows: *mut Row,
     bodies: *mut *const Body,

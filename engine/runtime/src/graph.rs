@@ -13,7 +13,7 @@ use crate::report::{Report, ReportLogic};
 use crate::sink::SinkLogic;
 use crate::source::SourceLogic;
 use crate::stage::{MakeSink, Prepared};
-use crate::work::WorkLogic;
+use crate::work::{Doors, WorkLogic};
 
 /// For each input edge of a node, in order: its port and its place among the port's feeders.
 pub(crate) fn feeders(node: &Node) -> Vec<(usize, usize)> {
@@ -49,6 +49,7 @@ pub(crate) fn build<'s>(
     keep: &Arc<dyn Fn(u64) -> bool + Send + Sync>,
 ) {
     let worker = scope.index() % house.workers;
+    let mut doors = Doors::new(house, prepared);
     let mut outputs: Vec<Vec<Edge<'s>>> = Vec::new();
     let mut reports: Vec<Edge<'s>> = Vec::new();
     for (index, (node, stage)) in house.plan.nodes.iter().zip(prepared).enumerate() {
@@ -131,7 +132,7 @@ pub(crate) fn build<'s>(
                 counted(true, false),
                 inputs(Route::Home),
                 count,
-                |wake| Box::new(WorkLogic::new(house.clone(), index, work.clone(), wake)),
+                |wake| Box::new(WorkLogic::new(doors.of(index, work), wake)),
             ),
             Prepared::Reduce(make) => host(
                 scope,

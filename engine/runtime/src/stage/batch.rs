@@ -180,14 +180,10 @@ impl Batch {
         })
     }
 
-    /// Which version each row was, its slide, and its outcome on each output.
-    pub(crate) fn into_outcomes(
-        self,
-    ) -> impl Iterator<Item = (Key, Arc<SlideInfo>, Vec<Option<Body>>)> {
-        let outputs = self.outputs;
-        let mut outcomes = self.outcomes.into_iter();
-        let rows = self.keys.into_iter().zip(self.infos);
-        rows.map(move |(key, info)| (key, info, outcomes.by_ref().take(outputs).collect()))
+    /// Which version each row was, the slide of each, and the outcomes, row by row, the outputs side by side.
+    #[expect(clippy::type_complexity, reason = "three lists")]
+    pub(crate) fn into_parts(self) -> (Vec<Key>, Vec<Arc<SlideInfo>>, Vec<Option<Body>>) {
+        (self.keys, self.infos, self.outcomes)
     }
 }
 
@@ -224,8 +220,11 @@ mod tests {
 
     /// Of each row, its revision and the scores of its outcomes.
     fn outcomes(batch: Batch) -> Vec<(u32, Vec<Option<f32>>)> {
-        let all = batch.into_outcomes();
-        all.map(|(key, _, of)| (key.rev, of.iter().map(score).collect()))
+        let outputs = batch.outputs;
+        let (keys, _, outcomes) = batch.into_parts();
+        let mut outcomes = outcomes.iter().map(score);
+        let rows = keys.iter();
+        rows.map(|key| (key.rev, outcomes.by_ref().take(outputs).collect()))
             .collect()
     }
 

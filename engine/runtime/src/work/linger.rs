@@ -38,6 +38,11 @@ impl Linger {
         }
     }
 
+    /// Whether the pipeline file says how long.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self, Linger::Told(_))
+    }
+
     /// A batch goes.
     pub(super) fn sent(&mut self) {
         if let Linger::Learned { most, now, first } = self

@@ -1,13 +1,13 @@
 //! The operator of maps and filters: gathers values of all slides into batches, has helper threads work on them, and sees to it
 //! that every version has exactly one outcome on every output, whatever a stage does.
 
+mod door;
 mod linger;
 mod task;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
@@ -15,30 +15,27 @@ use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::house::House;
 use crate::source::TOLD_FAILURES;
-use crate::stage::{BatchShape, Turn, Work};
+use crate::stage::Turn;
 
+pub(crate) use door::Doors;
+use door::{Answer, Done, Door};
 use linger::Linger;
-use task::{Task, failure};
+use task::{Outcomes, Task, failure};
 
 /// The time-out of work that keeps to its own: longer than any run.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(crate) struct WorkLogic {
-    name: String,
-    index: usize,
-    work: Arc<dyn Work>,
+    door: Arc<Door>,
     house: House,
     wake: Wake,
-    shape: BatchShape,
-    retries: u32,
-    outputs: usize,
     slides: HashMap<SlideId, Open>,
     waiting: VecDeque<Value>,
     since: Option<Instant>,
     linger: Linger,
     jobs: HashMap<u64, InHand>,
-    next_job: u64,
-    answers: (Sender<Done>, Receiver<Done>),
+    /// Of rows that did not come yet, the job that has them in hand.
+    early: HashMap<Key, u64>,
     alarm: Alarm,
     /// No job is too late before this time.
     look_again: Instant,
@@ -74,51 +71,31 @@ struct Value {
 struct InHand {
     /// When it came to its turn: it may have waited long for a thread, or for a part of the stage that one batch has at a time.
     turn: Turn,
-    rows: Vec<Waiting>,
-}
-
-/// A value on a helper thread, to be tried again when that does not come back.
-struct Waiting {
-    key: Key,
-    body: Body,
-    info: Arc<SlideInfo>,
-    aborted: Arc<AtomicBool>,
-}
-
-struct Done {
-    job: u64,
-    took: Duration,
-    rows: Vec<(Key, Vec<Body>)>,
+    /// To be tried again when it does not come back.
+    rows: Vec<(Key, Body)>,
+    /// Rows of it that did not come yet: it was begun ahead of them, by the thread that made them.
+    missing: usize,
+    /// What came of it while rows were missing.
+    done: Option<Done>,
 }
 
 impl WorkLogic {
-    pub(crate) fn new(house: House, index: usize, work: Arc<dyn Work>, wake: Wake) -> Self {
-        let node = &house.plan.nodes[index];
-        let mut shape = work.shape();
-        shape.rows = node.run.batch.unwrap_or(shape.rows).max(1);
-        shape.timeout = node.run.timeout.unwrap_or(shape.timeout);
-        if work.keeps_time() {
-            shape.timeout = NEVER;
-        }
+    pub(crate) fn new(door: Arc<Door>, wake: Wake) -> Self {
+        door.belongs_to(wake.waker());
+        let run = &door.house.plan.nodes[door.index].run;
         WorkLogic {
-            name: node.name.clone(),
-            index,
-            retries: node.run.retries.unwrap_or(house.plan.run.retries),
-            outputs: node.schema.outs.len(),
-            work,
+            linger: Linger::new(run.linger, door.shape.linger),
+            house: door.house.clone(),
+            door,
             wake,
-            shape,
             slides: HashMap::new(),
             waiting: VecDeque::new(),
             since: None,
-            linger: Linger::new(node.run.linger, shape.linger),
             jobs: HashMap::new(),
-            next_job: 0,
-            answers: channel(),
+            early: HashMap::new(),
             alarm: Alarm::default(),
             look_again: Instant::now(),
             counted: 0,
-            house,
         }
     }
 
@@ -133,8 +110,8 @@ impl WorkLogic {
                 .since
                 .is_some_and(|since| since.elapsed() >= self.linger.now());
             let granted = self.grant();
-            let starved = granted < self.waiting.len().min(self.shape.rows);
-            let full = granted >= self.shape.rows;
+            let starved = granted < self.waiting.len().min(self.door.shape.rows);
+            let full = granted >= self.door.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
                 // Past its time it waits for leases, and who gives them back wakes.
@@ -146,7 +123,7 @@ impl WorkLogic {
             let count = if alone {
                 1
             } else {
-                granted.min(self.shape.rows)
+                granted.min(self.door.shape.rows)
             };
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
@@ -157,17 +134,18 @@ impl WorkLogic {
 
     /// Takes output leases for the first values that wait, as many as a batch holds; returns how many may go.
     fn grant(&mut self) -> usize {
-        let most = self.shape.rows.min(self.waiting.len());
+        let most = self.door.shape.rows.min(self.waiting.len());
         for at in 0..most {
             let value = &mut self.waiting[at];
             if value.lease.is_some() {
                 continue;
             }
-            let Some((class, bytes)) = self.work.output_bytes(&value.body, &value.info) else {
+            let Some((class, bytes)) = self.door.task.work.output_bytes(&value.body, &value.info)
+            else {
                 continue;
             };
             let budget = &self.house.budget;
-            let lease = || budget.try_lease_for(self.index, class, bytes);
+            let lease = || budget.try_lease_for(self.door.index, class, bytes);
             let lease = lease().or_else(|| {
                 budget.wake_when_free(self.wake.waker());
                 lease()
@@ -181,75 +159,94 @@ impl WorkLogic {
     }
 
     fn submit(&mut self, values: Vec<Value>) {
-        let rows: Vec<Waiting> = values
-            .iter()
-            .map(|value| Waiting {
-                key: value.key,
-                body: value.body.clone(),
-                info: value.info.clone(),
-                aborted: value.aborted.clone(),
-            })
-            .collect();
-        let job = self.next_job;
-        self.next_job += 1;
-        let task = Task {
-            work: self.work.clone(),
-            name: self.name.clone(),
-            outputs: self.outputs,
-            retries: self.retries,
-            abort: self.house.abort.clone(),
+        let rows = values.iter().map(|value| (value.key, value.body.clone()));
+        let (job, turn) = (self.door.job(), Turn::waiting());
+        let hand = InHand {
+            turn: turn.clone(),
+            rows: rows.collect(),
+            missing: 0,
+            done: None,
         };
-        let (answer, waker) = (self.answers.0.clone(), self.wake.waker());
-        let (house, index) = (self.house.clone(), self.index);
-        let turn = Turn::waiting();
-        let own = turn.clone();
-        let run = move || {
-            let since = Instant::now();
-            own.begins();
-            let n = values.len() as u64;
-            let rows = task.take(values, &own);
-            let took = since.elapsed();
-            house.progress.stages[index].worked(n, took);
-            house.traced(index, since, n);
-            // Nobody listens any more when the run was aborted or the answer is too late.
-            let _ = answer.send(Done { job, took, rows });
-            waker();
-        };
-        self.jobs.insert(job, InHand { turn, rows });
-        if self.work.inline() {
-            run();
+        self.jobs.insert(job, hand);
+        if self.is_inline() {
+            self.door.take(job, &turn, values);
         } else {
+            let door = self.door.clone();
             // Stages further down first: what is nearly done gives back its bytes soonest.
-            self.house.helpers.submit(self.index, run);
+            let rank = self.door.index;
+            let run = move || door.take(job, &turn, values);
+            self.house.helpers.submit(rank, run);
         }
+    }
+
+    fn is_inline(&self) -> bool {
+        self.door.task.work.inline()
     }
 
     fn take_answers(&mut self, out: &mut Outputs) {
-        while let Ok(done) = self.answers.1.try_recv() {
-            // An answer that comes after its time-out is nobody's: its rows were tried again.
-            if self.jobs.remove(&done.job).is_none() {
-                continue;
-            }
-            self.linger.learn(done.took);
-            for (key, outcomes) in done.rows {
-                self.send(key, outcomes, out);
+        for answer in self.door.answers() {
+            match answer {
+                Answer::Early(job, turn, rows) => {
+                    let missing = rows.len();
+                    self.early.extend(rows.iter().map(|(key, _)| (*key, job)));
+                    let hand = InHand {
+                        turn,
+                        rows,
+                        missing,
+                        done: None,
+                    };
+                    self.jobs.insert(job, hand);
+                }
+                Answer::Done(done) => match self.jobs.get_mut(&done.job) {
+                    Some(hand) if hand.missing > 0 => hand.done = Some(done),
+                    _ => self.finish(done, out),
+                },
             }
         }
     }
 
-    fn send(&mut self, key: Key, outcomes: Vec<Body>, out: &mut Outputs) {
+    /// A row came; whether a helper thread has it in hand already.
+    fn is_early(&mut self, key: Key, out: &mut Outputs) -> bool {
+        let Some(job) = self.early.remove(&key) else {
+            return false;
+        };
+        if let Some(hand) = self.jobs.get_mut(&job) {
+            hand.missing -= 1;
+            if hand.missing == 0
+                && let Some(done) = hand.done.take()
+            {
+                self.finish(done, out);
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self, done: Done, out: &mut Outputs) {
+        self.jobs.remove(&done.job);
+        self.linger.learn(done.took);
+        self.door.learn(done.took, self.linger.is_told());
+        let Outcomes { rows, bodies } = done.outcomes;
+        let (mut bodies, outputs) = (bodies.into_iter(), self.door.task.outputs);
+        for (key, _) in rows {
+            self.send(key, bodies.by_ref().take(outputs), out);
+        }
+    }
+
+    /// Sends the outcome of a row on each output.
+    fn send(&mut self, key: Key, outcomes: impl Iterator<Item = Body>, out: &mut Outputs) {
         let Some(slide) = self.slides.get_mut(&key.slide) else {
             return;
         };
-        if let Some(Body::Fail(failure)) =
-            outcomes.iter().find(|body| matches!(body, Body::Fail(_)))
-        {
-            slide.told += 1;
-            if slide.told <= TOLD_FAILURES {
-                out.event(key.slide, Event::TileFailed((**failure).clone()));
+        let mut failed = false;
+        for (port, body) in outcomes.enumerate() {
+            if let Body::Fail(failure) = &body
+                && !std::mem::replace(&mut failed, true)
+            {
+                slide.told += 1;
+                if slide.told <= TOLD_FAILURES {
+                    out.event(key.slide, Event::TileFailed((**failure).clone()));
+                }
             }
-        }
-        for (port, body) in outcomes.into_iter().enumerate() {
             out.send(
                 port,
                 Row {
@@ -277,15 +274,18 @@ impl WorkLogic {
             // At each turn: an earlier alarm may have stood in for this one.
             return self.alarm.set(&self.wake, self.look_again);
         }
-        let until = |job: &InHand| job.turn.since().unwrap_or(now) + self.shape.timeout;
+        let (timeout, patience) = (self.door.shape.timeout, self.door.patience());
+        let since = |job: &InHand| job.turn.since().unwrap_or(now);
+        // Of an early batch the rows come first: the stage before looks to that.
+        let late = |job: &InHand| job.missing == 0 && since(job) + timeout <= now;
         let late: Vec<u64> = self
             .jobs
             .iter()
-            .filter(|(_, job)| until(job) <= now)
+            .filter(|(_, job)| late(job) && job.turn.give_up())
             .map(|(id, _)| *id)
             .collect();
-        let next = self.jobs.values().map(until).filter(|at| *at > now).min();
-        self.look_again = next.unwrap_or(now + self.shape.timeout);
+        let next = self.jobs.values().map(|job| since(job) + patience);
+        self.look_again = next.filter(|at| *at > now).min().unwrap_or(now + patience);
         self.alarm.set(&self.wake, self.look_again);
         if !late.is_empty() {
             self.wake.again();
@@ -297,25 +297,24 @@ impl WorkLogic {
             // The thread that has it may never come back.
             self.house.helpers.add();
             let alone = job.rows.len() == 1;
-            for Waiting {
-                key,
-                body,
-                info,
-                aborted,
-            } in job.rows
-            {
+            for (key, body) in job.rows {
+                let Some(slide) = self.slides.get(&key.slide) else {
+                    continue;
+                };
                 if alone {
-                    let late = self.work.late(self.shape.timeout);
-                    let failure = failure(&self.name, &info, key, late.what, &late.help);
-                    self.send(key, vec![failure; self.outputs], out);
+                    let Task { work, name, .. } = &self.door.task;
+                    let late = work.late(timeout);
+                    let failure = failure(name, &slide.info, key, late.what, &late.help);
+                    let outcomes = std::iter::repeat_n(failure, self.door.task.outputs);
+                    self.send(key, outcomes, out);
                 } else {
                     self.waiting.push_front(Value {
                         key,
                         body,
-                        info,
+                        info: slide.info.clone(),
                         lease: None,
                         alone: true,
-                        aborted,
+                        aborted: slide.aborted.clone(),
                     });
                 }
             }
@@ -325,6 +324,8 @@ impl WorkLogic {
 
 impl Logic for WorkLogic {
     fn rows(&mut self, _: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
+        // Which of them are in hand was said before they were sent.
+        self.take_answers(out);
         for row in rows.drain(..) {
             match &row.body {
                 Body::Opened(info) => {
@@ -370,12 +371,11 @@ impl Logic for WorkLogic {
                     let Some(slide) = self.slides.get_mut(&row.slide) else {
                         self.house.abort.fatal(format!(
                             "{}: a row came after its slide was closed",
-                            self.name
+                            self.door.task.name
                         ));
                         return;
                     };
                     slide.owed += 1;
-                    self.since.get_or_insert_with(Instant::now);
                     let value = Value {
                         key,
                         body: row.body,
@@ -384,6 +384,10 @@ impl Logic for WorkLogic {
                         alone: false,
                         aborted: slide.aborted.clone(),
                     };
+                    if self.is_early(key, out) {
+                        continue;
+                    }
+                    self.since.get_or_insert_with(Instant::now);
                     self.waiting.push_back(value);
                 }
             }
@@ -394,12 +398,12 @@ impl Logic for WorkLogic {
         self.take_answers(out);
         self.dispatch(inputs_done);
         self.give_up_late(out);
-        if self.work.inline() {
+        if self.is_inline() {
             self.take_answers(out);
         }
-        let jobs = self.jobs.values().filter(|job| job.turn.since().is_none());
+        let jobs = self.jobs.values().filter(|job| job.turn.is_waiting());
         let queued: usize = jobs.map(|job| job.rows.len()).sum();
-        let counters = &self.house.progress.stages[self.index];
+        let counters = &self.house.progress.stages[self.door.index];
         // Each worker adds its change: the counter is all workers'.
         let waiting = (self.waiting.len() + queued) as u64;
         let change = waiting.wrapping_sub(self.counted);

@@ -11,7 +11,7 @@ use crate::abort::{Abort, message};
 use crate::reading::stopped;
 use crate::stage::{Batch, StageError, Turn, Work};
 
-/// A batch's work, on a helper thread.
+/// How a stage's batches are worked on.
 pub(super) struct Task {
     pub(super) work: Arc<dyn Work>,
     pub(super) name: String,
@@ -20,69 +20,80 @@ pub(super) struct Task {
     pub(super) abort: Abort,
 }
 
+/// A row of a batch: which version, its value, its slide, and the lease on what is made of it.
+pub(super) type BatchRow = (Key, Body, Arc<SlideInfo>, Option<Lease>);
+
+/// What became of a batch's rows.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    pub(super) rows: Vec<(Key, Arc<SlideInfo>)>,
+    /// Row by row, the outputs side by side.
+    pub(super) bodies: Vec<Body>,
+}
+
 impl Task {
     /// The outcomes of values; those of slides that were stopped meanwhile are not looked at. `turn` is told while it cannot begin.
-    pub(super) fn take(&self, values: Vec<Value>, turn: &Turn) -> Vec<(Key, Vec<Body>)> {
-        let (void, values): (Vec<Value>, Vec<Value>) = values.into_iter().partition(|value| {
+    pub(super) fn take(&self, mut values: Vec<Value>, turn: &Turn) -> Outcomes {
+        let void = values.extract_if(.., |value| {
             // What speaks of the slide as a whole says that it failed or was stopped: somebody must write that down.
             value.key.tile != TileId::SLIDE && value.aborted.load(Ordering::Relaxed)
         });
-        let skipped = |value: Value| (value.key, vec![stopped(&self.name); self.outputs]);
-        let mut outcomes: Vec<_> = void.into_iter().map(skipped).collect();
-        if !values.is_empty() {
-            let rows = values
-                .into_iter()
-                .map(|value| (value.key, value.body, value.info, value.lease));
-            outcomes.extend(self.run(rows.collect(), turn));
+        let void: Vec<Value> = void.collect();
+        let rows = values
+            .into_iter()
+            .map(|value| (value.key, value.body, value.info, value.lease));
+        let mut outcomes = self.run(rows.collect(), turn);
+        for value in void {
+            outcomes.rows.push((value.key, value.info));
+            let bodies = &mut outcomes.bodies;
+            bodies.resize(bodies.len() + self.outputs, stopped(&self.name));
         }
         outcomes
     }
 
     /// The outcomes of a batch: all at once when that works, else row by row.
-    fn run(
-        &self,
-        values: Vec<(Key, Body, Arc<SlideInfo>, Option<Lease>)>,
-        turn: &Turn,
-    ) -> Vec<(Key, Vec<Body>)> {
+    pub(super) fn run(&self, values: Vec<BatchRow>, turn: &Turn) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        if values.is_empty() {
+            return outcomes;
+        }
         let mut batch = Batch::new(values, self.outputs).with_turn(turn);
-        let batches = match self.attempt(&mut batch) {
-            Ok(()) => vec![batch],
+        match self.attempt(&mut batch) {
+            Ok(()) => self.put(batch, &mut outcomes),
             Err(error) if batch.len() == 1 => {
                 self.again(&mut batch, error, self.retries);
-                vec![batch]
+                self.put(batch, &mut outcomes);
             }
             Err(_) => {
-                let alone = |mut single| {
+                for mut single in batch.singles() {
                     if let Err(error) = self.attempt(&mut single) {
                         self.again(&mut single, error, self.retries);
                     }
-                    single
-                };
-                batch.singles().map(alone).collect()
+                    self.put(single, &mut outcomes);
+                }
             }
-        };
-        let outcomes = batches.into_iter().flat_map(Batch::into_outcomes);
-        let outcomes = outcomes.map(|(key, info, outcomes)| {
-            let bodies = outcomes.into_iter().map(|outcome| match outcome {
-                Some(body) if body.is_version() => body,
-                Some(_) => failure(
-                    &self.name,
-                    &info,
-                    key,
-                    "the stage answered with what is no version".into(),
-                    FAULT,
-                ),
-                None => failure(
-                    &self.name,
-                    &info,
-                    key,
-                    "the stage gave no outcome".into(),
-                    FAULT,
-                ),
-            });
-            (key, bodies.collect())
-        });
-        outcomes.collect()
+        }
+        outcomes
+    }
+
+    /// Adds what became of a batch; a row without an outcome has failed.
+    fn put(&self, batch: Batch, to: &mut Outcomes) {
+        let (keys, infos, outcomes) = batch.into_parts();
+        let first = to.rows.len();
+        to.rows.extend(keys.into_iter().zip(infos));
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            let fault = match outcome {
+                Some(body) if body.is_version() => {
+                    to.bodies.push(body);
+                    continue;
+                }
+                Some(_) => "the stage answered with what is no version",
+                None => "the stage gave no outcome",
+            };
+            let (key, info) = &to.rows[first + at / self.outputs];
+            let failure = failure(&self.name, info, *key, fault.into(), FAULT);
+            to.bodies.push(failure);
+        }
     }
 
     /// Tries a single row again; then it fails.

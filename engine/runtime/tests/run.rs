@@ -54,11 +54,12 @@ proptest! {
         memory in prop::sample::select(vec![0u64, 800, 1_100, 2_000, 5_000, 70_000, 1 << 20]),
         open_slides in 1usize..6,
         highest in 0usize..20,
+        relays in 0usize..4,
         first in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let scenario = Scenario {
-            slides, highest, seed, delay: Duration::from_micros(60), ..Scenario::default()
+            slides, highest, relays, seed, delay: Duration::from_micros(60), ..Scenario::default()
         };
         let run = RunSettings {
             workers, readers: threads.0, helpers: threads.1, memory, open_slides, ..settings()

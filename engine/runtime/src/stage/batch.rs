@@ -181,7 +181,6 @@ impl Batch {
     }
 
     /// Which version each row was, the slide of each, and the outcomes, row by row, the outputs side by side.
-    #[expect(clippy::type_complexity, reason = "three lists")]
     pub(crate) fn into_parts(self) -> (Vec<Key>, Vec<Arc<SlideInfo>>, Vec<Option<Body>>) {
         (self.keys, self.infos, self.outcomes)
     }

@@ -38,9 +38,9 @@ impl Linger {
         }
     }
 
-    /// Whether the pipeline file says how long.
-    pub(super) fn is_told(&self) -> bool {
-        matches!(self, Linger::Told(_))
+    /// Whether the pipeline file has values wait for others, however short a batch is.
+    pub(super) fn gathers(&self) -> bool {
+        matches!(self, Linger::Told(time) if !time.is_zero())
     }
 
     /// A batch goes.

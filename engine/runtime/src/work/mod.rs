@@ -224,7 +224,7 @@ impl WorkLogic {
     fn finish(&mut self, done: Done, out: &mut Outputs) {
         self.jobs.remove(&done.job);
         self.linger.learn(done.took);
-        self.door.learn(done.took, self.linger.is_told());
+        self.door.learn(done.took, self.linger.gathers());
         let Outcomes { rows, bodies } = done.outcomes;
         let (mut bodies, outputs) = (bodies.into_iter(), self.door.task.outputs);
         for (key, _) in rows {

@@ -2,6 +2,7 @@
 //! selection, fetch, encoder, pool and sink, all with faults and delays on demand. What it must answer is computed beside it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+mod relay;
 mod source;
 mod stages;
 pub mod types;
@@ -18,7 +19,8 @@ use weir_record::{End, Key, SlideKey, TileId};
 use weir_runtime::stage::StageError;
 use weir_runtime::{Options, Outcome, RunError, run};
 
-use types::{ENCODE, FETCH, POOL, SCORE, SELECT, SINK, SOURCE, TABLE, TYPES};
+use relay::HeldUp;
+use types::{ENCODE, FETCH, POOL, RELAYS, SCORE, SELECT, SINK, SOURCE, TABLE, TYPES};
 
 /// Side of a tile, px: 768 bytes of pixels.
 const SIDE: u32 = 16;
@@ -40,6 +42,14 @@ pub struct Scenario {
     pub stuck: Option<(usize, u32, Duration)>,
     /// The encoder cannot do anything with any tile.
     pub encodes_nothing: bool,
+    /// Maps between source and scorer that hand tiles on.
+    pub relays: usize,
+    /// How long a batch takes at the first of them and at each other.
+    pub relays_take: [Duration; 2],
+    /// A tile on which the second of them hangs for this long: (slide, tile).
+    pub stuck_relay: Option<(usize, u32, Duration)>,
+    /// The selection holds the worker up until a helper thread goes on from the first relay to the second.
+    pub holds_up: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,6 +85,10 @@ impl Default for Scenario {
             panics: None,
             stuck: None,
             encodes_nothing: false,
+            relays: 0,
+            relays_take: [Duration::ZERO; 2],
+            stuck_relay: None,
+            holds_up: false,
         }
     }
 }
@@ -86,6 +100,7 @@ pub struct Seen {
     pub answers: Mutex<BTreeMap<String, (String, Instant)>>,
     pub open_now: AtomicUsize,
     pub open_most: AtomicUsize,
+    pub held_up: HeldUp,
 }
 
 pub fn id(number: usize) -> String {
@@ -181,21 +196,29 @@ impl Scenario {
             Place::Home => &SINK,
             Place::First => &TABLE,
         };
+        let mut nodes = vec![node("source", &SOURCE, None)];
+        for (at, relay) in RELAYS.iter().take(self.relays).enumerate() {
+            nodes.push(node(relay.name, relay, Some(at)));
+        }
+        let rest = [
+            ("score", &SCORE),
+            ("select", &SELECT),
+            ("fetch", &FETCH),
+            ("encode", &ENCODE),
+            ("pool", &POOL),
+            ("sink", sink),
+        ];
+        for (name, schema) in rest {
+            let feeder = nodes.len() - 1;
+            nodes.push(node(name, schema, Some(feeder)));
+        }
         Plan {
             name: "synthetic".into(),
             file: PathBuf::from("synthetic"),
             run,
             models: BTreeMap::new(),
             plugins: Vec::new(),
-            nodes: vec![
-                node("source", &SOURCE, None),
-                node("score", &SCORE, Some(0)),
-                node("select", &SELECT, Some(1)),
-                node("fetch", &FETCH, Some(2)),
-                node("encode", &ENCODE, Some(3)),
-                node("pool", &POOL, Some(4)),
-                node("sink", sink, Some(5)),
-            ],
+            nodes,
             hash: "of the synthetic graph".into(),
         }
     }

@@ -56,6 +56,7 @@ impl Work for Scorer {
 
 pub(super) struct Select {
     pub(super) scenario: Arc<Scenario>,
+    pub(super) seen: Arc<Seen>,
     pub(super) scores: HashMap<SlideId, BTreeMap<TileId, (u32, f32)>>,
 }
 
@@ -66,6 +67,9 @@ impl Reduce for Select {
 
     fn row(&mut self, _: usize, key: Key, body: Option<Body>, _: &mut Cx) {
         self.scenario.panic_at(Panics::Worker);
+        if self.scenario.holds_up {
+            self.seen.held_up.worker();
+        }
         let scores = self.scores.get_mut(&key.slide).unwrap();
         match body {
             Some(Body::Score(score)) => scores.insert(key.tile, (key.rev, score.score)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weir_pipeline::{Deliver, Kind, Place, Port, Rows, Schema, StateArgs, StateBytes};
 use weir_runtime::stage::{Prepare, Prepared, StageError, StageType};
 
+use super::relay::Relay;
 use super::source::Tiles;
 use super::stages::{Collect, Encoder, Fetch, Pool, Scorer, Select};
 use super::{FEATURE, Scenario, Seen};
@@ -49,6 +50,12 @@ fn keeps_features(_: &StateArgs) -> u64 {
 }
 
 pub(super) static SOURCE: Schema = schema("source", Rows::Source, &[], &[port(Kind::Pixels)]);
+const PIXELS: &[Port] = &[port(Kind::Pixels)];
+pub(super) static RELAYS: [Schema; 3] = [
+    schema("relay-0", Rows::Map, PIXELS, PIXELS),
+    schema("relay-1", Rows::Map, PIXELS, PIXELS),
+    schema("relay-2", Rows::Map, PIXELS, PIXELS),
+];
 pub(super) static SCORE: Schema = schema(
     "score",
     Rows::Map,
@@ -100,16 +107,29 @@ pub const TYPES: &[StageType] = &[
         prepare: |cx| Ok(Prepared::Source(Arc::new(Tiles::new(cx)))),
     },
     StageType {
+        schema: &RELAYS[0],
+        prepare: |cx| relay(cx, 0),
+    },
+    StageType {
+        schema: &RELAYS[1],
+        prepare: |cx| relay(cx, 1),
+    },
+    StageType {
+        schema: &RELAYS[2],
+        prepare: |cx| relay(cx, 2),
+    },
+    StageType {
         schema: &SCORE,
         prepare: |cx| Ok(Prepared::Work(Arc::new(Scorer(scenario(cx))))),
     },
     StageType {
         schema: &SELECT,
         prepare: |cx| {
-            let scenario = scenario(cx);
+            let (scenario, seen) = (scenario(cx), cx.shared.get::<Seen>());
             Ok(Prepared::Reduce(Arc::new(move || {
                 Box::new(Select {
                     scenario: scenario.clone(),
+                    seen: seen.clone(),
                     scores: HashMap::new(),
                 })
             })))
@@ -150,6 +170,14 @@ pub(super) fn scenario(cx: &Prepare) -> Arc<Scenario> {
     cx.shared
         .get_or_try("", || Err(()))
         .unwrap_or_else(|()| Arc::new(Scenario::default()))
+}
+
+fn relay(cx: &Prepare, at: usize) -> Result<Prepared, StageError> {
+    Ok(Prepared::Work(Arc::new(Relay {
+        scenario: scenario(cx),
+        seen: cx.shared.get(),
+        at,
+    })))
 }
 
 fn collect(cx: &Prepare) -> Result<Prepared, StageError> {

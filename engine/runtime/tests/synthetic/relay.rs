@@ -1,0 +1,87 @@
+//! Maps that hand tiles on, one after the other: what a helper thread goes on with.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use weir_record::Key;
+use weir_runtime::stage::{Batch, StageError, Work};
+
+use super::{Scenario, Seen, id, number};
+
+/// How often the worker is held up at most, and how long each time.
+const HELD: (u64, Duration) = (60, Duration::from_millis(20));
+
+/// Tells what helper threads do while the worker can do nothing.
+#[derive(Default)]
+pub struct HeldUp {
+    /// Counts the times; while the worker runs, 0.
+    now: AtomicU64,
+    times: AtomicU64,
+    /// When each row left the first relay.
+    left: Mutex<HashMap<Key, u64>>,
+    /// Rows that came to the next relay while the worker was held up since before they left the one before.
+    pub gone_on: AtomicUsize,
+}
+
+impl HeldUp {
+    /// On the worker: nothing is handed from stage to stage meanwhile.
+    pub(super) fn worker(&self) {
+        let time = self.times.fetch_add(1, Ordering::SeqCst) + 1;
+        self.now.store(time, Ordering::SeqCst);
+        let until = Instant::now() + HELD.1;
+        while self.gone_on.load(Ordering::SeqCst) == 0 && time <= HELD.0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.now.store(0, Ordering::SeqCst);
+    }
+
+    fn leaves(&self, key: Key) {
+        let now = self.now.load(Ordering::SeqCst);
+        self.left.lock().unwrap().insert(key, now);
+    }
+
+    fn comes(&self, key: Key) {
+        let left = self.left.lock().unwrap()[&key];
+        if left > 0 && left == self.now.load(Ordering::SeqCst) {
+            self.gone_on.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The relay of this place in the chain.
+pub(super) struct Relay {
+    pub(super) scenario: Arc<Scenario>,
+    pub(super) seen: Arc<Seen>,
+    pub(super) at: usize,
+}
+
+impl Work for Relay {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        let (scenario, held) = (&self.scenario, &self.seen.held_up);
+        for i in 0..batch.len() {
+            let key = batch.key(i);
+            if scenario.holds_up && self.at == 1 {
+                held.comes(key);
+            }
+            if let Some((slide, tile, time)) = scenario.stuck_relay
+                && self.at == 1
+                && batch.info(i).id == id(slide)
+                && number(key.tile) == tile
+            {
+                std::thread::sleep(time);
+            }
+            // Some rows do not work beside others.
+            if batch.len() > 1 && number(key.tile) % 64 == 7 {
+                return Err(StageError::new("it works alone only", ""));
+            }
+        }
+        std::thread::sleep(scenario.relays_take[self.at.min(1)]);
+        batch.pass_all();
+        if scenario.holds_up && self.at == 0 {
+            (0..batch.len()).for_each(|i| held.leaves(batch.key(i)));
+        }
+        Ok(())
+    }
+}

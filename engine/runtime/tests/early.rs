@@ -75,6 +75,19 @@ fn what_several_stages_take_is_handed_over_to_each() {
 }
 
 #[test]
+fn the_worker_does_no_work_of_the_stage_behind_one_that_runs_on_it() {
+    let scenario = Scenario {
+        inline_relay: true,
+        relays_take: [Duration::ZERO; 2],
+        ..relays()
+    };
+    let (outcome, seen) = scenario.run_plan(plan(&scenario), Options::default());
+    assert_eq!(outcome.unwrap().exit_code(), exit::DONE);
+    let threads = seen.relay_threads.lock().unwrap();
+    assert_eq!(threads.iter().collect::<Vec<_>>(), ["weir-helper"]);
+}
+
+#[test]
 fn a_stage_that_hangs_where_it_was_gone_on_with_is_given_up_in_its_own_time() {
     // The last tile, and the only helper thread: nothing else brings the operators back.
     let mut stuck = relays();

@@ -83,7 +83,8 @@ impl<'a> Doors<'a> {
         if let Some(door) = self.made.get(&index) {
             return door.clone();
         }
-        let next = follower(&self.house.plan, index);
+        // What runs on the worker is not gone on from: the next stage's work may take long there, or hang.
+        let next = follower(&self.house.plan, index).filter(|_| !work.inline());
         let next = next.and_then(|next| match &self.stages[next] {
             Prepared::Work(work) => Some(self.of(next, work)),
             _ => None,

@@ -46,6 +46,8 @@ pub struct Scenario {
     pub relays: usize,
     /// How long a batch takes at the first of them and at each other.
     pub relays_take: [Duration; 2],
+    /// The first of them runs on the worker.
+    pub inline_relay: bool,
     /// A tile on which the second of them hangs for this long: (slide, tile).
     pub stuck_relay: Option<(usize, u32, Duration)>,
     /// The selection holds the worker up until a helper thread goes on from the first relay to the second.
@@ -87,6 +89,7 @@ impl Default for Scenario {
             encodes_nothing: false,
             relays: 0,
             relays_take: [Duration::ZERO; 2],
+            inline_relay: false,
             stuck_relay: None,
             holds_up: false,
         }
@@ -101,6 +104,8 @@ pub struct Seen {
     pub open_now: AtomicUsize,
     pub open_most: AtomicUsize,
     pub held_up: HeldUp,
+    /// Names of the threads that the second relay ran on.
+    pub relay_threads: Mutex<BTreeSet<String>>,
 }
 
 pub fn id(number: usize) -> String {

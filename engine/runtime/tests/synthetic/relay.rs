@@ -60,6 +60,12 @@ pub(super) struct Relay {
 impl Work for Relay {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         let (scenario, held) = (&self.scenario, &self.seen.held_up);
+        if let Some(name) = std::thread::current().name()
+            && self.at == 1
+        {
+            let mut threads = self.seen.relay_threads.lock().unwrap();
+            threads.insert(name.to_owned());
+        }
         for i in 0..batch.len() {
             let key = batch.key(i);
             if scenario.holds_up && self.at == 1 {
@@ -83,5 +89,9 @@ impl Work for Relay {
             (0..batch.len()).for_each(|i| held.leaves(batch.key(i)));
         }
         Ok(())
+    }
+
+    fn inline(&self) -> bool {
+        self.at == 0 && self.scenario.inline_relay
     }
 }

@@ -13,7 +13,7 @@ use crate::report::{Report, ReportLogic};
 use crate::sink::SinkLogic;
 use crate::source::SourceLogic;
 use crate::stage::{MakeSink, Prepared};
-use crate::work::{Doors, WorkLogic};
+use crate::work::{WorkLogic, runners};
 
 /// For each input edge of a node, in order: its port and its place among the port's feeders.
 pub(crate) fn feeders(node: &Node) -> Vec<(usize, usize)> {
@@ -49,7 +49,7 @@ pub(crate) fn build<'s>(
     keep: &Arc<dyn Fn(u64) -> bool + Send + Sync>,
 ) {
     let worker = scope.index() % house.workers;
-    let mut doors = Doors::new(house, prepared);
+    let runners = runners(house, prepared);
     let mut outputs: Vec<Vec<Edge<'s>>> = Vec::new();
     let mut reports: Vec<Edge<'s>> = Vec::new();
     for (index, (node, stage)) in house.plan.nodes.iter().zip(prepared).enumerate() {
@@ -126,13 +126,13 @@ pub(crate) fn build<'s>(
                     ))
                 },
             ),
-            Prepared::Work(work) => host(
+            Prepared::Work(_) => host(
                 scope,
                 &node.name,
                 counted(true, false),
                 inputs(Route::Home),
                 count,
-                |wake| Box::new(WorkLogic::new(doors.of(index, work), wake)),
+                |wake| Box::new(WorkLogic::new(runners[&index].clone(), wake)),
             ),
             Prepared::Reduce(make) => host(
                 scope,

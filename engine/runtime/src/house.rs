@@ -161,3 +161,27 @@ impl Places {
 
 /// What a stage knows of the slides that are open at an operator.
 pub(crate) type Infos = HashMap<SlideId, Arc<SlideInfo>>;
+
+#[cfg(test)]
+impl House {
+    /// Of a run of `plan` by this process alone, without a trace.
+    pub(crate) fn of(plan: Plan) -> House {
+        let (abort, budget) = (Abort::default(), Budget::new(plan.run.memory as usize));
+        House {
+            readers: Crew::new("reader", 1, abort.clone()),
+            helpers: Crew::new("helper", 1, abort.clone()),
+            open: Arc::default(),
+            places: Arc::new(Places::new(1)),
+            bells: Arc::default(),
+            trace: None,
+            process: (0, 1),
+            workers: 1,
+            stop: Stop::default(),
+            progress: Arc::new(Progress::of(&plan)),
+            abort,
+            slab: Slab::within(&budget),
+            budget,
+            plan: Arc::new(plan),
+        }
+    }
+}

@@ -44,6 +44,8 @@ pub struct StageCounters {
     pub name: String,
     /// Values that the stage took or, for a source, sent; versions for a reduce or a sink.
     pub rows: AtomicU64,
+    /// Of these, values that the thread which made them went on with at once.
+    pub chained: AtomicU64,
     /// Time that its code ran, over all threads, ns.
     pub busy: AtomicU64,
     /// Values that wait for it.

@@ -202,7 +202,7 @@ pub trait Work: Send + Sync {
     }
 
     /// Bytes of the output of one value and the class that they are leased in; granted before [`Work::run`] sees the row.
-    /// Bodies below 1 KiB are not leased.
+    /// Bodies below 1 KiB are not leased. Called on any thread.
     fn output_bytes(&self, _body: &Body, _info: &SlideInfo) -> Option<(Class, usize)> {
         None
     }

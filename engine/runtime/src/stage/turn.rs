@@ -53,7 +53,7 @@ impl Turn {
     }
 
     /// The batch has its outcomes; whether they count, which they do unless it was given up before.
-    pub(crate) fn answers(&self) -> bool {
+    pub(crate) fn answer(&self) -> bool {
         self.set(State::Answered)
     }
 
@@ -90,8 +90,8 @@ mod tests {
         assert!(one.is_waiting());
         one.begins();
         assert!(one.since().is_some() && !one.is_waiting());
-        assert!(one.answers() && !one.give_up());
-        assert!(two.give_up() && !two.answers());
+        assert!(one.answer() && !one.give_up());
+        assert!(two.give_up() && !two.answer());
         // A stage that was given up and comes back to its turn after all begins nothing.
         for over in [one, two] {
             over.begins();
@@ -99,6 +99,6 @@ mod tests {
             over.waits();
             assert!(!over.is_waiting());
         }
-        assert!(Turn::NOW.answers());
+        assert!(Turn::NOW.answer());
     }
 }

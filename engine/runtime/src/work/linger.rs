@@ -38,11 +38,6 @@ impl Linger {
         }
     }
 
-    /// Whether the pipeline file has values wait for others, however short a batch is.
-    pub(super) fn gathers(&self) -> bool {
-        matches!(self, Linger::Told(time) if !time.is_zero())
-    }
-
     /// A batch goes.
     pub(super) fn sent(&mut self) {
         if let Linger::Learned { most, now, first } = self

@@ -1,41 +1,41 @@
 //! The operator of maps and filters: gathers values of all slides into batches, has helper threads work on them, and sees to it
 //! that every version has exactly one outcome on every output, whatever a stage does.
 
-mod door;
 mod linger;
+mod runner;
 mod task;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
-use crate::house::House;
 use crate::source::TOLD_FAILURES;
 use crate::stage::Turn;
 
-pub(crate) use door::Doors;
-use door::{Answer, Done, Door};
 use linger::Linger;
+pub(crate) use runner::runners;
+use runner::{Answer, Done, Runner};
 use task::{Outcomes, Task, failure};
 
 /// The time-out of work that keeps to its own: longer than any run.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(crate) struct WorkLogic {
-    door: Arc<Door>,
-    house: House,
+    runner: Arc<Runner>,
     wake: Wake,
     slides: HashMap<SlideId, Open>,
     waiting: VecDeque<Value>,
     since: Option<Instant>,
     linger: Linger,
     jobs: HashMap<u64, InHand>,
-    /// Of rows that did not come yet, the job that has them in hand.
-    early: HashMap<Key, u64>,
+    /// Of rows that did not come yet, the jobs that have them in hand: one for each time that it will come.
+    chained: HashMap<Key, Vec<u64>>,
+    answers: Receiver<Answer>,
     alarm: Alarm,
     /// No job is too late before this time.
     look_again: Instant,
@@ -73,26 +73,36 @@ struct InHand {
     turn: Turn,
     /// To be tried again when it does not come back.
     rows: Vec<(Key, Body)>,
-    /// Rows of it that did not come yet: it was begun ahead of them, by the thread that made them.
+    /// Rows of it that did not come yet: it is chained, and was begun ahead of them by the thread that made them.
     missing: usize,
     /// What came of it while rows were missing.
     done: Option<Done>,
 }
 
+impl InHand {
+    fn of(turn: Turn, rows: Vec<(Key, Body)>) -> InHand {
+        InHand {
+            turn,
+            rows,
+            missing: 0,
+            done: None,
+        }
+    }
+}
+
 impl WorkLogic {
-    pub(crate) fn new(door: Arc<Door>, wake: Wake) -> Self {
-        door.belongs_to(wake.waker());
-        let run = &door.house.plan.nodes[door.index].run;
+    pub(crate) fn new(runner: Arc<Runner>, wake: Wake) -> Self {
+        let told = runner.house.plan.nodes[runner.index].run.linger;
         WorkLogic {
-            linger: Linger::new(run.linger, door.shape.linger),
-            house: door.house.clone(),
-            door,
+            answers: runner.belongs_to(wake.waker()),
+            linger: Linger::new(told, runner.shape.linger),
+            runner,
             wake,
             slides: HashMap::new(),
             waiting: VecDeque::new(),
             since: None,
             jobs: HashMap::new(),
-            early: HashMap::new(),
+            chained: HashMap::new(),
             alarm: Alarm::default(),
             look_again: Instant::now(),
             counted: 0,
@@ -110,8 +120,9 @@ impl WorkLogic {
                 .since
                 .is_some_and(|since| since.elapsed() >= self.linger.now());
             let granted = self.grant();
-            let starved = granted < self.waiting.len().min(self.door.shape.rows);
-            let full = granted >= self.door.shape.rows;
+            let starved = granted < self.waiting.len().min(self.runner.shape.rows);
+            self.runner.starves(starved);
+            let full = granted >= self.runner.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
                 // Past its time it waits for leases, and who gives them back wakes.
@@ -123,7 +134,7 @@ impl WorkLogic {
             let count = if alone {
                 1
             } else {
-                granted.min(self.door.shape.rows)
+                granted.min(self.runner.shape.rows)
             };
             let rows: Vec<Value> = self.waiting.drain(..count).collect();
             self.submit(rows);
@@ -134,18 +145,18 @@ impl WorkLogic {
 
     /// Takes output leases for the first values that wait, as many as a batch holds; returns how many may go.
     fn grant(&mut self) -> usize {
-        let most = self.door.shape.rows.min(self.waiting.len());
+        let most = self.runner.shape.rows.min(self.waiting.len());
         for at in 0..most {
             let value = &mut self.waiting[at];
             if value.lease.is_some() {
                 continue;
             }
-            let Some((class, bytes)) = self.door.task.work.output_bytes(&value.body, &value.info)
+            let Some((class, bytes)) = self.runner.task.work.output_bytes(&value.body, &value.info)
             else {
                 continue;
             };
-            let budget = &self.house.budget;
-            let lease = || budget.try_lease_for(self.door.index, class, bytes);
+            let budget = &self.runner.house.budget;
+            let lease = || budget.try_lease_for(self.runner.index, class, bytes);
             let lease = lease().or_else(|| {
                 budget.wake_when_free(self.wake.waker());
                 lease()
@@ -160,41 +171,31 @@ impl WorkLogic {
 
     fn submit(&mut self, values: Vec<Value>) {
         let rows = values.iter().map(|value| (value.key, value.body.clone()));
-        let (job, turn) = (self.door.job(), Turn::waiting());
-        let hand = InHand {
-            turn: turn.clone(),
-            rows: rows.collect(),
-            missing: 0,
-            done: None,
-        };
+        let (job, turn) = (self.runner.job(), Turn::waiting());
+        let hand = InHand::of(turn.clone(), rows.collect());
         self.jobs.insert(job, hand);
         if self.is_inline() {
-            self.door.take(job, &turn, values);
+            self.runner.take(job, &turn, values);
         } else {
-            let door = self.door.clone();
+            let runner = self.runner.clone();
             // Stages further down first: what is nearly done gives back its bytes soonest.
-            let rank = self.door.index;
-            let run = move || door.take(job, &turn, values);
-            self.house.helpers.submit(rank, run);
+            let rank = self.runner.index;
+            let run = move || runner.take(job, &turn, values);
+            self.runner.house.helpers.submit(rank, run);
         }
     }
 
     fn is_inline(&self) -> bool {
-        self.door.task.work.inline()
+        self.runner.task.work.inline()
     }
 
     fn take_answers(&mut self, out: &mut Outputs) {
-        for answer in self.door.answers() {
+        while let Ok(answer) = self.answers.try_recv() {
             match answer {
-                Answer::Early(job, turn, rows) => {
-                    let missing = rows.len();
-                    self.early.extend(rows.iter().map(|(key, _)| (*key, job)));
-                    let hand = InHand {
-                        turn,
-                        rows,
-                        missing,
-                        done: None,
-                    };
+                Answer::Chained(job, hand) => {
+                    for (key, _) in &hand.rows {
+                        self.chained.entry(*key).or_default().push(job);
+                    }
                     self.jobs.insert(job, hand);
                 }
                 Answer::Done(done) => match self.jobs.get_mut(&done.job) {
@@ -206,8 +207,15 @@ impl WorkLogic {
     }
 
     /// A row came; whether a helper thread has it in hand already.
-    fn is_early(&mut self, key: Key, out: &mut Outputs) -> bool {
-        let Some(job) = self.early.remove(&key) else {
+    fn is_in_hand(&mut self, key: Key, out: &mut Outputs) -> bool {
+        let Some(jobs) = self.chained.get_mut(&key) else {
+            return false;
+        };
+        let job = jobs.pop();
+        if jobs.is_empty() {
+            self.chained.remove(&key);
+        }
+        let Some(job) = job else {
             return false;
         };
         if let Some(hand) = self.jobs.get_mut(&job) {
@@ -224,9 +232,8 @@ impl WorkLogic {
     fn finish(&mut self, done: Done, out: &mut Outputs) {
         self.jobs.remove(&done.job);
         self.linger.learn(done.took);
-        self.door.learn(done.took, self.linger.gathers());
         let Outcomes { rows, bodies } = done.outcomes;
-        let (mut bodies, outputs) = (bodies.into_iter(), self.door.task.outputs);
+        let (mut bodies, outputs) = (bodies.into_iter(), self.runner.task.outputs);
         for (key, _) in rows {
             self.send(key, bodies.by_ref().take(outputs), out);
         }
@@ -274,9 +281,9 @@ impl WorkLogic {
             // At each turn: an earlier alarm may have stood in for this one.
             return self.alarm.set(&self.wake, self.look_again);
         }
-        let (timeout, patience) = (self.door.shape.timeout, self.door.patience());
+        let (timeout, patience) = (self.runner.shape.timeout, self.runner.patience());
         let since = |job: &InHand| job.turn.since().unwrap_or(now);
-        // Of an early batch the rows come first: the stage before looks to that.
+        // Of a chained batch the rows come first: the operator before, which is as patient as this one at most, looks to that.
         let late = |job: &InHand| job.missing == 0 && since(job) + timeout <= now;
         let late: Vec<u64> = self
             .jobs
@@ -284,8 +291,9 @@ impl WorkLogic {
             .filter(|(_, job)| late(job) && job.turn.give_up())
             .map(|(id, _)| *id)
             .collect();
-        let next = self.jobs.values().map(|job| since(job) + patience);
-        self.look_again = next.filter(|at| *at > now).min().unwrap_or(now + patience);
+        let times = |job: &InHand| [patience, timeout].map(|time| since(job) + time);
+        let next = self.jobs.values().flat_map(times).filter(|at| *at > now);
+        self.look_again = next.min().unwrap_or(now + patience);
         self.alarm.set(&self.wake, self.look_again);
         if !late.is_empty() {
             self.wake.again();
@@ -295,17 +303,18 @@ impl WorkLogic {
                 continue;
             };
             // The thread that has it may never come back.
-            self.house.helpers.add();
+            self.runner.house.helpers.add();
+            self.runner.hangs();
             let alone = job.rows.len() == 1;
             for (key, body) in job.rows {
                 let Some(slide) = self.slides.get(&key.slide) else {
                     continue;
                 };
                 if alone {
-                    let Task { work, name, .. } = &self.door.task;
+                    let Task { work, name, .. } = &self.runner.task;
                     let late = work.late(timeout);
                     let failure = failure(name, &slide.info, key, late.what, &late.help);
-                    let outcomes = std::iter::repeat_n(failure, self.door.task.outputs);
+                    let outcomes = std::iter::repeat_n(failure, self.runner.task.outputs);
                     self.send(key, outcomes, out);
                 } else {
                     self.waiting.push_front(Value {
@@ -369,9 +378,9 @@ impl Logic for WorkLogic {
                         rev: row.rev,
                     };
                     let Some(slide) = self.slides.get_mut(&row.slide) else {
-                        self.house.abort.fatal(format!(
+                        self.runner.house.abort.fatal(format!(
                             "{}: a row came after its slide was closed",
-                            self.door.task.name
+                            self.runner.task.name
                         ));
                         return;
                     };
@@ -384,7 +393,7 @@ impl Logic for WorkLogic {
                         alone: false,
                         aborted: slide.aborted.clone(),
                     };
-                    if self.is_early(key, out) {
+                    if self.is_in_hand(key, out) {
                         continue;
                     }
                     self.since.get_or_insert_with(Instant::now);
@@ -403,7 +412,7 @@ impl Logic for WorkLogic {
         }
         let jobs = self.jobs.values().filter(|job| job.turn.is_waiting());
         let queued: usize = jobs.map(|job| job.rows.len()).sum();
-        let counters = &self.house.progress.stages[self.door.index];
+        let counters = &self.runner.house.progress.stages[self.runner.index];
         // Each worker adds its change: the counter is all workers'.
         let waiting = (self.waiting.len() + queued) as u64;
         let change = waiting.wrapping_sub(self.counted);

@@ -48,8 +48,12 @@ pub struct Scenario {
     pub relays_take: [Duration; 2],
     /// The first of them runs on the worker.
     pub inline_relay: bool,
-    /// A tile on which the second of them hangs for this long: (slide, tile).
-    pub stuck_relay: Option<(usize, u32, Duration)>,
+    /// A tile on which one of them hangs for this long: (relay, slide, tile).
+    pub stuck_relay: Option<(usize, usize, u32, Duration)>,
+    /// They stand behind the fetch instead.
+    pub relays_behind: bool,
+    /// The selection sends every tile twice.
+    pub selects_twice: bool,
     /// The selection holds the worker up until a helper thread goes on from the first relay to the second.
     pub holds_up: bool,
 }
@@ -91,6 +95,8 @@ impl Default for Scenario {
             relays_take: [Duration::ZERO; 2],
             inline_relay: false,
             stuck_relay: None,
+            relays_behind: false,
+            selects_twice: false,
             holds_up: false,
         }
     }
@@ -201,11 +207,8 @@ impl Scenario {
             Place::Home => &SINK,
             Place::First => &TABLE,
         };
-        let mut nodes = vec![node("source", &SOURCE, None)];
-        for (at, relay) in RELAYS.iter().take(self.relays).enumerate() {
-            nodes.push(node(relay.name, relay, Some(at)));
-        }
-        let rest = [
+        let mut stages: Vec<(&str, &'static Schema)> = vec![
+            ("source", &SOURCE),
             ("score", &SCORE),
             ("select", &SELECT),
             ("fetch", &FETCH),
@@ -213,17 +216,18 @@ impl Scenario {
             ("pool", &POOL),
             ("sink", sink),
         ];
-        for (name, schema) in rest {
-            let feeder = nodes.len() - 1;
-            nodes.push(node(name, schema, Some(feeder)));
-        }
+        let relays = RELAYS.iter().map(|relay| (relay.name, relay));
+        let at = if self.relays_behind { 4 } else { 1 };
+        stages.splice(at..at, relays.take(self.relays));
+        let stages = stages.into_iter().enumerate();
+        let nodes = stages.map(|(at, (name, schema))| node(name, schema, at.checked_sub(1)));
         Plan {
             name: "synthetic".into(),
             file: PathBuf::from("synthetic"),
             run,
             models: BTreeMap::new(),
             plugins: Vec::new(),
-            nodes,
+            nodes: nodes.collect(),
             hash: "of the synthetic graph".into(),
         }
     }

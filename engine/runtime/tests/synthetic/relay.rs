@@ -71,8 +71,8 @@ impl Work for Relay {
             if scenario.holds_up && self.at == 1 {
                 held.comes(key);
             }
-            if let Some((slide, tile, time)) = scenario.stuck_relay
-                && self.at == 1
+            if let Some((relay, slide, tile, time)) = scenario.stuck_relay
+                && self.at == relay
                 && batch.info(i).id == id(slide)
                 && number(key.tile) == tile
             {

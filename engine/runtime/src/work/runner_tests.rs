@@ -1,0 +1,368 @@
+//! Which stages are chained, and what of a batch a thread goes on with.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use weir_pipeline::{
+    Deliver, Edge, Kind, Node, Place, Plan, Port, Rows, RunSettings, Schema, StateBytes, Values,
+    plan::StageRun,
+};
+use weir_record::{Body, Class, Key, SlideId, SlideInfo, SlideKey, TileId};
+
+use super::{Answer, Runner, Value, runners};
+use crate::house::House;
+use crate::stage::{Batch, BatchShape, Prepared, StageError, Turn, Work};
+
+const PORT: Port = Port {
+    name: "rows",
+    kind: Kind::Picks,
+    shape: &[],
+    mpp: None,
+    many: true,
+    optional: true,
+    doc: "",
+};
+
+const MAP: Schema = Schema {
+    name: "map",
+    summary: "",
+    doc: "",
+    rows: Rows::Map,
+    deliver: Deliver::Arrival,
+    place: Place::Home,
+    params: &[],
+    ins: &[PORT, PORT],
+    outs: &[PORT],
+    batch_only: false,
+    state_bytes: StateBytes::Nothing,
+    example: "",
+};
+static ONE: Schema = MAP;
+static TWO: Schema = Schema {
+    outs: &[PORT, PORT],
+    ..MAP
+};
+
+/// A node that takes (port, node, output).
+fn node(schema: &'static Schema, inputs: &[(usize, usize, usize)]) -> Node {
+    let edge = |&(port, node, output): &(usize, usize, usize)| Edge { port, node, output };
+    Node {
+        name: "stage".into(),
+        schema,
+        values: Values::default(),
+        inputs: inputs.iter().map(edge).collect(),
+        run: StageRun::default(),
+        shapes: vec![],
+    }
+}
+
+/// Two maps behind each other.
+fn two() -> Vec<Node> {
+    vec![node(&ONE, &[]), node(&ONE, &[(0, 0, 0)])]
+}
+
+const MEMORY: u64 = 1 << 20;
+
+fn house(nodes: Vec<Node>) -> House {
+    House::of(Plan {
+        name: "test".into(),
+        file: PathBuf::new(),
+        run: RunSettings {
+            memory: MEMORY,
+            ..RunSettings::default()
+        },
+        models: BTreeMap::new(),
+        plugins: Vec::new(),
+        nodes,
+        hash: String::new(),
+    })
+}
+
+type Run = dyn Fn(&mut Batch) + Send + Sync;
+
+struct Probe {
+    run: Box<Run>,
+    rows: usize,
+    bytes: Option<usize>,
+    inline: bool,
+}
+
+impl Work for Probe {
+    fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
+        batch.pass_all();
+        (self.run)(batch);
+        Ok(())
+    }
+
+    fn shape(&self) -> BatchShape {
+        BatchShape {
+            rows: self.rows,
+            ..BatchShape::default()
+        }
+    }
+
+    fn output_bytes(&self, _: &Body, _: &SlideInfo) -> Option<(Class, usize)> {
+        Some((Class::Fetch, self.bytes?))
+    }
+
+    fn inline(&self) -> bool {
+        self.inline
+    }
+}
+
+fn probe(run: impl Fn(&mut Batch) + Send + Sync + 'static) -> Probe {
+    Probe {
+        run: Box::new(run),
+        rows: 8,
+        bytes: None,
+        inline: false,
+    }
+}
+
+/// Two stages, and what their operators hear.
+struct Stand {
+    first: Arc<Runner>,
+    second: Option<Arc<Runner>>,
+    heard: [Receiver<Answer>; 2],
+    woken: [Arc<AtomicUsize>; 2],
+}
+
+impl Stand {
+    fn new(nodes: Vec<Node>, first: Probe, second: Probe) -> Stand {
+        let works = [first, second].map(|probe| Prepared::Work(Arc::new(probe)));
+        let mut runners = runners(&house(nodes), &works);
+        let [first, second] = [0, 1].map(|at| runners.remove(&at).unwrap());
+        let woken: [Arc<AtomicUsize>; 2] = Default::default();
+        let heard = [(&first, &woken[0]), (&second, &woken[1])].map(|(runner, woken)| {
+            let woken = woken.clone();
+            runner.belongs_to(Arc::new(move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            }))
+        });
+        Stand {
+            first,
+            second: Some(second),
+            heard,
+            woken,
+        }
+    }
+
+    /// One whose second stage was fast, however busy the machine is.
+    fn warm(nodes: Vec<Node>, first: Probe, second: Probe) -> Stand {
+        let stand = Stand::new(nodes, first, second);
+        let second = stand.second.as_ref().unwrap();
+        second.fast.store(true, Ordering::SeqCst);
+        stand
+    }
+
+    /// A batch of the first stage's; rows that went on to the second, and how many batches each operator heard the outcomes of.
+    fn takes(&self, rows: usize) -> (usize, [usize; 2]) {
+        self.first.take(0, &Turn::waiting(), values(rows));
+        let ((none, first), (chained, second)) = (self.hears(0), self.hears(1));
+        assert_eq!(none, 0);
+        (chained, [first, second])
+    }
+
+    fn hears(&self, at: usize) -> (usize, usize) {
+        let (mut chained, mut done) = (0, 0);
+        for answer in self.heard[at].try_iter() {
+            match answer {
+                Answer::Chained(_, hand) => chained += hand.missing,
+                Answer::Done(_) => done += 1,
+            }
+        }
+        (chained, done)
+    }
+}
+
+fn values(n: usize) -> Vec<Value> {
+    let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
+    let info = Arc::new(info);
+    let value = |at| Value {
+        key: Key {
+            slide: SlideId::new(0, 0),
+            tile: TileId::new(0, 0, at, 0).unwrap(),
+            rev: 0,
+        },
+        body: Body::Picked {
+            source_rev: 0,
+            score: at as f32,
+        },
+        info: info.clone(),
+        lease: None,
+        alone: false,
+        aborted: Arc::default(),
+    };
+    (0..n as i64).map(value).collect()
+}
+
+#[test]
+fn a_stage_is_chained_to_the_one_whose_rows_it_alone_takes_and_that_gives_it_all_of_its_own() {
+    let told = |time| {
+        let mut nodes = two();
+        nodes[1].run.linger = Some(time);
+        nodes
+    };
+    let chained: Vec<(Vec<Node>, bool)> = vec![
+        (two(), true),
+        (told(Duration::ZERO), true),
+        (told(Duration::from_millis(1)), false),
+        // Two outputs; both of them to the same stage.
+        (vec![node(&TWO, &[]), node(&ONE, &[(0, 0, 0)])], false),
+        (
+            vec![node(&TWO, &[]), node(&ONE, &[(0, 0, 0), (0, 0, 1)])],
+            false,
+        ),
+        // One output to two ports of a stage.
+        (
+            vec![node(&ONE, &[]), node(&ONE, &[(0, 0, 0), (1, 0, 0)])],
+            false,
+        ),
+        // Another stage takes them too.
+        ([two(), vec![node(&ONE, &[(0, 0, 0)])]].concat(), false),
+        // It takes another stage's too.
+        (
+            vec![
+                node(&ONE, &[]),
+                node(&ONE, &[(0, 0, 0), (0, 2, 0)]),
+                node(&ONE, &[]),
+            ],
+            false,
+        ),
+    ];
+    for (at, (nodes, chained)) in chained.into_iter().enumerate() {
+        let stand = Stand::warm(nodes, probe(|_| ()), probe(|_| ()));
+        let gone_on = if chained { 3 } else { 0 };
+        assert_eq!(stand.takes(3), (gone_on, [1, chained.into()]), "plan {at}");
+    }
+    for inline in [[true, false], [false, true]] {
+        let [first, second] = inline.map(|inline| Probe {
+            inline,
+            ..probe(|_| ())
+        });
+        let stand = Stand::warm(two(), first, second);
+        assert_eq!(stand.takes(3), (0, [1, 0]), "{inline:?}");
+    }
+}
+
+#[test]
+fn only_a_stage_that_was_fast_when_it_ran_last_is_gone_on_with() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let is_slow = slow.clone();
+    let second = move |_: &mut Batch| {
+        if is_slow.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let stand = Stand::new(two(), probe(|_| ()), probe(second));
+    let own = || stand.second.as_ref().unwrap();
+    let runs = || own().take(1, &Turn::waiting(), values(1));
+    // A busy machine makes a batch slow at times.
+    let runs_fast = || {
+        (0..100).any(|_| {
+            runs();
+            own().fast.load(Ordering::SeqCst)
+        })
+    };
+    // Of one that has not run yet nothing is known.
+    assert_eq!(stand.takes(1).0, 0);
+    runs();
+    assert_eq!(stand.takes(1).0, 0);
+    slow.store(false, Ordering::SeqCst);
+    assert!(runs_fast());
+    slow.store(true, Ordering::SeqCst);
+    assert_eq!(stand.takes(1).0, 1, "it is not slow before it was");
+    assert_eq!(stand.takes(1).0, 0);
+    slow.store(false, Ordering::SeqCst);
+    assert!(runs_fast());
+    own().hangs();
+    assert_eq!(stand.takes(1).0, 0);
+    assert!(runs_fast());
+    own().starves(true);
+    assert_eq!(stand.takes(1).0, 0, "rows wait for memory there");
+    own().starves(false);
+    assert_eq!(stand.takes(1).0, 1);
+}
+
+#[test]
+fn the_first_operator_hears_of_rows_that_do_not_go_on_before_the_next_stage_begins() {
+    // Of all, of those beyond a batch, and of one that was left out: how often the first operator was woken when the second began.
+    for (rows, batch, left_out, gone_on, woken) in [
+        (3, 8, None, 3, 0),
+        (3, 2, None, 2, 1),
+        (3, 8, Some(1), 2, 1),
+    ] {
+        let begun: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let first = probe(move |batch| {
+            if let Some(at) = left_out {
+                batch.set(at, 0, Body::Gone);
+            }
+        });
+        let first_woken = Arc::new(Mutex::new(Arc::new(AtomicUsize::new(0))));
+        let (seen, of) = (begun.clone(), first_woken.clone());
+        let second = probe(move |_| {
+            let woken = of.lock().unwrap().load(Ordering::SeqCst);
+            seen.lock().unwrap().push(woken);
+        });
+        let second = Probe {
+            rows: batch,
+            ..second
+        };
+        let stand = Stand::warm(two(), first, second);
+        *first_woken.lock().unwrap() = stand.woken[0].clone();
+        assert_eq!(stand.takes(rows), (gone_on, [1, 1]));
+        assert_eq!(*begun.lock().unwrap(), [woken]);
+        // And each once in all.
+        assert_eq!(stand.woken[0].load(Ordering::SeqCst), 1);
+        assert_eq!(stand.woken[1].load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn rows_go_on_as_far_as_there_is_memory_for_what_is_made_of_them() {
+    let kept: Arc<Mutex<Vec<_>>> = Arc::default();
+    let keeps = kept.clone();
+    let second = probe(move |batch| keeps.lock().unwrap().extend(batch.take_leases()));
+    let second = Probe {
+        bytes: Some(MEMORY as usize / 3),
+        ..second
+    };
+    let stand = Stand::warm(two(), probe(|_| ()), second);
+    assert_eq!(stand.takes(8).0, 3);
+    assert_eq!(kept.lock().unwrap().len(), 3);
+    let fast = || {
+        stand
+            .second
+            .as_ref()
+            .unwrap()
+            .fast
+            .store(true, Ordering::SeqCst)
+    };
+    fast();
+    assert_eq!(stand.takes(8).0, 0, "it holds all there is");
+    kept.lock().unwrap().clear();
+    assert_eq!(stand.takes(2).0, 2);
+}
+
+#[test]
+fn a_batch_that_was_given_up_goes_nowhere() {
+    let turn = Turn::waiting();
+    let late = turn.clone();
+    let first = probe(move |_| assert!(late.give_up()));
+    let stand = Stand::warm(two(), first, probe(|_| ()));
+    stand.first.take(0, &turn, values(2));
+    assert_eq!((stand.hears(0), stand.hears(1)), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn a_thread_that_hangs_in_a_stage_keeps_nothing_of_what_is_chained_to_it() {
+    let mut stand = Stand::warm(two(), probe(|_| ()), probe(|_| ()));
+    let second = stand.second.take().map(|second| Arc::downgrade(&second));
+    assert!(second.unwrap().upgrade().is_none());
+    assert_eq!(stand.takes(2), (0, [1, 0]));
+}

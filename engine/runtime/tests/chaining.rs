@@ -139,7 +139,7 @@ fn a_stage_is_given_up_in_its_own_time_whatever_that_of_the_stage_behind_it_is()
     stuck.stuck_relay = Some((0, 0, 299, Duration::from_secs(30)));
     let mut plan = plan(&stuck);
     plan.run.helpers = 1;
-    for (node, timeout) in [(1, 2_000), (2, 1_800)] {
+    for (node, timeout) in [(1, 2_000), (2, 1_800), (3, 60_000)] {
         plan.nodes[node].run.timeout = Some(Duration::from_millis(timeout));
     }
     let (outcome, _, took, _) = timed(&stuck, plan);

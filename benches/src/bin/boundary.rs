@@ -421,22 +421,15 @@ fn once(way: &str, n: &str) -> Result<()> {
 }
 
 /// Runs of `n` slides, in turns, each in a process of its own as runs are: in a process that had one before, memory is there that
-/// a run otherwise has to ask for. Where threads' stacks begin differs from turn to turn: libjpeg-turbo's upsampling waits where what it
-/// loads from the stack has the same last twelve bits of its address as what it stores, and which way meets that would be luck.
+/// a run otherwise has to ask for.
 fn runs(n: usize) -> Result<()> {
     let mut took = vec![(Vec::new(), Vec::new()); WAYS.len()];
     let repeats = if n == 1 { REPEATS_OF_ONE } else { REPEATS };
-    for turn in 0..repeats {
-        // Room for other libraries' thread-local variables lies above each stack; every turn has 64 bytes' steps of its own.
-        let room = 512 + 64 * (turn * 27 % 64);
+    for _ in 0..repeats {
         for (way, took) in took.iter_mut().enumerate() {
             let start = Instant::now();
             let said = Command::new("/proc/self/exe")
                 .args([ONCE, &way.to_string(), &n.to_string()])
-                .env(
-                    "GLIBC_TUNABLES",
-                    format!("glibc.rtld.optional_static_tls={room}"),
-                )
                 .output()?;
             took.1.push(start.elapsed().as_secs_f64());
             if !said.status.success() {

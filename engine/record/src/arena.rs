@@ -5,6 +5,7 @@
 //! the first time cost more than what is decoded into them, so an arena that is done with is kept for the next run of this process
 //! with some of its memory, as an allocator keeps what was freed.
 
+use crate::slab::LEAD;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
     ftruncate, memfd_create, open,
@@ -23,10 +24,6 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 } else {
     4 << 10
 };
-
-/// Bytes before a piece's own. What begins at a multiple of 32, libjpeg-turbo writes past the caches (jdcolext: `vmovntdq`), which the
-/// next stores wait for, and who reads the tile next finds it in memory: 3.5 % of the decoding.
-const LEAD: usize = 16;
 
 /// Bytes that a kept arena has at most. No budget counts them while nobody uses them: neither between runs nor, beside what lies free
 /// in its slab, in the next one.

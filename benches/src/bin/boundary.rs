@@ -478,7 +478,7 @@ fn within(over: &[f64]) -> String {
     let mut all = over.to_vec();
     all.sort_by(f64::total_cmp);
     let turns = all.len() as f64;
-    let outside = (turns / 2.0 - 1.96 * turns.sqrt() / 2.0).floor() as usize;
+    let outside = (turns / 2.0 - 0.5 - 1.96 * turns.sqrt() / 2.0).floor() as usize;
     let (low, high) = (all[outside] * 100.0, all[all.len() - 1 - outside] * 100.0);
     let mid = median(all) * 100.0;
     format!("{mid:+.1} % ({low:+.1} to {high:+.1})")

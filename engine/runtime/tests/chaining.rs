@@ -133,6 +133,21 @@ fn a_stage_that_hangs_where_it_is_chained_is_given_up_in_its_own_time() {
 }
 
 #[test]
+fn a_stage_that_hangs_behind_one_that_takes_longer_than_it_may_is_given_up_in_its_own_time() {
+    let mut stuck = relays();
+    stuck.slides = Scenario::of(1, 24).slides;
+    stuck.relays_take[0] = Duration::from_millis(500);
+    stuck.stuck_relay = Some((1, 0, 23, Duration::from_secs(30)));
+    let mut plan = plan(&stuck);
+    plan.run.helpers = 1;
+    plan.nodes[2].run.timeout = Some(Duration::from_millis(300));
+    let (outcome, _, took, chained) = timed(&stuck, plan);
+    assert!(chained[2] > 0, "{chained:?}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert_eq!(outcome.slides[&id(0)].failed_tiles(), 1);
+}
+
+#[test]
 fn a_stage_is_given_up_in_its_own_time_whatever_that_of_the_stage_behind_it_is() {
     let mut stuck = relays();
     stuck.slides.truncate(1);

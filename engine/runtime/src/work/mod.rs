@@ -34,10 +34,10 @@ pub(crate) struct WorkLogic {
     linger: Linger,
     jobs: HashMap<u64, InHand>,
     /// Of rows that did not come yet, the jobs that have them in hand: one for each time that it will come.
-    chained: HashMap<Key, Vec<u64>>,
+    chained: HashMap<Key, VecDeque<u64>>,
     answers: Receiver<Answer>,
     alarm: Alarm,
-    /// No job is too late before this time.
+    /// Jobs are looked at no later than then; while there are any, no further away than the runner is patient.
     look_again: Instant,
     /// Values that wait, as the counters have it.
     counted: u64,
@@ -121,7 +121,7 @@ impl WorkLogic {
                 .is_some_and(|since| since.elapsed() >= self.linger.now());
             let granted = self.grant();
             let starved = granted < self.waiting.len().min(self.runner.shape.rows);
-            self.runner.starves(starved);
+            self.runner.set_starved(starved);
             let full = granted >= self.runner.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
             if granted == 0 || !(full || late || inputs_done || starved || alone) {
@@ -175,7 +175,7 @@ impl WorkLogic {
         let hand = InHand::of(turn.clone(), rows.collect());
         self.jobs.insert(job, hand);
         if self.is_inline() {
-            self.runner.take(job, &turn, values);
+            self.runner.clone().take(job, &turn, values);
         } else {
             let runner = self.runner.clone();
             // Stages further down first: what is nearly done gives back its bytes soonest.
@@ -194,7 +194,7 @@ impl WorkLogic {
             match answer {
                 Answer::Chained(job, hand) => {
                     for (key, _) in &hand.rows {
-                        self.chained.entry(*key).or_default().push(job);
+                        self.chained.entry(*key).or_default().push_back(job);
                     }
                     self.jobs.insert(job, hand);
                 }
@@ -211,7 +211,7 @@ impl WorkLogic {
         let Some(jobs) = self.chained.get_mut(&key) else {
             return false;
         };
-        let job = jobs.pop();
+        let job = jobs.pop_front();
         if jobs.is_empty() {
             self.chained.remove(&key);
         }
@@ -291,9 +291,10 @@ impl WorkLogic {
             .filter(|(_, job)| late(job) && job.turn.give_up())
             .map(|(id, _)| *id)
             .collect();
-        let times = |job: &InHand| [patience, timeout].map(|time| since(job) + time);
-        let next = self.jobs.values().flat_map(times).filter(|at| *at > now);
-        self.look_again = next.min().unwrap_or(now + patience);
+        let next = self.jobs.values().map(|job| since(job) + timeout);
+        let next = next.filter(|at| *at > now).min();
+        let most = now + patience;
+        self.look_again = next.map_or(most, |at| at.min(most));
         self.alarm.set(&self.wake, self.look_again);
         if !late.is_empty() {
             self.wake.again();

@@ -39,7 +39,7 @@ pub(crate) struct Runner {
     /// None before it is built.
     operator: OnceLock<Operator>,
     jobs: AtomicU64,
-    /// The stage that alone takes what this one makes. Its operator has it: a thread that hangs here keeps nothing of what is behind.
+    /// The stage that alone takes what this one makes. Its operator has it: a thread that hangs here keeps nothing of that stage.
     next: Option<Weak<Runner>>,
     patience: Duration,
 }
@@ -69,6 +69,17 @@ struct Chained {
     job: u64,
     turn: Turn,
     rows: Vec<BatchRow>,
+}
+
+/// What a thread goes on with.
+struct Onward {
+    runner: Arc<Runner>,
+    chained: Chained,
+    unwoken: Vec<Waker>,
+}
+
+fn wake(operators: &[Waker]) {
+    operators.iter().for_each(|waker| waker());
 }
 
 /// The runners of a worker's maps and filters, by their nodes.
@@ -152,8 +163,8 @@ impl Runner {
         self.patience
     }
 
-    /// Whether rows wait at the operator for memory.
-    pub(super) fn starves(&self, starved: bool) {
+    /// Says whether rows wait at the operator for memory.
+    pub(super) fn set_starved(&self, starved: bool) {
         self.starved.store(starved, Ordering::Relaxed);
     }
 
@@ -162,21 +173,33 @@ impl Runner {
         self.fast.store(false, Ordering::Relaxed);
     }
 
-    /// Runs a batch of the operator's.
-    pub(super) fn take(&self, job: u64, turn: &Turn, values: Vec<Value>) {
+    /// Runs a batch of the operator's, and what is chained to it.
+    pub(super) fn take(self: Arc<Self>, job: u64, turn: &Turn, values: Vec<Value>) {
         let rows = values.len();
-        self.run(job, turn, rows, |task| task.take(values, turn), &|| ());
+        let mut next = self.run(job, turn, rows, |task| task.take(values, turn), Vec::new());
+        // One after the other, and each is let go of before the next begins: that may hang, and would keep it.
+        drop(self);
+        while let Some(Onward {
+            runner,
+            chained: Chained { job, turn, rows },
+            unwoken,
+        }) = next
+        {
+            // Of a slide that is being stopped one batch more may be run: only the operator knows of that.
+            let run = |task: &Task, rows| task.run(rows, &turn);
+            next = runner.run(job, &turn, rows.len(), |task| run(task, rows), unwoken);
+        }
     }
 
-    /// Runs a batch; `before` wakes the operators that were told of outcomes and not woken yet.
+    /// Runs a batch; `unwoken` are the operators before that were told of outcomes which are all in this batch.
     fn run(
         &self,
         job: u64,
         turn: &Turn,
         rows: usize,
         run: impl FnOnce(&Task) -> Outcomes,
-        before: &dyn Fn(),
-    ) {
+        mut unwoken: Vec<Waker>,
+    ) -> Option<Onward> {
         let since = Instant::now();
         turn.begins();
         let outcomes = run(&self.task);
@@ -185,32 +208,30 @@ impl Runner {
         self.house.traced(self.index, since, rows as u64);
         // What was given up is nobody's: its rows were tried again.
         if !turn.answer() {
-            return before();
+            wake(&unwoken);
+            return None;
         }
         self.fast.store(took <= FAST, Ordering::Relaxed);
         let next = self.next.as_ref().and_then(Weak::upgrade);
         let made = outcomes.rows.len();
-        let chained = next.as_ref().and_then(|next| next.chain(&outcomes));
+        let next = next.and_then(|next| Some((next.chain(&outcomes)?, next)));
         self.tell(Answer::Done(Done {
             job,
             took,
             outcomes,
         }));
-        let wake = || {
-            before();
-            if let Some(operator) = self.operator.get() {
-                (operator.waker)();
-            }
-        };
-        match next.zip(chained) {
-            // The worker has nothing to do with them before the next stage has.
-            Some((next, chained)) if chained.rows.len() == made => next.go_on(chained, &wake),
-            Some((next, chained)) => {
-                wake();
-                next.go_on(chained, &|| ());
-            }
-            None => wake(),
+        unwoken.extend(self.operator.get().map(|operator| operator.waker.clone()));
+        let whole = |chained: &Chained| chained.rows.len() == made;
+        if !next.as_ref().is_some_and(|(chained, _)| whole(chained)) {
+            wake(&unwoken);
+            unwoken.clear();
         }
+        // Else the worker has nothing to do with them before the next stage has.
+        next.map(|(chained, runner)| Onward {
+            runner,
+            chained,
+            unwoken,
+        })
     }
 
     /// Takes what the stage before made, as many rows as a batch holds and memory is there for, when this one is fast. Its operator
@@ -246,11 +267,6 @@ impl Runner {
             rows.len() as u64,
         );
         Some(Chained { job, turn, rows })
-    }
-
-    fn go_on(&self, Chained { job, turn, rows }: Chained, before: &dyn Fn()) {
-        // Of a slide that is being stopped one batch more may be run: only the operator knows of that.
-        self.run(job, &turn, rows.len(), |task| task.run(rows, &turn), before);
     }
 
     fn tell(&self, answer: Answer) {

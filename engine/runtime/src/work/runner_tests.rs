@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use weir_pipeline::{
@@ -61,9 +61,16 @@ fn node(schema: &'static Schema, inputs: &[(usize, usize, usize)]) -> Node {
     }
 }
 
+/// Maps behind each other.
+fn chain(n: usize) -> Vec<Node> {
+    let first = node(&ONE, &[]);
+    let others = (1..n).map(|at| node(&ONE, &[(0, at - 1, 0)]));
+    std::iter::once(first).chain(others).collect()
+}
+
 /// Two maps behind each other.
 fn two() -> Vec<Node> {
-    vec![node(&ONE, &[]), node(&ONE, &[(0, 0, 0)])]
+    chain(2)
 }
 
 const MEMORY: u64 = 1 << 20;
@@ -124,45 +131,52 @@ fn probe(run: impl Fn(&mut Batch) + Send + Sync + 'static) -> Probe {
     }
 }
 
-/// Two stages, and what their operators hear.
+/// Stages, and what their operators hear.
 struct Stand {
-    first: Arc<Runner>,
-    second: Option<Arc<Runner>>,
-    heard: [Receiver<Answer>; 2],
-    woken: [Arc<AtomicUsize>; 2],
+    runners: Vec<Arc<Runner>>,
+    heard: Vec<Receiver<Answer>>,
+    woken: Vec<Arc<AtomicUsize>>,
 }
 
 impl Stand {
-    fn new(nodes: Vec<Node>, first: Probe, second: Probe) -> Stand {
-        let works = [first, second].map(|probe| Prepared::Work(Arc::new(probe)));
-        let mut runners = runners(&house(nodes), &works);
-        let [first, second] = [0, 1].map(|at| runners.remove(&at).unwrap());
-        let woken: [Arc<AtomicUsize>; 2] = Default::default();
-        let heard = [(&first, &woken[0]), (&second, &woken[1])].map(|(runner, woken)| {
+    fn new(nodes: Vec<Node>, probes: impl IntoIterator<Item = Probe>) -> Stand {
+        let works = probes.into_iter();
+        let works: Vec<Prepared> = works.map(|probe| Prepared::Work(Arc::new(probe))).collect();
+        let mut made = runners(&house(nodes), &works);
+        let of = (0..works.len()).map(|at| made.remove(&at).unwrap());
+        let runners: Vec<Arc<Runner>> = of.collect();
+        let woken: Vec<Arc<AtomicUsize>> = runners.iter().map(|_| Arc::default()).collect();
+        let heard = runners.iter().zip(&woken).map(|(runner, woken)| {
             let woken = woken.clone();
             runner.belongs_to(Arc::new(move || {
                 woken.fetch_add(1, Ordering::SeqCst);
             }))
         });
         Stand {
-            first,
-            second: Some(second),
-            heard,
+            heard: heard.collect(),
+            runners,
             woken,
         }
     }
 
-    /// One whose second stage was fast, however busy the machine is.
-    fn warm(nodes: Vec<Node>, first: Probe, second: Probe) -> Stand {
-        let stand = Stand::new(nodes, first, second);
-        let second = stand.second.as_ref().unwrap();
-        second.fast.store(true, Ordering::SeqCst);
+    /// One whose stages were all fast, however busy the machine is.
+    fn warm(nodes: Vec<Node>, probes: impl IntoIterator<Item = Probe>) -> Stand {
+        let stand = Stand::new(nodes, probes);
+        for runner in &stand.runners {
+            runner.fast.store(true, Ordering::SeqCst);
+        }
         stand
+    }
+
+    /// A batch of the stage's own.
+    fn runs(&self, at: usize, rows: usize) {
+        let runner = self.runners[at].clone();
+        runner.take(0, &Turn::waiting(), values(rows));
     }
 
     /// A batch of the first stage's; rows that went on to the second, and how many batches each operator heard the outcomes of.
     fn takes(&self, rows: usize) -> (usize, [usize; 2]) {
-        self.first.take(0, &Turn::waiting(), values(rows));
+        self.runs(0, rows);
         let ((none, first), (chained, second)) = (self.hears(0), self.hears(1));
         assert_eq!(none, 0);
         (chained, [first, second])
@@ -177,6 +191,12 @@ impl Stand {
             }
         }
         (chained, done)
+    }
+
+    /// How often each operator was woken.
+    fn woken(&self) -> Vec<usize> {
+        let woken = self.woken.iter();
+        woken.map(|woken| woken.load(Ordering::SeqCst)).collect()
     }
 }
 
@@ -236,16 +256,16 @@ fn a_stage_is_chained_to_the_one_whose_rows_it_alone_takes_and_that_gives_it_all
         ),
     ];
     for (at, (nodes, chained)) in chained.into_iter().enumerate() {
-        let stand = Stand::warm(nodes, probe(|_| ()), probe(|_| ()));
+        let stand = Stand::warm(nodes.clone(), nodes.iter().map(|_| probe(|_| ())));
         let gone_on = if chained { 3 } else { 0 };
         assert_eq!(stand.takes(3), (gone_on, [1, chained.into()]), "plan {at}");
     }
     for inline in [[true, false], [false, true]] {
-        let [first, second] = inline.map(|inline| Probe {
+        let probes = inline.map(|inline| Probe {
             inline,
             ..probe(|_| ())
         });
-        let stand = Stand::warm(two(), first, second);
+        let stand = Stand::warm(two(), probes);
         assert_eq!(stand.takes(3), (0, [1, 0]), "{inline:?}");
     }
 }
@@ -259,9 +279,9 @@ fn only_a_stage_that_was_fast_when_it_ran_last_is_gone_on_with() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    let stand = Stand::new(two(), probe(|_| ()), probe(second));
-    let own = || stand.second.as_ref().unwrap();
-    let runs = || own().take(1, &Turn::waiting(), values(1));
+    let stand = Stand::new(two(), [probe(|_| ()), probe(second)]);
+    let own = || &stand.runners[1];
+    let runs = || stand.runs(1, 1);
     // A busy machine makes a batch slow at times.
     let runs_fast = || {
         (0..100).any(|_| {
@@ -283,43 +303,55 @@ fn only_a_stage_that_was_fast_when_it_ran_last_is_gone_on_with() {
     own().hangs();
     assert_eq!(stand.takes(1).0, 0);
     assert!(runs_fast());
-    own().starves(true);
+    own().set_starved(true);
     assert_eq!(stand.takes(1).0, 0, "rows wait for memory there");
-    own().starves(false);
+    own().set_starved(false);
     assert_eq!(stand.takes(1).0, 1);
 }
 
+/// The stand of a test, for the stages in it to look at.
+type Seen = Arc<Mutex<Option<Stand>>>;
+
+/// A stage that notes how often each operator was woken when it begins.
+fn looks(stand: &Seen, begun: &Arc<Mutex<Vec<Vec<usize>>>>) -> Probe {
+    let (stand, begun) = (stand.clone(), begun.clone());
+    probe(move |_| {
+        let woken = stand.lock().unwrap().as_ref().unwrap().woken();
+        begun.lock().unwrap().push(woken);
+    })
+}
+
 #[test]
-fn the_first_operator_hears_of_rows_that_do_not_go_on_before_the_next_stage_begins() {
-    // Of all, of those beyond a batch, and of one that was left out: how often the first operator was woken when the second began.
-    for (rows, batch, left_out, gone_on, woken) in [
-        (3, 8, None, 3, 0),
-        (3, 2, None, 2, 1),
-        (3, 8, Some(1), 2, 1),
-    ] {
-        let begun: Arc<Mutex<Vec<usize>>> = Arc::default();
+fn operators_hear_of_rows_that_do_not_go_on_before_the_next_stage_begins_and_once_in_all() {
+    // Rows of a batch at the second and the third stage, a row that the first leaves out, and how often the operators were woken when
+    // the second and when the third began.
+    let cases = [
+        (8, 8, None, [[0, 0, 0], [0, 0, 0]]),
+        (2, 8, None, [[1, 0, 0], [1, 0, 0]]),
+        (8, 8, Some(1), [[1, 0, 0], [1, 0, 0]]),
+        (8, 2, None, [[0, 0, 0], [1, 1, 0]]),
+        (2, 1, None, [[1, 0, 0], [1, 1, 0]]),
+    ];
+    for (second, third, left_out, woken) in cases {
+        let (seen, begun) = (Seen::default(), Arc::default());
         let first = probe(move |batch| {
             if let Some(at) = left_out {
                 batch.set(at, 0, Body::Gone);
             }
         });
-        let first_woken = Arc::new(Mutex::new(Arc::new(AtomicUsize::new(0))));
-        let (seen, of) = (begun.clone(), first_woken.clone());
-        let second = probe(move |_| {
-            let woken = of.lock().unwrap().load(Ordering::SeqCst);
-            seen.lock().unwrap().push(woken);
+        let [second, third] = [second, third].map(|rows| Probe {
+            rows,
+            ..looks(&seen, &begun)
         });
-        let second = Probe {
-            rows: batch,
-            ..second
-        };
-        let stand = Stand::warm(two(), first, second);
-        *first_woken.lock().unwrap() = stand.woken[0].clone();
-        assert_eq!(stand.takes(rows), (gone_on, [1, 1]));
-        assert_eq!(*begun.lock().unwrap(), [woken]);
-        // And each once in all.
-        assert_eq!(stand.woken[0].load(Ordering::SeqCst), 1);
-        assert_eq!(stand.woken[1].load(Ordering::SeqCst), 1);
+        let stand = Stand::warm(chain(3), [first, second, third]);
+        let runner = stand.runners[0].clone();
+        *seen.lock().unwrap() = Some(stand);
+        runner.take(0, &Turn::waiting(), values(3));
+        assert_eq!(*begun.lock().unwrap(), woken);
+        let stand = seen.lock().unwrap().take().unwrap();
+        assert_eq!(stand.woken(), [1, 1, 1]);
+        let done = [0, 1, 2].map(|at| stand.hears(at).1);
+        assert_eq!(done, [1, 1, 1]);
     }
 }
 
@@ -332,17 +364,10 @@ fn rows_go_on_as_far_as_there_is_memory_for_what_is_made_of_them() {
         bytes: Some(MEMORY as usize / 3),
         ..second
     };
-    let stand = Stand::warm(two(), probe(|_| ()), second);
+    let stand = Stand::warm(two(), [probe(|_| ()), second]);
     assert_eq!(stand.takes(8).0, 3);
     assert_eq!(kept.lock().unwrap().len(), 3);
-    let fast = || {
-        stand
-            .second
-            .as_ref()
-            .unwrap()
-            .fast
-            .store(true, Ordering::SeqCst)
-    };
+    let fast = || stand.runners[1].fast.store(true, Ordering::SeqCst);
     fast();
     assert_eq!(stand.takes(8).0, 0, "it holds all there is");
     kept.lock().unwrap().clear();
@@ -350,19 +375,44 @@ fn rows_go_on_as_far_as_there_is_memory_for_what_is_made_of_them() {
 }
 
 #[test]
-fn a_batch_that_was_given_up_goes_nowhere() {
-    let turn = Turn::waiting();
-    let late = turn.clone();
-    let first = probe(move |_| assert!(late.give_up()));
-    let stand = Stand::warm(two(), first, probe(|_| ()));
-    stand.first.take(0, &turn, values(2));
-    assert_eq!((stand.hears(0), stand.hears(1)), ((0, 0), (0, 0)));
+fn a_batch_that_was_given_up_goes_nowhere_and_keeps_nobody_waiting() {
+    for late in [0, 1] {
+        let probes = [0, 1, 2].map(|at| {
+            probe(move |batch| {
+                if at == late {
+                    assert!(batch.turn().give_up());
+                }
+            })
+        });
+        let stand = Stand::warm(chain(3), probes);
+        stand.runs(0, 2);
+        let heard = [0, 1, 2].map(|at| stand.hears(at));
+        match late {
+            0 => assert_eq!((heard, stand.woken()), ([(0, 0); 3], vec![0; 3])),
+            _ => assert_eq!(
+                (heard, stand.woken()),
+                ([(0, 1), (2, 0), (0, 0)], vec![1, 0, 0])
+            ),
+        }
+    }
 }
 
 #[test]
-fn a_thread_that_hangs_in_a_stage_keeps_nothing_of_what_is_chained_to_it() {
-    let mut stand = Stand::warm(two(), probe(|_| ()), probe(|_| ()));
-    let second = stand.second.take().map(|second| Arc::downgrade(&second));
-    assert!(second.unwrap().upgrade().is_none());
-    assert_eq!(stand.takes(2), (0, [1, 0]));
+fn a_thread_that_hangs_in_a_stage_keeps_no_other_stage() {
+    let others = Arc::new(Mutex::new(Vec::<Weak<Runner>>::new()));
+    let of = others.clone();
+    // The operators of the others are at their end when it runs.
+    let second = probe(move |_| {
+        let others = of.lock().unwrap();
+        assert_eq!(others.iter().filter_map(Weak::upgrade).count(), 0);
+    });
+    let mut stand = Stand::warm(chain(3), [probe(|_| ()), second, probe(|_| ())]);
+    let third = stand.runners.pop().unwrap();
+    let first = stand.runners.remove(0);
+    *others.lock().unwrap() = [&first, &third].map(Arc::downgrade).into();
+    drop(third);
+    first.take(0, &Turn::waiting(), values(2));
+    assert_eq!(stand.hears(1), (2, 1));
+    let abort = &stand.runners[0].house.abort;
+    assert_eq!(abort.first(), None, "no stage panicked");
 }

@@ -185,9 +185,9 @@ impl Runner {
             unwoken,
         }) = next
         {
+            let n = rows.len();
             // Of a slide that is being stopped one batch more may be run: only the operator knows of that.
-            let run = |task: &Task, rows| task.run(rows, &turn);
-            next = runner.run(job, &turn, rows.len(), |task| run(task, rows), unwoken);
+            next = runner.run(job, &turn, n, |task| task.run(rows, &turn), unwoken);
         }
     }
 

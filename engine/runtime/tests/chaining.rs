@@ -4,10 +4,10 @@
 
 mod synthetic;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use std::sync::Arc;
 use synthetic::{Scenario, Seen, answers, id, settings};
 use weir_pipeline::{Place, Plan, RunSettings};
 use weir_runtime::{Options, Outcome, counters, exit};

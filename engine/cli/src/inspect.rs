@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weir_plugin_host::manifest::Cache;
 use weir_plugin_host::scan::scan;
-use weir_plugin_host::{Isolated, Loaded, Plugins, Policy, Program};
+use weir_plugin_host::{Isolated, Loaded, PATIENCE, Plugins, Policy, Program};
 use weir_record::{Mpp, MppOrigin};
 use weir_runtime::exit;
 use weir_slide::{Choice, Facts, OpenOptions, SlideError, SlideReader};
@@ -105,7 +105,8 @@ fn with_plugins(
                 plugins.isolated.push(isolated);
                 Ok(())
             }),
-            false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+            false => Loaded::heard(&admitted, &plugins.log, options.timeout.unwrap_or(PATIENCE))
+                .map(|loaded| plugins.loaded.push(loaded)),
         };
         match loaded {
             Ok(()) => {

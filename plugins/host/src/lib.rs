@@ -93,7 +93,7 @@ pub use describe::Described;
 pub use file::PluginFile;
 pub use find::Folders;
 pub use isolate::{Isolated, Program};
-pub use load::Loaded;
+pub use load::{Loaded, PATIENCE};
 pub use log::{Counters, Level, Log};
 pub use openers::openers;
 pub use prepare::{Plugins, stage_type};

@@ -9,6 +9,7 @@ use crate::inside::{inside, watch_exit};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
 use crate::offer::HOST;
+use crate::patience::watch_for;
 use crate::refusal::Refusal;
 use crate::rpath;
 use crate::tables::{self, Fault};
@@ -20,6 +21,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use weir_abi::desk::Said;
 use weir_abi::plugin::{ENTRY, Entry, Plugin};
 use weir_abi::{Str, reader, stage, status};
@@ -36,6 +38,9 @@ pub struct Loaded {
     extension: Option<unsafe extern "C" fn(id: *const c_char) -> *const c_void>,
 }
 
+/// How long a plugin may take to be loaded before its user is told.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The name of the extension that describes files.
 const DESCRIBE: &CStr = c"weir.describe/1";
 
@@ -48,6 +53,16 @@ impl Loaded {
     /// Loads the library, runs its entry, and holds its tables against its manifest. The same bytes are loaded once: whoever asks
     /// again gets what came of them then, also a refusal.
     pub fn new(admitted: &Admitted) -> Result<&'static Loaded, Refusal> {
+        Loaded::heard(admitted, &Log::default(), PATIENCE)
+    }
+
+    /// The same; `log` has what the entry says, and is told after `patience`, and again whenever that has doubled, when the library is
+    /// not there yet (E0523): its constructors and its entry run here, and nothing can end one that hangs.
+    pub fn heard(
+        admitted: &Admitted,
+        log: &Log,
+        patience: Duration,
+    ) -> Result<&'static Loaded, Refusal> {
         let mut all = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
         let file = admitted.file();
         if let Some(known) = all.get(file.sha256()) {
@@ -56,14 +71,16 @@ impl Loaded {
                 .map_err(|refusal| refusal.of(file.path().to_owned()));
         }
         let mut called = false;
-        let who = Arc::new(Who::plugin(
-            &admitted.manifest().name,
-            &admitted.manifest().version,
-        ));
+        let who = Arc::new(Who {
+            log: log.clone(),
+            ..Who::plugin(&admitted.manifest().name, &admitted.manifest().version)
+        });
+        let slow = "what runs while it is loaded is its constructors and `weir_plugin_v1`";
+        let _watched = watch_for(patience, slow, &who, "dlopen", None);
         let loaded = Loaded::entered(admitted, |entry| {
             called = true;
             // SAFETY: host and call live through the call, and `out` is a place for a pointer.
-            enter(who, |call, out| unsafe { entry(&HOST, call, out) })
+            enter(who.clone(), |call, out| unsafe { entry(&HOST, call, out) })
         });
         let loaded = loaded.map(|loaded| &*Box::leak(Box::new(loaded)));
         // What kept it from being loaded at all, as too few open files, may have passed by the next time.

@@ -5,7 +5,9 @@ mod programs;
 
 use programs::{Made, Way, admitted, compiled_text, node, values};
 use std::path::{Path, PathBuf};
-use weir_plugin_host::{Described, Loaded, Plugins, Refusal};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use weir_plugin_host::{Described, Loaded, Log, Plugins, Refusal};
 
 /// A filter; what differs from plugin to plugin.
 #[derive(Clone, Copy)]
@@ -348,4 +350,34 @@ fn a_library_that_is_not_there_is_named_and_an_rpath_only_where_it_leads_nowhere
             "{path}: {refusal}"
         );
     }
+}
+
+/// A constructor waits for a second.
+#[test]
+fn a_plugin_that_takes_long_to_be_loaded_is_told_of_and_loaded_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("slow.h");
+    let text = "#include <unistd.h>
+__attribute__((constructor)) static void slow(void) { sleep(1); }
+";
+    std::fs::write(&slow, text).unwrap();
+    let mark = folder.path().join("mark");
+    let so = folder.path().join("libslow.so");
+    let file = Source::sound(&mark).linked(&so, &["-include", slow.to_str().unwrap()]);
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = lines.clone();
+    let log = Log::to(move |level, stage, text| {
+        let line = format!("{} {stage}: {text}", level.name());
+        heard.lock().unwrap().push(line);
+    });
+    let patience = Duration::from_millis(200);
+    assert!(Loaded::heard(&admitted(&file, "probe"), &log, patience).is_ok());
+    let lines = lines.lock().unwrap();
+    // After 0.2 s, 0.4 s and 0.8 s, where the machine is not too busy.
+    let first = lines.first().unwrap();
+    assert!(
+        first.starts_with("warning : plugin `probe` 0.1.0 has been in `dlopen` for "),
+        "{first}"
+    );
+    assert!(first.contains("[E0523]") && first.ends_with("`weir_plugin_v1`"));
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use weir_pipeline::reference;
-use weir_plugin_host::{Admitted, Ask, Described, Loaded};
+use weir_plugin_host::{Admitted, Ask, Described, Loaded, PATIENCE};
 use weir_runtime::exit;
 
 /// Prints everything that is known of a plugin without running it.
@@ -37,7 +37,8 @@ pub fn file(plugin: &Path, file: &Path, manner: &Manner, out: &mut dyn Write) ->
     };
     let admitted =
         Admitted::new(described, &ask, catalogue.rules().plugins).map_err(super::refused)?;
-    let loaded = Loaded::new(&admitted).map_err(super::refused)?;
+    let loaded =
+        Loaded::heard(&admitted, &super::load::log(*manner), PATIENCE).map_err(super::refused)?;
     let (name, version) = (&loaded.manifest().name, &loaded.manifest().version);
     let lines = loaded.describe(file).map_err(|said| {
         Refusal::usage(

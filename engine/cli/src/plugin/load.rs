@@ -5,7 +5,9 @@ use crate::pipeline;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use weir_pipeline::{About, Checked, Code, Diagnostic, Plan, Plugin, PluginRefusal, codes};
-use weir_plugin_host::{Catalogue, Isolated, Level, Loaded, Log, Plugins, Program, stage_type};
+use weir_plugin_host::{
+    Catalogue, Isolated, Level, Loaded, Log, PATIENCE, Plugins, Program, stage_type,
+};
 use weir_runtime::stage::{StageError, StageType};
 use weir_runtime::{Stop, exit};
 
@@ -61,7 +63,8 @@ pub fn load_some(
                 plugins.isolated.push(isolated);
                 Ok(())
             }),
-            None => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+            None => Loaded::heard(&admitted, &plugins.log, PATIENCE)
+                .map(|loaded| plugins.loaded.push(loaded)),
         };
         match loaded {
             Ok(()) => {}
@@ -125,12 +128,14 @@ pub fn log(manner: Manner) -> Log {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = counts.entry((stage.to_owned(), level.name())).or_default();
         *count += 1;
-        let (text, help) = match *count {
-            n if n < LINES => (format!("{stage}: {text}"), ""),
-            LINES => (
-                format!("{stage}: {text}"),
-                "further lines of this stage are left out",
-            ),
+        // While a plugin is loaded no stage has it yet.
+        let text = match stage {
+            "" => text.to_owned(),
+            stage => format!("{stage}: {text}"),
+        };
+        let help = match *count {
+            n if n < LINES => "",
+            LINES => "further lines of this stage are left out",
             _ => return,
         };
         match level {

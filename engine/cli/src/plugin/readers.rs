@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_learn::Recipe;
 use weir_learn::recipe::PluginRecipe;
 use weir_pipeline::{Plugin, PluginAsk, Plugins as _};
-use weir_plugin_host::{Admitted, Catalogue, Isolated, Loaded, Plugins, Program};
+use weir_plugin_host::{Admitted, Catalogue, Isolated, Loaded, PATIENCE, Plugins, Program};
 use weir_runtime::Stop;
 
 /// Why a plugin is not used: code, what is wrong, what to do.
@@ -93,7 +93,8 @@ fn own(
             plugins.isolated.push(isolated);
             Ok(())
         }),
-        false => Loaded::new(&admitted).map(|loaded| plugins.loaded.push(loaded)),
+        false => Loaded::heard(&admitted, &plugins.log, PATIENCE)
+            .map(|loaded| plugins.loaded.push(loaded)),
     };
     loaded.map_err(|refusal| {
         let what = format!("{file}: {}", refusal.what);

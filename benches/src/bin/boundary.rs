@@ -20,9 +20,9 @@ use weir_runtime::stage::{
 };
 
 /// Runs of each way with twenty slides, in turns.
-const REPEATS: usize = 20;
+const REPEATS: usize = 24;
 /// With one: such a run differs from the next by more than what it is measured for.
-const REPEATS_OF_ONE: usize = 100;
+const REPEATS_OF_ONE: usize = 240;
 /// The argument with which this program is the child of an isolated plugin.
 const CHILD: &str = "plugin-host";
 /// The argument with which it is one run.
@@ -425,8 +425,16 @@ fn once(way: &str, n: &str) -> Result<()> {
 fn runs(n: usize) -> Result<()> {
     let mut took = vec![(Vec::new(), Vec::new()); WAYS.len()];
     let repeats = if n == 1 { REPEATS_OF_ONE } else { REPEATS };
-    for _ in 0..repeats {
-        for (way, took) in took.iter_mut().enumerate() {
+    for turn in 0..repeats {
+        for at in 0..WAYS.len() {
+            // Another one is first each turn, and of two ways now the one goes before and now the other: a run leaves memory and caches
+            // to the next as it had them.
+            let at = (turn / 2 + at) % WAYS.len();
+            let way = match turn % 2 {
+                0 => at,
+                _ => WAYS.len() - 1 - at,
+            };
+            let took = &mut took[way];
             let start = Instant::now();
             let said = Command::new("/proc/self/exe")
                 .args([ONCE, &way.to_string(), &n.to_string()])

@@ -1,4 +1,4 @@
-//! Memory for buffers that another process may read where they lie: one sparse file without a name, mapped whole.
+//! Memory for buffers that another process may read where they lie: sparse files without a name, mapped whole, one behind the other.
 //!
 //! Who writes is this process alone. Others get a descriptor that can only be read, so a fault of theirs changes no tile. A piece
 //! that nobody has is given back to the system, and its place is kept for the next piece of its length. Pages that are touched for
@@ -10,12 +10,13 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
     ftruncate, memfd_create, open,
 };
-use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::io::{Errno, pwrite};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a page, or a multiple of them.
@@ -29,6 +30,14 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 /// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
+/// Files of an arena: of threads that write to the same file one waits for the other.
+const FILES: usize = 4;
+
+/// Bytes around a fault of which the system maps what is there already, where nobody told it otherwise (`fault_around_bytes`).
+const AROUND: usize = 64 << 10;
+
+static ZEROS: [u8; AROUND] = [0; AROUND];
+
 /// The arena of a run that is over.
 static SPARE: Mutex<Option<Arena>> = Mutex::new(None);
 
@@ -39,17 +48,23 @@ pub struct Arena(Arc<Ground>);
 #[derive(Debug)]
 struct Ground {
     start: *mut u8,
-    len: usize,
+    /// Bytes of each file.
+    part: usize,
+    files: Vec<Part>,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug)]
+struct Part {
     file: OwnedFd,
     /// The same file, to be read only.
     shown: OwnedFd,
-    places: Mutex<Places>,
 }
 
 #[derive(Debug, Default)]
 struct Places {
-    /// From here on nothing was ever used.
-    end: usize,
+    /// Of each file, from where on nothing was ever used.
+    ends: [usize; FILES],
     /// Places that nobody has, by their bytes; the system has their memory.
     bare: HashMap<usize, Vec<usize>>,
     /// The same, with their memory.
@@ -69,49 +84,51 @@ impl Arena {
     /// # Errors
     /// What the system says when it has no such memory, or when this process may not have so large a file.
     pub fn new(len: usize) -> Result<Arena, Errno> {
-        let len = len.max(1).next_multiple_of(PAGE);
+        let part = part_of(len);
         // The system ends a process that goes beyond this limit.
         if getrlimit(Resource::Fsize)
             .current
-            .is_some_and(|most| most < len as u64)
+            .is_some_and(|most| most < part as u64)
         {
             return Err(Errno::FBIG);
         }
-        let file = memfd_create(
-            "weir-tiles",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
-        ftruncate(&file, len as u64)?;
-        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        // Not sealed against writing, which would also keep memory from being given back: who is given the other descriptor
-        // cannot map it for writing, nor open it anew.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let shown = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        fchmod(&file, Mode::RUSR)?;
         // SAFETY: a fresh range, chosen by the kernel.
         let start = unsafe {
-            mmap(
+            mmap_anonymous(
                 std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &file,
-                0,
+                part * FILES,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
-        Ok(Arena(Arc::new(Ground {
+        let mut ground = Ground {
             start: start.cast(),
-            len,
-            file,
-            shown,
+            part,
+            files: Vec::new(),
             places: Mutex::default(),
-        })))
+        };
+        for i in 0..FILES {
+            let file = Part::new(part)?;
+            // SAFETY: within the range, of which nothing is used yet.
+            unsafe {
+                mmap(
+                    ground.start.add(i * part).cast(),
+                    part,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED,
+                    &file.file,
+                    0,
+                )
+            }?;
+            ground.files.push(file);
+        }
+        Ok(Arena(Arc::new(ground)))
     }
 
     /// An arena as [`Arena::new`] makes it: the one that was kept, if there is one of that size.
     pub(crate) fn kept_or_new(len: usize) -> Result<Arena, Errno> {
         let kept = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match kept.filter(|kept| kept.0.len == len.max(1).next_multiple_of(PAGE)) {
+        match kept.filter(|kept| kept.0.part == part_of(len)) {
             Some(kept) => Ok(kept),
             None => Arena::new(len),
         }
@@ -135,21 +152,21 @@ impl Arena {
         drop(before);
     }
 
-    /// The file, for another process: it can be mapped for reading, [`Arena::size`] bytes of it.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.0.shown.as_fd()
+    /// The files, for another process: each can be mapped for reading, an equal part of [`Arena::size`] bytes.
+    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.files.iter().map(|file| file.shown.as_fd())
     }
 
-    /// Bytes of the file, used or not.
+    /// Bytes of the files together, used or not.
     pub fn size(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 
-    /// Where in the file `bytes` lie; `None` when they are other memory.
+    /// Where `bytes` lie when the files lie one behind the other; `None` when they are other memory.
     pub fn offset(&self, bytes: &[u8]) -> Option<u64> {
         let at = (bytes.as_ptr() as usize).checked_sub(self.0.start as usize)?;
         let end = at.checked_add(bytes.len())?;
-        (end <= self.0.len).then_some(at as u64)
+        (end <= self.size()).then_some(at as u64)
     }
 
     /// Memory of `len` bytes, whatever they are; `None` when the arena is full.
@@ -170,22 +187,56 @@ impl Arena {
             let bare = places.bare.get_mut(&room).and_then(Vec::pop);
             match bare {
                 Some(at) => at,
-                None => {
-                    let at = places.end;
-                    places.end = at.checked_add(room).filter(|&end| end <= self.0.len)?;
-                    at
-                }
+                None => places.fresh(room, self.0.part)?,
             }
         };
-        let start = self.0.start.wrapping_add(at);
-        // All pages at once cost less than a fault each; where the system cannot, they come by faults.
-        // SAFETY: a part of the mapping that is this piece's; its content stays as it is.
-        let _ = unsafe { madvise(start.cast(), room, Advice::LinuxPopulateWrite) };
-        Some(Piece {
+        let piece = Piece {
             home: self.0.clone(),
             at,
             room,
             len,
+        };
+        // What the system does not give now it gives as it is touched.
+        let _ = piece.fetch();
+        Some(piece)
+    }
+}
+
+/// Bytes of each file of an arena of `len`.
+fn part_of(len: usize) -> usize {
+    len.div_ceil(FILES).max(1).next_multiple_of(PAGE)
+}
+
+impl Part {
+    fn new(len: usize) -> Result<Part, Errno> {
+        let file = memfd_create(
+            "weir-tiles",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        ftruncate(&file, len as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        // Not sealed against writing, which would also keep memory from being given back: who is given the other descriptor
+        // cannot map it for writing, nor open it anew.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let shown = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        fchmod(&file, Mode::RUSR)?;
+        Ok(Part { file, shown })
+    }
+}
+
+impl Places {
+    /// A place that was never used, in the calling thread's file where that has one.
+    fn fresh(&mut self, room: usize, part: usize) -> Option<usize> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        let own = OWN.with(|own| *own);
+        (own..own + FILES).find_map(|file| {
+            let file = file % FILES;
+            let at = self.ends[file];
+            self.ends[file] = at.checked_add(room).filter(|&end| end <= part)?;
+            Some(file * part + at)
         })
     }
 }
@@ -194,12 +245,21 @@ impl Ground {
     fn places(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn len(&self) -> usize {
+        self.part * FILES
+    }
+
+    /// The file of a place, and where in it that is.
+    fn file(&self, at: usize) -> (&OwnedFd, u64) {
+        (&self.files[at / self.part].file, (at % self.part) as u64)
+    }
 }
 
 impl Drop for Ground {
     fn drop(&mut self) {
         // SAFETY: every piece holds a reference, so nobody uses the range.
-        let _ = unsafe { munmap(self.start.cast(), self.len) };
+        let _ = unsafe { munmap(self.start.cast(), self.len()) };
     }
 }
 
@@ -219,6 +279,22 @@ fn room(len: usize) -> Option<usize> {
 }
 
 impl Piece {
+    /// Has the system give it its pages: written to the file, and then looked at once in every [`AROUND`], they cost two thirds of what
+    /// a fault for each does, since none is cleared before it is written, and such a look maps all that are there.
+    fn fetch(&self) -> Result<(), Errno> {
+        let (file, begin) = self.home.file(self.at);
+        let mut done = 0;
+        while done < self.room {
+            let part = &ZEROS[..AROUND.min(self.room - done)];
+            done += pwrite(file, part, begin + done as u64)?;
+        }
+        for at in (0..self.room).step_by(AROUND) {
+            // SAFETY: within the mapping, a byte of this piece's, which nobody else writes.
+            unsafe { self.home.start.add(self.at + at).read_volatile() };
+        }
+        Ok(())
+    }
+
     /// Ends it and leaves its memory where it is.
     fn leave(self) {
         let whole = std::mem::ManuallyDrop::new(self);
@@ -246,7 +322,8 @@ impl DerefMut for Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let given_back = fallocate(&self.home.file, hole, self.at as u64, self.room as u64);
+        let (file, at) = self.home.file(self.at);
+        let given_back = fallocate(file, hole, at, self.room as u64);
         // A place whose memory cannot be given back is used no more: nobody would count it.
         if given_back.is_ok() {
             let mut places = self.home.places();
@@ -263,9 +340,11 @@ pub(crate) static TURN: Mutex<()> = Mutex::new(());
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::collections::BTreeSet;
 
     fn resident(arena: &Arena) -> u64 {
-        rustix::fs::fstat(&arena.0.file).unwrap().st_blocks as u64 * 512
+        let blocks = |file: BorrowedFd| rustix::fs::fstat(file).unwrap().st_blocks as u64;
+        arena.files().map(blocks).sum::<u64>() * 512
     }
 
     #[test]
@@ -304,30 +383,56 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_has_its_places_in_one_file_until_that_is_full() {
+        const PLACES: usize = 8;
+        let arena = Arena::new(FILES * PLACES * PAGE).unwrap();
+        let pieces: Vec<_> = std::iter::from_fn(|| arena.piece(8)).collect();
+        let file = |piece: &Piece| arena.offset(piece).unwrap() as usize / (PLACES * PAGE);
+        let files: Vec<_> = pieces.iter().map(file).collect();
+        assert_eq!(files.len(), FILES * PLACES);
+        let all: BTreeSet<_> = files.iter().collect();
+        assert_eq!(all.len(), FILES);
+        for one in files.chunks(PLACES) {
+            assert!(one.iter().all(|file| *file == one[0]), "{files:?}");
+        }
+    }
+
+    #[test]
     fn what_another_process_is_given_can_be_read_and_never_written() {
-        let arena = Arena::new(1 << 20).unwrap();
-        let mut piece = arena.piece(8).unwrap();
-        piece.copy_from_slice(b"weir 1.0");
-        let at = arena.offset(&piece).unwrap();
-        let map = |rights| {
+        let arena = Arena::new(FILES * PAGE).unwrap();
+        let pieces: Vec<_> = (0..FILES as u8)
+            .map(|i| {
+                let mut piece = arena.piece(8).unwrap();
+                piece.copy_from_slice(&[i; 8]);
+                piece
+            })
+            .collect();
+        assert!(arena.piece(8).is_none(), "it is full");
+        let part = arena.size() / FILES;
+        let map = |file: BorrowedFd, rights| {
             // SAFETY: a fresh range, chosen by the kernel.
             unsafe {
                 mmap(
                     std::ptr::null_mut(),
-                    arena.size(),
+                    part,
                     rights,
                     MapFlags::SHARED,
-                    arena.file(),
+                    file,
                     0,
                 )
             }
         };
-        let refused = map(ProtFlags::READ | ProtFlags::WRITE).unwrap_err();
-        assert_eq!(refused, Errno::ACCESS);
-        let seen = map(ProtFlags::READ).unwrap().cast::<u8>();
-        // SAFETY: mapped just now, and longer than that.
-        let seen = unsafe { std::slice::from_raw_parts(seen.add(at as usize), 8) };
-        assert_eq!(seen, b"weir 1.0");
-        assert!(rustix::io::write(arena.file(), b"x").is_err());
+        for (i, file) in arena.files().enumerate() {
+            let refused = map(file, ProtFlags::READ | ProtFlags::WRITE).unwrap_err();
+            assert_eq!(refused, Errno::ACCESS);
+            let seen = map(file, ProtFlags::READ).unwrap().cast::<u8>();
+            let here = |piece: &&Piece| arena.offset(piece).unwrap() as usize / part == i;
+            let piece = pieces.iter().find(here).unwrap();
+            let at = arena.offset(piece).unwrap() as usize % part;
+            // SAFETY: mapped just now, and longer than that.
+            let seen = unsafe { std::slice::from_raw_parts(seen.add(at), 8) };
+            assert_eq!(seen, &piece[..]);
+            assert!(rustix::io::write(file, b"x").is_err());
+        }
     }
 }

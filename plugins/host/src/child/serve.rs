@@ -77,33 +77,34 @@ impl Server {
     /// Does what the host asks for.
     pub fn serve(&mut self) -> Result<Never, Lost> {
         loop {
-            let (frame, fd) = {
+            let (frame, mut fds) = {
                 let mut receiver = self
                     .world
                     .receiver
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
                 let frame = receiver.recv(&mut Forever)?;
-                let fd = match frame.kind {
-                    INPUT | CALL => receiver.fd(),
-                    _ => None,
+                let fds: Vec<OwnedFd> = match frame.kind {
+                    INPUT | CALL => std::iter::from_fn(|| receiver.fd()).collect(),
+                    _ => Vec::new(),
                 };
-                (frame, fd)
+                (frame, fds)
             };
             self.last = None;
             self.world.forget();
             let mut body = Reader(&frame.body);
-            match (frame.kind, fd) {
-                (INPUT, Some(memory)) => {
+            match frame.kind {
+                INPUT => {
+                    let memory = fds.pop().ok_or(Lost::Garbage("no memory for an input"))?;
                     let len = usize::try_from(body.u64()?).unwrap_or(0);
                     let mapping = Mapping::new(memory, len, false).map_err(Lost::System)?;
                     self.memories.copied = Some(Arc::new(mapping));
                 }
-                (CALL, fd) => {
+                CALL => {
                     let (number, op) = (body.u64()?, Op::of(body.u8()?)?);
                     let answer = match op {
                         Op::Process => self.process(number, &mut body)?,
-                        Op::Make => self.make(&mut body, fd)?,
+                        Op::Make => self.make(&mut body, &fds)?,
                         _ => self.answer(op, &mut body)?,
                     };
                     let answer = Answer {
@@ -123,11 +124,11 @@ impl Server {
     }
 
     /// Makes the instance.
-    fn make(&mut self, from: &mut Reader, arena: Option<OwnedFd>) -> Result<Answer, Lost> {
+    fn make(&mut self, from: &mut Reader, arena: &[OwnedFd]) -> Result<Answer, Lost> {
         let (make, parameters, size) = Make::read(from)?;
-        if let Some(arena) = arena {
+        if !arena.is_empty() {
             let size = usize::try_from(size).unwrap_or(0);
-            let mapping = Mapping::new(arena, size, false).map_err(Lost::System)?;
+            let mapping = Mapping::of_all(arena, size).map_err(Lost::System)?;
             self.memories.shown = Some(Arc::new(mapping));
         }
         let call = ChildCall::new(&self.world, Task::Setup);

@@ -223,7 +223,7 @@ impl Cradle {
         let mut body = request(Op::Make);
         let size = arena.map_or(0, |arena| arena.size() as u64);
         self.make.write(&mut body, parameters, size);
-        let beside: Vec<BorrowedFd> = arena.into_iter().map(Arena::file).collect();
+        let beside: Vec<BorrowedFd> = arena.into_iter().flat_map(Arena::files).collect();
         let (remote, given) = self.begin(who, Op::Make, body, &beside)?;
         let finishes = given.first() == Some(&1);
         self.finishes.store(finishes, Ordering::SeqCst);

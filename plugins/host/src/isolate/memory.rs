@@ -5,7 +5,7 @@
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Bytes of a page, or a multiple of them.
@@ -49,6 +49,30 @@ impl Mapping {
             start: start.cast(),
             len,
         })
+    }
+
+    /// Maps `files` to be read, one behind the other, each an equal part of `len` bytes.
+    pub fn of_all(files: &[OwnedFd], len: usize) -> Result<Mapping, Errno> {
+        let part = len / files.len().max(1);
+        let uneven = part == 0 || !part.is_multiple_of(PAGE) || part * files.len() != len;
+        if uneven {
+            return Err(Errno::INVAL);
+        }
+        let none = ProtFlags::empty();
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh range, chosen by the kernel.
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, none, flags) }?;
+        let all = Mapping {
+            start: start.cast(),
+            len,
+        };
+        for (i, file) in files.iter().enumerate() {
+            let flags = MapFlags::SHARED | MapFlags::FIXED;
+            let at = all.start.wrapping_add(i * part).cast();
+            // SAFETY: within the range, of which nothing is used yet.
+            unsafe { mmap(at, part, ProtFlags::READ, flags, file, 0) }?;
+        }
+        Ok(all)
     }
 
     pub fn len(&self) -> usize {
@@ -109,5 +133,33 @@ impl Memory {
         }
         fcntl_add_seals(&file, seals | SealFlags::SEAL)?;
         Ok(Memory { mapping, file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn files_are_mapped_one_behind_the_other_and_only_whole_pages_of_each() {
+        let files: Vec<OwnedFd> = (1..4)
+            .map(|i: u8| {
+                let memory = Memory::to_child(2 * PAGE).unwrap();
+                let at = memory.mapping.at(PAGE as u64, 1).unwrap();
+                // SAFETY: mapped just now, to be written.
+                unsafe { *at = i };
+                memory.file
+            })
+            .collect();
+        let all = Mapping::of_all(&files, 6 * PAGE).unwrap();
+        let seen = |i: usize| all.at(((2 * i + 1) * PAGE) as u64, 1).unwrap();
+        // SAFETY: within the mapping, which nobody writes any more.
+        let seen = [0, 1, 2].map(|i| unsafe { *seen(i) });
+        assert_eq!(seen, [1, 2, 3]);
+        for len in [0, 1, 6 * PAGE - 1, 4 * PAGE, PAGE] {
+            assert_eq!(Mapping::of_all(&files, len).unwrap_err(), Errno::INVAL);
+        }
+        assert_eq!(Mapping::of_all(&[], PAGE).unwrap_err(), Errno::INVAL);
     }
 }

@@ -13,8 +13,10 @@ pub struct Batch {
     infos: Vec<Arc<SlideInfo>>,
     /// Empty where there are none, and once all were taken at once.
     leases: Vec<Option<Lease>>,
-    /// Row by row, the outputs side by side.
+    /// Row by row, the outputs side by side; empty until one is set.
     outcomes: Vec<Option<Body>>,
+    /// The outcomes are the values as they came; none is set then.
+    passed: bool,
     outputs: usize,
     turn: Turn,
 }
@@ -28,7 +30,8 @@ impl Batch {
             bodies: Vec::with_capacity(n),
             infos: Vec::with_capacity(n),
             leases: Vec::new(),
-            outcomes: vec![None; n * outputs],
+            outcomes: Vec::new(),
+            passed: false,
             outputs,
             turn: Turn::default(),
         };
@@ -132,7 +135,18 @@ impl Batch {
     /// Sets the outcome of row `i` on output `port`: a value, Skip or Fail.
     #[inline]
     pub fn set(&mut self, i: usize, port: usize, outcome: Body) {
+        if self.outcomes.is_empty() {
+            self.spread();
+        }
         self.outcomes[i * self.outputs..][..self.outputs][port] = Some(outcome);
+    }
+
+    /// Has a place for each outcome.
+    fn spread(&mut self) {
+        let n = self.outputs;
+        let of = |body: &Body| std::iter::repeat_n(self.passed.then(|| body.clone()), n);
+        self.outcomes = self.bodies.iter().flat_map(of).collect();
+        self.passed = false;
     }
 
     /// Sets the outcome of row `i` on every output.
@@ -142,31 +156,20 @@ impl Batch {
         }
     }
 
-    /// The outcome of every row on every output is its value as it came.
+    /// The outcome of every row on every output is its value as it came: noted once for all, and the values go on without a copy.
     #[inline]
     pub fn pass_all(&mut self) {
-        if self.outputs == 1 {
-            for (body, outcome) in self.bodies.iter().zip(&mut self.outcomes) {
-                // Where they are to be: a body that is made elsewhere and moved is read before what was written is there.
-                match body {
-                    Body::Pixels(tile) => *outcome = Some(Body::Pixels(tile.clone())),
-                    Body::Feature(feature) => *outcome = Some(Body::Feature(feature.clone())),
-                    other => *outcome = Some(other.clone()),
-                }
-            }
-            return;
-        }
-        let mut outcomes = self.outcomes.iter_mut();
-        for body in &self.bodies {
-            for outcome in outcomes.by_ref().take(self.outputs) {
-                *outcome = Some(body.clone());
-            }
-        }
+        self.outcomes.clear();
+        self.passed = true;
     }
 
     /// The outcome that was set.
     pub fn outcome(&self, i: usize, port: usize) -> Option<&Body> {
-        self.outcomes[i * self.outputs..][..self.outputs][port].as_ref()
+        match (self.passed, self.outcomes.is_empty()) {
+            (true, _) => self.bodies.get(i).filter(|_| port < self.outputs),
+            (false, true) => None,
+            (false, false) => self.outcomes[i * self.outputs..][..self.outputs][port].as_ref(),
+        }
     }
 
     /// Each row as a batch of its own, without outcomes.
@@ -181,8 +184,16 @@ impl Batch {
     }
 
     /// Which version each row was, the slide of each, and the outcomes, row by row, the outputs side by side.
-    pub(crate) fn into_parts(self) -> (Vec<Key>, Vec<Arc<SlideInfo>>, Vec<Option<Body>>) {
-        (self.keys, self.infos, self.outcomes)
+    pub(crate) fn into_parts(mut self) -> (Vec<Key>, Vec<Arc<SlideInfo>>, Vec<Option<Body>>) {
+        let outcomes = match self.passed && self.outputs == 1 {
+            true => self.bodies.into_iter().map(Some).collect(),
+            false if self.outcomes.is_empty() => {
+                self.spread();
+                self.outcomes
+            }
+            false => self.outcomes,
+        };
+        (self.keys, self.infos, outcomes)
     }
 }
 
@@ -241,6 +252,18 @@ mod tests {
         ];
         assert_eq!(score(&batch.outcome(2, 0).cloned()), two);
         assert_eq!(outcomes(batch), wanted);
+        // What was set before is what came.
+        let mut batch = Batch::new(rows(), 2);
+        assert!(batch.outcome(0, 0).is_none());
+        batch.set(1, 0, Body::Gone);
+        assert!(batch.outcome(0, 0).is_none());
+        batch.pass_all();
+        assert_eq!(score(&batch.outcome(1, 0).cloned()), one);
+        let wanted = [zero, one, two].map(|it| vec![it, it]);
+        let all = outcomes(batch).into_iter().map(|(_, all)| all);
+        assert_eq!(all.collect::<Vec<_>>(), wanted);
+        let unset = [0, 1, 2].map(|rev| (rev, vec![None, None]));
+        assert_eq!(outcomes(Batch::new(rows(), 2)), unset);
         let mut sink = Batch::new(rows(), 0);
         sink.pass_all();
         let none = [(0, vec![]), (1, vec![]), (2, vec![])];

@@ -62,6 +62,10 @@ fn the_demo_predicts_and_writes_everything_from_any_folder() {
         (&4.0.into(), &"resolution".into())
     );
     assert!(told["tiles"].as_u64().unwrap() > 300, "{told}");
+    let stages = record["stages"].as_array().unwrap();
+    let took = |name| stages.iter().find(|stage| stage["name"] == name).unwrap();
+    assert_eq!(took("score")["rows"], told["tiles"]);
+    assert_eq!(took("chosen")["rows"], told["bag"]);
     let shown = geojson["features"].as_array().unwrap().len() as u64;
     assert_eq!(told["bag"], shown, "the selected tiles are shown");
 

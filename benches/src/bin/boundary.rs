@@ -23,6 +23,9 @@ use weir_runtime::stage::{
 const REPEATS: usize = 24;
 /// With one: such a run differs from the next by more than what it is measured for.
 const REPEATS_OF_ONE: usize = 240;
+/// The ways in such an order that within as many turns as there are ways, each of which begins one later, every way comes after every
+/// other one once: a run leaves memory and caches to the next as it had them (E. J. Williams, Aust. J. Sci. Res. A 2, 149, 1949).
+const ORDER: [usize; WAYS.len()] = [0, 1, 5, 2, 4, 3];
 /// The argument with which this program is the child of an isolated plugin.
 const CHILD: &str = "plugin-host";
 /// The argument with which it is one run.
@@ -423,14 +426,8 @@ fn runs(n: usize) -> Result<()> {
     let mut took = vec![(Vec::new(), Vec::new()); WAYS.len()];
     let repeats = if n == 1 { REPEATS_OF_ONE } else { REPEATS };
     for turn in 0..repeats {
-        for at in 0..WAYS.len() {
-            // Another one is first each turn, and of two ways now the one goes before and now the other: a run leaves memory and caches
-            // to the next as it had them.
-            let at = (turn / 2 + at) % WAYS.len();
-            let way = match turn % 2 {
-                0 => at,
-                _ => WAYS.len() - 1 - at,
-            };
+        for at in ORDER {
+            let way = (at + turn) % WAYS.len();
             let took = &mut took[way];
             let start = Instant::now();
             let said = Command::new("/proc/self/exe")

@@ -30,7 +30,8 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 /// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
-/// Files of an arena: of threads that write to the same file one waits for the other.
+/// Files of an arena: of threads that write to the same file one waits for the other. A place that was used before is used again by
+/// whoever needs one.
 const FILES: usize = 4;
 
 /// Bytes around a fault of which the system maps what is there already, where nobody told it otherwise (`fault_around_bytes`).
@@ -85,13 +86,7 @@ impl Arena {
     /// What the system says when it has no such memory, or when this process may not have so large a file.
     pub fn new(len: usize) -> Result<Arena, Errno> {
         let part = part_of(len);
-        // The system ends a process that goes beyond this limit.
-        if getrlimit(Resource::Fsize)
-            .current
-            .is_some_and(|most| most < part as u64)
-        {
-            return Err(Errno::FBIG);
-        }
+        allowed(part)?;
         // SAFETY: a fresh range, chosen by the kernel.
         let start = unsafe {
             mmap_anonymous(
@@ -125,8 +120,12 @@ impl Arena {
         Ok(Arena(Arc::new(ground)))
     }
 
+    /// How many files an arena has.
+    pub const FILES: usize = FILES;
+
     /// An arena as [`Arena::new`] makes it: the one that was kept, if there is one of that size.
     pub(crate) fn kept_or_new(len: usize) -> Result<Arena, Errno> {
+        allowed(part_of(len))?;
         let kept = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
         match kept.filter(|kept| kept.0.part == part_of(len)) {
             Some(kept) => Ok(kept),
@@ -199,6 +198,14 @@ impl Arena {
         // What the system does not give now it gives as it is touched.
         let _ = piece.fetch();
         Some(piece)
+    }
+}
+
+/// Whether this process may write files of `part` bytes: the system ends one that goes beyond its limit.
+fn allowed(part: usize) -> Result<(), Errno> {
+    match getrlimit(Resource::Fsize).current {
+        Some(most) if most < part as u64 => Err(Errno::FBIG),
+        _ => Ok(()),
     }
 }
 
@@ -280,7 +287,7 @@ fn room(len: usize) -> Option<usize> {
 
 impl Piece {
     /// Has the system give it its pages: written to the file, and then looked at once in every [`AROUND`], they cost two thirds of what
-    /// a fault for each does, since none is cleared before it is written, and such a look maps all that are there.
+    /// a fault for each does, since none is cleared before it is written, and a look maps what is there around it.
     fn fetch(&self) -> Result<(), Errno> {
         let (file, begin) = self.home.file(self.at);
         let mut done = 0;
@@ -288,9 +295,14 @@ impl Piece {
             let part = &ZEROS[..AROUND.min(self.room - done)];
             done += pwrite(file, part, begin + done as u64)?;
         }
-        for at in (0..self.room).step_by(AROUND) {
+        let start = self.home.start.wrapping_add(self.at);
+        let mut at = 0;
+        while at < self.room {
+            let page = start.wrapping_add(at);
             // SAFETY: within the mapping, a byte of this piece's, which nobody else writes.
-            unsafe { self.home.start.add(self.at + at).read_volatile() };
+            unsafe { page.read_volatile() };
+            // What is mapped around it begins and ends at multiples.
+            at += AROUND - page.addr() % AROUND;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! An instance of a plugin's stage, here or in a process of its own: made with its parameters, destroyed when nobody has it.
 
 use crate::call::{Call, CallError};
+use crate::errand;
 use crate::inside::inside;
 use crate::isolate::cradle::Cradle;
 use crate::isolate::remote::Remote;
@@ -8,7 +9,7 @@ use crate::isolate::stand_in::STAGE;
 use crate::log::Level;
 use crate::offer::HOST;
 use crate::parameters::Parameters;
-use crate::patience::{self, Errand, watch};
+use crate::patience::watch;
 use crate::who::Who;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -68,9 +69,6 @@ fn one_by_one(all: impl Iterator<Item = Instance>) {
         }
     }
 }
-
-/// A `destroy` that takes longer is looked after by somebody who is free for it.
-const SOON: Duration = Duration::from_millis(50);
 
 type Destroy = unsafe extern "C" fn(*mut c_void);
 
@@ -213,26 +211,12 @@ impl Last {
     fn run_within(self, time: Duration) -> bool {
         let who = self.who.clone();
         let (done, is_done) = mpsc::channel();
-        let errand = Box::new(move || {
+        errand::run(Box::new(move || {
             self.run();
             // Nobody waits any more where it was late.
             let _ = done.send(());
-        });
-        // Most come back before a thread of their own would have been started.
-        let waited = match patience::run(errand) {
-            Ok(()) => match is_done.recv_timeout(time.min(SOON)) {
-                Err(RecvTimeoutError::Timeout) => {
-                    patience::relieve();
-                    is_done.recv_timeout(time.saturating_sub(SOON))
-                }
-                done => done,
-            },
-            Err(errand) => {
-                on_its_own(errand);
-                is_done.recv_timeout(time)
-            }
-        };
-        match waited {
+        }));
+        match is_done.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => {
                 let time = Duration::from_millis(time.as_millis() as u64);
                 let line = format!(
@@ -245,21 +229,5 @@ impl Last {
             // Its thread may still have the plugin's own affairs to end: nobody waits for these.
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         }
-    }
-}
-
-/// Runs it on a thread of its own, or here where there is none to be had.
-fn on_its_own(errand: Errand) {
-    let (give, given) = mpsc::channel::<Errand>();
-    let thread = std::thread::Builder::new().name("weir-destroy".into());
-    let started = thread.spawn(move || {
-        if let Ok(errand) = given.recv() {
-            errand();
-        }
-    });
-    match started {
-        // The thread waits for it.
-        Ok(_) => drop(give.send(errand)),
-        Err(_) => errand(),
     }
 }

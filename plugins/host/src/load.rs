@@ -5,6 +5,7 @@
 
 use crate::admit::Admitted;
 use crate::call::{Call, FAULT};
+use crate::errand;
 use crate::inside::{inside, watch_exit};
 use crate::log::Log;
 use crate::manifest::{Concurrency, Manifest};
@@ -71,18 +72,22 @@ impl Loaded {
                 .map_err(|refusal| refusal.of(file.path().to_owned()));
         }
         let mut called = false;
+        errand::stand_by();
         let who = Arc::new(Who {
+            stage: admitted.manifest().name.clone(),
             log: log.clone(),
             ..Who::plugin(&admitted.manifest().name, &admitted.manifest().version)
         });
         let slow = "what runs while it is loaded is its constructors and `weir_plugin_v1`";
         let _watched = watch_for(patience, slow, &who, "dlopen", None);
-        let loaded = Loaded::entered(admitted, |entry| {
+        let loaded = load(admitted, &who, |entry| {
             called = true;
             // SAFETY: host and call live through the call, and `out` is a place for a pointer.
             enter(who.clone(), |call, out| unsafe { entry(&HOST, call, out) })
         });
-        let loaded = loaded.map(|loaded| &*Box::leak(Box::new(loaded)));
+        let loaded = loaded
+            .map(|loaded| &*Box::leak(Box::new(loaded)))
+            .map_err(|refusal| refusal.of(file.path().to_owned()));
         // What kept it from being loaded at all, as too few open files, may have passed by the next time.
         if called {
             all.insert(file.sha256().to_owned(), loaded.clone());
@@ -96,7 +101,8 @@ impl Loaded {
         enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
     ) -> Result<Loaded, Refusal> {
         let path = admitted.file().path().to_owned();
-        load(admitted, enter).map_err(|refusal| refusal.of(path))
+        let (name, version) = (&admitted.manifest().name, &admitted.manifest().version);
+        load(admitted, &Who::plugin(name, version), enter).map_err(|refusal| refusal.of(path))
     }
 
     /// What it says of itself.
@@ -229,6 +235,7 @@ fn sealed_bytes(sealed: &std::fs::File) -> Option<Vec<u8>> {
 
 fn load(
     admitted: &Admitted,
+    who: &Who,
     enter: impl FnOnce(Entry) -> Result<*const Plugin, Said>,
 ) -> Result<Loaded, Refusal> {
     let (file, manifest) = (admitted.file(), admitted.manifest());
@@ -239,9 +246,8 @@ fn load(
             "raise the limit of open files",
         )
     })?;
-    let who = Who::plugin(&manifest.name, &manifest.version);
-    watch_exit(&who);
-    let library = inside(&who, 0, || linked(&sealed))?;
+    watch_exit(who);
+    let library = inside(who, 0, || linked(&sealed))?;
     // SAFETY: the header says what type the symbol of this name has.
     let entry: Result<Symbol<Entry>, _> = unsafe { library.get(ENTRY.as_bytes()) };
     let entry = entry.map(|entry| *entry).map_err(|error| {

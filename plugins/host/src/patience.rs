@@ -2,13 +2,12 @@
 //!
 //! A map or filter whose call is late fails its rows; what else a plugin's stage or slide reader does (opening a slide, its next step,
 //! its pixels, its end) is called by a thread of the run's own, which stands still with it, and with it whoever waits for their turn.
-//! One thread looks after all such calls; it wakes once in the time that a call may take. While it has nothing else to do, it runs what
-//! is to be run on another thread than the run's own, and most often takes no time.
+//! One thread looks after all such calls; it wakes once in the time that a call may take.
 
 use crate::log::Level;
 use crate::who::Who;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A call that is looked after until this is dropped.
@@ -28,6 +27,12 @@ pub(crate) fn watch_for(
     function: &'static str,
     slide: Option<&str>,
 ) -> Watched {
+    static THREAD: Once = Once::new();
+    // Without the thread nobody is told, and all else is as ever.
+    THREAD.call_once(|| {
+        let name = "weir-patience".to_owned();
+        let _ = std::thread::Builder::new().name(name).spawn(look_after);
+    });
     let number = crate::call::next_number();
     let since = Instant::now();
     let call = UnderWay {
@@ -39,9 +44,6 @@ pub(crate) fn watch_for(
         due: since.checked_add(timeout),
     };
     let mut all = calls();
-    if all.thread == 0 {
-        all.start();
-    }
     let sooner = match (call.due, all.wakes) {
         (Some(due), Some(wakes)) => due < wakes,
         (due, None) => due.is_some(),
@@ -85,54 +87,15 @@ impl UnderWay {
     }
 }
 
-/// What the thread runs while it has nothing else to do.
-pub(crate) type Errand = Box<dyn FnOnce() + Send>;
-
-/// Has that thread run it at once; gives it back where there is none that could.
-pub(crate) fn run(errand: Errand) -> Result<(), Errand> {
-    let mut all = calls();
-    if !all.waits || all.errand.is_some() {
-        return Err(errand);
-    }
-    all.errand = Some(errand);
-    WAKE.notify_one();
-    Ok(())
-}
-
-/// Leaves the thread to its errand, which takes long: another one looks after calls from now on.
-pub(crate) fn relieve() {
-    calls().start();
-}
-
 struct Calls {
     under_way: BTreeMap<u64, UnderWay>,
     /// When the thread looks again by itself.
     wakes: Option<Instant>,
-    /// Which one it is; 0 where there was none yet.
-    thread: u64,
-    /// Whether it waits.
-    waits: bool,
-    errand: Option<Errand>,
-}
-
-impl Calls {
-    /// Starts a thread, in the place of the one that there may be. Where it cannot be started, late calls are not told of, and all else
-    /// is as ever.
-    fn start(&mut self) {
-        let number = self.thread + 1;
-        let thread = std::thread::Builder::new().name("weir-patience".into());
-        if thread.spawn(move || look_after(number)).is_ok() {
-            self.thread = number;
-        }
-    }
 }
 
 static CALLS: Mutex<Calls> = Mutex::new(Calls {
     under_way: BTreeMap::new(),
     wakes: None,
-    thread: 0,
-    waits: false,
-    errand: None,
 });
 static WAKE: Condvar = Condvar::new();
 
@@ -140,15 +103,9 @@ fn calls() -> MutexGuard<'static, Calls> {
     CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn look_after(number: u64) {
+fn look_after() {
     let mut all = calls();
-    while all.thread == number {
-        if let Some(errand) = all.errand.take() {
-            drop(all);
-            errand();
-            all = calls();
-            continue;
-        }
+    loop {
         let now = Instant::now();
         let mut late = Vec::new();
         for call in all.under_way.values_mut() {
@@ -169,7 +126,6 @@ fn look_after(number: u64) {
         let next = all.under_way.values().filter_map(|call| call.due).min();
         // Where nothing is under way it is not asked for anew at each call that begins.
         all.wakes = next.or(all.wakes.filter(|wakes| *wakes > now));
-        all.waits = true;
         all = match all.wakes {
             Some(wakes) => {
                 let rest = wakes.saturating_duration_since(now);
@@ -178,7 +134,6 @@ fn look_after(number: u64) {
             }
             None => WAKE.wait(all).unwrap_or_else(PoisonError::into_inner),
         };
-        all.waits = false;
     }
 }
 
@@ -187,7 +142,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::log::Log;
-    use std::sync::mpsc;
 
     #[test]
     fn a_call_that_is_late_is_told_of_again_when_it_took_twice_as_long_and_one_in_time_never() {
@@ -220,48 +174,5 @@ mod tests {
         // One may have been about to be told.
         std::thread::sleep(Duration::from_millis(200));
         assert!(lines.lock().unwrap().len() < 2);
-    }
-
-    /// Hands an errand over as soon as the thread is free for one; other tests of this process use it too.
-    fn hand(errand: Errand) {
-        let until = Instant::now() + Duration::from_secs(60);
-        let mut refused = run(errand);
-        while let Err(errand) = refused {
-            assert!(Instant::now() < until);
-            std::thread::sleep(Duration::from_millis(1));
-            refused = run(errand);
-        }
-    }
-
-    #[test]
-    fn an_errand_that_hangs_keeps_nobody_from_being_told_of_a_late_call_nor_the_next_errand_from_being_run()
-     {
-        let (told, lines) = mpsc::channel();
-        let who = Arc::new(Who {
-            log: Log::to(move |_, _, text| told.send(text.to_owned()).unwrap_or_default()),
-            timeout: Duration::from_millis(20),
-            ..Who::plugin("probe", &semver::Version::new(1, 0, 0))
-        });
-        let long = Duration::from_secs(60);
-        // The thread is there.
-        drop(watch_for(long, "", &who, "create", None));
-        let (begun, begins) = mpsc::channel();
-        let (end, ends) = mpsc::channel::<()>();
-        hand(Box::new(move || {
-            begun.send(()).unwrap_or_default();
-            let _ = ends.recv();
-        }));
-        begins.recv_timeout(long).unwrap();
-        assert!(run(Box::new(|| ())).is_err());
-        relieve();
-        let late = watch(&who, "next", None);
-        let line = lines.recv_timeout(long).unwrap();
-        assert!(line.contains("has been in `next` for "), "{line}");
-        drop(late);
-        // The thread that was left to its errand comes back, and goes.
-        drop(end);
-        let (done, is_done) = mpsc::channel();
-        hand(Box::new(move || done.send(()).unwrap_or_default()));
-        is_done.recv_timeout(long).unwrap();
     }
 }

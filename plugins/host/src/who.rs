@@ -9,7 +9,7 @@ use weir_runtime::Stop;
 
 /// Whose call it is, for messages; and what all calls of a stage have in common.
 pub(crate) struct Who {
-    /// The stage's name in the pipeline file; empty while a plugin is loaded.
+    /// The stage's name in the pipeline file; while a plugin is loaded the plugin's, or none where nobody listens.
     pub(crate) stage: String,
     /// As "plugin `stain` 0.3.1".
     pub(crate) plugin: String,

@@ -128,14 +128,12 @@ pub fn log(manner: Manner) -> Log {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = counts.entry((stage.to_owned(), level.name())).or_default();
         *count += 1;
-        // While a plugin is loaded no stage has it yet.
-        let text = match stage {
-            "" => text.to_owned(),
-            stage => format!("{stage}: {text}"),
-        };
-        let help = match *count {
-            n if n < LINES => "",
-            LINES => "further lines of this stage are left out",
+        let (text, help) = match *count {
+            n if n < LINES => (format!("{stage}: {text}"), ""),
+            LINES => (
+                format!("{stage}: {text}"),
+                "further lines of this stage are left out",
+            ),
             _ => return,
         };
         match level {

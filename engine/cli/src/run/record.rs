@@ -117,12 +117,15 @@ impl Facts<'_> {
     }
 }
 
-/// Counters of a stage: those of this process.
+/// Counters of a stage: those of this process. `rows`: what it took or, of a source, sent; `chained`: of these, what the thread that made
+/// them went on with at once.
 fn stage(stage: &StageCounters) -> Value {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     json!({
         "name": stage.name,
         "busy_seconds": seconds(Duration::from_nanos(get(&stage.busy))),
+        "rows": get(&stage.rows),
+        "chained": get(&stage.chained),
         "value": get(&stage.made.value),
         "skip": get(&stage.made.skip),
         "fail": get(&stage.made.fail),

@@ -143,9 +143,13 @@ impl Batch {
 
     /// Has a place for each outcome.
     fn spread(&mut self) {
-        let n = self.outputs;
-        let of = |body: &Body| std::iter::repeat_n(self.passed.then(|| body.clone()), n);
-        self.outcomes = self.bodies.iter().flat_map(of).collect();
+        self.outcomes
+            .reserve_exact(self.bodies.len() * self.outputs);
+        for body in &self.bodies {
+            let outcome = self.passed.then(|| body.clone());
+            let all = std::iter::repeat_n(outcome, self.outputs);
+            self.outcomes.extend(all);
+        }
         self.passed = false;
     }
 
@@ -165,10 +169,11 @@ impl Batch {
 
     /// The outcome that was set.
     pub fn outcome(&self, i: usize, port: usize) -> Option<&Body> {
-        match (self.passed, self.outcomes.is_empty()) {
-            (true, _) => self.bodies.get(i).filter(|_| port < self.outputs),
-            (false, true) => None,
-            (false, false) => self.outcomes[i * self.outputs..][..self.outputs][port].as_ref(),
+        let body = &self.bodies[i];
+        assert!(port < self.outputs, "there is no output {port}");
+        match self.passed {
+            true => Some(body),
+            false => self.outcomes.get(i * self.outputs + port)?.as_ref(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::wire::{Garbage, Reader, Writer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use std::collections::VecDeque;
@@ -33,6 +33,7 @@ pub(crate) const MORE: u32 = 18;
 pub(crate) const LONGEST: usize = 256 << 20;
 /// Descriptors with a frame.
 const MOST: usize = 4;
+const _: () = assert!(weir_record::Arena::FILES <= MOST);
 
 /// A frame.
 #[derive(Debug)]
@@ -107,8 +108,8 @@ impl Sender {
         head.u32(kind);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            beside.push(SendAncillaryMessage::ScmRights(fds));
+        if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Lost::System(Errno::MSGSIZE));
         }
         let (mut head, mut body) = (&head.0[..], &body.0[..]);
         while !head.is_empty() || !body.is_empty() {
@@ -209,6 +210,8 @@ impl Receiver {
             return Err(Lost::Garbage("more descriptors than it may send"));
         }
         match got {
+            // No more could be opened here.
+            Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => Err(Lost::System(Errno::MFILE)),
             Ok(_) if read == 0 => Err(Lost::Closed),
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             Err(Errno::CONNRESET) => Err(Lost::Closed),

@@ -3,7 +3,7 @@
 //! Who makes it is always the host: it seals the size, so that nobody can cut it under the other's feet, and of an input's memory
 //! also the right to write to it, so that a plugin that writes to its input dies instead of changing a tile.
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,7 +55,9 @@ impl Mapping {
     pub fn of_all(files: &[OwnedFd], len: usize) -> Result<Mapping, Errno> {
         let part = len / files.len().max(1);
         let uneven = part == 0 || !part.is_multiple_of(PAGE) || part * files.len() != len;
-        if uneven {
+        // Of several files some may have got lost on their way.
+        let is_part = |file: &OwnedFd| fstat(file).is_ok_and(|it| it.st_size == part as i64);
+        if uneven || !files.iter().all(is_part) {
             return Err(Errno::INVAL);
         }
         let none = ProtFlags::empty();
@@ -161,5 +163,8 @@ mod tests {
             assert_eq!(Mapping::of_all(&files, len).unwrap_err(), Errno::INVAL);
         }
         assert_eq!(Mapping::of_all(&[], PAGE).unwrap_err(), Errno::INVAL);
+        for some in [&files[..1], &files[..2]] {
+            assert_eq!(Mapping::of_all(some, 6 * PAGE).unwrap_err(), Errno::INVAL);
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! without it.
 
 use super::sinner::{
-    APART, From, failures, kept, lost_a, lost_one, run, run_own, run_with, said, told,
+    APART, From, failures, kept, lost_a, lost_one, plugin, run, run_own, run_with, said, told,
 };
+use crate::program::{self, command};
 
 #[test]
 fn what_a_plugin_does_wrong_at_a_tile_fails_that_tile_alone() {
@@ -69,6 +70,15 @@ fn a_plugin_that_ends_weirs_own_process_does_not_end_it_well() {
     let left = said("", "exits-aside", "map", "").1.exits(70).err;
     assert!(
         left.contains("a thread of plugin `sin` 0.1.0 ended the process"),
+        "{left}"
+    );
+    // Nor does one that has no stage yet: it is being loaded.
+    let mut inspect = command(["plugin", "inspect"]);
+    inspect.arg(plugin()).args(["--file", "model"]);
+    inspect.env("SIN_AT_LOAD", "1");
+    let left = program::said(inspect).exits(70).err;
+    assert!(
+        left.starts_with("error: plugin `sin` 0.1.0 ended the process"),
         "{left}"
     );
     let apart = run("exits", "map", APART, 3);

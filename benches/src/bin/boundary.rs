@@ -23,9 +23,11 @@ use weir_runtime::stage::{
 const REPEATS: usize = 24;
 /// With one: such a run differs from the next by more than what it is measured for.
 const REPEATS_OF_ONE: usize = 240;
-/// The ways in such an order that within as many turns as there are ways, each of which begins one later, every way comes after every
-/// other one once: a run leaves memory and caches to the next as it had them (E. J. Williams, Aust. J. Sci. Res. A 2, 149, 1949).
+/// The ways in such an order that of as many turns as there are ways, each of which begins one later, in one each way comes right after
+/// each other one: a run leaves memory and caches to the next as it had them (E. J. Williams, Aust. J. Sci. Res. A 2, 149, 1949).
 const ORDER: [usize; WAYS.len()] = [0, 1, 5, 2, 4, 3];
+const _: () =
+    assert!(REPEATS.is_multiple_of(WAYS.len()) && REPEATS_OF_ONE.is_multiple_of(WAYS.len()));
 /// The argument with which this program is the child of an isolated plugin.
 const CHILD: &str = "plugin-host";
 /// The argument with which it is one run.

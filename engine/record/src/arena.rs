@@ -87,11 +87,12 @@ impl Arena {
     pub fn new(len: usize) -> Result<Arena, Errno> {
         let part = part_of(len);
         allowed(part)?;
+        let whole = part.checked_mul(FILES).ok_or(Errno::NOMEM)?;
         // SAFETY: a fresh range, chosen by the kernel.
         let start = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
-                part * FILES,
+                whole,
                 ProtFlags::empty(),
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
@@ -211,7 +212,8 @@ fn allowed(part: usize) -> Result<(), Errno> {
 
 /// Bytes of each file of an arena of `len`.
 fn part_of(len: usize) -> usize {
-    len.div_ceil(FILES).max(1).next_multiple_of(PAGE)
+    let part = len.div_ceil(FILES).max(1);
+    part.checked_next_multiple_of(PAGE).unwrap_or(part)
 }
 
 impl Part {
@@ -293,7 +295,10 @@ impl Piece {
         let mut done = 0;
         while done < self.room {
             let part = &ZEROS[..AROUND.min(self.room - done)];
-            done += pwrite(file, part, begin + done as u64)?;
+            done += match pwrite(file, part, begin + done as u64)? {
+                0 => return Err(Errno::IO),
+                wrote => wrote,
+            };
         }
         let start = self.home.start.wrapping_add(self.at);
         let mut at = 0;

@@ -24,6 +24,8 @@ const SHORT: usize = 4 << 10;
 
 /// Places of an arena for each byte of the budget: buffers of other lengths need other places.
 const SPREAD: usize = 4;
+// A buffer may be as long as the budget, and lies in one file.
+const _: () = assert!(SPREAD >= Arena::FILES);
 
 /// The least size of an arena.
 const LEAST: usize = 1 << 30;

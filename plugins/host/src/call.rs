@@ -116,7 +116,7 @@ impl At {
         }
         if let Some(who) = self.who() {
             let line = format!("{} broke the contract [E0520]: {what}", who.plugin);
-            who.log.line(Level::Error, &who.stage, &line);
+            who.line(Level::Error, &line);
         }
         status::USE
     }
@@ -129,7 +129,7 @@ impl At {
 
     pub fn log(&self, level: Level, text: &str) {
         if let Some(who) = self.who() {
-            who.log.line(level, &who.stage, text);
+            who.line(level, text);
         }
     }
 

@@ -1,8 +1,8 @@
 //! A thread that stands ready for what the run cannot do on its own threads, since it may hang, and what most often takes no time: the
 //! last call into an instance. To start a thread for it would take longer than it does.
 //!
-//! One that hangs keeps the thread, and others get threads of their own meanwhile. What plugins leave on the thread (a signal mask,
-//! values of `thread_local`) the next one finds; of a thread that a plugin has for itself that is so as well.
+//! One that hangs keeps the thread, and others get threads of their own meanwhile. What a plugin leaves on the thread the next one finds
+//! there, a signal mask as well as values of `thread_local`, whose destructors do not run: as on the run's own threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SendError, channel};
@@ -95,7 +95,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::sync::mpsc::{Receiver, Sender};
-    use std::time::Duration;
+    use std::thread::{ThreadId, current};
+    use std::time::{Duration, Instant};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -111,21 +112,39 @@ mod tests {
         end
     }
 
+    /// Errands until two of them, one after the other, were run by the same thread: the one that stands by.
+    fn standing() -> ThreadId {
+        let until = Instant::now() + LONG;
+        let mut last = None;
+        loop {
+            let (told, tells) = channel();
+            run(Box::new(move || told.send(current().id()).unwrap()));
+            let now = tells.recv_timeout(LONG).unwrap();
+            if last.replace(now) == Some(now) {
+                return now;
+            }
+            assert!(Instant::now() < until, "no thread stands by");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
-    fn errands_that_hang_or_panic_keep_no_other_from_being_run() {
+    fn errands_that_hang_or_panic_keep_no_other_from_being_run_and_the_thread_stands_by_again() {
         stand_by();
+        let thread = standing();
         let hanging = [begun(), begun(), begun()];
-        let (told, tells) = channel::<()>();
-        run(Box::new(move || {
-            let _told = told;
-            panic!("an errand");
-        }));
-        // Its end is heard.
-        assert!(tells.recv_timeout(LONG).is_err());
         drop(begun());
         drop(hanging);
-        for _ in 0..1000 {
-            drop(begun());
+        assert_eq!(standing(), thread);
+        for _ in 0..3 {
+            let (told, tells) = channel::<()>();
+            run(Box::new(move || {
+                let _told = told;
+                panic!("an errand");
+            }));
+            // Its end is heard.
+            assert!(tells.recv_timeout(LONG).is_err());
+            assert_eq!(standing(), thread);
         }
     }
 }

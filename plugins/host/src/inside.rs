@@ -77,7 +77,7 @@ fn changed(who: &Who, before: u64) {
             "{} changed how the thread rounds, takes tiny numbers for zero or lets exceptions end the program, and left it so: it was put back after each of its calls, but its own numbers may differ from run to run; a library does so that was linked with -ffast-math or -Ofast",
             who.plugin
         );
-        who.log.line(Level::Warn, &who.stage, &line);
+        who.line(Level::Warn, &line);
     }
 }
 

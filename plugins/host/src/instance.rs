@@ -223,10 +223,10 @@ impl Last {
                     "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; in a process of its own (`isolate`) it would be ended",
                     who.plugin
                 );
-                who.log.line(Level::Warn, &who.stage, &line);
+                who.line(Level::Warn, &line);
                 false
             }
-            // Its thread may still have the plugin's own affairs to end: nobody waits for these.
+            // A thread of its own may still have the plugin's affairs to end: nobody waits for these.
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         }
     }

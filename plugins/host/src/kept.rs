@@ -125,7 +125,7 @@ impl Kept {
             "{} keeps {told}: they hold memory beside that of the run",
             who.plugin
         );
-        who.log.line(Level::Warn, &who.stage, &line);
+        who.line(Level::Warn, &line);
     }
 
     /// Whether it keeps too much by what is known without a look, and without copies.
@@ -173,7 +173,7 @@ impl Kept {
             all.told(sum)
         );
         drop(all);
-        who.log.line(Level::Warn, &who.stage, &line);
+        who.line(Level::Warn, &line);
     }
 }
 

@@ -74,7 +74,6 @@ impl Loaded {
         let mut called = false;
         errand::stand_by();
         let who = Arc::new(Who {
-            stage: admitted.manifest().name.clone(),
             log: log.clone(),
             ..Who::plugin(&admitted.manifest().name, &admitted.manifest().version)
         });

@@ -97,7 +97,7 @@ impl Desk for At {
             && let Some(told) = who.counters.add(&who.stage, name, by)
         {
             let line = format!("{}: {told}", who.plugin);
-            who.log.line(Level::Warn, &who.stage, &line);
+            who.line(Level::Warn, &line);
         }
     }
 

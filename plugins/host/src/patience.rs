@@ -118,7 +118,7 @@ fn look_after() {
         if !late.is_empty() {
             drop(all);
             for (who, line) in late {
-                who.log.line(Level::Warn, &who.stage, &line);
+                who.line(Level::Warn, &line);
             }
             all = calls();
             continue;

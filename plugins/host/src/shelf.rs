@@ -424,7 +424,7 @@ impl Shelf {
             remote.end();
         }
         let line = format!("{}{}", said.what, cradle.was_ended(free.is_none()));
-        self.who.log.line(Level::Error, &self.who.stage, &line);
+        self.who.line(Level::Error, &line);
         if let Some(free) = free {
             let fresh = self.fresh();
             self.replaced

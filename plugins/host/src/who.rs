@@ -1,6 +1,6 @@
 //! Whose a call is.
 
-use crate::log::{Counters, Log};
+use crate::log::{Counters, Level, Log};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use weir_runtime::Stop;
 
 /// Whose call it is, for messages; and what all calls of a stage have in common.
 pub(crate) struct Who {
-    /// The stage's name in the pipeline file; while a plugin is loaded the plugin's, or none where nobody listens.
+    /// The stage's name in the pipeline file; empty while a plugin is loaded.
     pub(crate) stage: String,
     /// As "plugin `stain` 0.3.1".
     pub(crate) plugin: String,
@@ -27,6 +27,15 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// A line of the log, under the stage's name or, where there is none, the plugin's.
+    pub(crate) fn line(&self, level: Level, text: &str) {
+        let name = match self.stage.as_str() {
+            "" => &self.plugin_name,
+            stage => stage,
+        };
+        self.log.line(level, name, text);
+    }
+
     pub(crate) fn plugin(name: &str, version: &semver::Version) -> Who {
         Who {
             stage: String::new(),

@@ -194,7 +194,8 @@ impl Receiver {
             Err(_) => 16 << 10,
         };
         self.bytes.resize(have + wanted, 0);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        // Room for one too many, so that it is seen.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST + 1))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let mut parts = [IoSliceMut::new(&mut self.bytes[have..])];

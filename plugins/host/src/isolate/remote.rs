@@ -90,7 +90,7 @@ impl Remote {
         let (plugin, death) = (&self.who.plugin, line.process.death());
         let said = format!("{plugin}'s process {death} [E0521] between two calls");
         line.end(Duration::ZERO);
-        self.who.log.line(Level::Warn, &self.who.stage, &said);
+        self.who.line(Level::Warn, &said);
         true
     }
 

@@ -46,7 +46,7 @@ pub mod elf;
 mod ended;
 mod errand;
 pub mod file;
-mod find;
+pub mod find;
 mod held;
 mod inside;
 mod instance;

@@ -22,7 +22,7 @@ use weir_runtime::stage::{
 /// Runs of each way with twenty slides, in turns.
 const REPEATS: usize = 24;
 /// With one: such a run differs from the next by more than what it is measured for.
-const REPEATS_OF_ONE: usize = 240;
+const REPEATS_OF_ONE: usize = 1200;
 /// The ways in such an order that of as many turns as there are ways, each of which begins one later, in one each way comes right after
 /// each other one: a run leaves memory and caches to the next as it had them (E. J. Williams, Aust. J. Sci. Res. A 2, 149, 1949).
 const ORDER: [usize; WAYS.len()] = [0, 1, 5, 2, 4, 3];

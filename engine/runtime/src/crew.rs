@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 
 use crate::abort::Abort;
 
@@ -33,11 +34,13 @@ struct Hall {
 #[derive(Default)]
 struct Queue {
     jobs: Mutex<Jobs>,
-    more: Condvar,
 }
 
 #[derive(Default)]
 struct Jobs {
+    /// Threads that wait for a job. The last one is woken first: what it needs for the next job it has at hand from the last, in its
+    /// stack, its share of the heap and its processor's caches.
+    idle: Vec<Thread>,
     waiting: BTreeMap<Reverse<usize>, VecDeque<(Option<u64>, Job)>>,
     lanes: HashMap<u64, Lane>,
     closed: bool,
@@ -122,8 +125,9 @@ impl Crew {
         } else {
             rank.push_back((lane, job));
         }
+        let woken = jobs.idle.pop();
         drop(jobs);
-        self.0.queue.more.notify_one();
+        woken.iter().for_each(Thread::unpark);
     }
 
     /// Whether a job of another lane waits.
@@ -141,6 +145,10 @@ impl Crew {
 }
 
 impl Jobs {
+    fn wake_all(&mut self) {
+        self.idle.drain(..).for_each(|idle| idle.unpark());
+    }
+
     fn is_stuck(&self, lane: Option<u64>) -> bool {
         let lane = lane.and_then(|lane| self.lanes.get(&lane));
         lane.is_some_and(|lane| lane.stuck > 0)
@@ -187,7 +195,13 @@ impl Queue {
             if let Some(job) = jobs.take() {
                 return Some(job);
             }
-            jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            let own = std::thread::current();
+            jobs.idle.push(own.clone());
+            drop(jobs);
+            std::thread::park();
+            jobs = self.lock();
+            // Whoever woke it took it from there; but a thread may wake by itself.
+            jobs.idle.retain(|idle| idle.id() != own.id());
         }
     }
 
@@ -202,10 +216,9 @@ impl Queue {
         if state.running == 0 && state.stuck == 0 {
             jobs.lanes.remove(&lane);
         }
-        drop(jobs);
         if then == Then::Leave {
             // Threads that passed the lane over look again.
-            self.more.notify_all();
+            jobs.wake_all();
         }
     }
 }
@@ -215,8 +228,7 @@ impl Drop for Hall {
         let mut jobs = self.queue.lock();
         jobs.closed = true;
         jobs.waiting.clear();
-        drop(jobs);
-        self.queue.more.notify_all();
+        jobs.wake_all();
     }
 }
 
@@ -224,8 +236,11 @@ impl Drop for Hall {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::collections::HashSet;
+    use std::sync::Barrier;
     use std::sync::mpsc::channel;
-    use std::time::Duration;
+    use std::thread::current;
+    use std::time::{Duration, Instant};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -271,6 +286,42 @@ mod tests {
         // Lane 1 has a job running: lane 2 goes first.
         assert_eq!(order.recv_timeout(SOON).unwrap(), "b1");
         go.send(()).unwrap();
+    }
+
+    #[test]
+    fn the_thread_that_worked_last_works_next_and_all_do_when_there_is_enough() {
+        let crew = Crew::new("test", 3, Abort::default());
+        let all_wait = || {
+            let until = Instant::now() + SOON;
+            while crew.0.queue.lock().idle.len() < 3 {
+                assert!(Instant::now() < until);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let (told, worked) = channel();
+        let mut all = HashSet::new();
+        for _ in 0..5 {
+            all_wait();
+            let told = told.clone();
+            crew.submit(0, move || told.send(current().id()).unwrap());
+            all.insert(worked.recv_timeout(SOON).unwrap());
+        }
+        assert_eq!(all.len(), 1);
+        all_wait();
+        // A thread that is woken for nothing waits again.
+        let idle = crew.0.queue.lock().idle.clone();
+        idle.iter().for_each(Thread::unpark);
+        all_wait();
+        let meet = Arc::new(Barrier::new(3));
+        for _ in 0..3 {
+            let (told, meet) = (told.clone(), meet.clone());
+            crew.submit(0, move || {
+                meet.wait();
+                told.send(current().id()).unwrap();
+            });
+        }
+        let all: HashSet<_> = (0..3).map(|_| worked.recv_timeout(SOON).unwrap()).collect();
+        assert_eq!(all.len(), 3);
     }
 
     #[test]

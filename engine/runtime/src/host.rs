@@ -41,6 +41,9 @@ pub(crate) trait Logic: 'static {
     /// Called at each activation, after the rows; `inputs_done` says that no input will bring more. Returns whether the
     /// operator is done: it will send nothing more, whatever happens.
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool;
+
+    /// It is done: what it has goes now, while operators behind it go on.
+    fn leave(self: Box<Self>) {}
 }
 
 /// Rows to be sent, by output.
@@ -177,13 +180,13 @@ pub(crate) fn host<'s>(
             let _ = sync.activate();
         }),
     };
-    let mut logic = make(wake.clone());
+    let logic = make(wake.clone());
     builder.build_reschedule(move |capabilities: Vec<Capability<u64>>| {
-        let mut held = Some(capabilities);
+        let mut held = Some((logic, capabilities));
         let mut out = Outputs::new(outputs);
         wake.again();
         move |frontiers| {
-            let Some(capabilities) = held.as_ref() else {
+            let Some((logic, capabilities)) = held.as_mut() else {
                 return false;
             };
             let since = Instant::now();
@@ -202,15 +205,17 @@ pub(crate) fn host<'s>(
                 }
             }
             for ((sender, rows), capability) in
-                senders.iter_mut().zip(&mut out.ports).zip(capabilities)
+                senders.iter_mut().zip(&mut out.ports).zip(&*capabilities)
             {
                 if rows.record_count() > 0 {
                     sender.activate().session(capability).give_container(rows);
                     rows.clear();
                 }
             }
-            if done {
-                held = None;
+            if done && let Some((logic, capabilities)) = held.take() {
+                // Others learn first that nothing more comes.
+                drop(capabilities);
+                logic.leave();
             }
             !done
         }

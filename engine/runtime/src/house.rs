@@ -12,7 +12,7 @@ use weir_record::{Budget, Reservation, Slab, SlideId, SlideInfo};
 use crate::abort::{Abort, Stop};
 use crate::crew::Crew;
 use crate::progress::Progress;
-use crate::stage::OpenSlides;
+use crate::stage::{Ending, OpenSlides};
 use crate::trace::Trace;
 
 /// Shared by all workers of a process.
@@ -30,6 +30,8 @@ pub(crate) struct House {
     pub(crate) places: Arc<Places>,
     /// Wake the sources when the end was asked for.
     pub(crate) bells: Arc<Mutex<Vec<Waker>>>,
+    /// What waits for stages that were left.
+    pub(crate) endings: Arc<Mutex<Vec<Ending>>>,
     pub(crate) trace: Option<Trace>,
     /// Index of this process and their number.
     pub(crate) process: (usize, usize),
@@ -44,6 +46,20 @@ impl House {
         for bell in bells.iter() {
             bell();
         }
+    }
+
+    /// A stage was left: `ending` waits for what it began.
+    pub(crate) fn left(&self, ending: Ending) {
+        let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        endings.push(ending);
+    }
+
+    /// Waits for the stages that were left.
+    pub(crate) fn end(&self) {
+        let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *endings);
+        drop(endings);
+        all.into_iter().for_each(|ending| ending());
     }
 
     /// Adds the counters' values to the trace, when there is one.
@@ -173,6 +189,7 @@ impl House {
             open: Arc::default(),
             places: Arc::new(Places::new(1)),
             bells: Arc::default(),
+            endings: Arc::default(),
             trace: None,
             process: (0, 1),
             workers: 1,

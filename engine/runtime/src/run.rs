@@ -123,6 +123,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         open: options.shared.get::<OpenSlides>(),
         places: Arc::new(Places::new(plan.run.open_slides)),
         bells: Arc::default(),
+        endings: Arc::default(),
         trace: options.trace.as_ref().map(|_| Trace::new(process.0)),
         process,
         workers,
@@ -155,7 +156,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
             met.map_err(RunError::Join)?;
         }
     }
-    let prepared = Arc::new(prepared?);
+    let prepared = prepared?;
     let wires = match member {
         None => wiring::alone(workers).map_err(RunError::Internal)?,
         Some(member) => wiring::between(member, process.0, workers, &abort, &house.stop)
@@ -164,6 +165,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
     let control = wires.control.clone();
     let report = Report::default();
     let joined = work(&house, prepared, &report, &options, wires)?;
+    house.end();
     for what in joined {
         abort.fatal(what);
     }
@@ -194,7 +196,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
 /// Runs the workers to their end; returns what those that panicked said.
 fn work(
     house: &House,
-    prepared: Arc<Vec<Prepared>>,
+    prepared: Vec<Prepared>,
     report: &Report,
     options: &Options,
     wires: Wires,
@@ -203,6 +205,8 @@ fn work(
     let keep: Arc<dyn Fn(u64) -> bool + Send + Sync> =
         Arc::new(move |number| number % n.max(1) == i);
     let (in_worker, control) = (house.clone(), wires.control);
+    // A set for each worker, which alone has it then: a stage ends when the operators are done with it, not with the run.
+    let prepared = Mutex::new(vec![prepared; house.workers]);
     let (reported, taps) = (report.clone(), options.taps.clone());
     let guards = timely::execute::execute_from(
         wires.builders,
@@ -218,9 +222,13 @@ fn work(
                 trace.follow(worker, index);
             }
             let steps = catch_unwind(AssertUnwindSafe(|| {
+                let mut sets = prepared.lock().unwrap_or_else(PoisonError::into_inner);
+                let own = sets.pop().unwrap_or_default();
+                drop(sets);
                 worker.dataflow::<u64, _, _>(|scope| {
-                    build(scope, house, &prepared, &reported, &taps, &keep)
+                    build(scope, house, &own, &reported, &taps, &keep)
                 });
+                drop(own);
                 let mut asked = 0;
                 while !abort.is_set() {
                     if !worker.step_or_park(Some(PARK)) {

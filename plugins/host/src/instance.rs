@@ -15,9 +15,11 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use weir_abi::stage::Stage;
 use weir_abi::status;
+use weir_runtime::stage::Ending;
 
 /// Where a stage's code runs.
 pub(crate) enum Runner {
@@ -38,36 +40,52 @@ impl Runner {
 
     /// Destroys those of its instances that nobody else has: all at once where each has a process of its own, else one after the
     /// other, as the header promises. Each has its time; but when one did not come back in that, the others have as much together,
-    /// each an equal part of what those before it left: many that hang hold the run up no longer than two.
-    pub fn destroy(&self, all: Vec<Arc<Instance>>) {
+    /// each an equal part of what those before it left: many that hang hold the run up no longer than two. It is only begun; what comes
+    /// back waits for it.
+    pub fn destroy(&self, all: Vec<Arc<Instance>>) -> Ending {
         let all = all.into_iter().filter_map(Arc::into_inner);
         match self {
             Runner::Here(_) => one_by_one(all),
-            Runner::Child(_) => std::thread::scope(|scope| {
-                for one in all {
-                    let thread = std::thread::Builder::new().name("weir-destroy".into());
-                    // Where there is no thread for it, it is dropped at once.
-                    let _ = thread.spawn_scoped(scope, move || drop(one));
-                }
-            }),
+            Runner::Child(_) => at_once(all),
         }
     }
 }
 
-fn one_by_one(all: impl Iterator<Item = Instance>) {
+fn at_once(all: impl Iterator<Item = Instance>) -> Ending {
+    let begin = |one: Instance| {
+        let thread = Builder::new().name("weir-destroy".into());
+        // Where there is no thread for it, it is dropped here.
+        thread.spawn(move || drop(one)).ok()
+    };
+    let threads: Vec<JoinHandle<()>> = all.filter_map(begin).collect();
+    Box::new(|| {
+        for thread in threads {
+            // Whether it panicked or not, nobody has the instance any more.
+            let _ = thread.join();
+        }
+    })
+}
+
+fn one_by_one(all: impl Iterator<Item = Instance>) -> Ending {
     let lasts: Vec<Last> = all.filter_map(|mut one| one.last()).collect();
     let mut lasts = lasts.into_iter();
-    let mut over: Option<Instant> = None;
-    while let Some(last) = lasts.next() {
-        let timeout = last.who.timeout;
-        let time = match over {
-            Some(over) => over.saturating_duration_since(Instant::now()) / (lasts.len() as u32 + 1),
-            None => timeout,
-        };
-        if !last.run_within(time) {
-            over = over.or(Instant::now().checked_add(timeout));
+    let mut next = lasts.next().map(Last::begin);
+    Box::new(move || {
+        let mut over: Option<Instant> = None;
+        while let Some(begun) = next.take() {
+            let timeout = begun.who.timeout;
+            let time = match over {
+                Some(over) => {
+                    over.saturating_duration_since(Instant::now()) / (lasts.len() as u32 + 1)
+                }
+                None => timeout,
+            };
+            if !begun.ends_within(time) {
+                over = over.or(Instant::now().checked_add(timeout));
+            }
+            next = lasts.next().map(Last::begin);
         }
-    }
+    })
 }
 
 type Destroy = unsafe extern "C" fn(*mut c_void);
@@ -184,7 +202,7 @@ impl Drop for Instance {
             Some(_) => last.run(),
             None => {
                 let time = last.who.timeout;
-                last.run_within(time);
+                last.begin().ends_within(time);
             }
         }
     }
@@ -206,24 +224,44 @@ impl Last {
         inside(&self.who, 0, || unsafe { (self.destroy)(self.me) });
     }
 
-    /// On another thread, since the run must end: where it does not come back in that time, the thread is left to it, with all that it may
-    /// use (the plugin is never unloaded), and the user is told. Whether it came back.
-    fn run_within(self, time: Duration) -> bool {
+    /// On another thread, since the run must end.
+    fn begin(self) -> Begun {
         let who = self.who.clone();
         let (done, is_done) = mpsc::channel();
+        let since = Instant::now();
         errand::run(Box::new(move || {
             self.run();
             // Nobody waits any more where it was late.
             let _ = done.send(());
         }));
-        match is_done.recv_timeout(time) {
+        Begun {
+            who,
+            since,
+            is_done,
+        }
+    }
+}
+
+/// A last call that was begun.
+struct Begun {
+    who: Arc<Who>,
+    since: Instant,
+    is_done: mpsc::Receiver<()>,
+}
+
+impl Begun {
+    /// Where it does not come back in that time, the thread is left to it, with all that it may use (the plugin is never unloaded), and
+    /// the user is told. Whether it came back.
+    fn ends_within(self, time: Duration) -> bool {
+        let left = time.saturating_sub(self.since.elapsed());
+        match self.is_done.recv_timeout(left) {
             Err(RecvTimeoutError::Timeout) => {
                 let time = Duration::from_millis(time.as_millis() as u64);
                 let line = format!(
                     "{} has been in `destroy` for {time:?} [E0523], and is left in it: what it had still to do may be undone; in a process of its own (`isolate`) it would be ended",
-                    who.plugin
+                    self.who.plugin
                 );
-                who.line(Level::Warn, &line);
+                self.who.line(Level::Warn, &line);
                 false
             }
             // A thread of its own may still have the plugin's affairs to end: nobody waits for these.

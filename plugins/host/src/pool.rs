@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use weir_abi::desk::Said;
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
-use weir_runtime::stage::Turn;
+use weir_runtime::stage::{Ending, Turn};
 
 /// Which instance holds what a slide's calls left with it.
 #[derive(Default)]
@@ -75,6 +75,16 @@ impl Pool {
     pub fn new(shelf: Shelf, memory: usize) -> Pool {
         let kept = Kept::within(memory);
         Pool { shelf, kept }
+    }
+
+    /// Begins to end it: what comes back waits for that.
+    pub fn leave(mut self) -> Ending {
+        let instances = self.shelf.clear();
+        Box::new(move || {
+            instances();
+            // What it kept is told of once nothing of it is there.
+            drop(self);
+        })
     }
 
     /// Whose calls they are.
@@ -336,7 +346,7 @@ fn lost(who: &Who) -> CallError {
 impl Drop for Pool {
     fn drop(&mut self) {
         // What they hold they give back in destroy().
-        self.shelf.clear();
+        self.shelf.clear()();
         self.kept.left(&self.shelf.who);
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use weir_abi::desk::Said;
 use weir_abi::stage::Stage;
 use weir_abi::status::{self, Status};
-use weir_runtime::stage::Turn;
+use weir_runtime::stage::{Ending, Turn};
 
 /// How long ending a process may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -222,15 +222,15 @@ impl Shelf {
         self.replaced.load(Ordering::SeqCst)
     }
 
-    /// Lets go of all, so that they are destroyed: no slide is open any more.
-    pub fn clear(&mut self) {
+    /// Lets go of all, so that they are destroyed: no slide is open any more. What comes back waits for that.
+    pub fn clear(&mut self) -> Ending {
         let all = self.all.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut left = std::mem::take(&mut all.free);
         left.append(&mut all.lone);
         left.extend(all.out.drain(..).map(|(one, _)| one));
         // Those whose calls came back after all.
         left.append(&mut all.given_up);
-        self.runner.destroy(left);
+        self.runner.destroy(left)
     }
 
     fn all(&self) -> MutexGuard<'_, Instances> {

@@ -16,7 +16,7 @@ use weir_abi::desk::Said;
 use weir_abi::status;
 use weir_pipeline::Kind;
 use weir_record::{Body, Class, Failure, Skip, SlideInfo, TileBuf, TileId};
-use weir_runtime::stage::{Batch, StageError, Work};
+use weir_runtime::stage::{Batch, Ending, StageError, Work};
 
 /// A map or filter.
 pub(crate) struct PluginWork {
@@ -79,6 +79,13 @@ impl Work for PluginWork {
         }
         seat.put(near);
         Ok(())
+    }
+
+    fn leave(self: Arc<Self>) -> Option<Ending> {
+        // Of several workers the last one ends it.
+        let PluginWork { seats, pool, .. } = Arc::into_inner(self)?;
+        drop(seats);
+        Some(pool.leave())
     }
 
     fn keeps_time(&self) -> bool {

@@ -37,6 +37,7 @@ pub struct StageType {
 }
 
 /// A stage that is ready to run.
+#[derive(Clone)]
 pub enum Prepared {
     /// One for the process.
     Source(Arc<dyn Source>),
@@ -225,7 +226,17 @@ pub trait Work: Send + Sync {
     fn inline(&self) -> bool {
         false
     }
+
+    /// No batch comes any more, while stages behind it go on: the caller's hold on the stage ends, and who has the last one ends the
+    /// stage. What takes long or may hang is only begun here, since this is a worker; what is returned waits for it, and is called
+    /// before the run is over.
+    fn leave(self: Arc<Self>) -> Option<Ending> {
+        None
+    }
 }
+
+/// Waits for what a stage began when it was left.
+pub type Ending = Box<dyn FnOnce() + Send>;
 
 /// How rows are gathered into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::source::TOLD_FAILURES;
-use crate::stage::Turn;
+use crate::stage::{Ending, Turn};
 
 use linger::Linger;
 pub(crate) use runner::runners;
@@ -420,5 +420,17 @@ impl Logic for WorkLogic {
         counters.waiting.fetch_add(change, Ordering::Relaxed);
         self.counted = waiting;
         inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
+    }
+
+    fn leave(self: Box<Self>) {
+        let house = self.runner.house.clone();
+        let ending = match Arc::try_unwrap(self.runner) {
+            Ok(runner) => runner.task.work.leave(),
+            // A thread has it that was given up: if that comes back, the stage ends with the run.
+            Err(runner) => Some(Box::new(move || drop(runner)) as Ending),
+        };
+        if let Some(ending) = ending {
+            house.left(ending);
+        }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Runner {
     /// Rows wait at its operator for memory: others are not to overtake them.
     starved: AtomicBool,
     /// None before it is built.
-    operator: OnceLock<Operator>,
+    operator: OnceLock<Arc<Operator>>,
     jobs: AtomicU64,
     /// The stage that alone takes what this one makes. Its operator has it: a thread that hangs here keeps nothing of that stage.
     next: Option<Weak<Runner>>,
@@ -149,7 +149,7 @@ impl Runner {
     pub(super) fn belongs_to(&self, waker: Waker) -> Receiver<Answer> {
         let (answers, heard) = channel();
         // An operator is built once.
-        let _ = self.operator.set(Operator { answers, waker });
+        let _ = self.operator.set(Arc::new(Operator { answers, waker }));
         heard
     }
 
@@ -177,8 +177,6 @@ impl Runner {
     pub(super) fn take(self: Arc<Self>, job: u64, turn: &Turn, values: Vec<Value>) {
         let rows = values.len();
         let mut next = self.run(job, turn, rows, |task| task.take(values, turn), Vec::new());
-        // One after the other, and each is let go of before the next begins: that may hang, and would keep it.
-        drop(self);
         while let Some(Onward {
             runner,
             chained: Chained { job, turn, rows },
@@ -191,9 +189,10 @@ impl Runner {
         }
     }
 
-    /// Runs a batch; `unwoken` are the operators before that were told of outcomes which are all in this batch.
+    /// Runs a batch, and lets go of the stage: its operator may be done when it hears of the outcomes, and ends it then; and what comes
+    /// next may hang. `unwoken` are the operators before that were told of outcomes which are all in this batch.
     fn run(
-        &self,
+        self: Arc<Self>,
         job: u64,
         turn: &Turn,
         rows: usize,
@@ -215,12 +214,16 @@ impl Runner {
         let next = self.next.as_ref().and_then(Weak::upgrade);
         let made = outcomes.rows.len();
         let next = next.and_then(|next| Some((next.chain(&outcomes)?, next)));
-        self.tell(Answer::Done(Done {
-            job,
-            took,
-            outcomes,
-        }));
-        unwoken.extend(self.operator.get().map(|operator| operator.waker.clone()));
+        let operator = self.operator.get().cloned();
+        drop(self);
+        if let Some(operator) = operator {
+            operator.tell(Answer::Done(Done {
+                job,
+                took,
+                outcomes,
+            }));
+            unwoken.push(operator.waker.clone());
+        }
         let whole = |chained: &Chained| chained.rows.len() == made;
         if !next.as_ref().is_some_and(|(chained, _)| whole(chained)) {
             wake(&unwoken);
@@ -271,9 +274,15 @@ impl Runner {
 
     fn tell(&self, answer: Answer) {
         if let Some(operator) = self.operator.get() {
-            // Nobody listens any more when the run was aborted.
-            let _ = operator.answers.send(answer);
+            operator.tell(answer);
         }
+    }
+}
+
+impl Operator {
+    fn tell(&self, answer: Answer) {
+        // Nobody listens any more when the run was aborted.
+        let _ = self.answers.send(answer);
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Linger {
 
 /// Times that a batch takes, that its values wait for others.
 const WAITS: u32 = 4;
+/// A shorter wait is none: to be woken after it takes as long.
+const SHORT: Duration = Duration::from_micros(100);
 
 impl Linger {
     pub(super) fn new(told: Option<Duration>, most: Duration) -> Linger {
@@ -51,6 +53,9 @@ impl Linger {
     pub(super) fn learn(&mut self, took: Duration) {
         if let Linger::Learned { most, now, .. } = self {
             *now = took.saturating_mul(WAITS).min(*most);
+            if *now < SHORT {
+                *now = Duration::ZERO;
+            }
         }
     }
 }

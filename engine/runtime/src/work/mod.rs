@@ -8,14 +8,14 @@ mod task;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
 
 use crate::host::{Alarm, Logic, Outputs, Wake};
 use crate::source::TOLD_FAILURES;
-use crate::stage::{Ending, Turn};
+use crate::stage::Turn;
 
 use linger::Linger;
 pub(crate) use runner::runners;
@@ -424,13 +424,24 @@ impl Logic for WorkLogic {
 
     fn leave(self: Box<Self>) {
         let house = self.runner.house.clone();
-        let ending = match Arc::try_unwrap(self.runner) {
-            Ok(runner) => runner.task.work.leave(),
+        match Arc::try_unwrap(self.runner) {
+            // On a thread that is idle: what this one has now is the last rows of all, which others wait for.
+            Ok(runner) => {
+                let (begun, ending) = channel();
+                let work = runner.task.work.clone();
+                drop(runner);
+                house.helpers.submit(0, move || {
+                    // Nobody waits any more when the run was aborted.
+                    let _ = begun.send(work.leave());
+                });
+                house.left(Box::new(move || {
+                    if let Ok(Some(ending)) = ending.recv() {
+                        ending();
+                    }
+                }));
+            }
             // A thread has it that was given up: if that comes back, the stage ends with the run.
-            Err(runner) => Some(Box::new(move || drop(runner)) as Ending),
-        };
-        if let Some(ending) = ending {
-            house.left(ending);
+            Err(runner) => house.left(Box::new(move || drop(runner))),
         }
     }
 }

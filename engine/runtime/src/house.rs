@@ -1,7 +1,7 @@
 //! What the operators of one process share.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +30,7 @@ pub(crate) struct House {
     pub(crate) places: Arc<Places>,
     /// Wake the sources when the end was asked for.
     pub(crate) bells: Arc<Mutex<Vec<Waker>>>,
+    pub(crate) gathers: Arc<Gathers>,
     /// What waits for stages that were left.
     pub(crate) endings: Arc<Mutex<Vec<Ending>>>,
     pub(crate) trace: Option<Trace>,
@@ -84,6 +85,26 @@ impl House {
         if let Some(trace) = &self.trace {
             trace.span(&self.plan.nodes[node].name, since, rows);
         }
+    }
+}
+
+/// How many more tiles make a batch full that a stage gathers: whoever reads the last of them tells the worker at once.
+///
+/// A hint: tiles that were read while it was said are counted by nobody, and those that a stage before leaves out are counted too.
+#[derive(Default)]
+pub(crate) struct Gathers(AtomicUsize);
+
+impl Gathers {
+    /// A stage waits for so many.
+    pub(crate) fn needs(&self, tiles: usize) {
+        self.0.store(tiles, Ordering::Relaxed);
+    }
+
+    /// One was read; whether it was the last of them.
+    pub(crate) fn is_full(&self) -> bool {
+        let less = |needs: usize| needs.checked_sub(1);
+        let needed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        needed == Ok(1)
     }
 }
 
@@ -189,6 +210,7 @@ impl House {
             open: Arc::default(),
             places: Arc::new(Places::new(1)),
             bells: Arc::default(),
+            gathers: Arc::default(),
             endings: Arc::default(),
             trace: None,
             process: (0, 1),

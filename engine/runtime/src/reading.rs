@@ -170,7 +170,7 @@ impl Reading {
             add(&house.progress.tiles_read, 1);
             // Nobody listens any more when the run was aborted.
             let _ = self.answer.send(Answer::Read(slide, tile, rev, body));
-            if told.elapsed() >= SOON {
+            if house.gathers.is_full() || told.elapsed() >= SOON {
                 (self.waker)();
                 told = Instant::now();
             }

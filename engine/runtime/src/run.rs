@@ -123,6 +123,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         open: options.shared.get::<OpenSlides>(),
         places: Arc::new(Places::new(plan.run.open_slides)),
         bells: Arc::default(),
+        gathers: Arc::default(),
         endings: Arc::default(),
         trace: options.trace.as_ref().map(|_| Trace::new(process.0)),
         process,

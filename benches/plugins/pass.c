@@ -7,22 +7,23 @@ WEIR_MANIFEST("{\"weir-abi\":\"1.0\",\"name\":\"pass\",\"version\":\"1.0.0\",\"s
               "}],\"out\":[{" TILES "}]}]}");
 
 static const weir_host *host;
+/* All rows there may be, in their order: written once, so that a call does nothing but hand them on. */
+static uint32_t all[4096];
 static weir_status create(const weir_host *h, weir_call *call, const weir_value *values, uint32_t n, void **self) {
   (void)call;
   (void)values;
   (void)n;
   host = h;
+  for (uint32_t i = 0; i < sizeof all / sizeof *all; i++) all[i] = i;
   *self = 0;
   return WEIR_OK;
 }
 static void destroy(void *self) { (void)self; }
 static weir_status process(void *self, weir_call *call, uint32_t port, const weir_batch *batch) {
-  uint32_t rows[4096];
   (void)self;
   (void)port;
-  if (batch->n_rows > 4096) return WEIR_E_FAIL;
-  for (uint32_t i = 0; i < batch->n_rows; i++) rows[i] = i;
-  return host->pass(call, 0, rows, batch->n_rows);
+  if (batch->n_rows > sizeof all / sizeof *all) return WEIR_E_FAIL;
+  return host->pass(call, 0, all, batch->n_rows);
 }
 
 static const weir_stage MAP = {.struct_size = sizeof MAP, .flags = WEIR_STAGE_PARALLEL | WEIR_STAGE_DETERMINISTIC, .id = "pass.map", .create = create, .destroy = destroy, .process = process};

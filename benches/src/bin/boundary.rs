@@ -4,6 +4,7 @@
 //! slide, which takes milliseconds, one of twenty, where what is done once a run shows as what it is. Runs of one turn are compared
 //! with each other, as the machine's pace changes from turn to turn.
 
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use weir_benches::{Result, free};
 use weir_pipeline::check::{Overrides, check_text};
 use weir_pipeline::{Deliver, Dim, Kind, Place, Plan, Port, Registry, Rows, Schema, StateBytes};
 use weir_plugin_host::{Catalogue, Isolated, Loaded, Plugins, Program, stage_type};
-use weir_record::{Body, Budget, Grid, Key, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
+use weir_record::{
+    Body, Budget, Grid, Key, Lease, Slab, SlideId, SlideInfo, SlideKey, TileBuf, TileId,
+};
 use weir_runtime::Options;
 use weir_runtime::stage::{
     Batch, BatchShape, Prepare, Prepared, Shared, StageError, StageType, Work,
@@ -244,7 +247,10 @@ fn work(text: &str) -> Result<Arc<dyn Work>> {
     }
 }
 
-fn batch(rows: usize) -> Result<Batch> {
+/// A row of a batch.
+type Row = (Key, Body, Arc<SlideInfo>, Option<Lease>);
+
+fn rows(rows: usize) -> Result<Vec<Row>> {
     let info = Arc::new(SlideInfo {
         grids: vec![Grid {
             footprint: 256.0,
@@ -263,7 +269,29 @@ fn batch(rows: usize) -> Result<Batch> {
         };
         Ok((key, Body::Pixels(Arc::new(tile)), info.clone(), None))
     });
-    Ok(Batch::new(rows.collect::<Result<Vec<_>>>()?, 1))
+    rows.collect()
+}
+
+/// Nanoseconds that making a batch of so many rows takes, in which they are laid out as plugins read them, and letting go of it; the
+/// least of some rounds.
+fn making(of: usize) -> Result<f64> {
+    const BATCHES: usize = 1000;
+    let row = rows(of)?;
+    let like = || {
+        row.iter()
+            .map(|(key, body, info, _)| (*key, body.clone(), info.clone(), None))
+            .collect::<Vec<Row>>()
+    };
+    let mut best = Duration::MAX;
+    for _ in 0..9 {
+        let rows: Vec<Vec<Row>> = (0..BATCHES).map(|_| like()).collect();
+        let start = Instant::now();
+        for rows in rows {
+            drop(black_box(Batch::new(rows, 1)));
+        }
+        best = best.min(start.elapsed() / BATCHES as u32);
+    }
+    Ok(best.as_secs_f64() * 1e9)
 }
 
 /// Nanoseconds of a call, the least of some rounds.
@@ -312,7 +340,7 @@ fn main() -> Result<()> {
     let only = std::env::args().nth(2).map(|rows| rows.parse::<usize>());
     let only = only.transpose()?;
     for rows in only.map_or(vec![1, BATCH], |rows| vec![rows]) {
-        let mut rows_of = batch(rows)?;
+        let mut rows_of = Batch::new(self::rows(rows)?, 1);
         let calls = if alone { 4_000_000 } else { 200_000 } / rows as u32;
         let built_in = call(&Pass, &mut rows_of, calls)?;
         let foreign = call(own.as_ref(), &mut rows_of, calls)?;
@@ -323,6 +351,10 @@ fn main() -> Result<()> {
             verdict(over <= 25.0)
         );
     }
+    let [one_row, full] = [making(1)?, making(BATCH)?];
+    println!(
+        "\nBefore a call, of whatever stage, a batch is made, and let go of after it: of one tile in {one_row:.0} ns, of {BATCH} in {full:.0} ns.\n"
+    );
     if alone {
         return Ok(());
     }

@@ -103,7 +103,9 @@ impl Gathers {
     /// One was read; whether it was the last of them.
     pub(crate) fn is_full(&self) -> bool {
         let less = |needs: usize| needs.checked_sub(1);
-        let needed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let needed = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         needed == Ok(1)
     }
 }

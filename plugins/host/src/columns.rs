@@ -170,10 +170,6 @@ impl Parts {
         part
     }
 
-    pub fn first(&mut self) -> Option<&mut Part> {
-        self.all.first_mut().filter(|_| self.used > 0)
-    }
-
     pub fn used(&self) -> &[Part] {
         &self.all[..self.used]
     }

@@ -100,12 +100,17 @@ fn alone_calls_of_every_kind() {
                 "", "skip", "fail", "lose", "later", "row", "status", "count", "log", "twice",
             ][..],
         ),
-        ("sins.invert", &["", "edit", "double", "port", "retain"][..]),
+        (
+            "sins.invert",
+            &["", "edit", "double", "port", "retain", "retain-third"][..],
+        ),
         ("sins.mean", &["", "nan"][..]),
     ] {
         for how in hows {
             let made = made(id, how, &here).unwrap();
-            outcomes(made.work(), &tiles());
+            for _ in 0..3 {
+                outcomes(made.work(), &tiles());
+            }
             // What was kept of this call is released in the next one, or when the instance is destroyed.
             let _ = made.work().run(&mut batch(&[tile(0, 0, 1)]));
         }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use weir_record::{Body, Key, Lease, SlideInfo};
 
-use super::Turn;
+use super::{Columns, Turn};
 
 /// Values of a stage's input and the outcomes that it sets: a list of each, as stages go through them.
 pub struct Batch {
     keys: Vec<Key>,
     bodies: Vec<Body>,
     infos: Vec<Arc<SlideInfo>>,
+    columns: Option<Arc<Columns>>,
     /// Empty where there are none, and once all were taken at once.
     leases: Vec<Option<Lease>>,
     /// Row by row, the outputs side by side; empty until one is set.
@@ -29,6 +30,7 @@ impl Batch {
             keys: Vec::with_capacity(n),
             bodies: Vec::with_capacity(n),
             infos: Vec::with_capacity(n),
+            columns: None,
             leases: Vec::new(),
             outcomes: Vec::new(),
             passed: false,
@@ -44,6 +46,8 @@ impl Batch {
                 batch.leases[i] = lease;
             }
         }
+        let columns = Columns::of(&batch.keys, &batch.bodies, &batch.infos);
+        batch.columns = columns.map(Arc::new);
         batch
     }
 
@@ -103,6 +107,12 @@ impl Batch {
     #[inline]
     pub fn infos(&self) -> &[Arc<SlideInfo>] {
         &self.infos
+    }
+
+    /// The rows side by side, where they are alike. Whoever keeps them beyond the batch keeps the values as well.
+    #[inline]
+    pub fn columns(&self) -> Option<&Arc<Columns>> {
+        self.columns.as_ref()
     }
 
     /// Which version each row is, its value, and its slide.

@@ -18,10 +18,12 @@ use weir_pipeline::{ModelHeader, Node, Plan, RunSettings, Schema, ValueError, Va
 use weir_record::{Body, Budget, Class, End, Event, Key, Slab, SlideId, SlideInfo, Tally, TileId};
 
 mod batch;
+mod columns;
 mod source;
 mod turn;
 
 pub use batch::Batch;
+pub use columns::{Alike, Columns, Form, Place};
 pub use source::{
     OpenSlides, OpenedSlide, Overview, ReadError, Script, SlideRef, Source, Step, TileReader,
 };

@@ -128,7 +128,10 @@ impl WorkLogic {
                 // Past its time it waits for leases, and who gives them back wakes.
                 if let Some(since) = self.since.filter(|_| !late) {
                     self.alarm.set(&self.wake, since + self.linger.now());
-                    self.runner.house.gathers.needs(self.runner.shape.rows - granted);
+                    self.runner
+                        .house
+                        .gathers
+                        .needs(self.runner.shape.rows - granted);
                 }
                 return;
             }

@@ -1,151 +1,92 @@
-//! Rows that take the places of the last call's: most calls of a stage are alike but for where their values lie.
+//! Rows that are shown as their batch has them: most calls of a stage are of rows that are like the last one's but for where they lie.
 
-use super::{HostBatch, Of};
-use std::ffi::c_void;
+use super::{HostBatch, Of, Whole};
 use std::hint::cold_path;
+use std::mem::offset_of;
 use std::sync::Arc;
-use weir_abi::row::Row;
-use weir_record::{Body, Key, SlideId, SlideInfo, TileId};
-use weir_runtime::stage::Batch;
+use weir_abi::row::{Key, Row};
+use weir_record::SlideInfo;
+use weir_runtime::stage::{Alike, Batch, Place};
 
-/// What the rows of an input have in common whose places the next one's can take: slide and grid, and one column, whose rows lie where
-/// the bodies have them; and where those places are, as long as the batch's lists are what they are.
+/// What the rows of an input have in common that was filled: the next one's need not be looked at where they have the same.
 #[derive(Debug)]
-pub(super) struct Alike {
-    n: usize,
-    slide: SlideId,
+pub(super) struct Known {
+    alike: Alike,
     /// Only to be compared: the batch holds it, so nothing else comes to lie there.
     info: *const SlideInfo,
-    rows: *mut Row,
-    bodies: *mut *const Body,
-    lies: *mut *mut c_void,
-    grid: u8,
-    form: Form,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    /// Height and width.
-    Pixels(u32, u32),
-    /// So many numbers.
-    Features(usize),
-}
+// The runtime's rows are the header's.
+const _: () = {
+    assert!(size_of::<Place>() == size_of::<Row>() && align_of::<Place>() == align_of::<Row>());
+    const KEY: usize = offset_of!(Row, key);
+    assert!(offset_of!(Place, slide) == KEY + offset_of!(Key, slide));
+    assert!(offset_of!(Place, tile) == KEY + offset_of!(Key, tile));
+    assert!(offset_of!(Place, rev) == KEY + offset_of!(Key, rev));
+    assert!(offset_of!(Place, source) == KEY + offset_of!(Key, source));
+    assert!(offset_of!(Place, x) == offset_of!(Row, x));
+    assert!(offset_of!(Place, y) == offset_of!(Row, y));
+    assert!(offset_of!(Place, footprint) == offset_of!(Row, footprint));
+    assert!(offset_of!(Place, mpp) == offset_of!(Row, mpp));
+    assert!(offset_of!(Place, nth) == offset_of!(Row, slide));
+    assert!(offset_of!(Place, reserved) == offset_of!(Row, reserved));
+    // An address is a pointer.
+    assert!(size_of::<usize>() == size_of::<*mut std::ffi::c_void>());
+};
 
 impl HostBatch {
-    /// What the rows that are there have in common, by their keys; `None` where the next one's cannot take their places.
-    pub(super) fn alike(&mut self, keys: impl Iterator<Item = Key>) -> Option<Alike> {
-        let form = match self.body(0)? {
-            Body::Pixels(tile) => Form::Pixels(tile.height(), tile.width()),
-            Body::Feature(feature) => Form::Features(feature.len()),
-            _ => return None,
+    /// Notes what the rows have in common that it was just filled with, where the next one's may be shown in their place.
+    pub(super) fn know(&mut self, values: &Batch) {
+        let (Some(columns), [info], [_]) = (values.columns(), &self.infos[..], &self.columns[..])
+        else {
+            return;
         };
-        let mut of = keys.map(|key| (key.slide, key.tile.grid()));
-        let (slide, grid) = of.next()?;
-        let alike = of.all(|next| next == (slide, grid)) && grid != TileId::SLIDE.grid();
-        let (Of::Input(lent), [info]) = (&mut self.of, &self.infos[..]) else {
-            return None;
-        };
-        let part = self.parts.first()?;
-        let n = self.rows.len();
-        let whole = alike && lent.bodies.len() == n && part.rows.len() == n;
-        let alike = Alike {
-            n,
-            slide,
+        self.alike = Some(Known {
+            alike: *columns.alike(),
             info: Arc::as_ptr(info),
-            rows: self.rows.as_mut_ptr(),
-            bodies: lent.bodies.as_mut_ptr(),
-            lies: part.rows.as_mut_ptr(),
-            grid,
-            form,
-        };
-        Some(alike).filter(|_| whole)
+        });
     }
 
-    /// Puts values in the places of the last ones, where they are as many of the same slide and grid and the same form. Else the batch
-    /// is to be filled anew.
+    /// Shows the rows of a batch as that has them, where they are like those that it was filled with: of the same slide and grid, and of
+    /// the same form. Else the batch is to be filled anew.
     ///
     /// # Safety
-    /// As [`HostBatch::fill`].
+    /// As [`HostBatch::fill`]; the rows as well stay where they are, with `values`.
     #[inline]
     pub unsafe fn refill(&mut self, values: &Batch) -> bool {
-        let Some(alike) = &self.alike else {
+        let (Some(known), Some(columns), Some(info)) =
+            (&self.alike, values.columns(), values.infos().first())
+        else {
             return false;
         };
-        let done = match alike.form {
-            Form::Pixels(height, width) => alike.replace(values, |body| match body {
-                Body::Pixels(tile) if tile.height() == height && tile.width() == width => {
-                    Some(tile.pixels().as_ptr().cast())
-                }
-                _ => None,
-            }),
-            Form::Features(n) => alike.replace(values, |body| match body {
-                Body::Feature(feature) if feature.len() == n => Some(feature.as_ptr().cast()),
-                _ => None,
-            }),
+        let (Of::Input(lent), [column]) = (&mut self.of, &mut self.columns[..]) else {
+            return false;
         };
-        match done {
-            Some(1) => true,
-            Some(_) => self.spaced(),
-            None => {
-                cold_path();
-                self.alike = None;
-                false
-            }
+        if known.alike != *columns.alike() || known.info != Arc::as_ptr(info) {
+            cold_path();
+            self.alike = None;
+            return false;
         }
-    }
-
-    /// Notes how far rows lie apart.
-    fn spaced(&mut self) -> bool {
-        let pitch = self.parts.first().map_or(0, |part| part.pitch());
-        self.columns
-            .iter_mut()
-            .for_each(|column| column.pitch = pitch);
+        self.head.n_rows = columns.places().len() as u32;
+        self.head.rows = columns.places().as_ptr().cast();
+        column.rows = columns.lies().as_ptr().cast();
+        column.pitch = columns.pitch();
+        lent.whole = Some(Whole {
+            bodies: values.bodies(),
+            columns,
+        });
         true
-    }
-}
-
-impl Alike {
-    /// Puts values in their places, where `lies` says where the row of a body lies that fits; how many. What they have in common stays
-    /// as it is.
-    #[inline]
-    fn replace(
-        &self,
-        values: &Batch,
-        lies: impl Fn(&Body) -> Option<*const c_void>,
-    ) -> Option<usize> {
-        let (keys, bodies, infos) = (values.keys(), values.bodies(), values.infos());
-        if keys.len() != self.n || bodies.len() != self.n || infos.len() != self.n {
-            return None;
-        }
-        for i in 0..self.n {
-            let (key, body) = (&keys[i], &bodies[i]);
-            let same = key.slide == self.slide && key.tile.grid() == self.grid;
-            if !same || Arc::as_ptr(&infos[i]) != self.info {
-                return None;
-            }
-            let at = lies(body)?.cast_mut();
-            // SAFETY: the batch's own lists, which `fill` and `clear` alone change, and these make this anew or drop it; they have `n`
-            // places each, and who refills the batch has it alone.
-            unsafe {
-                let row = &mut *self.rows.add(i);
-                row.key.tile = key.tile.word();
-                (row.key.rev, row.key.source) = (key.rev, key.rev);
-                (row.x, row.y) = (key.tile.x(), key.tile.y());
-                *self.bodies.add(i) = body;
-                *self.lies.add(i) = at;
-            }
-        }
-        Some(self.n)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{Batch, HostBatch};
     use crate::batch::live::Noted;
     use proptest::prelude::*;
-    use weir_record::{Feature, Grid, SlideKey, TileBuf};
+    use std::sync::Arc;
+    use weir_record::{Body, Feature, Grid, Key, SlideId, SlideInfo, SlideKey, TileBuf, TileId};
 
     /// All that a plugin can read of a batch.
     fn seen(batch: &Arc<HostBatch>) -> Vec<String> {
@@ -194,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_batch_that_is_filled_again_and_again_is_seen_as_one_that_is_filled_once(
-            calls in prop::collection::vec(call(), 1..6)
+            calls in prop::collection::vec((call(), any::<bool>()), 1..6)
         ) {
             let infos = ["a", "b"].map(|name| {
                 let grid = |mpp| Grid { footprint: 512.0 * mpp, mpp, px: 256 };
@@ -203,7 +144,7 @@ mod tests {
                 Arc::new(SlideInfo { grids, ..unopened })
             });
             let mut again = Arc::new(HostBatch::unfilled());
-            for spots in calls {
+            for (spots, keeps) in calls {
                 let values = spots.iter().map(|&(slide, x, pixels, size, grid)| {
                     let body = match pixels {
                         true => {
@@ -233,16 +174,30 @@ mod tests {
                 let (once, said) = unsafe {
                     let said = match filled.refill(&values) {
                         true => Ok(()),
-                        false => filled.fill(values.rows(), 0),
+                        false => filled.fill(values.rows(), 0).map(|()| filled.know(&values)),
                     };
                     (HostBatch::input(values.rows(), 0), said)
                 };
-                match once {
+                let once = match once {
                     Ok(once) => {
                         prop_assert_eq!(said, Ok(()));
-                        prop_assert_eq!(seen(&again), seen(&Arc::new(once)));
+                        let once = seen(&Arc::new(once));
+                        prop_assert_eq!(seen(&again), once.clone());
+                        once
                     }
-                    Err(what) => prop_assert_eq!(said, Err(what)),
+                    Err(what) => {
+                        prop_assert_eq!(said, Err(what));
+                        continue;
+                    }
+                };
+                if keeps {
+                    // A plugin that holds on to it sees it when the values' batch is long gone.
+                    again.keep();
+                    drop(values);
+                    let others = [0; 8].map(|n| vec![n; 64]);
+                    prop_assert_eq!(seen(&again), once);
+                    drop(others);
+                    Arc::get_mut(&mut again).unwrap().clear();
                 }
             }
         }

@@ -164,7 +164,10 @@ impl HostBatch {
         draft: Draft,
         parts: Vec<Part>,
     ) -> HostBatch {
-        let rows = source.iter().map(|&row| self.rows[row as usize]).collect();
+        let rows = source
+            .iter()
+            .map(|&row| self.shown()[row as usize])
+            .collect();
         let numbers: Vec<u64> = self.slides.iter().map(|slide| slide.number).collect();
         let of = Of::Rows(Made {
             output: output.clone(),
@@ -193,7 +196,7 @@ impl HostBatch {
 
     /// What a row that is made of this one inherits.
     fn about(&self, row: u32) -> About {
-        let key = self.rows[row as usize].key;
+        let key = self.shown()[row as usize].key;
         let mut about = About {
             source_rev: key.source,
             revision: key.rev,

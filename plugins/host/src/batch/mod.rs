@@ -8,7 +8,7 @@ pub(crate) mod task;
 
 use crate::columns::{self, Output, Part, Parts};
 use crate::shown::{self, Beside};
-use again::Alike;
+use again::Known;
 use live::{Noted, References};
 use made::Made;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,7 @@ use weir_abi::Str;
 use weir_abi::column::{Batch, Column};
 use weir_abi::row::{Key, Row, Slide};
 use weir_record::{Body, SlideInfo, TileId};
+use weir_runtime::stage::Columns;
 
 /// A batch. References are an `Arc`'s, so that a plugin may keep it as long as it likes.
 #[repr(C)]
@@ -31,7 +32,7 @@ pub(crate) struct HostBatch {
     beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
     /// What the rows of an input have in common.
-    alike: Option<Alike>,
+    alike: Option<Known>,
     references: Arc<References>,
     of: Of,
 }
@@ -55,8 +56,17 @@ enum Of {
 /// to copy all would be a good part of what a call costs.
 #[derive(Default)]
 struct Lent {
+    /// One by one; not of values that are shown as their batch has them.
     bodies: Vec<*const Body>,
-    kept: OnceLock<Vec<Body>>,
+    /// The same of a batch whose rows are shown as it has them.
+    whole: Option<Whole>,
+    kept: OnceLock<(Vec<Body>, Option<Arc<Columns>>)>,
+}
+
+/// A batch's values, and its rows side by side.
+struct Whole {
+    bodies: *const [Body],
+    columns: *const Arc<Columns>,
 }
 
 impl Lent {
@@ -94,12 +104,26 @@ impl HostBatch {
         self.head.n_rows
     }
 
+    /// The rows as a plugin sees them; of an input whose call is open.
+    fn shown(&self) -> &[Row] {
+        match self.head.n_rows {
+            0 => &[],
+            // SAFETY: there are so many: the batch's own, or those of the values' batch, which live as long as the call is open.
+            n => unsafe { std::slice::from_raw_parts(self.head.rows, n as usize) },
+        }
+    }
+
     /// The body of a row of an input whose call is open.
     #[inline]
     fn body(&self, row: u32) -> Option<&Body> {
         match &self.of {
-            // SAFETY: the values live as long as the call is open, which `fill` was promised.
-            Of::Input(lent) => lent.bodies.get(row as usize).map(|body| unsafe { &**body }),
+            // SAFETY: the values live as long as the call is open, which `fill` and `refill` were promised.
+            Of::Input(lent) => match &lent.whole {
+                // SAFETY: as above.
+                Some(whole) => unsafe { &*whole.bodies }.get(row as usize),
+                // SAFETY: as above.
+                None => lent.bodies.get(row as usize).map(|body| unsafe { &**body }),
+            },
             Of::Rows(_) | Of::Tiles(_) => None,
         }
     }
@@ -107,9 +131,17 @@ impl HostBatch {
     /// Holds on to the values of an input beyond its call. The first time its call must be open.
     pub fn keep(&self) {
         if let Of::Input(lent) = &self.of {
-            // SAFETY: as in `body`.
-            let clones = || lent.bodies.iter().map(|body| unsafe { (**body).clone() });
-            lent.kept.get_or_init(|| clones().collect());
+            lent.kept.get_or_init(|| match &lent.whole {
+                // SAFETY: as in `body`.
+                Some(whole) => unsafe {
+                    ((*whole.bodies).to_vec(), Some((*whole.columns).clone()))
+                },
+                None => {
+                    // SAFETY: as in `body`.
+                    let clones = lent.bodies.iter().map(|body| unsafe { (**body).clone() });
+                    (clones.collect(), None)
+                }
+            });
         }
     }
 
@@ -206,7 +238,6 @@ impl HostBatch {
         // SAFETY: they are `values`' own.
         let bodies = lent.bodies.iter().map(|body| unsafe { &**body });
         shown::of_bodies(bodies, width, &mut self.parts, &mut self.beside)?;
-        self.alike = self.alike(values.map(|(key, ..)| key));
         self.point();
         Ok(())
     }
@@ -220,6 +251,7 @@ impl HostBatch {
         self.alike = None;
         if let Of::Input(lent) = &mut self.of {
             lent.bodies.clear();
+            lent.whole = None;
             lent.kept.take();
         }
     }
@@ -245,7 +277,7 @@ impl HostBatch {
     }
 
     fn no_row(&self, row: u32) -> String {
-        format!("it spoke of row {row} of a batch of {}", self.rows.len())
+        format!("it spoke of row {row} of a batch of {}", self.rows())
     }
 
     /// That the rows are the input's.

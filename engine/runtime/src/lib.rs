@@ -21,6 +21,8 @@ mod run;
 mod sink;
 mod source;
 pub mod stage;
+#[cfg(test)]
+mod stand;
 mod trace;
 mod wiring;
 mod work;

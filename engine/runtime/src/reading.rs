@@ -255,3 +255,67 @@ fn failure(stage: &str, info: &SlideInfo, tile: TileId, what: String) -> Failure
         help: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::stand::{ONE, house, node};
+    use std::sync::mpsc::channel;
+    use weir_record::SlideKey;
+
+    /// Tiles that are read at once.
+    struct Ready;
+
+    impl TileReader for Ready {
+        fn read(&self, _: TileId, _: u32, _: &mut [u8]) -> Result<(), ReadError> {
+            Ok(())
+        }
+    }
+
+    fn wanted(tiles: u32) -> VecDeque<Wanted> {
+        let info = SlideInfo::unopened("a".into(), SlideKey(1), "a.svs".into());
+        let info = Arc::new(info);
+        let tile = |x| Wanted {
+            slide: SlideId::new(0, 0),
+            info: info.clone(),
+            reader: Arc::new(Ready),
+            tile: TileId::new(0, 0, x, 0).unwrap(),
+            rev: 0,
+            content: Content::Pixels {
+                width: 1,
+                height: 1,
+            },
+            lease: None,
+            aborted: Arc::default(),
+        };
+        (0..i64::from(tiles)).map(tile).collect()
+    }
+
+    #[test]
+    fn whoever_reads_the_last_tile_of_a_batch_that_a_stage_gathers_tells_the_worker_at_once() {
+        let house = house(vec![node(&ONE, &[])]);
+        let (answer, answers) = channel();
+        let (told, tells) = channel();
+        let read = house.progress.clone();
+        let waker: Waker = Arc::new(move || {
+            let _ = told.send(read.tiles_read.load(Ordering::SeqCst));
+        });
+        house.gathers.needs(5);
+        // A job after the other: none of them tells for its own sake before its end.
+        let job = |tiles| {
+            let back = (answer.clone(), waker.clone());
+            let _ = Reading::new(wanted(tiles), back, house.clone(), 0).run();
+        };
+        job(3);
+        job(4);
+        // A slow machine may have been told in between.
+        let told: Vec<u64> = tells.try_iter().collect();
+        assert!([3, 5, 7].iter().all(|read| told.contains(read)), "{told:?}");
+        assert_eq!(answers.try_iter().count(), 7);
+        // Nobody gathers any more.
+        assert!(!house.gathers.is_full());
+        house.gathers.needs(0);
+        assert!(!house.gathers.is_full());
+    }
+}

@@ -77,6 +77,8 @@ mod tests {
         assert_eq!(linger.now(), WAITS * short);
         linger.learn(long);
         assert_eq!(linger.now(), most);
+        linger.learn(SHORT / (WAITS + 1));
+        assert_eq!(linger.now(), Duration::ZERO);
     }
 
     #[test]

@@ -1,65 +1,17 @@
 //! Which stages are chained, and what of a batch a thread goes on with.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use weir_pipeline::{
-    Deliver, Edge, Kind, Node, Place, Plan, Port, Rows, RunSettings, Schema, StateBytes, Values,
-    plan::StageRun,
-};
+use weir_pipeline::Node;
 use weir_record::{Body, Class, Key, SlideId, SlideInfo, SlideKey, TileId};
 
 use super::{Answer, Runner, Value, runners};
-use crate::house::House;
 use crate::stage::{Batch, BatchShape, Prepared, StageError, Turn, Work};
-
-const PORT: Port = Port {
-    name: "rows",
-    kind: Kind::Picks,
-    shape: &[],
-    mpp: None,
-    many: true,
-    optional: true,
-    doc: "",
-};
-
-const MAP: Schema = Schema {
-    name: "map",
-    summary: "",
-    doc: "",
-    rows: Rows::Map,
-    deliver: Deliver::Arrival,
-    place: Place::Home,
-    params: &[],
-    ins: &[PORT, PORT],
-    outs: &[PORT],
-    batch_only: false,
-    state_bytes: StateBytes::Nothing,
-    example: "",
-};
-static ONE: Schema = MAP;
-static TWO: Schema = Schema {
-    outs: &[PORT, PORT],
-    ..MAP
-};
-
-/// A node that takes (port, node, output).
-fn node(schema: &'static Schema, inputs: &[(usize, usize, usize)]) -> Node {
-    let edge = |&(port, node, output): &(usize, usize, usize)| Edge { port, node, output };
-    Node {
-        name: "stage".into(),
-        schema,
-        values: Values::default(),
-        inputs: inputs.iter().map(edge).collect(),
-        run: StageRun::default(),
-        shapes: vec![],
-    }
-}
+use crate::stand::{MEMORY, ONE, TWO, house, node};
 
 /// Maps behind each other.
 fn chain(n: usize) -> Vec<Node> {
@@ -71,23 +23,6 @@ fn chain(n: usize) -> Vec<Node> {
 /// Two maps behind each other.
 fn two() -> Vec<Node> {
     chain(2)
-}
-
-const MEMORY: u64 = 1 << 20;
-
-fn house(nodes: Vec<Node>) -> House {
-    House::of(Plan {
-        name: "test".into(),
-        file: PathBuf::new(),
-        run: RunSettings {
-            memory: MEMORY,
-            ..RunSettings::default()
-        },
-        models: BTreeMap::new(),
-        plugins: Vec::new(),
-        nodes,
-        hash: String::new(),
-    })
 }
 
 type Run = dyn Fn(&mut Batch) + Send + Sync;

@@ -19,7 +19,7 @@ use weir_record::{End, Key, SlideKey, TileId};
 use weir_runtime::stage::StageError;
 use weir_runtime::{Options, Outcome, RunError, run};
 
-use relay::HeldUp;
+use relay::{HeldUp, Left};
 use types::{ENCODE, FETCH, POOL, RELAYS, SCORE, SELECT, SINK, SOURCE, TABLE, TYPES};
 
 /// Side of a tile, px: 768 bytes of pixels.
@@ -56,6 +56,8 @@ pub struct Scenario {
     pub selects_twice: bool,
     /// The selection holds the worker up until a helper thread goes on from the first relay to the second.
     pub holds_up: bool,
+    /// The encoder waits for all relays to be left.
+    pub awaits_relays: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,6 +100,7 @@ impl Default for Scenario {
             relays_behind: false,
             selects_twice: false,
             holds_up: false,
+            awaits_relays: false,
         }
     }
 }
@@ -112,6 +115,7 @@ pub struct Seen {
     pub held_up: HeldUp,
     /// Names of the threads that the second relay ran on.
     pub relay_threads: Mutex<BTreeSet<String>>,
+    pub left: Left,
 }
 
 pub fn id(number: usize) -> String {

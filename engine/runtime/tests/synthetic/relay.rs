@@ -1,12 +1,12 @@
 //! Maps that hand tiles on, one after the other: what a helper thread goes on with.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use weir_record::Key;
-use weir_runtime::stage::{Batch, StageError, Work};
+use weir_runtime::stage::{Batch, Ending, StageError, Work};
 
 use super::{Scenario, Seen, id, number};
 
@@ -50,6 +50,29 @@ impl HeldUp {
     }
 }
 
+/// Relays that nobody has any more.
+#[derive(Default)]
+pub struct Left {
+    /// How many were left.
+    pub begun: AtomicUsize,
+    /// Of how many that was waited for.
+    pub ended: AtomicUsize,
+    /// The encoder saw that all had been.
+    pub seen: AtomicBool,
+}
+
+impl Left {
+    /// Waits until `relays` were left, but for so long.
+    pub(super) fn awaited(&self, relays: usize, most: Duration) {
+        let until = Instant::now() + most;
+        while self.begun.load(Ordering::SeqCst) < relays && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let all = self.begun.load(Ordering::SeqCst) == relays;
+        self.seen.store(all, Ordering::SeqCst);
+    }
+}
+
 /// The relay of this place in the chain.
 pub(super) struct Relay {
     pub(super) scenario: Arc<Scenario>,
@@ -89,6 +112,15 @@ impl Work for Relay {
             (0..batch.len()).for_each(|i| held.leaves(batch.key(i)));
         }
         Ok(())
+    }
+
+    fn leave(self: Arc<Self>) -> Option<Ending> {
+        // Of several workers the last one ends it.
+        let seen = Arc::into_inner(self)?.seen;
+        seen.left.begun.fetch_add(1, Ordering::SeqCst);
+        Some(Box::new(move || {
+            seen.left.ended.fetch_add(1, Ordering::SeqCst);
+        }))
     }
 
     fn inline(&self) -> bool {

@@ -121,12 +121,15 @@ impl Work for Fetch {
     }
 }
 
-pub(super) struct Encoder(pub(super) Arc<Scenario>);
+pub(super) struct Encoder(pub(super) Arc<Scenario>, pub(super) Arc<Seen>);
 
 impl Work for Encoder {
     fn run(&self, batch: &mut Batch) -> Result<(), StageError> {
         for at in 0..batch.len() {
             self.0.dawdle(batch.key(at), 2);
+            if self.0.awaits_relays {
+                self.1.left.awaited(self.0.relays, Duration::from_secs(10));
+            }
             if self.0.encodes_nothing {
                 return Err(StageError::new("it encodes nothing", ""));
             }

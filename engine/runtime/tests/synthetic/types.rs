@@ -146,7 +146,12 @@ pub const TYPES: &[StageType] = &[
     },
     StageType {
         schema: &ENCODE,
-        prepare: |cx| Ok(Prepared::Work(Arc::new(Encoder(scenario(cx))))),
+        prepare: |cx| {
+            Ok(Prepared::Work(Arc::new(Encoder(
+                scenario(cx),
+                cx.shared.get(),
+            ))))
+        },
     },
     StageType {
         schema: &POOL,

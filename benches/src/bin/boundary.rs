@@ -137,7 +137,7 @@ fn slides(n: usize) -> Result<Vec<PathBuf>> {
 /// tile-reader at 256 px steps, the stage of `way` or nothing, a free scorer.
 fn text(plugin: &Path, way: &Way, slides: &[PathBuf]) -> String {
     let run = match way.full {
-        true => format!("run = {{ batch = {BATCH}, linger = \"5ms\" }}\n"),
+        true => format!("run = {{ batch = {BATCH}, linger = \"1s\" }}\n"),
         false => format!("run = {{ batch = {BATCH} }}\n"),
     };
     let (stage, from) = match way.stage {

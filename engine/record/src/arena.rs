@@ -30,8 +30,8 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 /// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
-/// Files of an arena: of threads that write to the same file one waits for the other. A place that was used before is used again by
-/// whoever needs one.
+/// Files of an arena, at most, and no more than threads that write: of those that write to the same file one waits for the other. A
+/// place that was used before is used again by whoever needs one.
 const FILES: usize = 4;
 
 /// Bytes around a fault of which the system maps what is there already, where nobody told it otherwise (`fault_around_bytes`).
@@ -49,6 +49,7 @@ pub struct Arena(Arc<Ground>);
 #[derive(Debug)]
 struct Ground {
     start: *mut u8,
+    len: usize,
     /// Bytes of each file.
     part: usize,
     files: Vec<Part>,
@@ -80,14 +81,14 @@ unsafe impl Send for Ground {}
 unsafe impl Sync for Ground {}
 
 impl Arena {
-    /// An arena with places for `len` bytes, of which none takes memory before it is used.
+    /// An arena with places for `len` bytes, of which none takes memory before it is used, for so many threads that write.
     ///
     /// # Errors
     /// What the system says when it has no such memory, or when this process may not have so large a file.
-    pub fn new(len: usize) -> Result<Arena, Errno> {
-        let part = part_of(len);
+    pub fn new(len: usize, writers: usize) -> Result<Arena, Errno> {
+        let (files, part) = parts_of(len, writers);
         allowed(part)?;
-        let whole = part.checked_mul(FILES).ok_or(Errno::NOMEM)?;
+        let whole = part.checked_mul(files).ok_or(Errno::NOMEM)?;
         // SAFETY: a fresh range, chosen by the kernel.
         let start = unsafe {
             mmap_anonymous(
@@ -99,11 +100,12 @@ impl Arena {
         }?;
         let mut ground = Ground {
             start: start.cast(),
+            len: whole,
             part,
             files: Vec::new(),
             places: Mutex::default(),
         };
-        for i in 0..FILES {
+        for i in 0..files {
             let file = Part::new(part)?;
             // SAFETY: within the range, of which nothing is used yet.
             unsafe {
@@ -121,16 +123,17 @@ impl Arena {
         Ok(Arena(Arc::new(ground)))
     }
 
-    /// How many files an arena has.
+    /// How many files an arena has at most.
     pub const FILES: usize = FILES;
 
     /// An arena as [`Arena::new`] makes it: the one that was kept, if there is one of that size.
-    pub(crate) fn kept_or_new(len: usize) -> Result<Arena, Errno> {
-        allowed(part_of(len))?;
+    pub(crate) fn kept_or_new(len: usize, writers: usize) -> Result<Arena, Errno> {
+        let (files, part) = parts_of(len, writers);
+        allowed(part)?;
         let kept = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match kept.filter(|kept| kept.0.part == part_of(len)) {
+        match kept.filter(|kept| (kept.0.files.len(), kept.0.part) == (files, part)) {
             Some(kept) => Ok(kept),
-            None => Arena::new(len),
+            None => Arena::new(len, writers),
         }
     }
 
@@ -159,7 +162,7 @@ impl Arena {
 
     /// Bytes of the files together, used or not.
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.0.len
     }
 
     /// Where `bytes` lie when the files lie one behind the other; `None` when they are other memory.
@@ -187,7 +190,7 @@ impl Arena {
             let bare = places.bare.get_mut(&room).and_then(Vec::pop);
             match bare {
                 Some(at) => at,
-                None => places.fresh(room, self.0.part)?,
+                None => places.fresh(room, self.0.files.len(), self.0.part)?,
             }
         };
         let piece = Piece {
@@ -210,10 +213,11 @@ fn allowed(part: usize) -> Result<(), Errno> {
     }
 }
 
-/// Bytes of each file of an arena of `len`.
-fn part_of(len: usize) -> usize {
-    let part = len.div_ceil(FILES).max(1);
-    part.checked_next_multiple_of(PAGE).unwrap_or(part)
+/// How many files an arena of `len` has, and the bytes of each.
+fn parts_of(len: usize, writers: usize) -> (usize, usize) {
+    let files = writers.clamp(1, FILES);
+    let part = len.div_ceil(files).max(1);
+    (files, part.checked_next_multiple_of(PAGE).unwrap_or(part))
 }
 
 impl Part {
@@ -235,14 +239,14 @@ impl Part {
 
 impl Places {
     /// A place that was never used, in the calling thread's file where that has one.
-    fn fresh(&mut self, room: usize, part: usize) -> Option<usize> {
+    fn fresh(&mut self, room: usize, files: usize, part: usize) -> Option<usize> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed);
         }
         let own = OWN.with(|own| *own);
-        (own..own + FILES).find_map(|file| {
-            let file = file % FILES;
+        (own..own + files).find_map(|file| {
+            let file = file % files;
             let at = self.ends[file];
             self.ends[file] = at.checked_add(room).filter(|&end| end <= part)?;
             Some(file * part + at)
@@ -255,10 +259,6 @@ impl Ground {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn len(&self) -> usize {
-        self.part * FILES
-    }
-
     /// The file of a place, and where in it that is.
     fn file(&self, at: usize) -> (&OwnedFd, u64) {
         (&self.files[at / self.part].file, (at % self.part) as u64)
@@ -268,7 +268,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         // SAFETY: every piece holds a reference, so nobody uses the range.
-        let _ = unsafe { munmap(self.start.cast(), self.len()) };
+        let _ = unsafe { munmap(self.start.cast(), self.len) };
     }
 }
 
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_is_dropped_gives_its_memory_back_and_its_place_is_used_again() {
-        let arena = Arena::new(1 << 30).unwrap();
+        let arena = Arena::new(1 << 30, 2).unwrap();
         let mut first = arena.piece(3 * PAGE + 1).unwrap();
         first.fill(7);
         let at = arena.offset(&first).unwrap();
@@ -386,11 +386,11 @@ mod tests {
         // With what lies before it, all of a MiB.
         const MIB: usize = (1 << 20) - LEAD;
         let len = 5 << 30;
-        let arena = Arena::kept_or_new(len).unwrap();
+        let arena = Arena::kept_or_new(len, 2).unwrap();
         let start = arena.0.start;
         let pieces: Vec<_> = (0..70).map(|_| arena.piece(MIB).unwrap()).collect();
         arena.keep(pieces.into_iter());
-        let arena = Arena::kept_or_new(len).unwrap();
+        let arena = Arena::kept_or_new(len, 2).unwrap();
         assert_eq!(arena.0.start, start);
         assert_eq!(resident(&arena), KEPT as u64);
         let piece = arena.piece(MIB).unwrap();
@@ -402,7 +402,8 @@ mod tests {
     #[test]
     fn a_thread_has_its_places_in_one_file_until_that_is_full() {
         const PLACES: usize = 8;
-        let arena = Arena::new(FILES * PLACES * PAGE).unwrap();
+        // More threads than there may be files for.
+        let arena = Arena::new(FILES * PLACES * PAGE, FILES + 1).unwrap();
         let pieces: Vec<_> = std::iter::from_fn(|| arena.piece(8)).collect();
         let file = |piece: &Piece| arena.offset(piece).unwrap() as usize / (PLACES * PAGE);
         let files: Vec<_> = pieces.iter().map(file).collect();
@@ -416,7 +417,7 @@ mod tests {
 
     #[test]
     fn what_another_process_is_given_can_be_read_and_never_written() {
-        let arena = Arena::new(FILES * PAGE).unwrap();
+        let arena = Arena::new(FILES * PAGE, FILES).unwrap();
         let pieces: Vec<_> = (0..FILES as u8)
             .map(|i| {
                 let mut piece = arena.piece(8).unwrap();

@@ -140,11 +140,15 @@ impl Slab {
         Self::with(Room::Rest(budget.clone()), None)
     }
 
-    /// The same, with buffers that other processes may read where they lie ([`Slab::arena`]). Where the system has no such memory,
-    /// and once its places are used up, buffers are this process's own, as those of less than a page always are.
-    pub fn shared_within(budget: &Budget) -> Self {
+    /// The same, with buffers that other processes may read where they lie ([`Slab::arena`]), and that so many threads mostly take.
+    /// Where the system has no such memory, and once its places are used up, buffers are this process's own, as those of less than a
+    /// page always are.
+    pub fn shared_within(budget: &Budget, writers: usize) -> Self {
         let size = budget.cap().saturating_mul(SPREAD).max(LEAST);
-        Self::with(Room::Rest(budget.clone()), Arena::kept_or_new(size).ok())
+        Self::with(
+            Room::Rest(budget.clone()),
+            Arena::kept_or_new(size, writers).ok(),
+        )
     }
 
     fn with(room: Room, arena: Option<Arena>) -> Self {
@@ -271,7 +275,7 @@ mod tests {
     fn buffers_of_a_shared_slab_lie_in_its_arena_and_take_no_more_than_the_budget_has() {
         let _turn = crate::arena::TURN.lock().unwrap();
         let budget = Budget::new(3 << 20);
-        let slab = Slab::shared_within(&budget);
+        let slab = Slab::shared_within(&budget, 2);
         let arena = slab.arena().unwrap();
         let mut buffer = slab.take(1 << 20);
         buffer.fill(3);
@@ -293,7 +297,7 @@ mod tests {
         let _turn = crate::arena::TURN.lock().unwrap();
         let budget = Budget::new(64 << 20);
         let own = Slab::within(&budget);
-        let shared = Slab::shared_within(&budget);
+        let shared = Slab::shared_within(&budget, 2);
         let lengths = [SHORT, 5_000, 100_000, 240 * 240 * 3, 256 * 256 * 3, 3 << 20];
         for slab in [&own, &shared] {
             // Many of each: among short ones half begin at a multiple of 32 as the allocator has them.

@@ -136,7 +136,7 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         abort: abort.clone(),
         // A plugin's process reads tiles where they lie.
         slab: match plan.plugins.iter().any(|plugin| plugin.isolate) {
-            true => Slab::shared_within(&budget),
+            true => Slab::shared_within(&budget, plan.run.readers),
             false => Slab::within(&budget),
         },
         budget,

@@ -124,7 +124,9 @@ impl WorkLogic {
             self.runner.set_starved(starved);
             let full = granted >= self.runner.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
-            if granted == 0 || !(full || late || inputs_done || starved || alone) {
+            // Of the slides that are open all is here, and the next one may be opened only when these are done.
+            let last = inputs_done || self.slides.values().all(|slide| slide.closing);
+            if granted == 0 || !(full || late || last || starved || alone) {
                 // Past its time it waits for leases, and who gives them back wakes.
                 if let Some(since) = self.since.filter(|_| !late) {
                     self.alarm.set(&self.wake, since + self.linger.now());

@@ -172,7 +172,7 @@ impl Made {
         let (counters, stop) = (plugins.counters.clone(), plugins.stop.clone());
         let budget = Budget::new(1 << 30);
         let slab = match way.isolated {
-            true => Slab::shared_within(&budget),
+            true => Slab::shared_within(&budget, 2),
             false => Slab::within(&budget),
         };
         let shared = shared(plugins);

@@ -30,8 +30,8 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 /// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
-/// Files of an arena, at most, and no more than threads that write: of those that write to the same file one waits for the other. A
-/// place that was used before is used again by whoever needs one.
+/// Files of an arena, at most; else as many as threads that write, but two: of those that write to the same file one waits for the other.
+/// A place that was used before is used again by whoever needs one.
 const FILES: usize = 4;
 
 /// Bytes around a fault of which the system maps what is there already, where nobody told it otherwise (`fault_around_bytes`).
@@ -215,7 +215,7 @@ fn allowed(part: usize) -> Result<(), Errno> {
 
 /// How many files an arena of `len` has, and the bytes of each.
 fn parts_of(len: usize, writers: usize) -> (usize, usize) {
-    let files = writers.clamp(1, FILES);
+    let files = writers.clamp(2, FILES);
     let part = len.div_ceil(files).max(1);
     (files, part.checked_next_multiple_of(PAGE).unwrap_or(part))
 }

@@ -42,8 +42,8 @@ pub(crate) trait Logic: 'static {
     /// operator is done: it will send nothing more, whatever happens.
     fn turn(&mut self, inputs_done: bool, out: &mut Outputs) -> bool;
 
-    /// It is done: what it has goes now, while operators behind it go on.
-    fn leave(self: Box<Self>) {}
+    /// It is done, while operators behind it may go on. What comes back is kept until the run ends.
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>>;
 }
 
 /// Rows to be sent, by output.
@@ -183,6 +183,7 @@ pub(crate) fn host<'s>(
     let logic = make(wake.clone());
     builder.build_reschedule(move |capabilities: Vec<Capability<u64>>| {
         let mut held = Some((logic, capabilities));
+        let mut _kept = None;
         let mut out = Outputs::new(outputs);
         wake.again();
         move |frontiers| {
@@ -213,9 +214,8 @@ pub(crate) fn host<'s>(
                 }
             }
             if done && let Some((logic, capabilities)) = held.take() {
-                // Others learn first that nothing more comes.
                 drop(capabilities);
-                logic.leave();
+                _kept = logic.leave();
             }
             !done
         }

@@ -1,18 +1,19 @@
 //! What the operators of one process share.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use weir_pipeline::Plan;
 use weir_record::budget::Waker;
 use weir_record::{Budget, Reservation, Slab, SlideId, SlideInfo};
 
-use crate::abort::{Abort, Stop};
+use crate::abort::{Abort, Stop, message};
 use crate::crew::Crew;
 use crate::progress::Progress;
-use crate::stage::{Ending, OpenSlides};
+use crate::stage::{Ending, OpenSlides, Work};
 use crate::trace::Trace;
 
 /// Shared by all workers of a process.
@@ -31,7 +32,7 @@ pub(crate) struct House {
     /// Wake the sources when the end was asked for.
     pub(crate) bells: Arc<Mutex<Vec<Waker>>>,
     pub(crate) gathers: Arc<Gathers>,
-    /// What waits for stages that were left.
+    /// Stages that were left.
     pub(crate) endings: Arc<Mutex<Vec<Ending>>>,
     pub(crate) trace: Option<Trace>,
     /// Index of this process and their number.
@@ -49,18 +50,53 @@ impl House {
         }
     }
 
-    /// A stage was left: `ending` waits for what it began.
-    pub(crate) fn left(&self, ending: Ending) {
+    /// Nothing more comes to a stage: it is left on a helper thread that has nothing else to do, since what the worker has now are the
+    /// last rows, for which others wait; where there is none, when the run ends.
+    pub(crate) fn leave(&self, work: Arc<dyn Work>) {
+        enum Leaving {
+            Has(Arc<dyn Work>),
+            Begun(Ending),
+            Over,
+        }
+        fn of(it: &Mutex<Leaving>) -> MutexGuard<'_, Leaving> {
+            it.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+        let it = Arc::new(Mutex::new(Leaving::Has(work)));
+        let here = it.clone();
+        let leave = move || {
+            // Held meanwhile: who comes to end it waits until it was left.
+            let mut it = of(&here);
+            *it = match std::mem::replace(&mut *it, Leaving::Over) {
+                Leaving::Has(work) => Leaving::Begun(work.leave()),
+                begun => begun,
+            };
+        };
+        self.helpers.submit(0, leave.clone());
+        self.ends(Box::new(move || {
+            leave();
+            let begun = std::mem::replace(&mut *of(&it), Leaving::Over);
+            if let Leaving::Begun(ending) = begun {
+                ending();
+            }
+        }));
+    }
+
+    /// What is to be done when nothing flows any more.
+    pub(crate) fn ends(&self, ending: Ending) {
         let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
         endings.push(ending);
     }
 
-    /// Waits for the stages that were left.
+    /// Nothing flows any more: ends the stages that were left, one after the other.
     pub(crate) fn end(&self) {
         let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *endings);
         drop(endings);
-        all.into_iter().for_each(|ending| ending());
+        for ending in all {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(ending)) {
+                self.abort.fatal(message(&*panic));
+            }
+        }
     }
 
     /// Adds the counters' values to the trace, when there is one.
@@ -101,7 +137,7 @@ impl Gathers {
     }
 
     /// One was read; whether it was the last of them.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn one_read(&self) -> bool {
         let less = |needs: usize| needs.checked_sub(1);
         let needed = self
             .0

@@ -269,6 +269,10 @@ fn one_a_tile(mut staged: Vec<Staged>) -> Vec<Staged> {
 }
 
 impl Logic for ReduceLogic {
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {
+        Some(self)
+    }
+
     fn rows(&mut self, input: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
         let (port, feeder) = self.feeders[input];
         for row in rows.drain(..) {

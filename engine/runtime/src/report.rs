@@ -261,6 +261,10 @@ impl ReportLogic {
 }
 
 impl Logic for ReportLogic {
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {
+        Some(self)
+    }
+
     fn rows(&mut self, _: usize, rows: &mut Vec<Row>, _: &mut Outputs) {
         for row in rows.drain(..) {
             self.take(row);

@@ -158,6 +158,9 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
         }
     }
     let prepared = prepared?;
+    // What is no Work ends when nothing flows any more, whoever has it beside.
+    let is_kept = |stage: &&Prepared| !matches!(stage, Prepared::Work(_));
+    let kept: Vec<Prepared> = prepared.iter().filter(is_kept).cloned().collect();
     let wires = match member {
         None => wiring::alone(workers).map_err(RunError::Internal)?,
         Some(member) => wiring::between(member, process.0, workers, &abort, &house.stop)
@@ -166,10 +169,11 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
     let control = wires.control.clone();
     let report = Report::default();
     let joined = work(&house, prepared, &report, &options, wires)?;
-    house.end();
     for what in joined {
         abort.fatal(what);
     }
+    house.end();
+    drop(kept);
     let mut outcome = report.take();
     outcome.interrupted = house.stop.level() > 0 && !outcome.stopped;
     outcome.memory_peak = house.budget.peak() as u64 + of_plugins;
@@ -206,7 +210,7 @@ fn work(
     let keep: Arc<dyn Fn(u64) -> bool + Send + Sync> =
         Arc::new(move |number| number % n.max(1) == i);
     let (in_worker, control) = (house.clone(), wires.control);
-    // A set for each worker, which alone has it then: a stage ends when the operators are done with it, not with the run.
+    // A set for each worker: of a Work nobody else has any more, so that it can be left when the operators are done with it.
     let prepared = Mutex::new(vec![prepared; house.workers]);
     let (reported, taps) = (report.clone(), options.taps.clone());
     let guards = timely::execute::execute_from(
@@ -223,9 +227,13 @@ fn work(
                 trace.follow(worker, index);
             }
             let steps = catch_unwind(AssertUnwindSafe(|| {
-                let mut sets = prepared.lock().unwrap_or_else(PoisonError::into_inner);
-                let own = sets.pop().unwrap_or_default();
-                drop(sets);
+                let set = prepared
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop();
+                let Some(own) = set else {
+                    return abort.fatal("a worker has no stages".into());
+                };
                 worker.dataflow::<u64, _, _>(|scope| {
                     build(scope, house, &own, &reported, &taps, &keep)
                 });

@@ -253,6 +253,10 @@ impl SinkLogic {
 }
 
 impl Logic for SinkLogic {
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {
+        Some(self)
+    }
+
     fn rows(&mut self, input: usize, rows: &mut Vec<Row>, out: &mut Outputs) {
         let (port, feeder) = self.feeders[input];
         for row in rows.drain(..) {

@@ -430,6 +430,10 @@ impl SourceLogic {
 }
 
 impl Logic for SourceLogic {
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {
+        Some(self)
+    }
+
     fn rows(&mut self, _: usize, _: &mut Vec<Row>, _: &mut Outputs) {}
 
     fn turn(&mut self, _: bool, out: &mut Outputs) -> bool {

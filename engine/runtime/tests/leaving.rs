@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use synthetic::{Scenario, Seen, answers, id, settings};
 use weir_pipeline::{Place, RunSettings};
-use weir_runtime::{Options, exit};
+use weir_runtime::{Options, RunError, Stop, exit};
 
 /// One slide by way of relays that have all of it before the encoder has anything.
 fn relays() -> Scenario {
@@ -53,10 +53,41 @@ fn a_stage_of_which_a_thread_does_not_come_back_is_not_left_and_holds_up_nothing
         ..relays()
     };
     let mut plan = scenario.plan(Place::Home, settings());
-    plan.nodes[2].run.timeout = Some(Duration::from_millis(100));
+    plan.nodes[2].run.timeout = Some(Duration::from_millis(500));
     let start = Instant::now();
     let (outcome, seen) = scenario.run_plan(plan, Options::default());
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(outcome.unwrap().slides[&id(0)].failed_tiles(), 1);
     assert_eq!(left(&seen), [2, 2]);
+}
+
+#[test]
+fn a_run_that_is_cut_off_leaves_stages_itself_while_every_helper_is_at_work() {
+    let scenario = Scenario {
+        stuck: Some((0, 99, Duration::from_secs(30))),
+        awaits_relays: false,
+        ..relays()
+    };
+    let mut plan = scenario.plan(Place::Home, settings());
+    plan.run.helpers = 1;
+    // The scorer, which is not chained then.
+    plan.nodes[4].run.linger = Some(Duration::from_millis(1));
+    let stop = Stop::default();
+    let options = Options {
+        stop: stop.clone(),
+        ..Options::default()
+    };
+    let start = Instant::now();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // All is read and handed on for long then.
+            std::thread::sleep(Duration::from_millis(500));
+            stop.request();
+            stop.request();
+        });
+        let (outcome, seen) = scenario.run_plan(plan, options);
+        assert!(matches!(outcome, Err(RunError::Internal(_))), "{outcome:?}");
+        assert_eq!(left(&seen), [3, 3]);
+    });
+    assert!(start.elapsed() < Duration::from_secs(10));
 }

@@ -40,8 +40,8 @@ impl Runner {
 
     /// Destroys those of its instances that nobody else has: all at once where each has a process of its own, else one after the
     /// other, as the header promises. Each has its time; but when one did not come back in that, the others have as much together,
-    /// each an equal part of what those before it left: many that hang hold the run up no longer than two. It is only begun; what comes
-    /// back waits for it.
+    /// each an equal part of what those before it left: many that hang hold the run up no longer than two. Processes, and the first
+    /// instance in this one, are only begun with; what comes back waits for these and ends the others.
     pub fn destroy(&self, all: Vec<Arc<Instance>>) -> Ending {
         let all = all.into_iter().filter_map(Arc::into_inner);
         match self {

@@ -114,6 +114,10 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
         Rows::Source => Callers::Source,
         Rows::Reduce | Rows::Sink => Callers::Slides,
     };
+    let is_of_plugin = |node: &&Node| stages.iter().any(|stage| stage.id == node.schema.name);
+    let shares =
+        !manifest.readers.is_empty() || cx.plan.nodes.iter().filter(is_of_plugin).count() > 1;
+    let ends_late = shares && matches!(code, Code::Here(_));
     let runner = match code {
         Code::Here(table) => Runner::Here(table),
         Code::Child(isolated) => Runner::Child(Arc::new(Cradle::new(
@@ -150,6 +154,7 @@ fn prepare(cx: &Prepare) -> Result<Prepared, StageError> {
             outputs,
             width: width(cx.plan, node, 0),
             name,
+            ends_late,
             seats: Default::default(),
         })),
         Rows::Reduce => {

@@ -4,6 +4,7 @@ use crate::columns::{Part, Parts};
 use std::ffi::c_void;
 use weir_abi::column::Dtype;
 use weir_record::Body;
+use weir_runtime::stage::Form;
 
 /// Numbers that bodies do not hold as a plugin is shown them.
 #[derive(Debug, Default)]
@@ -47,6 +48,16 @@ fn or_zeros(of: &[f32], zeros: &[f32]) -> Option<*mut c_void> {
     }
 }
 
+/// The column of tiles or vectors, without its rows.
+pub(crate) fn of_form(form: Form, parts: &mut Parts) -> &mut Part {
+    match form {
+        Form::Pixels { width, height } => {
+            parts.next("pixels", Dtype::U8, &[height.into(), width.into(), 3])
+        }
+        Form::Feature(n) => parts.next("features", Dtype::F32, &[n as i64]),
+    }
+}
+
 /// The columns of an input: memory that the bodies share, and `beside` for numbers that they have to themselves. All of it must stay
 /// while anybody reads. `width`: how many numbers a row of the port has, for bodies that have none.
 pub(crate) fn of_bodies<'a>(
@@ -73,7 +84,7 @@ pub(crate) fn of_bodies<'a>(
         None => {}
         Some(Body::Pixels(first)) => {
             let (height, width) = (first.height(), first.width());
-            let part = parts.next("pixels", Dtype::U8, &[height.into(), width.into(), 3]);
+            let part = of_form(Form::Pixels { width, height }, parts);
             for body in bodies {
                 let Body::Pixels(tile) = body else {
                     return Err(mixed());
@@ -108,9 +119,11 @@ pub(crate) fn of_bodies<'a>(
         }
         Some(Body::Feature(first)) => {
             let d = first.len();
-            column!("features", F32, &[d as i64], Body::Feature(it) => {
-                (it.len() == d).then(|| list(it))
-            });
+            let part = of_form(Form::Feature(d), parts);
+            each(part, bodies, |body| match body {
+                Body::Feature(it) => (it.len() == d).then(|| list(it)),
+                _ => None,
+            })?;
         }
         Some(Body::Attention(_)) => {
             column!("logit", F32, &[], Body::Attention(it) => Some(to(&it.logit)));

@@ -29,6 +29,8 @@ pub(crate) struct PluginWork {
     pub width: usize,
     /// The stage's name in the pipeline file.
     pub name: Arc<str>,
+    /// Something else of the plugin may run in the process of its instances until nothing flows any more: `destroy` comes after that.
+    pub ends_late: bool,
 }
 
 impl Work for PluginWork {
@@ -81,11 +83,18 @@ impl Work for PluginWork {
         Ok(())
     }
 
-    fn leave(self: Arc<Self>) -> Option<Ending> {
-        // Of several workers the last one ends it.
-        let PluginWork { seats, pool, .. } = Arc::into_inner(self)?;
-        drop(seats);
-        Some(pool.leave())
+    fn leave(self: Arc<Self>) -> Ending {
+        if self.ends_late {
+            return Box::new(move || drop(self));
+        }
+        match Arc::into_inner(self) {
+            Some(PluginWork { seats, pool, .. }) => {
+                drop(seats);
+                pool.leave()
+            }
+            // Another worker has it yet, and the last one ends it.
+            None => Box::new(|| ()),
+        }
     }
 
     fn keeps_time(&self) -> bool {

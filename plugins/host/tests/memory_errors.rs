@@ -7,7 +7,7 @@ mod programs;
 mod sins;
 
 use programs::{Made, Way, compiled, compiled_text, here, node, plugins, values};
-use sins::{batch, feature, info, made, outcomes, tile, tiles, way};
+use sins::{batch, feature, info, made, of_one_slide, outcomes, tile, tiles, way};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -108,8 +108,11 @@ fn alone_calls_of_every_kind() {
     ] {
         for how in hows {
             let made = made(id, how, &here).unwrap();
+            outcomes(made.work(), &tiles());
+            // The plugin is shown these where their batch has them, and may keep them when that is gone.
+            let rows = of_one_slide();
             for _ in 0..3 {
-                outcomes(made.work(), &tiles());
+                outcomes(made.work(), &rows);
             }
             // What was kept of this call is released in the next one, or when the instance is destroyed.
             let _ = made.work().run(&mut batch(&[tile(0, 0, 1)]));

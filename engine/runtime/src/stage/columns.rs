@@ -4,7 +4,9 @@
 //! and to lay these out is most of what a call of many rows would cost it. So a batch has them from the start, as it has its keys,
 //! where its rows are alike: tiles, or vectors, of one slide, grid and shape. Rows that are not are laid out by who needs that.
 
+use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use weir_record::{Body, Key, SlideId, SlideInfo, TileId};
 
@@ -52,21 +54,23 @@ pub enum Form {
 impl Form {
     /// Of a value, and the address of its memory; `None` of a value that is neither pixels nor a vector.
     #[inline]
-    fn of(body: &Body) -> Option<(Form, usize)> {
+    fn of(body: &Body) -> Option<(Form, *const c_void)> {
         match body {
             Body::Pixels(tile) => {
                 let (width, height) = (tile.width(), tile.height());
-                let at = tile.pixels().as_ptr().expose_provenance();
-                Some((Form::Pixels { width, height }, at))
+                Some((
+                    Form::Pixels { width, height },
+                    tile.pixels().as_ptr().cast(),
+                ))
             }
-            Body::Feature(feature) => {
-                let at = feature.as_ptr().expose_provenance();
-                Some((Form::Feature(feature.len()), at))
-            }
+            Body::Feature(feature) => Some((Form::Feature(feature.len()), feature.as_ptr().cast())),
             _ => None,
         }
     }
 }
+
+/// A pointer that threads may share; it is never changed.
+pub type Lies = AtomicPtr<c_void>;
 
 /// What rows have in common that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ pub struct Alike {
 pub struct Columns {
     alike: Alike,
     places: Vec<Place>,
-    lies: Vec<usize>,
+    lies: Vec<Lies>,
     pitch: i64,
 }
 
@@ -123,7 +127,7 @@ impl Columns {
                 nth: 0,
                 reserved: 0,
             });
-            lies.push(at);
+            lies.push(Lies::new(at.cast_mut()));
         }
         Some(Columns {
             alike,
@@ -145,9 +149,9 @@ impl Columns {
         &self.places
     }
 
-    /// The addresses of the rows' values, whose provenance is exposed: interleaved RGB, or f32.
+    /// Where the rows' values lie: interleaved RGB, or f32.
     #[inline]
-    pub fn lies(&self) -> &[usize] {
+    pub fn lies(&self) -> &[Lies] {
         &self.lies
     }
 
@@ -158,8 +162,9 @@ impl Columns {
     }
 }
 
-fn pitch(lies: &[usize]) -> i64 {
-    let step = |pair: &[usize]| pair[1].wrapping_sub(pair[0]) as i64;
+fn pitch(lies: &[Lies]) -> i64 {
+    let at = |lies: &Lies| lies.load(Ordering::Relaxed).addr();
+    let step = |pair: &[Lies]| at(&pair[1]).wrapping_sub(at(&pair[0])) as i64;
     let mut steps = lies.windows(2).map(step);
     let first = steps.next().unwrap_or(0);
     if steps.all(|step| step == first) {
@@ -175,6 +180,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use weir_record::{Feature, Grid, SlideKey, TileBuf};
+
+    fn lies(at: usize) -> Lies {
+        Lies::new(std::ptr::without_provenance_mut(at))
+    }
+
+    fn address(lies: &Lies) -> usize {
+        lies.load(Ordering::Relaxed).addr()
+    }
 
     /// Of a row: its slide, left edge, grid (the last: the slide as a whole), and its value's kind and side.
     type Spot = (usize, i64, u8, bool, u32);
@@ -245,9 +258,9 @@ mod tests {
                     Body::Feature(feature) => feature.as_ptr().addr(),
                     _ => unreachable!(),
                 };
-                prop_assert_eq!(columns.lies()[i], at);
+                prop_assert_eq!(address(&columns.lies()[i]), at);
                 if columns.pitch() != 0 {
-                    let first = columns.lies()[0] as i64;
+                    let first = address(&columns.lies()[0]) as i64;
                     prop_assert_eq!(at as i64, first + i as i64 * columns.pitch());
                 }
             }
@@ -256,10 +269,17 @@ mod tests {
 
     #[test]
     fn a_pitch_is_what_all_steps_are() {
-        assert_eq!(
-            [0, 0, 8, 8, -8],
-            [&[][..], &[5], &[8, 16], &[8, 16, 24], &[24, 16, 8]].map(pitch)
-        );
-        assert_eq!(pitch(&[8, 16, 23]), 0);
+        let steps = [
+            (0, &[][..]),
+            (0, &[5]),
+            (8, &[8, 16]),
+            (8, &[8, 16, 24]),
+            (-8, &[24, 16, 8]),
+        ];
+        for (step, at) in steps {
+            let lies: Vec<Lies> = at.iter().copied().map(lies).collect();
+            assert_eq!(pitch(&lies), step);
+        }
+        assert_eq!(pitch(&[8, 16, 23].map(lies)), 0);
     }
 }

@@ -229,15 +229,18 @@ pub trait Work: Send + Sync {
         false
     }
 
-    /// No batch comes any more, while stages behind it go on: the caller's hold on the stage ends, and who has the last one ends the
-    /// stage. What takes long or may hang is only begun here, since this is a worker; what is returned waits for it, and is called
-    /// before the run is over.
-    fn leave(self: Arc<Self>) -> Option<Ending> {
-        None
+    /// No batch comes any more, while stages behind it may go on. What comes back ends the stage, and is called when nothing flows any
+    /// more. A stage that takes long to end may begin to here, as long as that keeps no thread of the caller's, which is a helper; then
+    /// what comes back waits for it.
+    fn leave(self: Arc<Self>) -> Ending
+    where
+        Self: 'static,
+    {
+        Box::new(move || drop(self))
     }
 }
 
-/// Waits for what a stage began when it was left.
+/// Ends a stage that was left, or waits for its end.
 pub type Ending = Box<dyn FnOnce() + Send>;
 
 /// How rows are gathered into batches.

@@ -8,7 +8,7 @@ mod task;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use weir_record::{Body, End, Event, Key, Lease, Row, SlideId, SlideInfo};
@@ -124,7 +124,7 @@ impl WorkLogic {
             self.runner.set_starved(starved);
             let full = granted >= self.runner.shape.rows;
             let alone = self.waiting.front().is_some_and(|value| value.alone);
-            // Of the slides that are open all is here, and the next one may be opened only when these are done.
+            // Of the slides that are open all is here; the next one may not be opened before one of them is done.
             let last = inputs_done || self.slides.values().all(|slide| slide.closing);
             if granted == 0 || !(full || late || last || starved || alone) {
                 // Past its time it waits for leases, and who gives them back wakes.
@@ -428,26 +428,13 @@ impl Logic for WorkLogic {
         inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
     }
 
-    fn leave(self: Box<Self>) {
+    fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {
         let house = self.runner.house.clone();
         match Arc::try_unwrap(self.runner) {
-            // On a thread that is idle: what this one has now is the last rows of all, which others wait for.
-            Ok(runner) => {
-                let (begun, ending) = channel();
-                let work = runner.task.work.clone();
-                drop(runner);
-                house.helpers.submit(0, move || {
-                    // Nobody waits any more when the run was aborted.
-                    let _ = begun.send(work.leave());
-                });
-                house.left(Box::new(move || {
-                    if let Ok(Some(ending)) = ending.recv() {
-                        ending();
-                    }
-                }));
-            }
-            // A thread has it that was given up: if that comes back, the stage ends with the run.
-            Err(runner) => house.left(Box::new(move || drop(runner))),
+            Ok(runner) => house.leave(runner.task.work),
+            // A thread has it that was given up: it ends with the run, if that thread comes back.
+            Err(runner) => house.ends(Box::new(move || drop(runner))),
         }
+        None
     }
 }

@@ -1,14 +1,16 @@
-//! Rows that are shown as their batch has them: most calls of a stage are of rows that are like the last one's but for where they lie.
+//! Rows that are shown as their batch has them: most batches are of rows that are alike, and most calls of a stage of rows that are like
+//! the last one's but for where they lie.
 
 use super::{HostBatch, Of, Whole};
+use crate::shown;
 use std::hint::cold_path;
 use std::mem::offset_of;
 use std::sync::Arc;
 use weir_abi::row::{Key, Row};
 use weir_record::SlideInfo;
-use weir_runtime::stage::{Alike, Batch, Place};
+use weir_runtime::stage::{Alike, Batch, Columns, Place};
 
-/// What the rows of an input have in common that was filled: the next one's need not be looked at where they have the same.
+/// What the rows have in common that are shown as their batch has them.
 #[derive(Debug)]
 pub(super) struct Known {
     alike: Alike,
@@ -30,28 +32,34 @@ const _: () = {
     assert!(offset_of!(Place, mpp) == offset_of!(Row, mpp));
     assert!(offset_of!(Place, nth) == offset_of!(Row, slide));
     assert!(offset_of!(Place, reserved) == offset_of!(Row, reserved));
-    // An address is a pointer.
-    assert!(size_of::<usize>() == size_of::<*mut std::ffi::c_void>());
 };
 
 impl HostBatch {
-    /// Notes what the rows have in common that it was just filled with, where the next one's may be shown in their place.
-    pub(super) fn know(&mut self, values: &Batch) {
-        let (Some(columns), [info], [_]) = (values.columns(), &self.infos[..], &self.columns[..])
-        else {
-            return;
-        };
-        self.alike = Some(Known {
-            alike: *columns.alike(),
-            info: Arc::as_ptr(info),
-        });
-    }
-
-    /// Shows the rows of a batch as that has them, where they are like those that it was filled with: of the same slide and grid, and of
-    /// the same form. Else the batch is to be filled anew.
+    /// A batch's values, as a plugin reads them. `width` as in [`HostBatch::fill`].
     ///
     /// # Safety
-    /// As [`HostBatch::fill`]; the rows as well stay where they are, with `values`.
+    /// As [`HostBatch::fill`]; where they are shown as their batch has them, that stays as well.
+    pub unsafe fn fill_with(&mut self, values: &Batch, width: usize) -> Result<(), String> {
+        let (Some(columns), Some(info)) = (values.columns(), values.infos().first()) else {
+            // SAFETY: the caller's.
+            return unsafe { self.fill(values.rows(), width) };
+        };
+        self.clear();
+        let alike = *columns.alike();
+        self.of_one_slide(alike.slide.number(), info);
+        shown::of_form(alike.form, &mut self.parts);
+        self.point();
+        let info = Arc::as_ptr(info);
+        self.alike = Some(Known { alike, info });
+        self.show(values, columns);
+        Ok(())
+    }
+
+    /// Shows a batch's rows as it has them, where they are like those that were shown last: of the same slide and grid, and of the same
+    /// form. Else it is to be filled anew.
+    ///
+    /// # Safety
+    /// As [`HostBatch::fill_with`].
     #[inline]
     pub unsafe fn refill(&mut self, values: &Batch) -> bool {
         let (Some(known), Some(columns), Some(info)) =
@@ -59,23 +67,27 @@ impl HostBatch {
         else {
             return false;
         };
-        let (Of::Input(lent), [column]) = (&mut self.of, &mut self.columns[..]) else {
-            return false;
-        };
         if known.alike != *columns.alike() || known.info != Arc::as_ptr(info) {
             cold_path();
-            self.alike = None;
             return false;
         }
+        self.show(values, columns);
+        true
+    }
+
+    #[inline]
+    fn show(&mut self, values: &Batch, columns: &Arc<Columns>) {
+        let (Of::Input(lent), [column]) = (&mut self.of, &mut self.columns[..]) else {
+            return;
+        };
         self.head.n_rows = columns.places().len() as u32;
         self.head.rows = columns.places().as_ptr().cast();
         column.rows = columns.lies().as_ptr().cast();
         column.pitch = columns.pitch();
         lent.whole = Some(Whole {
             bodies: values.bodies(),
-            columns,
+            columns: Arc::as_ptr(columns),
         });
-        true
     }
 }
 
@@ -99,9 +111,15 @@ mod tests {
             for column in std::slice::from_raw_parts(head.columns, head.n_columns as usize) {
                 let shape = std::slice::from_raw_parts(column.shape, column.ndim as usize);
                 let lie = std::slice::from_raw_parts(column.rows, n);
+                let first = lie.iter().map(|at| match column.dtype.bytes() {
+                    1 => f32::from(*at.cast::<u8>()),
+                    _ => *at.cast::<f32>(),
+                });
                 all.push(format!(
-                    "{shape:?} {:?} {} {lie:?}",
-                    column.dtype, column.pitch
+                    "{shape:?} {:?} {} {lie:?} {:?}",
+                    column.dtype,
+                    column.pitch,
+                    first.collect::<Vec<f32>>()
                 ));
             }
             let slides = std::slice::from_raw_parts(head.slides, head.n_slides as usize);
@@ -148,12 +166,12 @@ mod tests {
                 let values = spots.iter().map(|&(slide, x, pixels, size, grid)| {
                     let body = match pixels {
                         true => {
-                            let data = vec![0; TileBuf::bytes(size, size)];
+                            let data = vec![x as u8; TileBuf::bytes(size, size)];
                             let tile = TileBuf::new(size, size, data.into(), None).unwrap();
                             Body::Pixels(Arc::new(tile))
                         }
                         false => {
-                            let vector = vec![0.0; size as usize];
+                            let vector = vec![x as f32; size as usize];
                             Body::Feature(Arc::new(Feature::new(vector, None)))
                         }
                     };
@@ -174,7 +192,7 @@ mod tests {
                 let (once, said) = unsafe {
                     let said = match filled.refill(&values) {
                         true => Ok(()),
-                        false => filled.fill(values.rows(), 0).map(|()| filled.know(&values)),
+                        false => filled.fill_with(&values, 0),
                     };
                     (HostBatch::input(values.rows(), 0), said)
                 };

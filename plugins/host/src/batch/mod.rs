@@ -31,7 +31,7 @@ pub(crate) struct HostBatch {
     parts: Parts,
     beside: Beside,
     infos: Vec<Arc<SlideInfo>>,
-    /// What the rows of an input have in common.
+    /// What its rows have in common that are shown as their batch has them.
     alike: Option<Known>,
     references: Arc<References>,
     of: Of,
@@ -56,9 +56,9 @@ enum Of {
 /// to copy all would be a good part of what a call costs.
 #[derive(Default)]
 struct Lent {
-    /// One by one; not of values that are shown as their batch has them.
+    /// One by one; none of values that are shown as their batch has them.
     bodies: Vec<*const Body>,
-    /// The same of a batch whose rows are shown as it has them.
+    /// Of a batch whose rows are shown as it has them.
     whole: Option<Whole>,
     kept: OnceLock<(Vec<Body>, Option<Arc<Columns>>)>,
 }
@@ -66,7 +66,8 @@ struct Lent {
 /// A batch's values, and its rows side by side.
 struct Whole {
     bodies: *const [Body],
-    columns: *const Arc<Columns>,
+    /// An `Arc`'s.
+    columns: *const Columns,
 }
 
 impl Lent {
@@ -132,9 +133,11 @@ impl HostBatch {
     pub fn keep(&self) {
         if let Of::Input(lent) = &self.of {
             lent.kept.get_or_init(|| match &lent.whole {
-                // SAFETY: as in `body`.
+                // SAFETY: as in `body`; the batch has a reference to its columns, and this is one more.
                 Some(whole) => unsafe {
-                    ((*whole.bodies).to_vec(), Some((*whole.columns).clone()))
+                    Arc::increment_strong_count(whole.columns);
+                    let columns = Arc::from_raw(whole.columns);
+                    ((*whole.bodies).to_vec(), Some(columns))
                 },
                 None => {
                     // SAFETY: as in `body`.
@@ -204,6 +207,12 @@ impl HostBatch {
         width: usize,
     ) -> Result<(), String> {
         self.clear();
+        // Most calls are of the slide that the last one was of.
+        let mut first = values.clone().take(1);
+        if !first.any(|(key, _, info)| self.is_of(key.slide.number(), info)) {
+            self.slides.clear();
+            self.infos.clear();
+        }
         let Of::Input(lent) = &mut self.of else {
             return Err("a batch that was made is no input".into());
         };
@@ -212,14 +221,6 @@ impl HostBatch {
             let number = key.slide.number();
             // Rows of a slide come together.
             if last != Some(number) {
-                // Most calls are of the slide that the last one was of.
-                let stale = self.infos.first().is_some_and(|known| {
-                    !Arc::ptr_eq(known, info) || self.slides[0].number != number
-                });
-                if last.is_none() && stale {
-                    self.slides.clear();
-                    self.infos.clear();
-                }
                 let known = self.slides.iter().rposition(|it| it.number == number);
                 at = known.unwrap_or_else(|| {
                     self.slides.push(slide(info, number));
@@ -231,10 +232,6 @@ impl HostBatch {
             self.rows.push(row(key, body, &self.infos[at], at));
             lent.bodies.push(body);
         }
-        if last.is_none() {
-            self.slides.clear();
-            self.infos.clear();
-        }
         // SAFETY: they are `values`' own.
         let bodies = lent.bodies.iter().map(|body| unsafe { &**body });
         shown::of_bodies(bodies, width, &mut self.parts, &mut self.beside)?;
@@ -242,9 +239,26 @@ impl HostBatch {
         Ok(())
     }
 
+    /// Whether it is of that slide alone, as far as it has any.
+    fn is_of(&self, number: u64, info: &Arc<SlideInfo>) -> bool {
+        let known = self.slides.iter().zip(&self.infos);
+        known
+            .map(|(slide, known)| slide.number == number && Arc::ptr_eq(known, info))
+            .all(|is| is)
+    }
+
+    /// It is of that slide.
+    fn of_one_slide(&mut self, number: u64, info: &Arc<SlideInfo>) {
+        if self.slides.is_empty() || !self.is_of(number, info) {
+            self.slides = vec![slide(info, number)];
+            self.infos = vec![info.clone()];
+        }
+    }
+
     /// Lets go of all values; their memory here stays, and of the slides the first, which will likely come again.
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.head.n_rows = 0;
         self.slides.truncate(1);
         self.infos.truncate(1);
         self.parts.clear();

@@ -80,7 +80,7 @@ impl Rows {
     pub unsafe fn fill(&mut self, batch: &Batch, width: usize) -> Result<(), StageError> {
         let filled = match Arc::get_mut(&mut self.input) {
             // SAFETY: the caller's.
-            Some(input) => unsafe { input.fill(batch.rows(), width) }.map(|()| input.know(batch)),
+            Some(input) => unsafe { input.fill_with(batch, width) },
             None => Err("somebody else has the input of a call".into()),
         };
         filled.map_err(|what| {

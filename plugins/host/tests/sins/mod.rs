@@ -117,6 +117,15 @@ pub fn tiles() -> Vec<Row> {
         .collect()
 }
 
+/// Tiles of one slide, which know of it what one source told of it, as those of a run do.
+pub fn of_one_slide() -> Vec<Row> {
+    let mut rows = tiles();
+    rows.truncate(8);
+    let info = rows[0].2.clone();
+    rows.iter_mut().for_each(|row| row.2 = info.clone());
+    rows
+}
+
 /// The same in buffers of a slab, `side` px wide and high.
 pub fn tiles_in(slab: &Slab, side: u32) -> Vec<Row> {
     (0..16)

@@ -36,7 +36,7 @@ WEIR_MANIFEST(
     "\"readers\": [ { \"id\": \"sins\", \"summary\": \"Makes pixels up\", \"extensions\": [\"sin\"] } ] }");
 
 static const weir_host *host;
-typedef struct { char how[32]; uint64_t slide; double sums[64][3]; uint64_t seen, calls; weir_batch *kept; } self_t;
+typedef struct { char how[32]; uint64_t slide; double sums[64][3]; uint64_t seen, place, calls; weir_batch *kept; } self_t;
 
 static int is(const self_t *me, const char *how) { return strcmp(me->how, how) == 0; }
 
@@ -68,8 +68,18 @@ static void end_idle(const self_t *me) { if (is(me, "dies-idle")) alarm(1); }
 
 static void *forever(void *arg) { (void)arg; for (;;) usleep(1000); return NULL; }
 
+/* Instances that were destroyed, and those that are being: what is said of "orderly" instances holds in one run of a process. */
+static _Atomic int gone, going;
+
 static void destroy(void *self) {
   self_t *me = self;
+  if (is(me, "orderly")) {
+    /* [setup] functions are called one at a time. */
+    if (going++ > 0) abort();
+    usleep(20000);
+    gone++;
+    going--;
+  }
   if (is(me, "thread")) { pthread_t thread; pthread_create(&thread, NULL, forever, NULL); }
   if (me->kept) host->batch_release(me->kept);
   free(me);
@@ -171,16 +181,17 @@ static weir_status invert(void *self, weir_call *call, uint32_t port, const weir
   uint32_t rows[4096];
   (void)port;
   for (uint32_t i = 0; i < in->n_rows; i++) rows[i] = i;
-  /* The first calls of a stage are shown otherwise than those that are like the last one. */
+  /* From the third call on: rows that took the places of the last one's. */
   if (is(me, "retain") || (is(me, "retain-third") && me->calls++ >= 2)) {
     if (me->kept) {
       /* What was kept must still be what it was. */
-      if (me->seen != *(const uint64_t *)me->kept->columns[0].rows[0]) abort();
+      if (me->seen != *(const uint64_t *)me->kept->columns[0].rows[0] || me->place != me->kept->rows[0].key.tile) abort();
       host->batch_release(me->kept);
     }
     host->batch_retain(in);
     me->kept = (weir_batch *)in;
     memcpy(&me->seen, in->columns[0].rows[0], 8);
+    me->place = in->rows[0].key.tile;
   }
   if (strncmp(me->how, "gone-", 5) == 0) {
     weir_batch *gone = host->batch_new(call, 0, in->n_rows, rows);
@@ -214,6 +225,11 @@ static weir_status mean(void *self, weir_call *call, uint32_t port, const weir_b
   weir_batch *out = host->batch_new(call, 0, in->n_rows, rows);
   if (!out) return WEIR_E_FAIL;
   if (is(me, "unwritten") && me->seen++ > 0) return host->emit(call, 0, out);
+  if (is(me, "orderly")) {
+    /* The stages before have had all that comes for long when the last of it is here. */
+    usleep(200000);
+    if (gone + going > 0) return WEIR_E_FAIL;
+  }
   for (uint32_t i = 0; i < in->n_rows; i++) {
     float *to = out->columns[0].rows[i];
     const uint8_t *from = in->columns[0].rows[i];

@@ -33,8 +33,8 @@ pub(crate) struct WorkLogic {
     since: Option<Instant>,
     linger: Linger,
     jobs: HashMap<u64, InHand>,
-    /// Of rows that did not come yet, the jobs that have them in hand: one for each time that it will come.
-    chained: HashMap<Key, VecDeque<u64>>,
+    /// Batches whose rows did not all come yet.
+    chained: Vec<Coming>,
     answers: Receiver<Answer>,
     alarm: Alarm,
     /// Jobs are looked at no later than then; while there are any, no further away than the runner is patient.
@@ -73,18 +73,26 @@ struct InHand {
     turn: Turn,
     /// To be tried again when it does not come back.
     rows: Vec<(Key, Body)>,
-    /// Rows of it that did not come yet: it is chained, and was begun ahead of them by the thread that made them.
-    missing: usize,
-    /// What came of it while rows were missing.
+}
+
+/// A chained batch, which was begun by the thread that made its rows, ahead of them.
+struct Coming {
+    job: u64,
+    turn: Turn,
+    /// Those that did not come yet. All are made by one batch of the stage before, whose outcomes are sent in their order.
+    missing: VecDeque<Key>,
+    came: Vec<(Key, Body)>,
+    /// What came of it meanwhile.
     done: Option<Done>,
 }
 
-impl InHand {
-    fn of(turn: Turn, rows: Vec<(Key, Body)>) -> InHand {
-        InHand {
+impl Coming {
+    fn of(job: u64, turn: Turn, keys: impl ExactSizeIterator<Item = Key>) -> Coming {
+        Coming {
+            job,
             turn,
-            rows,
-            missing: 0,
+            came: Vec::with_capacity(keys.len()),
+            missing: keys.collect(),
             done: None,
         }
     }
@@ -102,7 +110,7 @@ impl WorkLogic {
             waiting: VecDeque::new(),
             since: None,
             jobs: HashMap::new(),
-            chained: HashMap::new(),
+            chained: Vec::new(),
             alarm: Alarm::default(),
             look_again: Instant::now(),
             counted: 0,
@@ -178,7 +186,10 @@ impl WorkLogic {
     fn submit(&mut self, values: Vec<Value>) {
         let rows = values.iter().map(|value| (value.key, value.body.clone()));
         let (job, turn) = (self.runner.job(), Turn::waiting());
-        let hand = InHand::of(turn.clone(), rows.collect());
+        let hand = InHand {
+            turn: turn.clone(),
+            rows: rows.collect(),
+        };
         self.jobs.insert(job, hand);
         if self.is_inline() {
             self.runner.clone().take(job, &turn, values);
@@ -198,41 +209,40 @@ impl WorkLogic {
     fn take_answers(&mut self, out: &mut Outputs) {
         while let Ok(answer) = self.answers.try_recv() {
             match answer {
-                Answer::Chained(job, hand) => {
-                    for (key, _) in &hand.rows {
-                        self.chained.entry(*key).or_default().push_back(job);
+                Answer::Chained(coming) => self.chained.push(coming),
+                Answer::Done(done) => {
+                    let mut chained = self.chained.iter_mut();
+                    match chained.find(|coming| coming.job == done.job) {
+                        Some(coming) => coming.done = Some(done),
+                        None => self.finish(done, out),
                     }
-                    self.jobs.insert(job, hand);
                 }
-                Answer::Done(done) => match self.jobs.get_mut(&done.job) {
-                    Some(hand) if hand.missing > 0 => hand.done = Some(done),
-                    _ => self.finish(done, out),
-                },
             }
         }
     }
 
-    /// A row came; whether a helper thread has it in hand already.
-    fn is_in_hand(&mut self, key: Key, out: &mut Outputs) -> bool {
-        let Some(jobs) = self.chained.get_mut(&key) else {
-            return false;
+    /// A row came; gives it back unless a helper thread has it in hand already.
+    fn not_in_hand(&mut self, key: Key, body: Body, out: &mut Outputs) -> Option<Body> {
+        let is_next = |coming: &Coming| coming.missing.front() == Some(&key);
+        let Some(at) = self.chained.iter().position(is_next) else {
+            return Some(body);
         };
-        let job = jobs.pop_front();
-        if jobs.is_empty() {
-            self.chained.remove(&key);
-        }
-        let Some(job) = job else {
-            return false;
-        };
-        if let Some(hand) = self.jobs.get_mut(&job) {
-            hand.missing -= 1;
-            if hand.missing == 0
-                && let Some(done) = hand.done.take()
-            {
-                self.finish(done, out);
+        let coming = &mut self.chained[at];
+        coming.missing.pop_front();
+        coming.came.push((key, body));
+        if coming.missing.is_empty() {
+            let whole = self.chained.swap_remove(at);
+            match whole.done {
+                Some(done) => self.finish(done, out),
+                None => {
+                    let (turn, rows) = (whole.turn, whole.came);
+                    let since = turn.since().unwrap_or_else(Instant::now);
+                    self.look_again = self.look_again.min(since + self.runner.shape.timeout);
+                    self.jobs.insert(whole.job, InHand { turn, rows });
+                }
             }
         }
-        true
+        None
     }
 
     fn finish(&mut self, done: Done, out: &mut Outputs) {
@@ -290,7 +300,7 @@ impl WorkLogic {
         let (timeout, patience) = (self.runner.shape.timeout, self.runner.patience());
         let since = |job: &InHand| job.turn.since().unwrap_or(now);
         // Of a chained batch the rows come first: the operator before, which is as patient as this one at most, looks to that.
-        let late = |job: &InHand| job.missing == 0 && since(job) + timeout <= now;
+        let late = |job: &InHand| since(job) + timeout <= now;
         let late: Vec<u64> = self
             .jobs
             .iter()
@@ -392,17 +402,20 @@ impl Logic for WorkLogic {
                         return;
                     };
                     slide.owed += 1;
+                    let Some(body) = self.not_in_hand(key, row.body, out) else {
+                        continue;
+                    };
+                    let Some(slide) = self.slides.get(&row.slide) else {
+                        continue;
+                    };
                     let value = Value {
                         key,
-                        body: row.body,
+                        body,
                         info: slide.info.clone(),
                         lease: None,
                         alone: false,
                         aborted: slide.aborted.clone(),
                     };
-                    if self.is_in_hand(key, out) {
-                        continue;
-                    }
                     self.since.get_or_insert_with(Instant::now);
                     self.waiting.push_back(value);
                 }
@@ -425,7 +438,7 @@ impl Logic for WorkLogic {
         let change = waiting.wrapping_sub(self.counted);
         counters.waiting.fetch_add(change, Ordering::Relaxed);
         self.counted = waiting;
-        inputs_done && self.waiting.is_empty() && self.jobs.is_empty()
+        inputs_done && self.waiting.is_empty() && self.chained.is_empty() && self.jobs.is_empty()
     }
 
     fn leave(self: Box<Self>) -> Option<Box<dyn Logic>> {

@@ -16,7 +16,7 @@ use weir_pipeline::{Node, Plan};
 use weir_record::budget::Waker;
 
 use super::task::{BatchRow, Outcomes, Task};
-use super::{InHand, NEVER, Value};
+use super::{Coming, NEVER, Value};
 use crate::house::House;
 use crate::progress::add;
 use crate::stage::{BatchShape, Prepared, Turn, Work};
@@ -53,7 +53,7 @@ struct Operator {
 /// What helper threads say to a stage's operator.
 pub(super) enum Answer {
     /// A chained batch was begun; its rows are on their way to the operator.
-    Chained(u64, InHand),
+    Chained(Coming),
     Done(Done),
 }
 
@@ -259,12 +259,8 @@ impl Runner {
             return None;
         }
         let (job, turn) = (self.job(), Turn::waiting());
-        let of = rows.iter().map(|(key, body, ..)| (*key, body.clone()));
-        let hand = InHand {
-            missing: rows.len(),
-            ..InHand::of(turn.clone(), of.collect())
-        };
-        self.tell(Answer::Chained(job, hand));
+        let keys = rows.iter().map(|(key, ..)| *key);
+        self.tell(Answer::Chained(Coming::of(job, turn.clone(), keys)));
         add(
             &self.house.progress.stages[self.index].chained,
             rows.len() as u64,

@@ -121,7 +121,7 @@ impl Stand {
         let (mut chained, mut done) = (0, 0);
         for answer in self.heard[at].try_iter() {
             match answer {
-                Answer::Chained(_, hand) => chained += hand.missing,
+                Answer::Chained(coming) => chained += coming.missing.len(),
                 Answer::Done(_) => done += 1,
             }
         }

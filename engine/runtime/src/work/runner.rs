@@ -32,8 +32,10 @@ pub(crate) struct Runner {
     /// The stage's node in the plan.
     pub(super) index: usize,
     pub(super) house: House,
-    /// Its last batch was fast.
+    /// Its last batch was fast, or none was begun yet.
     fast: AtomicBool,
+    /// One was begun.
+    begun: AtomicBool,
     /// Rows wait at its operator for memory: others are not to overtake them.
     starved: AtomicBool,
     /// None before it is built.
@@ -129,7 +131,8 @@ impl Runner {
             shape,
             index,
             house: house.clone(),
-            fast: AtomicBool::new(false),
+            fast: AtomicBool::new(true),
+            begun: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             operator: OnceLock::new(),
             jobs: AtomicU64::new(0),
@@ -199,6 +202,7 @@ impl Runner {
         run: impl FnOnce(&Task) -> Outcomes,
         mut unwoken: Vec<Waker>,
     ) -> Option<Onward> {
+        self.begins();
         let since = Instant::now();
         turn.begins();
         let outcomes = run(&self.task);
@@ -237,6 +241,14 @@ impl Runner {
         })
     }
 
+    /// A batch begins. While it is the first nothing is known of the stage, and no thread goes on with it: what is slow gains more by
+    /// larger batches.
+    fn begins(&self) {
+        if !self.begun.load(Ordering::Relaxed) && !self.begun.swap(true, Ordering::Relaxed) {
+            self.fast.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Takes what the stage before made, as many rows as a batch holds and memory is there for, when this one is fast. Its operator
     /// hears of it before the rows can come.
     fn chain(&self, made: &Outcomes) -> Option<Chained> {
@@ -258,6 +270,7 @@ impl Runner {
         if rows.is_empty() {
             return None;
         }
+        self.begins();
         let (job, turn) = (self.job(), Turn::waiting());
         let keys = rows.iter().map(|(key, ..)| *key);
         self.tell(Answer::Chained(Coming::of(job, turn.clone(), keys)));

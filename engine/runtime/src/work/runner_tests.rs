@@ -224,7 +224,8 @@ fn only_a_stage_that_was_fast_when_it_ran_last_is_gone_on_with() {
             own().fast.load(Ordering::SeqCst)
         })
     };
-    // Of one that has not run yet nothing is known.
+    // Of one that has not run yet nothing is known, and its first batch goes at once.
+    assert_eq!(stand.takes(1).0, 1);
     assert_eq!(stand.takes(1).0, 0);
     runs();
     assert_eq!(stand.takes(1).0, 0);

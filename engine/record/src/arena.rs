@@ -30,7 +30,7 @@ const PAGE: usize = if cfg!(target_arch = "aarch64") {
 /// in its slab, in the next one.
 const KEPT: usize = 64 << 20;
 
-/// Files of an arena, at most; else as many as threads that write, but two: of those that write to the same file one waits for the other.
+/// Files of an arena, at most; else as many as threads that mostly write, but two, since others do too: of those that write to the same file one waits for the other.
 /// A place that was used before is used again by whoever needs one.
 const FILES: usize = 4;
 

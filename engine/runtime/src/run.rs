@@ -172,8 +172,8 @@ pub fn run(plan: Arc<Plan>, types: &[StageType], options: Options) -> Result<Out
     for what in joined {
         abort.fatal(what);
     }
+    house.ends(Box::new(move || drop(kept)));
     house.end();
-    drop(kept);
     let mut outcome = report.take();
     outcome.interrupted = house.stop.level() > 0 && !outcome.stopped;
     outcome.memory_peak = house.budget.peak() as u64 + of_plugins;

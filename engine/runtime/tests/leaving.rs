@@ -69,9 +69,10 @@ fn a_run_that_is_cut_off_leaves_stages_itself_while_every_helper_is_at_work() {
         ..relays()
     };
     let mut plan = scenario.plan(Place::Home, settings());
-    plan.run.helpers = 1;
-    // The scorer, which is not chained then.
+    (plan.run.helpers, plan.run.readers) = (1, 1);
+    // The scorer, which is not chained then, nor given up.
     plan.nodes[4].run.linger = Some(Duration::from_millis(1));
+    plan.nodes[4].run.timeout = Some(Duration::from_secs(60));
     let stop = Stop::default();
     let options = Options {
         stop: stop.clone(),

@@ -68,7 +68,8 @@ struct Instances {
     out: Vec<(Arc<Instance>, Option<Instant>)>,
     /// Calls that wait for one.
     waiting: usize,
-    /// Those whose call did not come back in time. Slides that they opened may be read yet, so they are kept.
+    /// Those whose call did not come back in time: slides that they opened may be read yet, so they are kept. And those that were made in
+    /// the place of one that had another already: none is destroyed while others work.
     given_up: Vec<Arc<Instance>>,
     /// How many more may be made when none is free.
     spare: usize,
@@ -310,12 +311,8 @@ impl Shelf {
                         all.waiting -= 1;
                         return Err(self.none_left(all.refused.clone()));
                     }
-                    // It came back meanwhile; the new one is let go of as below, when the shelf is free.
-                    (None, fresh) => {
-                        drop(all);
-                        drop(fresh);
-                        all = self.all();
-                    }
+                    // It came back meanwhile.
+                    (None, fresh) => all.given_up.extend(fresh),
                 }
                 continue;
             }
@@ -347,7 +344,6 @@ impl Shelf {
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
     pub fn give_back(&self, one: Arc<Instance>) {
-        // One that finds no place, or loses it, is destroyed when the shelf is free again: that is the plugin's code.
         let mut fresh = one.is_over().then(|| self.fresh()).flatten();
         let made = fresh.is_some();
         let mut all = self.all();
@@ -360,6 +356,7 @@ impl Shelf {
                 *place = fresh;
                 self.replaced.fetch_add(1, Ordering::SeqCst);
             }
+            all.given_up.extend(fresh);
             return;
         }
         let known = all.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
@@ -369,6 +366,7 @@ impl Shelf {
             self.free(&mut all, fresh.take().unwrap_or(known));
             self.replaced.fetch_add(made.into(), Ordering::SeqCst);
         }
+        all.given_up.extend(fresh);
     }
 
     /// To be had again.
@@ -429,7 +427,7 @@ impl Shelf {
             let fresh = self.fresh();
             self.replaced
                 .fetch_add(fresh.is_some().into(), Ordering::SeqCst);
-            // `one` lives on until the shelf is free again, as in `give_back`.
+            // `one` lives on until the shelf is free again.
             self.free(&mut self.all(), fresh.unwrap_or(free));
         }
         true

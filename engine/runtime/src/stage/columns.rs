@@ -69,8 +69,21 @@ impl Form {
     }
 }
 
-/// A pointer that threads may share; it is never changed.
-pub type Lies = AtomicPtr<c_void>;
+/// Where a row's value lies: a pointer that threads share.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Lies(AtomicPtr<c_void>);
+
+impl Lies {
+    fn new(at: *mut c_void) -> Lies {
+        Lies(AtomicPtr::new(at))
+    }
+
+    /// The pointer.
+    pub fn at(&self) -> *mut c_void {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What rows have in common that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,8 +176,7 @@ impl Columns {
 }
 
 fn pitch(lies: &[Lies]) -> i64 {
-    let at = |lies: &Lies| lies.load(Ordering::Relaxed).addr();
-    let step = |pair: &[Lies]| at(&pair[1]).wrapping_sub(at(&pair[0])) as i64;
+    let step = |pair: &[Lies]| pair[1].at().addr().wrapping_sub(pair[0].at().addr()) as i64;
     let mut steps = lies.windows(2).map(step);
     let first = steps.next().unwrap_or(0);
     if steps.all(|step| step == first) {
@@ -186,7 +198,7 @@ mod tests {
     }
 
     fn address(lies: &Lies) -> usize {
-        lies.load(Ordering::Relaxed).addr()
+        lies.at().addr()
     }
 
     /// Of a row: its slide, left edge, grid (the last: the slide as a whole), and its value's kind and side.

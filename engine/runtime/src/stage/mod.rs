@@ -191,8 +191,8 @@ impl std::error::Error for StageError {}
 
 /// A map or filter: one outcome for each value. Skip, Fail, Gone and seals pass it by.
 ///
-/// A batch is worked on by one helper thread. Where one stage alone takes its outcomes, and that one's last batch took 0.1 ms at most,
-/// the same thread goes on with that stage, without the worker between them.
+/// A batch is worked on by one helper thread. Where one stage alone takes its outcomes, and that one's last batch took 0.1 ms at most or
+/// none was begun yet, the same thread goes on with that stage, without the worker between them.
 pub trait Work: Send + Sync {
     /// Works on a batch, which mixes slides. Sets one outcome a row and output; a row without one becomes a Fail.
     /// An error fails no row yet: the batch is tried again row by row, and then only rows that fail alone fail. A panic is a

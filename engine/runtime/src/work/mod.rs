@@ -79,7 +79,7 @@ struct InHand {
 struct Coming {
     job: u64,
     turn: Turn,
-    /// Those that did not come yet. All are made by one batch of the stage before, whose outcomes are sent in their order.
+    /// Those that did not come yet, in the order in which they come: all are made by one batch of the stage before.
     missing: VecDeque<Key>,
     came: Vec<(Key, Body)>,
     /// What came of it meanwhile.
@@ -95,6 +95,22 @@ impl Coming {
             missing: keys.collect(),
             done: None,
         }
+    }
+
+    /// A row came: which of them has it in hand, where one does. It misses it no more.
+    fn meet(all: &mut [Coming], key: Key) -> Option<usize> {
+        let is_next = |coming: &mut Coming| coming.missing.pop_front_if(|next| *next == key);
+        if let Some(at) = all.iter_mut().position(|coming| is_next(coming).is_some()) {
+            return Some(at);
+        }
+        // A tile that is sent twice may have been taken for the other one's: then the rows behind it come too soon.
+        let of = |coming: &Coming| coming.missing.iter().position(|next| *next == key);
+        let (at, of) = all
+            .iter()
+            .enumerate()
+            .find_map(|(at, it)| Some((at, of(it)?)))?;
+        all[at].missing.remove(of);
+        Some(at)
     }
 }
 
@@ -209,7 +225,10 @@ impl WorkLogic {
     fn take_answers(&mut self, out: &mut Outputs) {
         while let Ok(answer) = self.answers.try_recv() {
             match answer {
-                Answer::Chained(coming) => self.chained.push(coming),
+                Answer::Chained(coming) => {
+                    self.linger.sent();
+                    self.chained.push(coming);
+                }
                 Answer::Done(done) => {
                     let mut chained = self.chained.iter_mut();
                     match chained.find(|coming| coming.job == done.job) {
@@ -221,14 +240,13 @@ impl WorkLogic {
         }
     }
 
-    /// A row came; gives it back unless a helper thread has it in hand already.
+    /// A row came; gives it back unless a helper thread has it in hand already. Before all of its batch came that is not late: the
+    /// operator before, which is as patient as this one at most, looks to that.
     fn not_in_hand(&mut self, key: Key, body: Body, out: &mut Outputs) -> Option<Body> {
-        let is_next = |coming: &Coming| coming.missing.front() == Some(&key);
-        let Some(at) = self.chained.iter().position(is_next) else {
+        let Some(at) = Coming::meet(&mut self.chained, key) else {
             return Some(body);
         };
         let coming = &mut self.chained[at];
-        coming.missing.pop_front();
         coming.came.push((key, body));
         if coming.missing.is_empty() {
             let whole = self.chained.swap_remove(at);
@@ -299,12 +317,10 @@ impl WorkLogic {
         }
         let (timeout, patience) = (self.runner.shape.timeout, self.runner.patience());
         let since = |job: &InHand| job.turn.since().unwrap_or(now);
-        // Of a chained batch the rows come first: the operator before, which is as patient as this one at most, looks to that.
-        let late = |job: &InHand| since(job) + timeout <= now;
         let late: Vec<u64> = self
             .jobs
             .iter()
-            .filter(|(_, job)| late(job) && job.turn.give_up())
+            .filter(|(_, job)| since(job) + timeout <= now && job.turn.give_up())
             .map(|(id, _)| *id)
             .collect();
         let next = self.jobs.values().map(|job| since(job) + timeout);
@@ -445,7 +461,7 @@ impl Logic for WorkLogic {
         let house = self.runner.house.clone();
         match Arc::try_unwrap(self.runner) {
             Ok(runner) => house.leave(runner.task.work),
-            // A thread has it that was given up: it ends with the run, if that thread comes back.
+            // A thread has it that was given up: whoever has it last ends it, that thread or the run.
             Err(runner) => house.ends(Box::new(move || drop(runner))),
         }
         None

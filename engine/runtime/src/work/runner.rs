@@ -7,7 +7,7 @@
 //! are for any batch.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +25,13 @@ use crate::stage::{BatchShape, Prepared, Turn, Work};
 /// thread at the same time, and by larger batches.
 const FAST: Duration = Duration::from_micros(100);
 
+/// Nothing is known of a stage, whose first batch goes on at once.
+const UNKNOWN: u8 = 0;
+/// Its last batch took no longer than [`FAST`].
+const QUICK: u8 = 1;
+/// It took longer, or the first one is not back.
+const SLOW: u8 = 2;
+
 /// Runs a stage's batches, on helper threads of one worker.
 pub(crate) struct Runner {
     pub(super) task: Task,
@@ -32,10 +39,8 @@ pub(crate) struct Runner {
     /// The stage's node in the plan.
     pub(super) index: usize,
     pub(super) house: House,
-    /// Its last batch was fast, or none was begun yet.
-    fast: AtomicBool,
-    /// One was begun.
-    begun: AtomicBool,
+    /// One of [`UNKNOWN`], [`QUICK`] and [`SLOW`].
+    pace: AtomicU8,
     /// Rows wait at its operator for memory: others are not to overtake them.
     starved: AtomicBool,
     /// None before it is built.
@@ -131,8 +136,7 @@ impl Runner {
             shape,
             index,
             house: house.clone(),
-            fast: AtomicBool::new(true),
-            begun: AtomicBool::new(false),
+            pace: AtomicU8::new(UNKNOWN),
             starved: AtomicBool::new(false),
             operator: OnceLock::new(),
             jobs: AtomicU64::new(0),
@@ -173,7 +177,7 @@ impl Runner {
 
     /// A batch did not come back: no thread goes on with this stage before another batch was fast.
     pub(super) fn hangs(&self) {
-        self.fast.store(false, Ordering::Relaxed);
+        self.pace.store(SLOW, Ordering::Relaxed);
     }
 
     /// Runs a batch of the operator's, and what is chained to it.
@@ -202,7 +206,7 @@ impl Runner {
         run: impl FnOnce(&Task) -> Outcomes,
         mut unwoken: Vec<Waker>,
     ) -> Option<Onward> {
-        self.begins();
+        self.is_first();
         let since = Instant::now();
         turn.begins();
         let outcomes = run(&self.task);
@@ -214,7 +218,8 @@ impl Runner {
             wake(&unwoken);
             return None;
         }
-        self.fast.store(took <= FAST, Ordering::Relaxed);
+        let pace = if took <= FAST { QUICK } else { SLOW };
+        self.pace.store(pace, Ordering::Relaxed);
         let next = self.next.as_ref().and_then(Weak::upgrade);
         let made = outcomes.rows.len();
         let next = next.and_then(|next| Some((next.chain(&outcomes)?, next)));
@@ -241,18 +246,18 @@ impl Runner {
         })
     }
 
-    /// A batch begins. While it is the first nothing is known of the stage, and no thread goes on with it: what is slow gains more by
-    /// larger batches.
-    fn begins(&self) {
-        if !self.begun.load(Ordering::Relaxed) && !self.begun.swap(true, Ordering::Relaxed) {
-            self.fast.store(false, Ordering::Relaxed);
-        }
+    /// A batch begins; whether it is the first. Until that is back the stage counts as slow.
+    fn is_first(&self) -> bool {
+        let was = Ordering::Relaxed;
+        let first = self.pace.compare_exchange(UNKNOWN, SLOW, was, was);
+        first.is_ok()
     }
 
     /// Takes what the stage before made, as many rows as a batch holds and memory is there for, when this one is fast. Its operator
     /// hears of it before the rows can come.
     fn chain(&self, made: &Outcomes) -> Option<Chained> {
-        if !self.fast.load(Ordering::Relaxed) || self.starved.load(Ordering::Relaxed) {
+        let goes_on = || self.pace.load(Ordering::Relaxed) == QUICK || self.is_first();
+        if self.starved.load(Ordering::Relaxed) || !goes_on() {
             return None;
         }
         let values = made.rows.iter().zip(&made.bodies);
@@ -270,7 +275,6 @@ impl Runner {
         if rows.is_empty() {
             return None;
         }
-        self.begins();
         let (job, turn) = (self.job(), Turn::waiting());
         let keys = rows.iter().map(|(key, ..)| *key);
         self.tell(Answer::Chained(Coming::of(job, turn.clone(), keys)));

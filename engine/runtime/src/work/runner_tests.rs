@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_pipeline::Node;
 use weir_record::{Body, Class, Key, SlideId, SlideInfo, SlideKey, TileId};
 
-use super::{Answer, Runner, Value, runners};
+use super::{Answer, Coming, QUICK, Runner, Value, runners};
 use crate::stage::{Batch, BatchShape, Prepared, StageError, Turn, Work};
 use crate::stand::{MEMORY, ONE, TWO, house, node};
 
@@ -98,7 +98,7 @@ impl Stand {
     fn warm(nodes: Vec<Node>, probes: impl IntoIterator<Item = Probe>) -> Stand {
         let stand = Stand::new(nodes, probes);
         for runner in &stand.runners {
-            runner.fast.store(true, Ordering::SeqCst);
+            runner.pace.store(QUICK, Ordering::SeqCst);
         }
         stand
     }
@@ -221,7 +221,7 @@ fn only_a_stage_that_was_fast_when_it_ran_last_is_gone_on_with() {
     let runs_fast = || {
         (0..100).any(|_| {
             runs();
-            own().fast.load(Ordering::SeqCst)
+            own().pace.load(Ordering::SeqCst) == QUICK
         })
     };
     // Of one that has not run yet nothing is known, and its first batch goes at once.
@@ -303,7 +303,7 @@ fn rows_go_on_as_far_as_there_is_memory_for_what_is_made_of_them() {
     let stand = Stand::warm(two(), [probe(|_| ()), second]);
     assert_eq!(stand.takes(8).0, 3);
     assert_eq!(kept.lock().unwrap().len(), 3);
-    let fast = || stand.runners[1].fast.store(true, Ordering::SeqCst);
+    let fast = || stand.runners[1].pace.store(QUICK, Ordering::SeqCst);
     fast();
     assert_eq!(stand.takes(8).0, 0, "it holds all there is");
     kept.lock().unwrap().clear();
@@ -351,4 +351,21 @@ fn a_thread_that_hangs_in_a_stage_keeps_no_other_stage() {
     assert_eq!(stand.hears(1), (2, 1));
     let abort = &stand.runners[0].house.abort;
     assert_eq!(abort.first(), None, "no stage panicked");
+}
+
+#[test]
+fn rows_that_come_twice_or_in_another_order_are_each_met_once() {
+    let key = |at: usize| values(at + 1)[at].key;
+    let coming = |job, at: &[usize]| {
+        let keys: Vec<Key> = at.iter().map(|&at| key(at)).collect();
+        Coming::of(job, Turn::waiting(), keys.into_iter())
+    };
+    // Of two batches that begin with the same tile the second one's rows come first.
+    let mut all = vec![coming(1, &[0]), coming(2, &[0, 1])];
+    let met = [0, 1, 0, 1].map(|at| Coming::meet(&mut all, key(at)));
+    assert_eq!(met, [Some(0), Some(1), Some(1), None]);
+    assert!(all.iter().all(|coming| coming.missing.is_empty()));
+    let mut all = vec![coming(1, &[0, 1, 2]), coming(2, &[3, 4])];
+    let met = [3, 0, 4, 1, 5, 2].map(|at| Coming::meet(&mut all, key(at)));
+    assert_eq!(met, [Some(1), Some(0), Some(1), Some(0), None, Some(0)]);
 }

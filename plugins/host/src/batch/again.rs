@@ -1,7 +1,7 @@
 //! Rows that are shown as their batch has them: most batches are of rows that are alike, and most calls of a stage of rows that are like
 //! the last one's but for where they lie.
 
-use super::{HostBatch, Of, Whole};
+use super::{HostBatch, NO_INPUT, Of, Whole};
 use crate::shown;
 use std::hint::cold_path;
 use std::mem::offset_of;
@@ -44,6 +44,9 @@ impl HostBatch {
             // SAFETY: the caller's.
             return unsafe { self.fill(values.rows(), width) };
         };
+        if !matches!(self.of, Of::Input(_)) {
+            return Err(NO_INPUT.into());
+        }
         self.clear();
         let alike = *columns.alike();
         self.of_one_slide(alike.slide.number(), info);

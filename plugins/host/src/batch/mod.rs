@@ -18,6 +18,9 @@ use weir_abi::row::{Key, Row, Slide};
 use weir_record::{Body, SlideInfo, TileId};
 use weir_runtime::stage::Columns;
 
+/// Why values are not put there.
+const NO_INPUT: &str = "a batch that was made is no input";
+
 /// A batch. References are an `Arc`'s, so that a plugin may keep it as long as it likes.
 #[repr(C)]
 pub(crate) struct HostBatch {
@@ -214,7 +217,7 @@ impl HostBatch {
             self.infos.clear();
         }
         let Of::Input(lent) = &mut self.of else {
-            return Err("a batch that was made is no input".into());
+            return Err(NO_INPUT.into());
         };
         let (mut last, mut at) = (None, 0);
         for (key, body, info) in values.clone() {

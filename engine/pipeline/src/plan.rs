@@ -79,7 +79,7 @@ pub struct Edge {
 pub struct StageRun {
     /// Rows of a batch.
     pub batch: Option<usize>,
-    /// How long a batch waits to fill; `None`: as long as it is worth it.
+    /// How long a batch waits to fill, while open slides bring more; `None`: as long as it is worth it.
     pub linger: Option<Duration>,
     /// How long a batch may take.
     pub timeout: Option<Duration>,

@@ -27,7 +27,7 @@ pub(super) fn table(plugin: &dyn Work, of: Vec<usize>, calls: u32) -> Result<()>
     let [single, full] = [making(1, true)?, making(BATCH, true)?];
     let apart = making(BATCH, false)?;
     println!(
-        "\nBefore a call of any stage, built in or not, a batch is made, and let go of behind it: of one tile in {single:.0} ns, of {BATCH} in {full:.0} ns, of which {:.0} ns ({:.1} a tile) lay its rows out as plugins read them.\n",
+        "\nBefore a call of any stage, built in or not, a batch is made, and let go of behind it: of one tile in {single:.0} ns, of {BATCH} in {full:.0} ns, of which {:.0} ns ({:.1} a tile) lay its rows out as plugins read them.",
         full - apart,
         (full - apart) / BATCH as f64
     );

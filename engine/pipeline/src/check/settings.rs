@@ -166,7 +166,7 @@ pub static STAGE_RUN: [Param; 5] = [
         "linger",
         ParamKind::Duration,
         None,
-        "How long a batch waits to fill; where it is not given, as the time that the last one took makes it worth.",
+        "How long a batch waits to fill, while open slides bring more; where it is not given, as the time that the last one took makes it worth.",
     ),
     param(
         "timeout",

@@ -244,10 +244,8 @@ impl HostBatch {
 
     /// Whether it is of that slide alone, as far as it has any.
     fn is_of(&self, number: u64, info: &Arc<SlideInfo>) -> bool {
-        let known = self.slides.iter().zip(&self.infos);
-        known
-            .map(|(slide, known)| slide.number == number && Arc::ptr_eq(known, info))
-            .all(|is| is)
+        let mut known = self.slides.iter().zip(&self.infos);
+        known.all(|(slide, known)| slide.number == number && Arc::ptr_eq(known, info))
     }
 
     /// It is of that slide.

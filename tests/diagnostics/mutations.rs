@@ -269,16 +269,16 @@ fn a_file_full_of_mistakes_is_answered_too() {
     let mut text = demo();
     for level in 0..200 {
         let from = match level {
-            0 => "[\"top\"]".to_owned(),
-            level => format!("[\"t{0}a\", \"t{0}b\"]", level - 1),
+            0 => "[\"score\"]".to_owned(),
+            level => format!("[\"s{0}a\", \"s{0}b\"]", level - 1),
         };
         text.push_str(&format!(
-            "\n[stage.f{level}]\nuse = \"tile-fetch\"\nin = {from}\n"
+            "\n[stage.t{level}]\nuse = \"top-k\"\nin = {from}\nhighest = 8\nlowest = 8\n\
+             [stage.f{level}]\nuse = \"tile-fetch\"\nin = \"t{level}\"\n"
         ));
         for side in ["a", "b"] {
             text.push_str(&format!(
-                "[stage.s{level}{side}]\nuse = \"scorer\"\nin = \"f{level}\"\nmodel = \"a\"\n\
-                 [stage.t{level}{side}]\nuse = \"top-k\"\nin = \"s{level}{side}\"\nhighest = 8\nlowest = 8\n"
+                "[stage.s{level}{side}]\nuse = \"scorer\"\nin = \"f{level}\"\nmodel = \"a\"\n"
             ));
         }
     }

@@ -359,10 +359,20 @@ fn prepare(house: &House, types: &[StageType], shared: &Shared) -> Result<Vec<Pr
                 budget: &house.budget,
                 slab: &house.slab,
             };
-            (stage.prepare)(&cx).map_err(|error| RunError::Prepare {
+            let refused = |error| RunError::Prepare {
                 stage: node.name.clone(),
                 error,
-            })
+            };
+            let prepared = (stage.prepare)(&cx).map_err(refused)?;
+            // Of a version there is one outcome, and one end of a slide: of several streams there would be several.
+            if matches!(prepared, Prepared::Work(_)) && node.inputs.len() > 1 {
+                let what = format!("it takes one stream, and is given {}", node.inputs.len());
+                return Err(refused(StageError::new(
+                    what,
+                    "give each a stage of its own",
+                )));
+            }
+            Ok(prepared)
         })
         .collect()
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use synthetic::{Panics, Scenario, Slide, answers, id, settings};
-use weir_pipeline::{OnError, Place, RunSettings};
+use weir_pipeline::{Edge, OnError, Place, RunSettings};
 use weir_record::State;
-use weir_runtime::{Options, Stop, counters, exit};
+use weir_runtime::{Options, RunError, Stop, counters, exit};
 
 /// Fails loudly instead of hanging the suite: no run here takes seconds.
 fn within<T: Send + 'static>(limit: Duration, run: impl FnOnce() -> T + Send + 'static) -> T {
@@ -148,6 +148,27 @@ fn a_tile_is_tried_as_often_as_the_run_says() {
             failed,
             "{retries} retries"
         );
+    }
+}
+
+#[test]
+fn a_map_that_is_given_two_streams_is_refused_before_anything_flows() {
+    let scenario = Scenario::of(1, 4);
+    let mut plan = scenario.plan(Place::Home, settings());
+    // The score's rows a second time, to the fetch.
+    let again = Edge {
+        port: 0,
+        node: 1,
+        output: 0,
+    };
+    plan.nodes[3].inputs.push(again);
+    let (outcome, _) = scenario.run_plan(plan, Options::default());
+    match outcome {
+        Err(RunError::Prepare { stage, error }) => {
+            assert_eq!(stage, "fetch");
+            assert_eq!(error.what, "it takes one stream, and is given 2");
+        }
+        other => panic!("{other:?}"),
     }
 }
 

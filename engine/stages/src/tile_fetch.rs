@@ -29,7 +29,7 @@ It reads the slide's own pixels: a stage that changes pixels between the reader 
         kind: Kind::Picks,
         shape: &[Dim::Same("height"), Dim::Same("width")],
         mpp: MPP,
-        many: true,
+        many: false,
         optional: false,
         doc: "The selected tiles",
     }],

@@ -189,7 +189,7 @@ impl std::error::Error for StageError {}
 
 // ------------------------------------------------------------------------------------------------------------ work
 
-/// A map or filter: one outcome for each value. Skip, Fail, Gone and seals pass it by.
+/// A map or filter: one outcome for each value of one stream. Skip, Fail, Gone and seals pass it by.
 ///
 /// A batch is worked on by one helper thread. Where one stage alone takes its outcomes, and that one's last batch took 0.1 ms at most or
 /// none was begun yet, the same thread goes on with that stage, without the worker between them.

@@ -139,7 +139,8 @@ impl Stage {
         let (ins, outs) = (self.ins.len(), self.outs.len());
         let fits = match self.rows {
             Rows::Source => ins == 0 && outs > 0,
-            Rows::Map | Rows::Reduce => ins > 0 && outs > 0,
+            Rows::Map => ins == 1 && outs > 0,
+            Rows::Reduce => ins > 0 && outs > 0,
             Rows::Filter => ins == 1 && outs == 1 && self.ins[0].kind == self.outs[0].kind,
             Rows::Sink => ins > 0 && outs == 0,
         };
@@ -149,10 +150,21 @@ impl Stage {
                 self.rows.name(),
                 match self.rows {
                     Rows::Source => "no input and at least one output",
-                    Rows::Map | Rows::Reduce => "at least one input and one output",
+                    Rows::Map => "one input and at least one output",
+                    Rows::Reduce => "at least one input and one output",
                     Rows::Filter => "one input and one output of the same kind",
                     Rows::Sink => "at least one input and no output",
                 }
+            ));
+        }
+        // A version has one outcome, and a slide one end: whose would it be of several streams?
+        if matches!(self.rows, Rows::Map | Rows::Filter)
+            && let Some(port) = self.ins.iter().find(|port| port.many)
+        {
+            return Err(format!(
+                "input `{}`: a {} takes one stream; `many` is for reduces and sinks",
+                port.name,
+                self.rows.name()
             ));
         }
         if self.batch_only && self.rows != Rows::Reduce {
@@ -297,6 +309,33 @@ mod tests {
         let text = all.pointer_mut(at).unwrap();
         *text = format!("{}{more}", text.as_str().unwrap()).into();
         Manifest::parse(all.to_string().as_bytes()).map_err(|refusal| refusal.what)
+    }
+
+    #[test]
+    fn a_map_or_filter_takes_one_stream() {
+        let said = |rows: &str, ins: Value, outs: Value| {
+            let stage =
+                json!({ "id": "probe.it", "summary": "Is", "rows": rows, "in": ins, "out": outs });
+            let manifest = json!({
+                "weir-abi": "1.0", "name": "probe", "version": "1.0.0", "summary": "Is", "stages": [stage],
+            });
+            let read = Manifest::parse(manifest.to_string().as_bytes());
+            read.map_or_else(|refusal| refusal.what, |_| String::new())
+        };
+        let table = |name: &str| json!({ "name": name, "kind": "table" });
+        let several = json!({ "name": "in", "kind": "table", "many": true });
+        for (rows, taken) in [("map", false), ("filter", false), ("reduce", true)] {
+            assert_eq!(said(rows, json!([table("in")]), json!([table("out")])), "");
+            let many = said(rows, json!([several]), json!([table("out")]));
+            let what = format!("input `in`: a {rows} takes one stream");
+            assert_eq!(many.contains(&what), !taken, "{many}");
+            let two = said(
+                rows,
+                json!([table("in"), table("too")]),
+                json!([table("out")]),
+            );
+            assert_eq!(two.contains("this has 2 inputs"), !taken, "{two}");
+        }
     }
 
     #[test]

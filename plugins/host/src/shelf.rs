@@ -68,8 +68,8 @@ struct Instances {
     out: Vec<(Arc<Instance>, Option<Instant>)>,
     /// Calls that wait for one.
     waiting: usize,
-    /// Those whose call did not come back in time: slides that they opened may be read yet, so they are kept. And those that were made in
-    /// the place of one that had another already: none is destroyed while others work.
+    /// Those whose call did not come back in time: slides that they opened may be read yet, so they are kept. And those of this process
+    /// that found no place: none is destroyed while others work.
     given_up: Vec<Arc<Instance>>,
     /// How many more may be made when none is free.
     spare: usize,
@@ -145,7 +145,14 @@ impl Shelf {
 
     /// An instance more; why it could not be made is kept for who asks next. The header promises that one is made at a time.
     fn fresh(&self) -> Option<Arc<Instance>> {
-        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.another(&self.making())
+    }
+
+    fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn another(&self, _alone: &MutexGuard<()>) -> Option<Arc<Instance>> {
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
         match Instance::new(&self.runner, &self.who, &self.parameters, number) {
             Ok(fresh) => Some(Arc::new(fresh)),
@@ -312,7 +319,7 @@ impl Shelf {
                         return Err(self.none_left(all.refused.clone()));
                     }
                     // It came back meanwhile.
-                    (None, fresh) => all.given_up.extend(fresh),
+                    (None, fresh) => all = self.without_place(all, fresh),
                 }
                 continue;
             }
@@ -344,29 +351,61 @@ impl Shelf {
     /// Ends a call's claim on `one`. In the place of one that panicked or died comes a new one; where that cannot be made, the old
     /// one stays and fails every call.
     pub fn give_back(&self, one: Arc<Instance>) {
-        let mut fresh = one.is_over().then(|| self.fresh()).flatten();
-        let made = fresh.is_some();
+        // Held until there is one in its place: others who had it as well make none then.
+        let alone = one.is_over().then(|| self.making());
         let mut all = self.all();
-        if self.overlapping {
+        let mut fresh = None;
+        if let Some(alone) = &alone
+            && self.place(&all, &one).is_some()
+        {
+            drop(all);
+            fresh = self.another(alone);
+            all = self.all();
+        }
+        match (self.place(&all, &one), fresh) {
             // All calls have the same one, which they leave where it is.
-            let mut places = all.free.iter_mut();
-            if let Some(place) = places.find(|at| Arc::ptr_eq(at, &one))
-                && let Some(fresh) = fresh.take()
-            {
-                *place = fresh;
+            (Some(at), Some(fresh)) if self.overlapping => {
+                all.free[at] = fresh;
                 self.replaced.fetch_add(1, Ordering::SeqCst);
             }
-            all.given_up.extend(fresh);
-            return;
+            (Some(_), None) if self.overlapping => {}
+            (Some(at), fresh) => {
+                let (known, _) = all.out.swap_remove(at);
+                self.replaced
+                    .fetch_add(fresh.is_some().into(), Ordering::SeqCst);
+                self.free(&mut all, fresh.unwrap_or(known));
+            }
+            // One that was given up already has its successor.
+            (None, fresh) => drop(self.without_place(all, fresh)),
         }
-        let known = all.out.iter().position(|(out, _)| Arc::ptr_eq(out, &one));
-        // One that was given up already has its successor.
-        if let Some(known) = known {
-            let (known, _) = all.out.swap_remove(known);
-            self.free(&mut all, fresh.take().unwrap_or(known));
-            self.replaced.fetch_add(made.into(), Ordering::SeqCst);
+    }
+
+    /// Where an instance is that a call has.
+    fn place(&self, all: &Instances, one: &Arc<Instance>) -> Option<usize> {
+        let is = |it: &Arc<Instance>| Arc::ptr_eq(it, one);
+        match self.overlapping {
+            true => all.free.iter().position(is),
+            false => all.out.iter().position(|(out, _)| is(out)),
         }
-        all.given_up.extend(fresh);
+    }
+
+    /// One that was made for a place that has another now. In this process none is destroyed while others work.
+    fn without_place<'a>(
+        &'a self,
+        mut all: MutexGuard<'a, Instances>,
+        one: Option<Arc<Instance>>,
+    ) -> MutexGuard<'a, Instances> {
+        match &self.runner {
+            Runner::Here(_) => {
+                all.given_up.extend(one);
+                all
+            }
+            Runner::Child(_) => {
+                drop(all);
+                drop(one);
+                self.all()
+            }
+        }
     }
 
     /// To be had again.

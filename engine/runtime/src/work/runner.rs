@@ -256,8 +256,8 @@ impl Runner {
     /// Takes what the stage before made, as many rows as a batch holds and memory is there for, when this one is fast. Its operator
     /// hears of it before the rows can come.
     fn chain(&self, made: &Outcomes) -> Option<Chained> {
-        let goes_on = || self.pace.load(Ordering::Relaxed) == QUICK || self.is_first();
-        if self.starved.load(Ordering::Relaxed) || !goes_on() {
+        let pace = self.pace.load(Ordering::Relaxed);
+        if pace == SLOW || self.starved.load(Ordering::Relaxed) {
             return None;
         }
         let values = made.rows.iter().zip(&made.bodies);
@@ -272,7 +272,8 @@ impl Runner {
             Some((*key, body.clone(), info.clone(), lease))
         });
         let rows: Vec<BatchRow> = rows.take(self.shape.rows).collect();
-        if rows.is_empty() {
+        // Of two threads one has the first.
+        if rows.is_empty() || (pace == UNKNOWN && !self.is_first()) {
             return None;
         }
         let (job, turn) = (self.job(), Turn::waiting());

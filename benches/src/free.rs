@@ -12,6 +12,17 @@ pub const TYPE: StageType = StageType {
     prepare,
 };
 
+/// A port of tiles.
+pub const TILES: Port = Port {
+    name: "tiles",
+    kind: Kind::Pixels,
+    shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
+    mpp: Some(Dim::Same("mpp")),
+    many: false,
+    optional: false,
+    doc: "Pixels",
+};
+
 /// What it says of itself.
 pub const SCHEMA: Schema = Schema {
     name: "free-scorer",
@@ -21,15 +32,7 @@ pub const SCHEMA: Schema = Schema {
     deliver: Deliver::Arrival,
     place: Place::Home,
     params: &[],
-    ins: &[Port {
-        name: "tiles",
-        kind: Kind::Pixels,
-        shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
-        mpp: Some(Dim::Same("mpp")),
-        many: false,
-        optional: false,
-        doc: "Pixels",
-    }],
+    ins: &[TILES],
     outs: &[Port {
         name: "scores",
         kind: Kind::Scores,

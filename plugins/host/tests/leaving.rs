@@ -6,6 +6,7 @@ mod programs;
 mod sins;
 
 use programs::{Made, Way, compiled_text, node, plugins, values};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use weir_plugin_host::Described;
 use weir_runtime::stage::Prepared;
@@ -60,17 +61,23 @@ WEIR_EXPORT weir_status weir_plugin_v1(const weir_host *h, weir_call *call, cons
 }
 "#;
 
+/// The stage of that plugin, and the file that it writes when it is destroyed; with ends of their own those that it writes when it is made.
+fn alone(folder: &Path, isolated: bool) -> (Made, PathBuf) {
+    let gone = folder.join("gone");
+    let text = format!("#define GONE {:?}\n{ALONE}", gone.display().to_string());
+    let so = compiled_text(&text, &folder.join("libalone.so"), &[]);
+    let way = Way::of(isolated, 16);
+    let schemas = Described::read(&so).unwrap().schemas();
+    let node = node("own", &schemas[0], values([]), &way);
+    let made = Made::of(&node, plugins(&so, "alone", &way), &way).unwrap();
+    (made, gone)
+}
+
 #[test]
 fn a_stage_that_is_all_that_runs_of_its_plugin_is_destroyed_once_it_is_left_by_all() {
     for isolated in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let gone = folder.path().join("gone");
-        let text = format!("#define GONE {:?}\n{ALONE}", gone.display().to_string());
-        let so = compiled_text(&text, &folder.path().join("libalone.so"), &[]);
-        let way = Way::of(isolated, 16);
-        let schemas = Described::read(&so).unwrap().schemas();
-        let node = node("own", &schemas[0], values([]), &way);
-        let made = Made::of(&node, plugins(&so, "alone", &way), &way).unwrap();
+        let (made, gone) = alone(folder.path(), isolated);
         let Prepared::Work(work) = made.prepared else {
             panic!("no map");
         };
@@ -91,13 +98,7 @@ fn a_stage_that_is_all_that_runs_of_its_plugin_is_destroyed_once_it_is_left_by_a
 #[test]
 fn calls_that_panic_in_the_same_instance_have_one_made_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let gone = folder.path().join("gone");
-    let text = format!("#define GONE {:?}\n{ALONE}", gone.display().to_string());
-    let so = compiled_text(&text, &folder.path().join("libalone.so"), &[]);
-    let way = Way::of(false, 16);
-    let schemas = Described::read(&so).unwrap().schemas();
-    let node = node("own", &schemas[0], values([]), &way);
-    let made = Made::of(&node, plugins(&so, "alone", &way), &way).unwrap();
+    let (made, gone) = alone(folder.path(), false);
     std::thread::scope(|threads| {
         for i in 0..4 {
             let made = &made;

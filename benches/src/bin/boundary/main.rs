@@ -13,7 +13,7 @@ use std::time::Instant;
 use weir_benches::clock::machine;
 use weir_benches::{Result, free};
 use weir_pipeline::check::{Overrides, check_text};
-use weir_pipeline::{Deliver, Dim, Kind, Place, Plan, Port, Registry, Rows, Schema, StateBytes};
+use weir_pipeline::{Deliver, Place, Plan, Registry, Rows, Schema, StateBytes};
 use weir_plugin_host::{Catalogue, Isolated, Loaded, Plugins, Program, stage_type};
 use weir_record::{Budget, Slab};
 use weir_runtime::Options;
@@ -56,17 +56,6 @@ impl Work for Pass {
     }
 }
 
-/// A port of tiles, as the plugin's manifest has it.
-const TILES: Port = Port {
-    name: "tiles",
-    kind: Kind::Pixels,
-    shape: &[Dim::Same("height"), Dim::Same("width"), Dim::Fixed(3.0)],
-    mpp: Some(Dim::Same("mpp")),
-    many: false,
-    optional: false,
-    doc: "Pixels",
-};
-
 /// The built-in counterpart as a stage type.
 const PASS: StageType = StageType {
     schema: &Schema {
@@ -77,8 +66,8 @@ const PASS: StageType = StageType {
         deliver: Deliver::Arrival,
         place: Place::Home,
         params: &[],
-        ins: &[TILES],
-        outs: &[TILES],
+        ins: &[free::TILES],
+        outs: &[free::TILES],
         batch_only: false,
         state_bytes: StateBytes::Nothing,
         example: "",
